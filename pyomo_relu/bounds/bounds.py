@@ -1,0 +1,186 @@
+"""`Bounds`: a lower and an upper bound for every entry of every node of a network."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pyomo_relu.network import Affine, Network, PiecewiseLinear
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Valid bounds of every node over one input box.
+
+    Attributes
+    ----------
+    network : Network
+    lower, upper : tuple of (size,) arrays
+        One pair for each node of the network, in its order: for an input the box, for
+        an affine node the pre-activation bounds of the neurons that read it.
+    method : str
+        The rung of the ladder that made them.
+    seconds : float
+        What it took, the rungs below included.
+    scope : str
+        ``"box"``: valid wherever the inputs are in the box. Anything else names the
+        model whose constraints the bounds rely on.
+    """
+
+    network: Network
+    lower: tuple[np.ndarray, ...]
+    upper: tuple[np.ndarray, ...]
+    method: str
+    seconds: float = 0.0
+    scope: str = "box"
+    details: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for array in (*self.lower, *self.upper):
+            array.setflags(write=False)
+
+    # Nothing in it changes, so copies of a model share it.
+    def __copy__(self) -> Bounds:
+        return self
+
+    def __deepcopy__(self, memo) -> Bounds:
+        return self
+
+    @property
+    def input_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """The (n_inputs,) bounds of the flat input vector."""
+        inputs = self.network.inputs
+        return (
+            np.concatenate([self.lower[i] for i in inputs]),
+            np.concatenate([self.upper[i] for i in inputs]),
+        )
+
+    @property
+    def outputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The (n_outputs,) bounds of the flat output vector."""
+        outputs = self.network.outputs
+        return (
+            np.concatenate([self.lower[i] for i in outputs]),
+            np.concatenate([self.upper[i] for i in outputs]),
+        )
+
+    def stable(self, node: int) -> np.ndarray:
+        """Which neurons of a piecewise-linear node stay on one piece, (size,) bool.
+
+        A pre-activation that only touches a breakpoint counts as stable where the
+        function is continuous there.
+        """
+        phi = self.network.nodes[node]
+        assert isinstance(phi, PiecewiseLinear)
+        low, high = self.lower[phi.source], self.upper[phi.source]
+        inside = (low[:, None] < phi.breakpoints) & (phi.breakpoints < high[:, None])
+        touched = (low[:, None] <= phi.breakpoints) & (phi.breakpoints <= high[:, None])
+        return ~(inside | (touched & (phi.jumps != 0))).any(axis=1)
+
+    def intersect(self, other: Bounds, method: str | None = None) -> Bounds:
+        """The tighter of two bounds, entry by entry; where they cross, this one's.
+
+        Both must be of the same network; the result relies on both scopes.
+        """
+        lower, upper = [], []
+        for a, b, c, d in zip(self.lower, other.lower, self.upper, other.upper):
+            low, high = np.maximum(a, b), np.minimum(c, d)
+            crossed = low > high
+            lower.append(np.where(crossed, a, low))
+            upper.append(np.where(crossed, c, high))
+        scope = self.scope if self.scope != "box" else other.scope
+        return Bounds(
+            self.network,
+            tuple(lower),
+            tuple(upper),
+            method or other.method,
+            self.seconds + other.seconds,
+            scope,
+        )
+
+    def contains(self, other: Bounds, tolerance: float = 0.0) -> bool:
+        """Whether every interval of ``other`` lies in the one here."""
+        return all(
+            (a - tolerance <= b).all() and (d <= c + tolerance).all()
+            for a, b, c, d in zip(self.lower, other.lower, self.upper, other.upper)
+        )
+
+    def statistics(self) -> dict[str, float]:
+        """Mean width of pre-activations and outputs, and the number of stable neurons."""
+        widths, stable, total = [], 0, 0
+        for i, node in enumerate(self.network.nodes):
+            if isinstance(node, PiecewiseLinear):
+                s = self.stable(i)
+                stable, total = stable + int(s.sum()), total + len(s)
+                widths.append(self.upper[node.source] - self.lower[node.source])
+        low, high = self.outputs
+        return {
+            "neurons": total,
+            "stable": stable,
+            "mean_width": float(np.concatenate(widths).mean()) if widths else 0.0,
+            "output_width": float((high - low).mean()),
+            "seconds": self.seconds,
+        }
+
+    def __repr__(self) -> str:
+        s = self.statistics()
+        scope = "" if self.scope == "box" else f", valid for {self.scope} only"
+        return (
+            f"<Bounds by {self.method}: {s['stable']} of {s['neurons']} neurons stable, "
+            f"mean width {s['mean_width']:.4g}, {self.seconds:.3f} s{scope}>"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write to ``.npz``, with the fingerprint of the network and the box."""
+        arrays = {f"lower{i}": a for i, a in enumerate(self.lower)}
+        arrays |= {f"upper{i}": a for i, a in enumerate(self.upper)}
+        with open(path, "wb") as file:
+            np.savez_compressed(
+                file,
+                fingerprint=np.array(self.network.fingerprint),
+                method=np.array(self.method),
+                scope=np.array(self.scope),
+                seconds=np.array(self.seconds),
+                **arrays,
+            )
+
+    @classmethod
+    def load(cls, path: str | Path, network: Network) -> Bounds:
+        """Read bounds that :meth:`save` wrote for this network.
+
+        Raises
+        ------
+        ValueError
+            If the file is something else, or belongs to another network.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                if str(data["fingerprint"]) != network.fingerprint:
+                    raise ValueError(
+                        f"the bounds in '{path}' belong to another network; "
+                        "compute them anew for this one."
+                    )
+                n = len(network.nodes)
+                return cls(
+                    network,
+                    tuple(data[f"lower{i}"] for i in range(n)),
+                    tuple(data[f"upper{i}"] for i in range(n)),
+                    str(data["method"]),
+                    float(data["seconds"]),
+                    str(data["scope"]),
+                )
+        except FileNotFoundError:
+            raise
+        except (KeyError, OSError, EOFError, zipfile.BadZipFile) as e:
+            raise ValueError(
+                f"'{path}' doesn't hold saved bounds, or it is damaged."
+            ) from e
+
+
+def preactivation_nodes(network: Network) -> list[int]:
+    """Affine nodes that a piecewise-linear node reads, in order."""
+    found = {n.source for n in network.nodes if isinstance(n, PiecewiseLinear)}
+    return sorted(i for i in found if isinstance(network.nodes[i], Affine))

@@ -1,0 +1,117 @@
+"""Composing consecutive affine nodes, and dropping what no output needs.
+
+``A2 (A1 x + b1) + b2 = (A2 A1) x + (A2 b1 + b2)``: a flatten, a scaler or a batch
+normalization next to a dense layer then costs no variable and no row. A chain is
+only composed where that makes the network no larger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pyomo_relu.network import weights
+from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear, Weight
+
+
+def _at_most_one_per_row(node: Affine) -> bool:
+    counts = np.zeros(node.size, dtype=np.int64)
+    for w in node.weights:
+        counts += weights.row_nonzeros(w)
+    return bool((counts <= 1).all())
+
+
+def _compose(outer: Affine, position: int, inner: Affine) -> Affine:
+    """``outer`` with its source ``position``, the node ``inner``, written out."""
+    terms: dict[int, Weight] = {}
+    bias = outer.bias.copy()
+    for source, w in zip(outer.sources, outer.weights):
+        if source == position:
+            bias = bias + w @ inner.bias
+            new = [(s, weights.product(w, v)) for s, v in zip(inner.sources, inner.weights)]
+        else:
+            new = [(source, w)]
+        for s, v in new:
+            terms[s] = weights.add(terms[s], v) if s in terms else v
+    name = inner.name if inner.nonzeros > outer.nonzeros else outer.name
+    return Affine(name, outer.shape, tuple(terms), tuple(terms.values()), bias)
+
+
+def fuse_affine(nodes: list[Node], outputs: list[int]) -> list[Node]:
+    """Compose each affine node with the affine nodes it reads, where that pays.
+
+    An inner node is written out when this is its only reader, or when it only selects
+    and scales (at most one weight in a row), and the product is not larger than its
+    parts. Positions stay; what is no longer read is left for :func:`prune`.
+    """
+    nodes = list(nodes)
+    readers = np.zeros(len(nodes), dtype=np.int64)
+    for node in nodes:
+        for s in node.sources:
+            readers[s] += 1
+    for i in outputs:
+        readers[i] += 1
+    for i, node in enumerate(nodes):
+        blocked: set[int] = set()
+        while isinstance(node, Affine):
+            position = next(
+                (
+                    s
+                    for s in node.sources
+                    if isinstance(nodes[s], Affine) and s not in blocked
+                ),
+                None,
+            )
+            if position is None:
+                break
+            inner = nodes[position]
+            assert isinstance(inner, Affine)
+            blocked.add(position)
+            light = _at_most_one_per_row(inner)
+            if readers[position] > 1 and not light:
+                continue
+            if not light and not _at_most_one_per_row(node):
+                w = node.weights[node.sources.index(position)]
+                filled = sum(weights.nonzeros(weights.product(w, v)) for v in inner.weights)
+                if filled > weights.nonzeros(w) + inner.nonzeros:
+                    continue
+            node = _compose(node, position, inner)
+            readers[position] -= 1
+            for s in inner.sources:
+                readers[s] += 1
+        nodes[i] = node
+    return nodes
+
+
+def prune(
+    nodes: list[Node], outputs: list[int], inputs: list[int]
+) -> tuple[list[Node], list[int], list[int]]:
+    """Drop nodes that no output depends on and number the others anew.
+
+    Inputs always stay: a caller passes values for each of them.
+    """
+    needed = set(outputs) | set(inputs)
+    for i in range(len(nodes) - 1, -1, -1):
+        if i in needed:
+            needed.update(nodes[i].sources)
+    kept = sorted(needed)
+    new = {old: k for k, old in enumerate(kept)}
+    names: set[str] = set()
+    result: list[Node] = []
+    for old in kept:
+        node = nodes[old]
+        name, k = node.name, 1
+        while name in names:
+            k += 1
+            name = f"{node.name}_{k}"
+        names.add(name)
+        if isinstance(node, Affine):
+            sources = tuple(new[s] for s in node.sources)
+            result.append(replace(node, name=name, _sources=sources))
+        elif isinstance(node, (PiecewiseLinear, Max)):
+            result.append(replace(node, name=name, source=new[node.source]))
+        else:
+            assert isinstance(node, Input)
+            result.append(replace(node, name=name))
+    return result, [new[i] for i in outputs], [new[i] for i in inputs]

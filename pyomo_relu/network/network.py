@@ -1,0 +1,280 @@
+"""`Network`: a trained network as a directed graph of affine, piecewise-linear, max.
+
+The graph is a tuple of nodes in topological order. The flat input vector joins the
+:class:`~pyomo_relu.network.nodes.Input` nodes, the flat output vector the output
+nodes. :meth:`Network.evaluate` is the reference that every model is checked against.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
+
+
+class Network:
+    """A trained network.
+
+    Build one with a reader (:func:`pyomo_relu.read_network`) or with a
+    :class:`~pyomo_relu.network.NetworkBuilder`; it never changes afterwards.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        In topological order.
+    inputs, outputs : tuple of int
+        Positions of the input and output nodes.
+    input_names, output_names : tuple of str or None
+        A name for each entry of the flat input and output vector.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        outputs: Sequence[int],
+        inputs: Sequence[int] | None = None,
+        input_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+    ) -> None:
+        self.nodes = tuple(nodes)
+        if inputs is None:
+            inputs = [i for i, n in enumerate(self.nodes) if isinstance(n, Input)]
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        for i, node in enumerate(self.nodes):
+            if any(not 0 <= s < i for s in node.sources):
+                raise ValueError(f"layer '{node.name}' reads a layer that comes later.")
+        self.input_names = _checked_names(input_names, self.n_inputs, "input")
+        self.output_names = _checked_names(output_names, self.n_outputs, "output")
+        self._fingerprint: str | None = None
+        for node in self.nodes:
+            for array in _arrays(node).values():
+                array.setflags(write=False)
+
+    # Nothing in a network changes, so copies of a model share its weights.
+    def __copy__(self) -> Network:
+        return self
+
+    def __deepcopy__(self, memo) -> Network:
+        return self
+
+    @property
+    def n_inputs(self) -> int:
+        """Length of the flat input vector."""
+        return sum(self.nodes[i].size for i in self.inputs)
+
+    @property
+    def n_outputs(self) -> int:
+        """Length of the flat output vector."""
+        return sum(self.nodes[i].size for i in self.outputs)
+
+    def input_slices(self) -> Iterator[tuple[int, slice]]:
+        """Yield (position, slice of the flat input vector) for each input node."""
+        start = 0
+        for i in self.inputs:
+            yield i, slice(start, start + self.nodes[i].size)
+            start += self.nodes[i].size
+
+    def output_slices(self) -> Iterator[tuple[int, slice]]:
+        """Yield (position, slice of the flat output vector) for each output node."""
+        start = 0
+        for i in self.outputs:
+            yield i, slice(start, start + self.nodes[i].size)
+            start += self.nodes[i].size
+
+    def readers(self) -> list[list[int]]:
+        """For each node, the positions of the nodes that read it."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for i, node in enumerate(self.nodes):
+            for s in node.sources:
+                found[s].append(i)
+        return found
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of entries of all piecewise-linear nodes."""
+        return sum(n.size for n in self.nodes if isinstance(n, PiecewiseLinear))
+
+    # ------------------------------------------------------------------ evaluation
+    def flat_inputs(self, x) -> tuple[np.ndarray, bool]:
+        """Return ``x`` as an (N, n_inputs) array, and whether it was a single point.
+
+        See :meth:`evaluate` for what ``x`` may be.
+        """
+        n = self.n_inputs
+        if isinstance(x, Mapping):
+            known = [self.nodes[i].name for i in self.inputs]
+            if set(x) != set(known):
+                raise ValueError(
+                    f"the network's inputs are {known}, but values were given for "
+                    f"{sorted(map(str, x))}."
+                )
+            x = [x[name] for name in known]
+            parts = True
+        else:
+            parts = (
+                isinstance(x, (list, tuple))
+                and len(self.inputs) > 1
+                and len(x) == len(self.inputs)
+                and any(np.ndim(part) for part in x)
+            )
+        if parts:
+            shapes = [self.nodes[i].shape for i in self.inputs]
+            arrays = [_as_rows(p, s) for p, s in zip(x, shapes)]
+            rows = {len(a) for a, _ in arrays}
+            if len(rows) > 1:
+                raise ValueError("the inputs have different numbers of points.")
+            return np.hstack([a for a, _ in arrays]), all(one for _, one in arrays)
+        shape = self.nodes[self.inputs[0]].shape if len(self.inputs) == 1 else (n,)
+        return _as_rows(x, shape)
+
+    def evaluate(self, x) -> np.ndarray:
+        """Return the flat output for one point or many.
+
+        Parameters
+        ----------
+        x : array_like, mapping or list
+            A flat point (n_inputs,), flat points (N, n_inputs), a tensor of the input
+            layer's shape with or without a leading batch axis, a mapping from input
+            layer names to such arrays, or a list with one for each input layer.
+
+        Returns
+        -------
+        (n_outputs,) or (N, n_outputs) float64 array
+        """
+        points, single = self.flat_inputs(x)
+        values = self.activations(points)
+        result = np.hstack([values[i] for i in self.outputs])
+        return result[0] if single else result
+
+    def activations(self, x) -> list[np.ndarray]:
+        """Return the (N, size) values of every node, in the order of :attr:`nodes`."""
+        points, _ = self.flat_inputs(x)
+        start = dict(self.input_slices())
+        values: list[np.ndarray] = []
+        for i, node in enumerate(self.nodes):
+            if isinstance(node, Input):
+                values.append(points[:, start[i]])
+            else:
+                values.append(node(*[values[s] for s in node.sources]))  # type: ignore[operator]
+        return values
+
+    # ------------------------------------------------------------------- inspection
+    @property
+    def fingerprint(self) -> str:
+        """A digest of structure and weights: equal networks, equal fingerprints."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            digest.update(repr((self.inputs, self.outputs)).encode())
+            for node in self.nodes:
+                digest.update(repr((node.kind, node.sources, node.size)).encode())
+                for key, array in _arrays(node).items():
+                    digest.update(f"{key}{array.shape}{array.dtype.str}".encode())
+                    digest.update(np.ascontiguousarray(array).tobytes())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def __repr__(self) -> str:
+        layers = [n for n in self.nodes if not isinstance(n, Input)]
+        return (
+            f"<Network: {self.n_inputs} inputs, {self.n_outputs} outputs, "
+            f"{len(layers)} layers, {self.n_neurons} neurons>"
+        )
+
+    def summary(self) -> str:
+        """A table of all nodes: name, kind, shape, non-zero weights, sources."""
+        rows = [("layer", "kind", "shape", "weights", "reads")]
+        for i, node in enumerate(self.nodes):
+            kind, weights = node.kind, ""
+            if isinstance(node, Affine):
+                weights = f"{node.nonzeros:,}"
+                if any(sp.issparse(w) for w in node.weights):
+                    weights += " sparse"
+            elif isinstance(node, PiecewiseLinear):
+                kind = node.function
+            if i in self.outputs:
+                kind += " (output)"
+            shape = " x ".join(map(str, node.shape)) or "1"
+            reads = ", ".join(self.nodes[s].name for s in node.sources)
+            rows.append((node.name, kind, shape, weights, reads))
+        widths = [max(len(r[c]) for r in rows) for c in range(5)]
+        lines = ["  ".join(t.ljust(w) for t, w in zip(r, widths)).rstrip() for r in rows]
+        lines.insert(1, "-" * max(map(len, lines)))
+        return "\n".join([repr(self), *lines])
+
+    # ---------------------------------------------------------------------- storage
+    def save(self, path: str | Path) -> None:
+        """Write the network to an ``.npz`` file (arrays and JSON, no pickle)."""
+        from pyomo_relu.network.storage import save_network
+
+        save_network(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Network:
+        """Read a network that :meth:`save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is something else, truncated, or from a newer version.
+        """
+        from pyomo_relu.network.storage import load_network
+
+        return load_network(path)
+
+
+def _arrays(node: Node) -> dict[str, np.ndarray]:
+    """The arrays of a node by a name, CSR matrices as their three parts."""
+    found: dict[str, np.ndarray] = {}
+    if isinstance(node, Affine):
+        found["bias"] = node.bias
+        for k, w in enumerate(node.weights):
+            if sp.issparse(w):
+                found[f"w{k}.data"] = w.data
+                found[f"w{k}.indices"] = w.indices
+                found[f"w{k}.indptr"] = w.indptr
+            else:
+                found[f"w{k}"] = w
+    elif isinstance(node, PiecewiseLinear):
+        found = {
+            "breakpoints": node.breakpoints,
+            "slopes": node.slopes,
+            "intercepts": node.intercepts,
+        }
+    elif isinstance(node, Max):
+        found = {"indptr": node.indptr, "indices": node.indices}
+    return found
+
+
+def _checked_names(names, n: int, what: str) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    result = tuple(str(name) for name in names)
+    if len(result) != n:
+        raise ValueError(f"{len(result)} {what} names were given for {n} {what}s.")
+    if len(set(result)) != n:
+        twice = sorted({name for name in result if result.count(name) > 1})
+        raise ValueError(f"{what} names must differ; given twice: {twice}.")
+    return result
+
+
+def _as_rows(x, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
+    """(N, size) rows from a flat point, flat points, a tensor or a batch of them."""
+    array = np.asarray(x, dtype=np.float64)
+    size = int(np.prod(shape, dtype=np.int64))
+    if array.shape == shape or array.shape == (size,):
+        return array.reshape(1, size), True
+    if array.ndim == 0 and size == 1:
+        return array.reshape(1, 1), True
+    if array.shape[1:] == shape or array.shape[1:] == (size,):
+        return array.reshape(len(array), size), False
+    raise ValueError(
+        f"an input of shape {array.shape} doesn't fit the network, which takes "
+        f"({size},), (N, {size})"
+        + (f", {shape} or (N, {', '.join(map(str, shape))})." if len(shape) > 1 else ".")
+    )

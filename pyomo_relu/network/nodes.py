@@ -1,0 +1,256 @@
+"""The primitives a trained network is made of, on flat float64 vectors.
+
+======================  =====================================================
+:class:`Input`          a vector that comes from outside
+:class:`Affine`         ``y = sum_p W_p x_p + b`` over its sources ``p``
+:class:`PiecewiseLinear` ``y_i = phi_i(x_i)``, given by breakpoints, slopes,
+                        intercepts; continuous, or with steps
+:class:`Max`            ``y_j = max`` over a group of entries of its source
+======================  =====================================================
+
+A node refers to its sources by their position in :attr:`Network.nodes`, so a
+network is a plain tuple that can be sliced, saved and shipped to a worker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.sparse as sp
+
+Weight = np.ndarray | sp.csr_array
+
+
+def as_float64(values, what: str) -> np.ndarray:
+    """Return ``values`` as a finite float64 array, or say what is wrong with them.
+
+    Parameters
+    ----------
+    values : array_like
+        Numbers of any real dtype that float64 holds without loss.
+    what : str
+        How an error names the values, for example ``"the bias of layer 'dense'"``.
+
+    Raises
+    ------
+    ValueError
+        For NaN, infinite or complex values, and for numbers that float64 can't hold.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "b":
+        return array.astype(np.float64)
+    if array.dtype.kind in "OUSMmc":
+        raise ValueError(
+            f"{what} has dtype {array.dtype}, which is no real number type; "
+            "give float16, float32, float64 or integers."
+        )
+    result = array.astype(np.float64)
+    if array.dtype.kind in "iu" or array.dtype.itemsize > 8:
+        if not np.array_equal(result.astype(array.dtype), array):
+            raise ValueError(
+                f"{what} has dtype {array.dtype} with values that float64 can't "
+                "hold; cast the model to float64 first."
+            )
+    if not np.isfinite(result).all():
+        raise ValueError(
+            f"{what} has NaN or infinite values; the network can't be embedded. "
+            "Check the training run, or the file it was loaded from."
+        )
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """What all primitives share.
+
+    Attributes
+    ----------
+    name : str
+        The layer's name, unique within a network.
+    shape : tuple of int
+        The tensor shape in the source framework, without the batch axis.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of entries of the flat vector."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Positions of the nodes this one reads."""
+        return ()
+
+    kind = "node"
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Node):
+    """A vector of inputs, in the units of the source model."""
+
+    kind = "input"
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Node):
+    """``y = sum_p W_p x_p + b``.
+
+    Attributes
+    ----------
+    weights : tuple of (size, size of source) arrays
+        Dense arrays or SciPy CSR arrays, one for each source.
+    bias : (size,) array
+    """
+
+    _sources: tuple[int, ...] = ()
+    weights: tuple[Weight, ...] = ()
+    bias: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    kind = "affine"
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        return self._sources
+
+    @property
+    def nonzeros(self) -> int:
+        """Number of non-zero weights, the bias left out."""
+        return sum(
+            int(w.nnz) if sp.issparse(w) else int(np.count_nonzero(w)) for w in self.weights
+        )
+
+    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+        """Apply to one (N, size of source) array for each source."""
+        total = np.broadcast_to(self.bias, (len(inputs[0]), self.size)).copy()
+        for w, x in zip(self.weights, inputs):
+            total += (w @ x.T).T if sp.issparse(w) else x @ w.T
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class PiecewiseLinear(Node):
+    """``y_i = slopes[i, p] * x_i + intercepts[i, p]`` on the piece ``p`` of ``x_i``.
+
+    Piece ``p`` is the half-open interval ``[breakpoints[i, p-1], breakpoints[i, p])``,
+    so a step takes its right value at the breakpoint: the one tie convention of this
+    package is *1 if and only if the pre-activation is >= 0*.
+
+    Attributes
+    ----------
+    source : int
+        Position of the node whose entries are the pre-activations.
+    function : str
+        Name of the activation: ``"relu"``, ``"leaky_relu"``, ``"step"``, ...
+    breakpoints : (size, k) array, increasing along the last axis
+    slopes, intercepts : (size, k + 1) arrays
+        May be read-only broadcast views when all neurons share one function.
+    """
+
+    source: int = -1
+    function: str = ""
+    breakpoints: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    slopes: np.ndarray = field(default_factory=lambda: np.zeros((0, 1)))
+    intercepts: np.ndarray = field(default_factory=lambda: np.zeros((0, 1)))
+
+    kind = "piecewise"
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        return (self.source,)
+
+    @property
+    def is_relu(self) -> bool:
+        """Whether every neuron is ``max(0, x)``."""
+        return bool(
+            self.breakpoints.shape[1] == 1
+            and not self.breakpoints.any()
+            and not self.intercepts.any()
+            and not self.slopes[:, 0].any()
+            and (self.slopes[:, 1] == 1).all()
+        )
+
+    @property
+    def jumps(self) -> np.ndarray:
+        """(size, k) array: height of the step at each breakpoint, 0 if continuous."""
+        t = self.breakpoints
+        left = self.slopes[:, :-1] * t + self.intercepts[:, :-1]
+        right = self.slopes[:, 1:] * t + self.intercepts[:, 1:]
+        scale = np.maximum(1.0, np.maximum(abs(left), abs(right)))
+        jump = right - left
+        return np.where(abs(jump) <= 1e-12 * scale, 0.0, jump)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether no neuron has a step."""
+        return not self.jumps.any()
+
+    def piece(self, x: np.ndarray) -> np.ndarray:
+        """Index of the piece that holds each entry of ``x``, shape (N, size)."""
+        index = np.zeros(x.shape, dtype=np.int64)
+        for p in range(self.breakpoints.shape[1]):
+            index += x >= self.breakpoints[:, p]
+        return index
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Apply to an (N, size) array of pre-activations."""
+        if self.function == "relu":
+            return np.maximum(x, 0.0)
+        y = self.slopes[:, 0] * x + self.intercepts[:, 0]
+        for p in range(self.breakpoints.shape[1]):
+            right = self.slopes[:, p + 1] * x + self.intercepts[:, p + 1]
+            y = np.where(x >= self.breakpoints[:, p], right, y)
+        return y
+
+    def range(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest value over the intervals ``[lower, upper]``.
+
+        At a step inside the interval, both of its values count. The arrays may have
+        leading batch axes; the last axis has the node's size.
+        """
+        first, last = self(np.atleast_2d(lower)), self(np.atleast_2d(upper))
+        low, high = np.minimum(first, last), np.maximum(first, last)
+        for p in range(self.breakpoints.shape[1]):
+            t = self.breakpoints[:, p]
+            inside = (lower <= t) & (t <= upper)
+            for q in (p, p + 1):
+                value = self.slopes[:, q] * t + self.intercepts[:, q]
+                low = np.where(inside, np.minimum(low, value), low)
+                high = np.where(inside, np.maximum(high, value), high)
+        shape = np.broadcast_shapes(np.shape(lower), np.shape(upper))
+        return low.reshape(shape), high.reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Max(Node):
+    """``y_j = max`` of ``x[indices[indptr[j]:indptr[j+1]]]``; no group is empty.
+
+    Attributes
+    ----------
+    source : int
+        Position of the node whose entries are compared.
+    indptr : (size + 1,) int array
+    indices : int array
+        Entries of the source, group after group.
+    """
+
+    source: int = -1
+    indptr: np.ndarray = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    indices: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    kind = "max"
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        return (self.source,)
+
+    def group(self, j: int) -> np.ndarray:
+        """Entries of the source that unit ``j`` compares."""
+        return self.indices[self.indptr[j] : self.indptr[j + 1]]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Apply to an (N, size of source) array."""
+        return np.maximum.reduceat(x[..., self.indices], self.indptr[:-1], axis=-1)

@@ -1,0 +1,106 @@
+"""Networks in ``.npz`` files: arrays plus one JSON description; nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from pyomo_relu.network.network import Network, _arrays
+from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
+
+FORMAT = "pyomo_relu.network"
+VERSION = 1
+
+
+def save_network(network: Network, path: str | Path) -> None:
+    """Write ``network`` to ``path``; see :meth:`Network.save`."""
+    arrays: dict[str, np.ndarray] = {}
+    described = []
+    for i, node in enumerate(network.nodes):
+        entry: dict = {
+            "kind": node.kind,
+            "name": node.name,
+            "shape": node.shape,
+            "sources": node.sources,
+        }
+        if isinstance(node, Affine):
+            entry["columns"] = [int(w.shape[1]) for w in node.weights]
+            entry["sparse"] = [bool(sp.issparse(w)) for w in node.weights]
+        elif isinstance(node, PiecewiseLinear):
+            entry["function"] = node.function
+        for key, array in _arrays(node).items():
+            if isinstance(node, PiecewiseLinear) and array.strides[:1] == (0,):
+                array = array[:1]  # one function for all neurons: keep one row
+            arrays[f"{i}.{key}"] = array
+        described.append(entry)
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "nodes": described,
+        "inputs": network.inputs,
+        "outputs": network.outputs,
+        "input_names": network.input_names,
+        "output_names": network.output_names,
+    }
+    with open(path, "wb") as file:
+        np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+
+
+def load_network(path: str | Path) -> Network:
+    """Read a network from ``path``; see :meth:`Network.load`."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            header = json.loads(str(data["header"]))
+            if header.get("format") != FORMAT:
+                raise KeyError("format")
+            if header["version"] > VERSION:
+                raise ValueError(
+                    f"'{path}' was written by a newer version of pyomo_relu "
+                    f"(format {header['version']}); update the package."
+                )
+            nodes = [_node(entry, i, data) for i, entry in enumerate(header["nodes"])]
+            return Network(
+                nodes,
+                header["outputs"],
+                header["inputs"],
+                header["input_names"],
+                header["output_names"],
+            )
+    except FileNotFoundError:
+        raise
+    except (KeyError, OSError, EOFError, zipfile.BadZipFile, json.JSONDecodeError) as e:
+        raise ValueError(
+            f"'{path}' is not a network saved by pyomo_relu, or it is damaged."
+        ) from e
+
+
+def _node(entry: dict, i: int, data) -> Node:
+    name, shape = entry["name"], tuple(entry["shape"])
+    sources = tuple(entry["sources"])
+    kind = entry["kind"]
+    if kind == "input":
+        return Input(name, shape)
+    if kind == "affine":
+        size = int(np.prod(shape, dtype=np.int64))
+        matrices = []
+        for k, (columns, sparse) in enumerate(zip(entry["columns"], entry["sparse"])):
+            if sparse:
+                parts = tuple(
+                    data[f"{i}.w{k}.{part}"] for part in ("data", "indices", "indptr")
+                )
+                matrices.append(sp.csr_array(parts, shape=(size, columns)))
+            else:
+                matrices.append(data[f"{i}.w{k}"])
+        return Affine(name, shape, sources, tuple(matrices), data[f"{i}.bias"])
+    if kind == "piecewise":
+        size = int(np.prod(shape, dtype=np.int64))
+        arrays = [data[f"{i}.{key}"] for key in ("breakpoints", "slopes", "intercepts")]
+        full = [np.broadcast_to(a, (size, a.shape[-1])) for a in arrays]
+        return PiecewiseLinear(name, shape, sources[0], entry["function"], *full)
+    if kind == "max":
+        return Max(name, shape, sources[0], data[f"{i}.indptr"], data[f"{i}.indices"])
+    raise KeyError(kind)

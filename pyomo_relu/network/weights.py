@@ -1,0 +1,55 @@
+"""Dense or CSR: the few operations on weight matrices that must serve both."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from pyomo_relu.network.nodes import Weight
+
+# A matrix with fewer non-zeros than this share of its entries is kept as CSR.
+SPARSE_BELOW = 0.25
+
+
+def nonzeros(w: Weight) -> int:
+    """Number of non-zero entries."""
+    return int(w.nnz) if sp.issparse(w) else int(np.count_nonzero(w))
+
+
+def row_nonzeros(w: Weight) -> np.ndarray:
+    """Number of non-zero entries of each row."""
+    return np.diff(w.indptr) if sp.issparse(w) else np.count_nonzero(w, axis=1)
+
+
+def dense(w: Weight) -> np.ndarray:
+    """As a dense array."""
+    return w.toarray() if sp.issparse(w) else w
+
+
+def absolute(w: Weight) -> Weight:
+    """Entry by entry ``|w|``, in the storage of ``w``."""
+    return abs(w)
+
+
+def add(a: Weight, b: Weight) -> Weight:
+    """``a + b``; sparse if both are."""
+    if sp.issparse(a) and sp.issparse(b):
+        return sp.csr_array(a + b)
+    return dense(a) + dense(b)
+
+
+def product(outer: Weight, inner: Weight) -> Weight:
+    """``outer @ inner``; sparse if both are."""
+    if sp.issparse(outer) and sp.issparse(inner):
+        return sp.csr_array(outer @ inner)
+    if sp.issparse(inner):
+        return np.asarray((inner.T @ outer.T).T)
+    return np.asarray(outer @ inner)
+
+
+def compact(w: Weight) -> Weight:
+    """``w`` in the storage that suits its number of non-zeros."""
+    entries = w.shape[0] * w.shape[1]
+    if entries > 256 and nonzeros(w) < SPARSE_BELOW * entries:
+        return w if sp.issparse(w) else sp.csr_array(w)
+    return dense(w)

@@ -1,0 +1,24 @@
+"""Settings of every test run: one thread, few and repeatable hypothesis examples."""
+
+from __future__ import annotations
+
+import os
+
+# Before NumPy and the frameworks start their thread pools.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+_common = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+# quick: the same examples in every run. ci: more of them. deep: fresh ones, many.
+settings.register_profile("quick", max_examples=20, derandomize=True, **_common)
+settings.register_profile("ci", max_examples=40, derandomize=True, **_common)
+settings.register_profile("deep", max_examples=500, print_blob=True, **_common)
+_profile = "ci" if os.environ.get("CI") else "quick"
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", _profile))

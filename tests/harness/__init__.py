@@ -1,0 +1,1 @@
+"""What all tests share: random networks, hypothesis strategies, and the checks."""

@@ -1,3 +1,22 @@
-"""Trained ReLU networks as Pyomo components: one block, any formulation, any solver."""
+"""Trained ReLU networks as Pyomo components: one block, any formulation, any solver.
+
+>>> from pyomo_relu import ReLUNetBlock, read_network
+
+No training framework is imported before a model of it is read.
+"""
+
+from pyomo_relu.block import ReLUNetBlock
+from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.network import Network, NetworkBuilder, activations
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Bounds",
+    "Network",
+    "NetworkBuilder",
+    "ReLUNetBlock",
+    "activations",
+    "compute_bounds",
+    "read_network",
+]

@@ -1,0 +1,25 @@
+"""One file for each way to write a layer in Pyomo; each is registered as ``relu.<name>``.
+
+Knows networks and their bounds, and Pyomo; the component is in
+:mod:`pyomo_relu.block`.
+"""
+
+from pyomo_relu.formulations.base import (
+    FORMULATIONS,
+    Formulation,
+    choose_formulations,
+    register_formulation,
+)
+from pyomo_relu.formulations.bigm import BigM
+from pyomo_relu.formulations.transformation import network_blocks
+from pyomo_relu.formulations.writer import NetworkWriter
+
+__all__ = [
+    "FORMULATIONS",
+    "BigM",
+    "Formulation",
+    "NetworkWriter",
+    "choose_formulations",
+    "network_blocks",
+    "register_formulation",
+]

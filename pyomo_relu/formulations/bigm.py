@@ -1,0 +1,90 @@
+r"""Big-M: one binary for each unstable neuron, with its own constants on both sides.
+
+For a ReLU with pre-activation :math:`x \in [l, u]`, :math:`l < 0 < u`, post-activation
+:math:`y \ge 0` and a binary :math:`z` that is 1 where the neuron is active:
+
+.. math:: y \ge x,\qquad y \le x - l (1 - z),\qquad y \le u z
+
+Other activations of two pieces have the same rows with their slopes; a step has an
+equality for its value; units of more pieces get ordered binaries. A maximum of
+:math:`m` entries :math:`x_i \in [l_i, u_i]` has one binary for each (those that can't
+be the largest left out):
+
+.. math:: y \ge x_i,\qquad y \le x_i + (1 - z_i)(\max_{j \ne i} u_j - l_i),\qquad
+          \sum_i z_i = 1
+
+Source: Tjeng, Xiao, Tedrake, arXiv 1711.07356, equations 6 and 7. The relaxation of
+the ReLU rows is the triangle; the constants are never made symmetric.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pyomo.core.expr.numeric_expr import LinearExpression
+from pyomo.core.expr.relational_expr import EqualityExpression
+from pyomo.environ import Binary
+
+from pyomo_relu.formulations.base import (
+    Formulation,
+    MaxLayer,
+    PiecewiseLayer,
+    register_formulation,
+)
+from pyomo_relu.formulations.pieces import set_piece_values, write_pieces
+from pyomo_relu.formulations.values import add_rows, add_variables, row_at_most
+
+
+@register_formulation
+class BigM(Formulation):
+    """Big-M with the bounds of each neuron; see the module's page for the rows."""
+
+    name = "bigm"
+
+    def write_piecewise(self, layer: PiecewiseLayer) -> None:
+        write_pieces(layer, {i: layer.pre_row(i) for i in layer.units})
+
+    def write_max(self, layer: MaxLayer) -> None:
+        write_max_bigm(layer)
+
+    def set_values(self, block, node, pre, post, pieces) -> None:
+        set_piece_values(block, pre, pieces)
+        set_max_values(block, pre)
+
+
+def write_max_bigm(layer: MaxLayer) -> None:
+    """The maximum of each group, with a binary ``chosen[j, i]`` for each argument."""
+    keys = [(j, i) for j, group in layer.arguments.items() for i in group]
+    z = add_variables(layer.block, "chosen", keys, domain=Binary)
+    rows, one = {}, {}
+    for j, group in layer.arguments.items():
+        y = layer.post[j]
+        tops = [float(layer.source.upper[i]) for i in group]
+        order = np.argsort(tops)
+        largest, second = group[order[-1]], tops[order[-2]]
+        for i in group:
+            row = layer.argument_row(i)
+            rest = second if i == largest else tops[order[-1]]
+            gap = rest - float(layer.source.lower[i])
+            rows[j, i, "lower"] = row_at_most(row, [-1.0], [y], 0.0)
+            rows[j, i, "upper"] = row_at_most(
+                row.scaled(-1.0), [1.0, gap], [y, z[j, i]], gap
+            )
+        zs = [z[j, i] for i in group]
+        one[j] = EqualityExpression(
+            (LinearExpression(linear_coefs=[1.0] * len(zs), linear_vars=zs), 1.0)
+        )
+    add_rows(layer.block, "maximum", rows)
+    add_rows(layer.block, "one_chosen", one)
+
+
+def set_max_values(block, pre: np.ndarray) -> None:
+    """Choose the largest argument of each group, the first of equals."""
+    chosen = block.component("chosen")
+    if chosen is None:
+        return
+    best: dict[int, int] = {}
+    for j, i in chosen:
+        if j not in best or pre[i] > pre[best[j]]:
+            best[j] = i
+    for (j, i), v in chosen.items():
+        v.set_value(int(best[j] == i), skip_validation=True)

@@ -1,0 +1,215 @@
+"""What a node's entries are in a Pyomo model, and affine rows over them.
+
+An entry is a variable, a number (a unit that is constant over the box) or an
+expression (an input the user gave as one). Rows fold the numbers into the constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from pyomo.core.expr.numeric_expr import LinearExpression
+from pyomo.core.expr.relational_expr import EqualityExpression, InequalityExpression
+from pyomo.environ import Constraint, RangeSet, Set, Var
+
+from pyomo_relu.network import Affine
+
+#: A variable, a number or an expression.
+Entry = Any
+
+
+class Values:
+    """The entries of one node, with their bounds, sorted by what they are.
+
+    Attributes
+    ----------
+    entries : list
+        ``None`` where no later layer needs the entry.
+    lower, upper : (size,) arrays
+    """
+
+    def __init__(self, entries: list[Entry], lower: np.ndarray, upper: np.ndarray):
+        self.entries = entries
+        self.lower, self.upper = lower, upper
+        constants = np.zeros(len(entries))
+        variables, expressions = [], []
+        for i, e in enumerate(entries):
+            if e is None:
+                continue
+            if e.__class__ is float:
+                constants[i] = e
+            elif e.is_variable_type():
+                variables.append(i)
+            else:
+                expressions.append(i)
+        self.constants = constants
+        self.variables = np.array(variables, dtype=np.int64)
+        self.expressions = expressions
+        self.variable_list = [entries[i] for i in variables]
+
+
+@dataclass
+class Row:
+    """``sum coefs * variables + sum c * e + constant``.
+
+    ``lower`` and ``upper`` bound each variable; ``expressions`` holds (c, e, l, u).
+    """
+
+    coefs: list[float] = field(default_factory=list)
+    variables: list = field(default_factory=list)
+    constant: float = 0.0
+    expressions: list[tuple[float, Any, float, float]] = field(default_factory=list)
+    lower: list[float] = field(default_factory=list)
+    upper: list[float] = field(default_factory=list)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no variable is left in it."""
+        return not self.coefs and not self.expressions
+
+    def scaled(self, factor: float, offset: float = 0.0) -> Row:
+        """``factor * self + offset``."""
+        return Row(
+            [factor * c for c in self.coefs],
+            list(self.variables),
+            factor * self.constant + offset,
+            [(factor * c, e, a, b) for c, e, a, b in self.expressions],
+            self.lower,
+            self.upper,
+        )
+
+    def body(self, coefs: Sequence[float] = (), variables: Sequence = ()):
+        """The expression without its constant, plus the given terms."""
+        total = LinearExpression(
+            linear_coefs=self.coefs + list(coefs),
+            linear_vars=self.variables + list(variables),
+        )
+        for c, e, _, _ in self.expressions:
+            total = total + c * e
+        return total
+
+    def expression(self):
+        """The whole expression, its constant included."""
+        return self.body() + self.constant
+
+    def terms(self) -> list[tuple[float, Any, float, float]]:
+        """All (coefficient, variable or expression, lower, upper)."""
+        return [
+            *zip(self.coefs, self.variables, self.lower, self.upper),
+            *self.expressions,
+        ]
+
+    def equals(self, variable):
+        """The constraint ``row == variable``."""
+        return EqualityExpression((self.body([-1.0], [variable]), -self.constant))
+
+
+def entry_row(entry: Entry, lower: float, upper: float) -> Row:
+    """A single entry as a row."""
+    if entry.__class__ is float:
+        return Row(constant=entry)
+    if entry.is_variable_type():
+        return Row([1.0], [entry], 0.0, [], [lower], [upper])
+    return Row(expressions=[(1.0, entry, lower, upper)])
+
+
+def affine_rows(node: Affine, sources: Sequence[Values], units: np.ndarray) -> list[Row]:
+    """The rows ``units`` of an affine node over the entries of its sources."""
+    rows = [Row(constant=c) for c in node.bias[units].tolist()]
+    for w, values in zip(node.weights, sources):
+        part = w[units]
+        for row, c in zip(rows, (part @ values.constants).tolist()):
+            row.constant += c
+        for i in values.expressions:
+            column = part[:, [i]].toarray() if sp.issparse(part) else part[:, [i]]
+            bounds = float(values.lower[i]), float(values.upper[i])
+            for row, c in zip(rows, column.ravel().tolist()):
+                if c:
+                    row.expressions.append((c, values.entries[i], *bounds))
+        _append_variables(rows, part, values)
+    return rows
+
+
+def _append_variables(rows: list[Row], part, values: Values) -> None:
+    index, variables = values.variables, values.variable_list
+    if not len(index):
+        return
+    part = part[:, index]
+    lower, upper = values.lower[index].tolist(), values.upper[index].tolist()
+    if not sp.issparse(part) and part.all():
+        for row, coefs in zip(rows, part.tolist()):
+            row.coefs += coefs
+            row.variables += variables
+            row.lower += lower
+            row.upper += upper
+        return
+    matrix = sp.csr_array(part)
+    matrix.eliminate_zeros()
+    data, columns = matrix.data.tolist(), matrix.indices.tolist()
+    pointer = matrix.indptr.tolist()
+    for k, row in enumerate(rows):
+        where = columns[pointer[k] : pointer[k + 1]]
+        row.coefs += data[pointer[k] : pointer[k + 1]]
+        row.variables += [variables[j] for j in where]
+        row.lower += [lower[j] for j in where]
+        row.upper += [upper[j] for j in where]
+
+
+# ---------------------------------------------------------------- adding components
+def index_set(units: Iterable[int]):
+    """An anonymous ordered set of unit numbers, a range where they are one."""
+    units = list(units)
+    if not units or not isinstance(units[0], int):
+        return Set(initialize=units, dimen=len(units[0]) if units else 1)
+    if units == list(range(units[0], units[0] + len(units))):
+        return RangeSet(units[0], units[-1])
+    return Set(initialize=units, dimen=1)
+
+
+def add_variables(block, name: str, units: Sequence, lower=None, upper=None, **options):
+    """Add a variable for each unit, with its bounds; return them by unit.
+
+    ``lower`` and ``upper`` are sequences in the order of ``units``.
+    """
+    variable = Var(index_set(units), **options)
+    block.add_component(name, variable)
+    found = list(variable.values())
+    if lower is not None:
+        for v, bound in zip(found, lower):
+            v.setlb(bound)
+    if upper is not None:
+        for v, bound in zip(found, upper):
+            v.setub(bound)
+    return dict(zip(variable.keys(), found))
+
+
+def add_rows(block, name: str, rows: dict) -> None:
+    """Add a constraint with the given relational expression for each index."""
+    if not rows:
+        return
+    block.add_component(name, Constraint(index_set(rows), rule=_Rows(rows)))
+
+
+class _Rows:
+    """A rule that hands out each row once: nothing is held twice, and it pickles."""
+
+    def __init__(self, rows: dict) -> None:
+        self.rows = dict(rows)
+
+    def __call__(self, block, *index):
+        return self.rows.pop(index if len(index) > 1 else index[0])
+
+
+def at_most(coefs: Sequence[float], variables: Sequence, bound: float):
+    """The constraint ``sum coefs * variables <= bound``."""
+    body = LinearExpression(linear_coefs=list(coefs), linear_vars=list(variables))
+    return InequalityExpression((body, bound), False)
+
+
+def row_at_most(row: Row, coefs: Sequence[float], variables: Sequence, bound: float):
+    """The constraint ``row + sum coefs * variables <= bound``."""
+    return InequalityExpression((row.body(coefs, variables), bound - row.constant), False)

@@ -1,0 +1,270 @@
+"""The inputs of a network block: the user's variables, expressions or numbers.
+
+Reads what ``inputs=`` may be into one entry for each input, finds the box the network
+is embedded over, and tells later whether that box still holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pyomo.contrib.fbbt.expression_bounds_walker import ExpressionBoundsVisitor
+from pyomo.core.base.indexed_component import IndexedComponent
+from pyomo.core.base.indexed_component_slice import IndexedComponent_slice
+from pyomo.core.base.set import OrderedScalarSet
+from pyomo.core.expr.visitor import identify_mutable_parameters
+from pyomo.environ import Expression, Reference, Var, value
+
+from pyomo_relu.network import Network
+
+
+class NamedIndex(OrderedScalarSet):
+    """A set of names that also takes positions: ``outputs["N2"]`` or ``outputs[11]``."""
+
+    def get(self, item, default=None):
+        found = super().get(item, default)
+        if found is default and isinstance(item, (int, np.integer)):
+            if 0 <= item < len(self):
+                return self.at(int(item) + 1)
+        return found
+
+
+def named_index(names: Sequence[str] | None, n: int) -> Any:
+    """The index set of ``n`` inputs or outputs: names where there are some."""
+    from pyomo_relu.formulations.values import index_set
+
+    if names is None:
+        return index_set(range(n))
+    return NamedIndex(initialize=list(names), dimen=1)
+
+
+def read_inputs(inputs: Any, network: Network, where: str) -> list[Any]:
+    """Return a variable, float or expression for each entry of the flat input.
+
+    Parameters
+    ----------
+    inputs
+        An indexed variable, Reference or slice (its values in order); a list or array
+        of variables, expressions, numbers and indexed components; or a mapping from
+        input names, or input layer names, to those.
+    network : Network
+    where : str
+        How an error names the block.
+
+    Raises
+    ------
+    ValueError
+        For a wrong number or kind of entries, naming it.
+    """
+    if isinstance(inputs, Mapping) and not isinstance(inputs, IndexedComponent):
+        inputs = _by_name(inputs, network, where)
+    entries = list(_flatten(inputs, where))
+    if len(entries) != network.n_inputs:
+        raise ValueError(
+            f"{where}: the network has {network.n_inputs} inputs, but inputs= gives "
+            f"{len(entries)}."
+        )
+    return entries
+
+
+def _by_name(inputs: Mapping, network: Network, where: str) -> list[Any]:
+    layers = [network.nodes[i].name for i in network.inputs]
+    for known in (network.input_names, layers):
+        if known is not None and set(inputs) == set(known):
+            return [inputs[name] for name in known]
+    known = list(network.input_names or layers)
+    missing = [name for name in known if name not in inputs]
+    unknown = [name for name in inputs if name not in known]
+    what = f"lacks {missing[0]!r}" if missing else f"has the unknown {unknown[0]!r}"
+    raise ValueError(f"{where}: inputs= {what}; the network's inputs are {known}.")
+
+
+def _flatten(item: Any, where: str) -> Iterable[Any]:
+    if isinstance(item, (str, bytes)) or item is None:
+        raise ValueError(
+            f"{where}: inputs= holds {item!r}; give variables, expressions or numbers."
+        )
+    if isinstance(item, IndexedComponent) and item.is_indexed():
+        for data in item.values():
+            yield from _flatten(data, where)
+    elif isinstance(item, IndexedComponent_slice):
+        for data in item:
+            yield from _flatten(data, where)
+    elif isinstance(item, (list, tuple, np.ndarray)):
+        for part in (
+            np.asarray(item, dtype=object).ravel() if hasattr(item, "ravel") else item
+        ):
+            yield from _flatten(part, where)
+    elif isinstance(item, Iterable) and not hasattr(item, "is_expression_type"):
+        for part in item:
+            yield from _flatten(part, where)
+    elif hasattr(item, "is_variable_type"):
+        if item.is_variable_type():
+            yield item
+        elif item.is_potentially_variable() or not item.is_fixed():
+            yield item
+        elif any(True for _ in identify_mutable_parameters(item)):
+            yield item
+        else:
+            yield float(value(item))
+    else:
+        try:
+            yield float(item)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{where}: inputs= holds {item!r}; give variables, expressions or numbers."
+            ) from None
+
+
+def entry_bounds(entry: Any) -> tuple[float, float]:
+    """Bounds of an input by itself, infinite where it has none."""
+    if entry.__class__ is float:
+        return entry, entry
+    if entry.is_variable_type():
+        low, high = entry.bounds
+    elif any(True for _ in identify_mutable_parameters(entry)):
+        # A Param may change after the bounds were used: it bounds nothing.
+        low, high = None, None
+    else:
+        low, high = ExpressionBoundsVisitor().walk_expression(entry)
+        low, high = _widen(low, high)
+    return (
+        -math.inf if low is None else float(low),
+        math.inf if high is None else float(high),
+    )
+
+
+def _widen(low, high):
+    scale = 16 * np.finfo(float).eps
+    if low is not None:
+        low = low - scale * abs(low)
+    if high is not None:
+        high = high + scale * abs(high)
+    return low, high
+
+
+def own_box(entries: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The (n,) bounds that the entries have by themselves."""
+    pairs = [entry_bounds(e) for e in entries]
+    return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+
+
+def given_box(
+    input_bounds: Any, network: Network, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read ``input_bounds=``.
+
+    Parameters
+    ----------
+    input_bounds
+        One of: a pair of numbers for all inputs; a list with a (lower, upper) pair for
+        each input; a tuple of two NumPy arrays, the lower and the upper bounds; a
+        mapping from input names or positions to pairs. ``None`` stands for no bound.
+
+    Returns
+    -------
+    (n,) lower and (n,) upper, infinite where nothing is given.
+    """
+    n = network.n_inputs
+    if input_bounds is None:
+        return np.full(n, -np.inf), np.full(n, np.inf)
+    if isinstance(input_bounds, Mapping):
+        names = {name: i for i, name in enumerate(network.input_names or ())}
+        low, high = np.full(n, -np.inf), np.full(n, np.inf)
+        for key, pair in input_bounds.items():
+            i = names.get(key, key)
+            if not isinstance(i, (int, np.integer)) or not 0 <= i < n:
+                known = list(names) or f"0 to {n - 1}"
+                raise ValueError(
+                    f"{where}: input_bounds= names {key!r}, but the inputs are {known}."
+                )
+            low[i], high[i] = _pair(pair, where)
+        return low, high
+    given = list(input_bounds)
+    if len(given) == 2 and all(isinstance(b, np.ndarray) and b.ndim for b in given):
+        if isinstance(input_bounds, tuple):
+            if any(b.size != n for b in given):
+                raise ValueError(
+                    f"{where}: input_bounds= has arrays of {given[0].size} and "
+                    f"{given[1].size} entries for {n} inputs."
+                )
+            return tuple(np.array(b, dtype=float).reshape(n) for b in given)  # type: ignore
+    if len(given) == 2 and all(b is None or np.ndim(b) == 0 for b in given):
+        low, high = _pair(given, where)
+        return np.full(n, low), np.full(n, high)
+    if len(given) != n:
+        raise ValueError(
+            f"{where}: input_bounds= has {len(given)} entries for {n} inputs; give a "
+            "(lower, upper) pair for each input, or one pair of numbers for all."
+        )
+    pairs = [_pair(pair, where) for pair in given]
+    return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+
+
+def _pair(pair: Any, where: str) -> tuple[float, float]:
+    try:
+        low, high = pair
+        return (
+            -math.inf if low is None else float(low),
+            math.inf if high is None else float(high),
+        )
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{where}: input_bounds= holds {pair!r}; give (lower, upper) pairs."
+        ) from None
+
+
+def check_input_box(
+    entries: Sequence[Any] | None,
+    names: Sequence[str],
+    low: np.ndarray,
+    high: np.ndarray,
+    where: str,
+) -> None:
+    """Refuse a box that is open, inverted or not a number, naming the variable."""
+    for i, (a, b) in enumerate(zip(low.tolist(), high.tolist())):
+        if math.isfinite(a) and math.isfinite(b) and a <= b:
+            continue
+        name = f"input {names[i]}"
+        if entries is not None and not isinstance(entries[i], float):
+            what = "variable" if entries[i].is_variable_type() else "expression"
+            name = f"{what} '{entries[i]}' ({name})"
+        if math.isnan(a) or math.isnan(b):
+            raise ValueError(f"{where}: {name} has a bound that is not a number.")
+        if a > b:
+            raise ValueError(
+                f"{where}: {name} has inverted bounds: lower {a:g} > upper {b:g}."
+            )
+        side = " or ".join(
+            s for s, x in (("lower", a), ("upper", b)) if not math.isfinite(x)
+        )
+        remedy = "give it finite bounds, or pass input_bounds= to the block."
+        if entries is not None and not isinstance(entries[i], float):
+            params = (
+                []
+                if entries[i].is_variable_type()
+                else list(identify_mutable_parameters(entries[i]))
+            )
+            if params:
+                remedy = (
+                    f"it depends on the mutable Param '{params[0]}', which may change; "
+                    "pass input_bounds= to the block."
+                )
+        raise ValueError(f"{where}: {name} has no finite {side} bound; {remedy}")
+
+
+def input_component(entries: Sequence[Any], names: Sequence[str] | None) -> Any:
+    """``inputs`` of the block: a Reference to variables, or named Expressions."""
+    index = named_index(names, len(entries))
+    if all(not isinstance(e, float) and e.is_variable_type() for e in entries):
+        keys = list(names) if names is not None else range(len(entries))
+        reference = Reference(dict(zip(keys, entries)), ctype=Var)
+        if names is not None:
+            index.construct()
+            reference._index_set = index  # so that positions are found as well
+        return reference
+    keys = list(names) if names is not None else list(range(len(entries)))
+    return Expression(index, initialize=dict(zip(keys, entries)))

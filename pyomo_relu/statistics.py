@@ -1,0 +1,137 @@
+"""What `block.statistics()` returns: sizes, bounds and times, as a table or numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyomo.environ import Constraint, Var
+
+from pyomo_relu.network import Input, Max, PiecewiseLinear
+
+
+@dataclass
+class LayerStatistics:
+    """One nonlinear layer: its units and the range of its pre-activation bounds."""
+
+    name: str
+    function: str
+    formulation: str
+    units: int
+    stable: int
+    written: int
+    binaries: int
+    big_m: tuple[float, float] | None
+
+
+@dataclass
+class BlockStatistics:
+    """Sizes of a network block.
+
+    Attributes
+    ----------
+    layers : list of LayerStatistics
+    neurons, stable : int
+        Units of piecewise-linear layers, and those on one piece over the box.
+    binaries, variables, constraints : int
+        What the block holds; ``variables`` counts binaries and outputs too.
+    big_m : (float, float) or None
+        Smallest and largest big-M constant, ``max(-l, u)`` over unstable neurons.
+    bound_method : str
+    bound_seconds, build_seconds : float
+        Time of the bounds, and of bounds and writing together.
+    """
+
+    name: str
+    formulation: Any
+    layers: list[LayerStatistics] = field(default_factory=list)
+    neurons: int = 0
+    stable: int = 0
+    binaries: int = 0
+    variables: int = 0
+    constraints: int = 0
+    big_m: tuple[float, float] | None = None
+    bound_method: str = ""
+    bound_seconds: float = 0.0
+    build_seconds: float = 0.0
+
+    def __str__(self) -> str:
+        head = ("layer", "function", "formulation", "units", "stable", "binaries", "big-M")
+        table = [head]
+        for s in self.layers:
+            span = "" if s.big_m is None else f"{s.big_m[0]:.3g} to {s.big_m[1]:.3g}"
+            table.append(
+                (
+                    s.name,
+                    s.function,
+                    s.formulation,
+                    str(s.units),
+                    str(s.stable),
+                    str(s.binaries),
+                    span,
+                )
+            )
+        widths = [max(len(row[c]) for row in table) for c in range(len(head))]
+        lines = ["  ".join(x.ljust(w) for x, w in zip(r, widths)).rstrip() for r in table]
+        rule = "-" * max(map(len, lines))
+        total = (
+            f"{self.neurons} neurons, {self.stable} stable; {self.variables} variables, "
+            f"{self.binaries} binary; {self.constraints} constraints; bounds by "
+            f"{self.bound_method or 'none'} in {self.bound_seconds:.3f} s, built in "
+            f"{self.build_seconds:.3f} s"
+        )
+        return "\n".join(
+            [f"{self.name}: {self.formulation}", lines[0], rule, *lines[1:], rule, total]
+        )
+
+    __repr__ = __str__
+
+
+def block_statistics(block) -> BlockStatistics:
+    """Count what a network block holds; see :meth:`ReLUNetBlockData.statistics`."""
+    network, bounds = block.network, block.bounds
+    result = BlockStatistics(block.name, block.formulation)
+    result.build_seconds = block._build_seconds
+    own = {id(v) for v in block.component_data_objects(Var)}
+    users = {id(e) for e in block._entries if not isinstance(e, float)}
+    if block.component("inputs").is_reference():
+        own -= users
+    result.variables = len(own)
+    result.constraints = sum(1 for _ in block.component_data_objects(Constraint))
+    layers = block.component("layer")
+    if bounds is None or layers is None:
+        return result
+    result.bound_method, result.bound_seconds = bounds.method, bounds.seconds
+    for i, node in enumerate(network.nodes):
+        if isinstance(node, Input):
+            continue
+        held = layers[node.name]
+        binaries = sum(1 for v in held.component_data_objects(Var) if v.is_binary())
+        result.binaries += binaries
+        if not isinstance(node, (PiecewiseLinear, Max)):
+            continue
+        span, stable = None, 0
+        if isinstance(node, PiecewiseLinear):
+            fixed = bounds.stable(i)
+            stable = int(fixed.sum())
+            low, high = bounds.lower[node.source][~fixed], bounds.upper[node.source][~fixed]
+            if len(low):
+                sizes = [max(-a, b) for a, b in zip(low.tolist(), high.tolist())]
+                span = (min(sizes), max(sizes))
+                ends = result.big_m or span
+                result.big_m = (min(ends[0], span[0]), max(ends[1], span[1]))
+            result.neurons += node.size
+            result.stable += stable
+        result.layers.append(
+            LayerStatistics(
+                node.name,
+                node.function if isinstance(node, PiecewiseLinear) else "max",
+                block._formulations[i].name,
+                node.size,
+                stable,
+                sum(1 for _ in held.component_data_objects(Constraint)),
+                binaries,
+                span,
+            )
+        )
+    return result

@@ -1,0 +1,20 @@
+"""Keras 3 models -> :class:`~pyomo_relu.network.Network`, on any backend.
+
+The graph of operations is walked, never the list of layers, so shared layers, nested
+models, residual connections and several inputs or outputs are read as they are. Each
+layer has one translator; :func:`register_keras_layer` adds one for a layer of your own.
+"""
+
+from pyomo_relu.readers.keras.graph import read_keras
+from pyomo_relu.readers.keras.registry import (
+    UnsupportedLayerError,
+    register_keras_activation,
+    register_keras_layer,
+)
+
+__all__ = [
+    "UnsupportedLayerError",
+    "read_keras",
+    "register_keras_activation",
+    "register_keras_layer",
+]

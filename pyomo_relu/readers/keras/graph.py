@@ -1,0 +1,312 @@
+"""`read_keras`: from a Keras model, built or saved, to a network.
+
+A model is read by following each output tensor back to the inputs, call by call. A
+layer called twice is translated twice, a nested model is walked in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyomo_relu.network import Network, NetworkBuilder
+from pyomo_relu.readers.keras import registry
+from pyomo_relu.readers.keras.loading import import_keras, load_model
+from pyomo_relu.readers.keras.registry import (
+    Handle,
+    Head,
+    UnsupportedLayerError,
+    Value,
+    describe,
+    refuse,
+)
+from pyomo_relu.readers.keras.tensors import rearrange, shape_of
+
+# Importing a module of translators registers what it holds.
+from pyomo_relu.readers.keras import (  # noqa: F401  isort: skip
+    convolutions,
+    layers,
+    merging,
+    operations,
+    pooling,
+    reshaping,
+)
+
+
+def read_keras(
+    source: Any,
+    *,
+    logits: bool = False,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Network:
+    """Read a Keras model.
+
+    Parameters
+    ----------
+    source : keras.Model, str or Path
+        A built Sequential or functional model on any backend, or the path of a
+        ``.keras`` archive or a legacy ``.h5`` file. Keras' safe mode stays on.
+    logits : bool
+        Where an output of the model comes from a softmax, log-softmax, sigmoid or
+        log-sigmoid, read the model up to that head: the network's outputs are what
+        goes into it. Otherwise such a head is refused.
+    input_names, output_names : sequence of str, optional
+        A name for each entry of the flat input or output vector.
+
+    Returns
+    -------
+    Network
+        One input node for each input of the model, named like its input layer. Tensors
+        are flattened in C order in the model's own data format, several outputs follow
+        each other in the order of ``model.outputs``.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        A ValueError that names the layer and its type.
+    ValueError
+        For an unbuilt model, an input without fixed shape, NaN weights, a bad file.
+    ImportError
+        If Keras 3 is missing.
+
+    Notes
+    -----
+    The weights become float64 and the network is evaluated in float64. A model with a
+    lower compute precision (the policy ``mixed_float16``, say) keeps float32
+    variables; those are read, and the model's own rounding in between is not imitated.
+    """
+    keras = import_keras()
+    model = load_model(source) if isinstance(source, (str, Path)) else source
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"read_keras takes a Keras 3 model or the path of one, not {type(model)}."
+        )
+    _check_model(model)
+    builder = NetworkBuilder()
+    inputs = [_input(builder, model, tensor) for tensor in model.inputs]
+    outputs = []
+    for value in _read_model(model, builder, inputs):
+        if isinstance(value, Head):
+            if not logits:
+                raise _refused_head(value, "logits=True reads the model up to it.")
+            value = value.logits
+        outputs.append(int(value))
+    return builder.build(
+        outputs,
+        inputs=[int(i) for i in inputs],
+        input_names=input_names,
+        output_names=output_names,
+    )
+
+
+def _refused_head(head: Head, remedy: str) -> UnsupportedLayerError:
+    return UnsupportedLayerError(
+        f"layer '{head.layer}' applies '{head.function}', which is not piecewise "
+        f"linear; {remedy}"
+    )
+
+
+def _check_model(model: Any) -> None:
+    """Raise unless ``model`` is nothing but a graph of layer calls."""
+    import keras
+    from keras.src.models.functional import Functional
+
+    what = f"model '{model.name}' ({type(model).__name__})"
+    call = type(model).call
+    if call is not Functional.call and call is not keras.Sequential.call:
+        raise UnsupportedLayerError(
+            f"{what} has its own call method, which can't be read as a graph; build it "
+            "with keras.Sequential or the functional API, or register it with "
+            "register_keras_layer if it is a part of a model."
+        )
+    if isinstance(model, keras.Sequential):
+        if not model.built or getattr(model, "_functional", None) is None:
+            raise ValueError(
+                f"{what} is not built; give its first layer an Input(shape=...), or "
+                "call model.build((None, n_inputs))."
+            )
+
+
+def _input(builder: NetworkBuilder, model: Any, tensor: Any) -> Handle:
+    name = tensor._keras_history.operation.name
+    shape = tuple(tensor.shape)[1:]
+    if any(n is None for n in shape):
+        raise ValueError(
+            f"input '{name}' of model '{model.name}' has shape {tuple(tensor.shape)}; "
+            "every axis but the batch axis needs a fixed length, so rebuild the model "
+            "with Input(shape=...)."
+        )
+    dtype = str(tensor.dtype)
+    if "float" not in dtype:
+        raise ValueError(
+            f"input '{name}' of model '{model.name}' has dtype {dtype}, which would cut "
+            "off fractions; rebuild the model with a float32 Input."
+        )
+    return Handle(builder.input(name, shape))
+
+
+def _ordered_calls(tensors: Iterable[Any], known: dict[int, Value]) -> list[Any]:
+    """The calls that lead to ``tensors``, each after those it depends on."""
+    order: list[Any] = []
+    done: set[int] = set()
+    stack = [(t, False) for t in reversed(list(tensors))]
+    while stack:
+        tensor, expanded = stack.pop()
+        if id(tensor) in known:
+            continue
+        history = tensor._keras_history
+        node = history.operation._inbound_nodes[history.node_index]
+        if id(node) in done:
+            continue
+        if expanded:
+            done.add(id(node))
+            order.append(node)
+            continue
+        stack.append((tensor, True))
+        stack.extend((t, False) for t in reversed(node.input_tensors))
+    return order
+
+
+def _read_model(
+    model: Any, builder: NetworkBuilder, inputs: Sequence[Value]
+) -> list[Value]:
+    """Translate a Sequential or functional model; one value for each output."""
+    known: dict[int, Value] = {id(t): v for t, v in zip(model.inputs, inputs)}
+    for node in _ordered_calls(model.outputs, known):
+        for tensor, value in zip(node.outputs, _translate(node, builder, known)):
+            known[id(tensor)] = value
+    return [known[id(t)] for t in model.outputs]
+
+
+def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> list[Value]:
+    """Translate one call; one value for each of its output tensors."""
+    import keras
+
+    operation = node.operation
+    if not node.input_tensors:
+        raise refuse(operation, "is not connected to an input of the model.")
+
+    def lookup(argument):
+        if not isinstance(argument, keras.KerasTensor):
+            return argument
+        value = known[id(argument)]
+        if isinstance(value, Head):
+            remedy = (
+                f"{describe(operation)} reads its result, so it can't be left out "
+                "either. Use a piecewise-linear activation there."
+            )
+            raise _refused_head(value, remedy)
+        return Handle(value)
+
+    args, kwargs = node.arguments.convert(lookup)
+    if isinstance(operation, keras.Model) and not registry.is_custom(operation):
+        result = translate_model(operation, builder, args, kwargs)
+    elif isinstance(operation, keras.layers.Layer):
+        result = translate_layer(operation, builder, args, kwargs)
+    else:
+        result = operations.translate(operation, builder, args, kwargs)
+    values = list(result) if isinstance(result, (list, tuple)) else [result]
+    if len(values) != len(node.outputs):
+        raise refuse(
+            operation,
+            f"has {len(node.outputs)} outputs, but its translator returned {len(values)}.",
+        )
+    for tensor, value in zip(node.outputs, values):
+        _check_shape(operation, builder, tensor, value)
+    return values
+
+
+def _check_shape(
+    operation: Any, builder: NetworkBuilder, tensor: Any, value: Value
+) -> None:
+    """Each result has the shape that Keras computed for it."""
+    expected = tuple(tensor.shape)[1:]
+    shape = shape_of(builder, value.logits if isinstance(value, Head) else value)
+    fits = len(shape) == len(expected) and all(
+        e is None or e == s for e, s in zip(expected, shape)
+    )
+    if not fits:
+        raise refuse(
+            operation,
+            f"was translated to a tensor of shape {shape}, but Keras says {expected}; "
+            "its translator is wrong.",
+        )
+
+
+def tensor_arguments(operation: Any, args: Any, kwargs: Any) -> list[Handle]:
+    """The tensors a layer is called with; anything else in the call is refused."""
+    import keras
+
+    found: list[Handle] = []
+    kwargs = dict(kwargs)
+    if kwargs.pop("training", None):
+        raise refuse(
+            operation,
+            "is called with training=True, so it behaves as in training; call it without.",
+        )
+    for argument in keras.tree.flatten((args, kwargs)):
+        if isinstance(argument, Handle):
+            found.append(argument)
+        elif argument is not None:
+            raise refuse(
+                operation,
+                f"is called with an argument that is no tensor of the model "
+                f"({type(argument).__name__}), which is not supported.",
+            )
+    return found
+
+
+def translate_layer(
+    layer: Any, builder: NetworkBuilder, args: Any, kwargs: Any
+) -> Value | Sequence[Value]:
+    """Translate one call of a layer that is no model."""
+    translator = registry.layer_translator(layer)
+    if translator is None:
+        raise refuse(
+            layer,
+            "is not supported; it is not piecewise linear or not known. If it is "
+            "piecewise linear, describe it with register_keras_layer.",
+        )
+    if getattr(layer, "quantization_mode", None) is not None:
+        raise refuse(
+            layer,
+            f"is quantized ({layer.quantization_mode}), which rounds its inputs; read "
+            "the model before it is quantized.",
+        )
+    sources = tensor_arguments(layer, args, kwargs)
+    return translator(layer, builder, sources, layer.name)
+
+
+def translate_model(
+    model: Any, builder: NetworkBuilder, args: Any, kwargs: Any
+) -> list[Value]:
+    """Translate one call of a nested model."""
+    _check_model(model)
+    struct = getattr(model, "_inputs_struct", None)
+    if len(args) == 1 and isinstance(args[0], dict) and not isinstance(struct, dict):
+        try:
+            args = ([args[0][t.name] for t in model.inputs],)
+        except KeyError as e:
+            raise refuse(model, f"is called with a dictionary that lacks {e}.") from e
+    sources = tensor_arguments(model, args, kwargs)
+    if len(sources) != len(model.inputs):
+        raise refuse(
+            model, f"has {len(model.inputs)} inputs but is called with {len(sources)}."
+        )
+    fitted = [_fit_rank(model, builder, s, t) for s, t in zip(sources, model.inputs)]
+    return _read_model(model, builder, fitted)
+
+
+def _fit_rank(model: Any, builder: NetworkBuilder, source: Handle, tensor: Any) -> Handle:
+    """Keras drops or adds a last axis of length 1 where a nested model expects that."""
+    shape, expected = shape_of(builder, source), tuple(tensor.shape)[1:]
+    if len(shape) == len(expected):
+        return source
+    name = f"{model.name}_input"
+    if len(shape) == len(expected) + 1 and shape[-1] == 1:
+        return Handle(rearrange(builder, name, source, lambda i: i[..., 0]))
+    if len(shape) == len(expected) - 1 and expected[-1] == 1:
+        return Handle(rearrange(builder, name, source, lambda i: i[..., None]))
+    raise refuse(model, f"expects inputs of shape {expected}, but is given {shape}.")

@@ -1,0 +1,96 @@
+"""Opening a saved Keras model without running any code that came with it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def import_keras() -> Any:
+    """Return the ``keras`` module.
+
+    Raises
+    ------
+    ImportError
+        With the ``pip install`` line, if Keras 3 or its backend is missing.
+    """
+    try:
+        import keras
+    except ImportError as e:
+        raise ImportError(
+            "reading a Keras model needs Keras 3 and a backend; "
+            "pip install 'pyomo_relu[keras]'"
+        ) from e
+    if int(str(keras.__version__).split(".")[0]) < 3:
+        raise ImportError(
+            f"Keras {keras.__version__} is too old for this reader; "
+            "pip install -U 'pyomo_relu[keras]'"
+        )
+    return keras
+
+
+def load_model(path: str | Path) -> Any:
+    """Load a ``.keras`` archive or a legacy ``.h5`` file with Keras' safe mode on.
+
+    Lambda layers and everything else that would run code from the file are refused by
+    Keras; nothing is unpickled.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        If the file is something else, truncated, or can't be loaded safely.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file '{path}'.")
+    if path.is_dir():
+        raise ValueError(
+            f"'{path}' is a folder (a TensorFlow SavedModel?); save the model with "
+            "model.save('name.keras') and give that file."
+        )
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if start == HDF5_MAGIC:
+        return _load(path, ".h5")
+    if start[:2] == b"PK":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = set(archive.namelist())
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as e:
+            raise ValueError(f"'{path}' is damaged or truncated; save it again.") from e
+        if damaged is not None:
+            raise ValueError(f"'{path}' is damaged in its part '{damaged}'; save it again.")
+        if not {"config.json", "model.weights.h5"} <= names:
+            raise ValueError(
+                f"'{path}' is a zip archive, but not a Keras model (config.json or "
+                "model.weights.h5 is missing)."
+            )
+        return _load(path, ".keras")
+    raise ValueError(
+        f"'{path}' is no Keras model: it is neither a .keras archive nor an HDF5 file."
+    )
+
+
+def _load(path: Path, suffix: str) -> Any:
+    """Let Keras load the file; it chooses the format by the suffix."""
+    keras = import_keras()
+    if path.suffix.lower() not in (suffix, ".hdf5" if suffix == ".h5" else suffix):
+        raise ValueError(
+            f"'{path}' has the contents of a {suffix} file; rename it so that it ends "
+            f"in {suffix}."
+        )
+    try:
+        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    except Exception as e:  # Keras raises all sorts of errors on a bad file
+        lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+        reason = lines[0][:300] if lines else type(e).__name__
+        raise ValueError(
+            f"Keras can't load '{path}' (safe mode is on): {reason} Custom layers need "
+            "keras.saving.register_keras_serializable; or load the model yourself and "
+            "pass the model."
+        ) from e

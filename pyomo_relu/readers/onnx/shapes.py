@@ -1,0 +1,157 @@
+"""ONNX operators that move entries, and the ones that ask for a shape.
+
+Most run in ONNX' own reference implementation, on the positions of the entries instead
+of their values: every attribute and opset then means here what it means there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyomo_relu.readers import spatial
+from pyomo_relu.readers.onnx.registry import OnnxNode, register_onnx_operator
+from pyomo_relu.readers.tensors import Tensor, encode, normalized_axis
+
+_FLOATS = {1: "float", 10: "float16", 11: "double", 16: "bfloat16"}
+
+
+@register_onnx_operator(
+    "Concat",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
+def move(node: OnnxNode) -> list[Tensor]:
+    """Any operator whose result holds entries of its inputs and nothing else."""
+    if node.operator == "Concat":
+        data = [v for v in node.inputs if v is not None]
+        codes, constants = encode(data)
+        results = node.run(codes)
+    else:
+        data = [node.tensor(0)]
+        arguments = [node.constant(k, "second input") for k in range(1, len(node.inputs))]
+        constants = None
+        results = node.run([data[0].index, *arguments])
+    tensors = [v for v in data if isinstance(v, Tensor)]
+    found = []
+    for k, codes in enumerate(results):
+        name = node.name if len(results) == 1 else f"{node.name}_{k}"
+        codes = np.asarray(codes, dtype=np.int64)
+        if node.operator in ("Flatten", "Reshape", "Unsqueeze"):
+            found.append(node.graph.reshape(tensors[0], codes.shape, name))
+        else:
+            batch = _batch_after(node, tensors, codes)
+            if codes.size == 0:
+                found.append(np.zeros(codes.shape))
+            else:
+                found.append(node.graph.rearrange(name, tensors, codes, constants, batch))
+    return found
+
+
+def _batch_after(node: OnnxNode, tensors: list[Tensor], codes: np.ndarray) -> int | None:
+    """Where the batch axis of the tensors is in the result ``codes``."""
+    batches = {x.batch for x in tensors if x.batch is not None}
+    if not batches:
+        return None
+    if len(batches) > 1:
+        raise node.error("its inputs have their batch axes in different places")
+    batch, rank = batches.pop(), len(tensors[0].shape)
+    if node.operator == "Transpose":
+        order = node.attributes.get("perm", list(range(rank))[::-1])
+        return [a % rank for a in order].index(batch)
+    if node.operator == "Gather":
+        axis = normalized_axis(node.attributes.get("axis", 0), rank, node.name)
+        if axis == batch:
+            raise node.error("it picks samples along the batch axis")
+        return batch if batch < axis else batch + codes.ndim - rank
+    if node.operator in ("GatherND", "GatherElements"):
+        if node.operator == "GatherElements" and codes.shape[batch] == 1:
+            return batch
+        raise node.error("it picks samples along the batch axis")
+    if node.operator == "Expand":
+        batch += codes.ndim - rank
+    if codes.shape[batch] != 1:
+        raise node.error("it changes the batch axis; a network is read for one sample")
+    return batch
+
+
+@register_onnx_operator("Squeeze")
+def squeeze(node: OnnxNode) -> Tensor:
+    x = node.tensor(0)
+    rank = len(x.shape)
+    axes = node.integers(1, "axes")
+    if axes is None:
+        # A batch axis has length 1 only here, so it isn't one to squeeze.
+        gone = {a for a, n in enumerate(x.shape) if n == 1 and a != x.batch}
+    else:
+        gone = {normalized_axis(a, rank, node.name) for a in axes}
+        if any(x.shape[a] != 1 for a in gone):
+            raise node.error(f"axes {axes} of shape {x.shape} don't have length 1")
+    kept = [a for a in range(rank) if a not in gone]
+    batch = kept.index(x.batch) if x.batch in kept else None
+    return Tensor(x.handle, tuple(x.shape[a] for a in kept), batch)
+
+
+@register_onnx_operator("Pad")
+def pad(node: OnnxNode) -> Tensor:
+    x = node.tensor(0)
+    rank = len(x.shape)
+    key = "pads" if "pads" in node.attributes else "paddings"
+    pads = node.integers(1, key)
+    value = node.attributes.get("value", 0.0)
+    given = node.constant(2, "constant_value")
+    if given is not None and np.size(given):
+        value = float(np.asarray(given, dtype=float).reshape(-1)[0])
+    axes = node.integers(3, "axes")
+    axes = (
+        list(range(rank))
+        if axes is None
+        else [normalized_axis(a, rank, node.name) for a in axes]
+    )
+    if pads is None or len(pads) != 2 * len(axes):
+        raise node.error("its pads don't fit its axes")
+    before, after = [0] * rank, [0] * rank
+    for k, a in enumerate(axes):
+        before[a], after[a] = pads[k], pads[k + len(axes)]
+    mode = node.attributes.get("mode", "constant")
+    if mode not in ("constant", "edge", "reflect", "wrap"):
+        raise node.error(f"mode '{mode}' isn't supported")
+    if mode == "reflect" and max(map(max, zip(before, after))) >= max(x.shape):
+        raise node.error("it reflects more entries than there are")
+    return spatial.pad(node.graph, node.name, x, before, after, mode, value)
+
+
+@register_onnx_operator("Where")
+def where(node: OnnxNode) -> Tensor:
+    a, b = node.inputs[1], node.inputs[2]
+    condition = node.constant(0, "condition")
+    assert a is not None and b is not None
+    return spatial.where(node.graph, node.name, condition, a, b)
+
+
+@register_onnx_operator("Cast")
+def cast(node: OnnxNode) -> Tensor:
+    if node.attributes["to"] not in _FLOATS:
+        raise node.error("only casts to floating-point types are piecewise linear")
+    return node.tensor(0)
+
+
+@register_onnx_operator("Shape")
+def shape(node: OnnxNode) -> np.ndarray:
+    dims = np.array(node.tensor(0).shape, dtype=np.int64)
+    return dims[slice(node.attributes.get("start", 0), node.attributes.get("end"))]
+
+
+@register_onnx_operator("Size")
+def size(node: OnnxNode) -> np.ndarray:
+    return np.array(node.tensor(0).size, dtype=np.int64)

@@ -5,6 +5,14 @@ outwards for rounding; solver bounds are dual bounds with a margin.
 """
 
 from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.bounds.crown import crown_arrays, linear_bounds_of
 from pyomo_relu.bounds.ladder import RUNGS, compute_bounds, register_bounds
 
-__all__ = ["RUNGS", "Bounds", "compute_bounds", "register_bounds"]
+__all__ = [
+    "RUNGS",
+    "Bounds",
+    "compute_bounds",
+    "crown_arrays",
+    "linear_bounds_of",
+    "register_bounds",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,9 @@ class Bounds:
     scope : str
         ``"box"``: valid wherever the inputs are in the box. Anything else names the
         model whose constraints the bounds rely on.
+    details : dict
+        What the rung counted: solves, iterations, boxes; ``interrupted`` is True when
+        Ctrl-C or a time limit ended it early.
     """
 
     network: Network
@@ -70,14 +73,15 @@ class Bounds:
     def stable(self, node: int) -> np.ndarray:
         """Which neurons of a piecewise-linear node stay on one piece, (size,) bool.
 
-        A pre-activation that only touches a breakpoint counts as stable where the
-        function is continuous there.
+        A pre-activation that only touches a breakpoint from the left counts as stable
+        where the function is continuous there; from the right always, because a
+        breakpoint belongs to the piece on its right.
         """
         phi = self.network.nodes[node]
         assert isinstance(phi, PiecewiseLinear)
         low, high = self.lower[phi.source], self.upper[phi.source]
         inside = (low[:, None] < phi.breakpoints) & (phi.breakpoints < high[:, None])
-        touched = (low[:, None] <= phi.breakpoints) & (phi.breakpoints <= high[:, None])
+        touched = (low[:, None] < phi.breakpoints) & (phi.breakpoints <= high[:, None])
         return ~(inside | (touched & (phi.jumps != 0))).any(axis=1)
 
     def intersect(self, other: Bounds, method: str | None = None) -> Bounds:
@@ -108,6 +112,17 @@ class Bounds:
             for a, b, c, d in zip(self.lower, other.lower, self.upper, other.upper)
         )
 
+    def renamed(self, method: str, seconds: float | None = None, **details) -> Bounds:
+        """The same bounds as the result of another rung."""
+        seconds = self.seconds if seconds is None else seconds
+        return replace(
+            self, method=method, seconds=seconds, details={**self.details, **details}
+        )
+
+    def scoped(self, scope: str) -> Bounds:
+        """The same bounds, valid for ``scope`` only."""
+        return replace(self, scope=scope)
+
     def statistics(self) -> dict[str, float]:
         """Mean width of pre-activations and outputs, and the number of stable neurons."""
         widths, stable, total = [], 0, 0
@@ -133,6 +148,21 @@ class Bounds:
             f"mean width {s['mean_width']:.4g}, {self.seconds:.3f} s{scope}>"
         )
 
+    def check_covers(self, network: Network, lower, upper, what="the given bounds") -> None:
+        """Raise a ValueError unless these bounds hold for the network over the box."""
+        if network is not self.network and network.fingerprint != self.network.fingerprint:
+            raise ValueError(f"{what} belong to another network; compute them anew.")
+        low, high = self.input_box
+        outside = np.flatnonzero((lower < low) | (upper > high))
+        if outside.size:
+            k = outside[0]
+            names = self.network.input_names
+            name = names[k] if names else f"input {k}"
+            raise ValueError(
+                f"{what} hold for {name} in [{low[k]:g}, {high[k]:g}] only; compute them "
+                "anew for the wider box."
+            )
+
     def save(self, path: str | Path) -> None:
         """Write to ``.npz``, with the fingerprint of the network and the box."""
         arrays = {f"lower{i}": a for i, a in enumerate(self.lower)}
@@ -148,13 +178,20 @@ class Bounds:
             )
 
     @classmethod
-    def load(cls, path: str | Path, network: Network) -> Bounds:
+    def load(cls, path: str | Path, network: Network, lower=None, upper=None) -> Bounds:
         """Read bounds that :meth:`save` wrote for this network.
+
+        Parameters
+        ----------
+        path : str or Path
+        network : Network
+        lower, upper : (n_inputs,) array_like, optional
+            The box they are wanted for; the saved one must contain it.
 
         Raises
         ------
         ValueError
-            If the file is something else, or belongs to another network.
+            If the file is something else, or belongs to another network or box.
         """
         try:
             with np.load(path, allow_pickle=False) as data:
@@ -164,7 +201,7 @@ class Bounds:
                         "compute them anew for this one."
                     )
                 n = len(network.nodes)
-                return cls(
+                found = cls(
                     network,
                     tuple(data[f"lower{i}"] for i in range(n)),
                     tuple(data[f"upper{i}"] for i in range(n)),
@@ -172,6 +209,9 @@ class Bounds:
                     float(data["seconds"]),
                     str(data["scope"]),
                 )
+            if lower is not None and upper is not None:
+                found.check_covers(network, np.asarray(lower), np.asarray(upper), path)
+            return found
         except FileNotFoundError:
             raise
         except (KeyError, OSError, EOFError, zipfile.BadZipFile) as e:

@@ -129,4 +129,4 @@ def interval(
         "interval",
         time.perf_counter() - begin,
     )
-    return found if start is None else start.intersect(found, "interval")
+    return found if start is None else found.intersect(start, "interval")

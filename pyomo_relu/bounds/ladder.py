@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.bounds.crown import crown, improved_interval
 from pyomo_relu.bounds.interval import interval
 from pyomo_relu.network import Network
 
 #: Rungs by name. A rung is called as ``rung(network, lower, upper, start, **options)``
 #: with the (n_inputs,) box and the bounds of the rung below, and returns Bounds.
-RUNGS: dict[str, Callable[..., Bounds]] = {"interval": interval}
+RUNGS: dict[str, Callable[..., Bounds]] = {
+    "interval": interval,
+    "improved_interval": improved_interval,
+    "crown": crown,
+}
 
-#: What ``bounds=None`` means: the best trade measured so far.
-DEFAULT = "interval"
+#: What ``bounds=None`` means: the best trade measured (docs/benchmarks/bounds.md).
+DEFAULT = "crown"
+
+logger = logging.getLogger(__name__)
+
+
+def default_rung(n_inputs: int) -> str:
+    """The rung that ``bounds=None`` stands for."""
+    return DEFAULT
 
 
 def register_bounds(name: str) -> Callable[[Callable[..., Bounds]], Callable[..., Bounds]]:
@@ -57,11 +71,48 @@ def check_box(network: Network, lower, upper) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+Step = str | tuple[str, Mapping]
+
+
+def _steps(method: Step | Sequence[Step] | None, n: int) -> list[tuple[str, dict]]:
+    """The rungs to climb, each with its options."""
+    if method is None:
+        return [(default_rung(n), {})]
+    if isinstance(method, str) or (
+        isinstance(method, tuple) and len(method) == 2 and isinstance(method[1], Mapping)
+    ):
+        method = [method]  # type: ignore[list-item]
+    found = []
+    for step in method:
+        name, options = (step, {}) if isinstance(step, str) else step  # type: ignore[misc]
+        if name not in RUNGS:
+            raise ValueError(
+                f"there are no bounds '{name}'; choose one of {sorted(RUNGS)}."
+            )
+        found.append((name, dict(options)))
+    if not found:
+        raise ValueError(f"no bounds were named; choose from {sorted(RUNGS)}.")
+    return found
+
+
+def _check_options(name: str, options: Mapping) -> None:
+    parameters = inspect.signature(RUNGS[name]).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [k for k in parameters if k not in ("network", "lower", "upper", "start")]
+    for key in options:
+        if key not in known:
+            raise ValueError(
+                f"the bounds '{name}' have no option '{key}'; "
+                + (f"they take {known}." if known else "they take none.")
+            )
+
+
 def compute_bounds(
     network: Network,
     lower,
     upper,
-    method: str | Sequence[str] | None = None,
+    method: Step | Sequence[Step] | None = None,
     start: Bounds | None = None,
     **options,
 ) -> Bounds:
@@ -72,8 +123,10 @@ def compute_bounds(
     network : Network
     lower, upper : float or (n_inputs,) array_like
         The box, in the units of the network's inputs.
-    method : str or sequence of str, optional
-        A rung's name, or several to climb in turn; see :data:`RUNGS`.
+    method : str, (str, dict) or sequence of these, optional
+        A rung's name, see :data:`RUNGS`, or several to climb in turn, each with its
+        options: ``["crown", ("lp", {"time_limit": 5})]``. The default is the best trade
+        measured, see :func:`default_rung`.
     start : Bounds, optional
         Valid bounds to start from.
     **options
@@ -82,19 +135,31 @@ def compute_bounds(
     Raises
     ------
     ValueError
-        For an unknown rung, and for infinite, inverted or missing bounds of an input.
+        For an unknown rung or option, for infinite, inverted or missing bounds of an
+        input, and for start bounds of another network or a smaller box.
+
+    Notes
+    -----
+    Ctrl-C, and a rung's time limit, keep what is proved: the result then has
+    ``details["interrupted"]``, and after Ctrl-C the rungs above are left out.
     """
     low, high = check_box(network, lower, upper)
-    names = (
-        [method or DEFAULT] if method is None or isinstance(method, str) else list(method)
-    )
-    for name in names:
-        if name not in RUNGS:
-            raise ValueError(
-                f"there are no bounds '{name}'; choose one of {sorted(RUNGS)}."
-            )
-    for k, name in enumerate(names):
-        last = k == len(names) - 1
-        start = RUNGS[name](network, low, high, start, **(options if last else {}))
+    steps = _steps(method, network.n_inputs)
+    steps[-1][1].update(options)
+    for name, own in steps:
+        _check_options(name, own)
+    if start is not None:
+        start.check_covers(network, low, high)
+    for name, own in steps:
+        try:
+            start = RUNGS[name](network, low, high, start, **own)
+        except KeyboardInterrupt:
+            # Ctrl-C outside of what a rung guards itself: the rungs below are proved.
+            if start is None:
+                raise
+            start = start.renamed(start.method, interrupted=True, keyboard=True)
+        if start.details.get("keyboard"):
+            logger.warning("bounds '%s' were interrupted; kept what was proved.", name)
+            break
     assert start is not None
     return start

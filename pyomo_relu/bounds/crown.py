@@ -1,0 +1,324 @@
+"""`crown`: backward linear bounds with several slope rules, intersected.
+
+Each rule is valid by itself, and none is best everywhere, so the bounds of a neuron
+are the tightest that any rule or interval arithmetic gives. Only neurons that a line
+can still help are asked about: those whose interval meets a breakpoint, the outputs,
+and what a maximum compares.
+
+Source: Zhang et al., arXiv 1811.00866; Singh et al., POPL 2019; Weng et al.,
+arXiv 1804.09699.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyomo_relu.bounds.backward import Backward, times
+from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.bounds.interval import node_range
+from pyomo_relu.bounds.linear import RULES, group_numbers
+from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
+from pyomo_relu.network.weights import absolute
+
+# Numbers that one coefficient array of a pass may hold (16 MiB).
+CHUNK = 2**21
+
+
+def needed_rows(
+    network: Network, i: int, readers: list[int], lows: np.ndarray, highs: np.ndarray
+) -> np.ndarray:
+    """Entries of a node that linear bounds can help, given its ranges (N, size).
+
+    A piecewise-linear reader needs those that meet a breakpoint in some box; a maximum
+    those that may be the largest; any other reader, and an output, all.
+    """
+    nodes = network.nodes
+    if i in network.outputs or not readers:
+        return np.arange(nodes[i].size)
+    needed = np.zeros(nodes[i].size, dtype=bool)
+    for r in readers:
+        node = nodes[r]
+        if isinstance(node, PiecewiseLinear):
+            for t in node.breakpoints.T:
+                needed |= ((lows < t) & (t <= highs)).any(axis=0)
+        elif isinstance(node, Max):
+            groups = group_numbers(node)
+            l, u = lows[:, node.indices], highs[:, node.indices]  # noqa: E741
+            best = np.maximum.reduceat(l, node.indptr[:-1], axis=-1)[:, groups]
+            alive = u > best
+            several = np.add.reduceat(alive, node.indptr[:-1], axis=-1)[:, groups] > 1
+            needed[node.indices[(alive & several).any(axis=0)]] = True
+        else:
+            return np.arange(nodes[i].size)
+    return np.flatnonzero(needed)
+
+
+def crown_arrays(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    start_bounds: tuple[Sequence[np.ndarray], Sequence[np.ndarray]] | None = None,
+    nodes: Mapping[int, np.ndarray | None] | Sequence[int] | None = None,
+    rules: Sequence[str] = RULES,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Linear bounds of every node over many boxes at once.
+
+    Parameters
+    ----------
+    network : Network
+    lower, upper : (N, n_inputs) arrays
+        The boxes.
+    start_bounds : (lows, highs), optional
+        Valid bounds of every node to start from, each (size,), (1, size) or
+        (N, size): those of a parent box, for example.
+    nodes : sequence of int, or mapping to rows, optional
+        The affine nodes to ask about, and which rows of each (None: those that are
+        needed). The others get interval arithmetic and the start bounds. All that are
+        needed if left out.
+    rules : sequence of str
+        Slope rules to intersect, see :mod:`pyomo_relu.bounds.linear`.
+
+    Returns
+    -------
+    lows, highs : lists of (N, size) arrays
+        One for each node of the network.
+    """
+    lower, upper = np.atleast_2d(lower), np.atleast_2d(upper)
+    lows: list[np.ndarray] = []
+    highs: list[np.ndarray] = []
+    engine = Backward(network, lower, upper, lows, highs)
+    readers = network.readers()
+    asked: Mapping[int, np.ndarray | None] | None = None
+    if nodes is not None:
+        asked = nodes if isinstance(nodes, Mapping) else dict.fromkeys(nodes)
+    for i, node in enumerate(network.nodes):
+        if isinstance(node, Input):
+            low, high = lower[:, engine.slices[i]], upper[:, engine.slices[i]]
+        else:
+            low, high = node_range(
+                node, [lows[s] for s in node.sources], [highs[s] for s in node.sources]
+            )
+        if start_bounds is not None:
+            low, high = meet(low, high, start_bounds[0][i], start_bounds[1][i])
+        if isinstance(node, Affine) and not all(s in engine.slices for s in node.sources):
+            rows = None if asked is None else asked.get(i, np.zeros(0, dtype=int))
+            if rows is None:
+                rows = needed_rows(network, i, readers[i], low, high)
+            if len(rows):
+                low, high = np.array(low), np.array(high)
+                for rule in rules:
+                    a, b = query(engine, i, rows, rule)
+                    low[:, rows], high[:, rows] = meet(low[:, rows], high[:, rows], a, b)
+        lows.append(low)
+        highs.append(high)
+    return lows, highs
+
+
+def meet(low, high, other_low, other_high) -> tuple[np.ndarray, np.ndarray]:
+    """Intersection of two intervals; the first where they don't meet."""
+    a, b = np.maximum(low, other_low), np.minimum(high, other_high)
+    crossed = a > b
+    if crossed.any():
+        a, b = np.where(crossed, low, a), np.where(crossed, high, b)
+    return a, b
+
+
+def query(
+    engine: Backward, i: int, rows: np.ndarray, rule: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds (N, q) of the given rows of an affine node."""
+    lows, highs = [], []
+    widest = max([n.size for n in engine.network.nodes[: i + 1]])
+    step = max(1, CHUNK // (2 * engine.batch * widest))
+    for k in range(0, len(rows), step):
+        some = rows[k : k + step]
+        both = engine.lower_bound(*engine.run(i, signed_rows(some, engine, i), rule))
+        lows.append(both[:, : len(some)])
+        highs.append(-both[:, len(some) :])
+    return np.hstack(lows), np.hstack(highs)
+
+
+def signed_rows(rows: np.ndarray, engine: Backward, i: int) -> np.ndarray:
+    """Unit rows of a node and their negatives, (2 q, size)."""
+    q = len(rows)
+    result = np.zeros((2 * q, engine.network.nodes[i].size))
+    result[np.arange(q), rows] = 1.0
+    result[np.arange(q, 2 * q), rows] = -1.0
+    return result
+
+
+@dataclass(frozen=True)
+class LinearBounds:
+    """``A_lower x + c_lower <= q(x) <= A_upper x + c_upper`` in each box.
+
+    Attributes
+    ----------
+    lower, upper : (N, q, n_inputs) arrays
+    lower_const, upper_const : (N, q) arrays
+        Rounding is included.
+    """
+
+    lower: np.ndarray
+    lower_const: np.ndarray
+    upper: np.ndarray
+    upper_const: np.ndarray
+
+    def scores(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """How much each input moves the queries over its box, (N, n_inputs).
+
+        The larger of the two functions' ``|coefficient| * width``, summed over the
+        queries: where to branch.
+        """
+        steep = np.maximum(abs(self.lower), abs(self.upper)).sum(axis=1)
+        return steep * (upper - lower)
+
+
+def linear_bounds_of(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    lows: list[np.ndarray],
+    highs: list[np.ndarray],
+    node: int,
+    rows: np.ndarray,
+    rule: str = "adaptive",
+) -> LinearBounds:
+    """Linear functions of the inputs below and above rows of a node, for each box.
+
+    Parameters
+    ----------
+    lower, upper : (N, n_inputs) arrays
+    lows, highs : lists of (N, size) or (1, size) arrays
+        Valid bounds of every node, as :func:`crown_arrays` returns them.
+    node : int
+    rows : (q,) int array or (q, size) float array
+        Entries of the node, or coefficients of linear functions of all its entries.
+    rule : str
+        A slope rule.
+    """
+    lower, upper = np.atleast_2d(lower), np.atleast_2d(upper)
+    engine = Backward(network, lower, upper, list(lows), list(highs))
+    rows = np.asarray(rows)
+    if rows.dtype.kind in "iu":
+        both = signed_rows(rows, engine, node)
+    else:
+        both = np.concatenate([rows, -rows])
+    a, c, e = engine.run(node, both, rule)
+    # The constant is moved outwards; what is left of rounding is the evaluation of
+    # the function over the box, which reaches |A| |x| + |c|.
+    reach = np.matmul(abs(a), (abs(engine.center) + engine.radius)[:, :, None])[:, :, 0]
+    c = c - 1.01 * e - 4.0 * (lower.shape[1] + 4.0) * np.finfo(float).eps * (reach + abs(c))
+    q, shape = len(both) // 2, (len(lower), len(both), lower.shape[1])
+    a, c = np.broadcast_to(a, shape), np.broadcast_to(c, shape[:2])
+    return LinearBounds(a[:, :q], c[:, :q], -a[:, q:], -c[:, q:])
+
+
+def absolute_gradient(
+    network: Network,
+    lows: list[np.ndarray],
+    highs: list[np.ndarray],
+    node: int,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Bound on the slope of rows of a node along each input, (N, q, n_inputs).
+
+    Absolute weights times the steepest piece each neuron can reach in its box. Steps
+    count with the slopes of their pieces only, so for them it is a score, no bound.
+    """
+    coefs = {node: np.eye(network.nodes[node].size)[None, rows]}
+    slices = dict(network.input_slices())
+    total = np.zeros((max(len(a) for a in lows), len(rows), network.n_inputs))
+    for i in range(node, -1, -1):
+        if i not in coefs:
+            continue
+        a, here = coefs.pop(i), network.nodes[i]
+        if isinstance(here, Input):
+            total[:, :, slices[i]] = a
+        elif isinstance(here, Affine):
+            for w, s in zip(here.weights, here.sources):
+                coefs[s] = coefs.get(s, 0.0) + times(a, absolute(w))
+        elif isinstance(here, PiecewiseLinear):
+            low, high = lows[here.source], highs[here.source]
+            steep = np.zeros(low.shape)
+            for p in range(here.slopes.shape[1]):
+                meets = np.ones(low.shape, dtype=bool)
+                if p > 0:
+                    meets &= here.breakpoints[:, p - 1] <= high
+                if p < here.breakpoints.shape[1]:
+                    meets &= low < here.breakpoints[:, p]
+                steep = np.where(meets, np.maximum(steep, abs(here.slopes[:, p])), steep)
+            coefs[here.source] = coefs.get(here.source, 0.0) + a * steep[:, None, :]
+        else:
+            assert isinstance(here, Max)
+            spread = np.zeros((*a.shape[:-1], network.nodes[here.source].size))
+            np.add.at(
+                spread,
+                (slice(None), slice(None), here.indices),
+                a[..., group_numbers(here)],
+            )
+            coefs[here.source] = coefs.get(here.source, 0.0) + spread
+    return total
+
+
+def as_bounds(
+    network: Network, lows, highs, method: str, seconds: float, **details
+) -> Bounds:
+    """Bounds from arrays with a leading axis of length 1."""
+    return Bounds(
+        network,
+        tuple(np.array(a[0]) for a in lows),
+        tuple(np.array(a[0]) for a in highs),
+        method,
+        seconds,
+        details=details,
+    )
+
+
+def crown(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    start: Bounds | None = None,
+    *,
+    rules: Sequence[str] = RULES,
+) -> Bounds:
+    """Bounds by backward linear propagation over the box ``[lower, upper]``.
+
+    Parameters
+    ----------
+    network : Network
+    lower, upper : (n_inputs,) arrays
+    start : Bounds, optional
+        Valid bounds to start from.
+    rules : sequence of str
+        Slope rules to intersect: ``adaptive``, ``zero``, ``one``, ``parallel``,
+        ``constant``.
+    """
+    begin = time.perf_counter()
+    unknown = sorted(set(rules) - {*RULES, "constant"})
+    if unknown:
+        raise ValueError(
+            f"there is no slope rule '{unknown[0]}'; choose from {[*RULES, 'constant']}."
+        )
+    given = None if start is None else (start.lower, start.upper)
+    lows, highs = crown_arrays(network, lower[None], upper[None], given, rules=rules)
+    before = 0.0 if start is None else start.seconds
+    found = as_bounds(network, lows, highs, "crown", time.perf_counter() - begin + before)
+    return found if start is None or start.scope == "box" else found.scoped(start.scope)
+
+
+def improved_interval(
+    network: Network, lower: np.ndarray, upper: np.ndarray, start: Bounds | None = None
+) -> Bounds:
+    """Interval arithmetic with the neurons that stay on one piece folded away.
+
+    Such a neuron is affine, so what reads it depends on its inputs linearly, and terms
+    that interval arithmetic would bound apart can cancel. The others are replaced by
+    their ranges.
+    """
+    found = crown(network, lower, upper, start, rules=("constant",))
+    return found.renamed("improved_interval")

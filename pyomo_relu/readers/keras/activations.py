@@ -228,7 +228,7 @@ def apply(
         return result
     known = keras_name(function)
     if known in HEADS:
-        return Head(int(source), known, layer.name)
+        return Head(int(source), known, registry.describe(layer))
     if known in BUILT_IN:
         return BUILT_IN[known](builder, name, source)
     raise refused(layer, known or function_name(function), own=known is None)

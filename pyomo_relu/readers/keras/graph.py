@@ -103,7 +103,7 @@ def read_keras(
 
 def _refused_head(head: Head, remedy: str) -> UnsupportedLayerError:
     return UnsupportedLayerError(
-        f"layer '{head.layer}' applies '{head.function}', which is not piecewise "
+        f"{head.layer} has the activation '{head.function}', which is not piecewise "
         f"linear; {remedy}"
     )
 
@@ -194,8 +194,8 @@ def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> l
         value = known[id(argument)]
         if isinstance(value, Head):
             remedy = (
-                f"{describe(operation)} reads its result, so it can't be left out "
-                "either. Use a piecewise-linear activation there."
+                f"{describe(operation)} reads its result, so logits=True can't leave it "
+                "out; retrain with a piecewise-linear activation there."
             )
             raise _refused_head(value, remedy)
         return Handle(value)

@@ -79,7 +79,7 @@ def softmax(layer, builder, sources, name) -> Head:
     """A softmax head."""
     if len(sources) > 1:
         raise refuse(layer, "is called with a mask, which is not supported.")
-    return Head(int(sources[0]), "softmax", name)
+    return Head(int(sources[0]), "softmax", registry.describe(layer))
 
 
 def along_axes(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +90,8 @@ def _load(path: Path, suffix: str) -> Any:
             f"in {suffix}."
         )
     try:
-        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+        with _with_input_layers(path) if suffix == ".h5" else _as_it_is(path) as file:
+            return keras.saving.load_model(str(file), compile=False, safe_mode=True)
     except Exception as e:  # Keras raises all sorts of errors on a bad file
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
         reason = lines[0][:300] if lines else type(e).__name__
@@ -94,3 +100,58 @@ def _load(path: Path, suffix: str) -> Any:
             "keras.saving.register_keras_serializable; or load the model yourself and "
             "pass the model."
         ) from e
+
+
+@contextmanager
+def _as_it_is(path: Path) -> Iterator[Path]:
+    yield path
+
+
+@contextmanager
+def _with_input_layers(path: Path) -> Iterator[Path]:
+    """A legacy file in which each Sequential model starts with an input layer.
+
+    Keras 2 noted the input shape on the first layer; Keras 3 takes the batch axis of
+    that note for a further axis of the input. Where it is so, a corrected copy is
+    loaded instead.
+    """
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+    if text is None:
+        raise ValueError("the file holds weights only, but no model.")
+    config = json.loads(text.decode() if isinstance(text, bytes) else text)
+    if not _insert_input_layers(config):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "model.h5"
+        shutil.copyfile(path, copy)
+        with h5py.File(copy, "r+") as file:
+            file.attrs["model_config"] = json.dumps(config)
+        yield copy
+
+
+def _insert_input_layers(config: Any) -> bool:
+    """Correct the description of a model in place; say whether there was a need."""
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
+        return False
+    layers = config["config"].get("layers")
+    if not isinstance(layers, list):
+        return False
+    changed = False
+    for layer in layers:
+        changed = _insert_input_layers(layer) or changed
+    first = layers[0] if layers else None
+    if config.get("class_name") == "Sequential" and isinstance(first, dict):
+        settings = first.get("config", {})
+        if first.get("class_name") != "InputLayer" and "batch_input_shape" in settings:
+            new = {
+                "name": f"{settings.get('name', 'sequential')}_input",
+                "batch_input_shape": settings.pop("batch_input_shape"),
+                "dtype": settings.get("dtype", "float32"),
+            }
+            layers.insert(0, {"class_name": "InputLayer", "config": new})
+            changed = True
+    return changed

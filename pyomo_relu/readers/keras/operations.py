@@ -244,7 +244,7 @@ def head(operation, builder, name, x) -> Head:
         "Sigmoid": "sigmoid",
         "LogSigmoid": "log_sigmoid",
     }
-    return Head(int(x), names[type(operation).__name__], name)
+    return Head(int(x), names[type(operation).__name__], registry.describe(operation))
 
 
 @translates_operation("Matmul")

@@ -30,7 +30,8 @@ class Handle(int):
 class Head:
     """The output of a smooth head such as softmax, and the logits it reads.
 
-    It may only be an output of the model; whatever else reads it is refused.
+    It may only be an output of the model; whatever else reads it is refused. ``layer``
+    is how errors name it.
     """
 
     logits: int

@@ -14,7 +14,8 @@ from pyomo.core.base.block import Block, BlockData
 from pyomo.core.base.component import ModelComponentFactory
 from pyomo.core.base.global_set import UnindexedComponent_index, UnindexedComponent_set
 from pyomo.core.base.initializer import ConstantInitializer, Initializer
-from pyomo.environ import Var, value
+from pyomo.dae import ContinuousSet
+from pyomo.environ import Expression, Var, value
 
 from pyomo_relu import inputs as _inputs
 from pyomo_relu.bounds import Bounds, compute_bounds
@@ -56,7 +57,7 @@ class ReLUNetBlockData(BlockData):
 
     Attributes
     ----------
-    inputs : Reference, Expression or Var
+    inputs : NetworkInputs, Expression or Var
         The inputs, by position and, if the network has names, by name.
     outputs : Var
         The outputs, likewise.
@@ -96,6 +97,12 @@ class ReLUNetBlockData(BlockData):
         where = self.name
         if self._network is not None:
             raise ValueError(f"{where}: the block has its network; use reformulate().")
+        for name in ("inputs", "outputs", "layer", "input_box"):
+            if self.component(name) is not None:
+                raise ValueError(
+                    f"{where}: the block already has a component '{name}', a name that "
+                    "the network needs; call yours something else."
+                )
         given = _inputs.given_box(input_bounds, network, where)
         names = network.input_names or tuple(map(str, range(network.n_inputs)))
         entries: list[Any] | None = None
@@ -116,7 +123,7 @@ class ReLUNetBlockData(BlockData):
         else:
             component = _inputs.input_component(entries, network.input_names)
             self.add_component("inputs", component)
-            if component.ctype is not Var:
+            if component.ctype is Expression:
                 entries = [
                     e if isinstance(e, float) else c
                     for e, c in zip(entries, component.values())
@@ -277,6 +284,33 @@ class ReLUNetBlockData(BlockData):
         self.install(self.prepare(formulation, bounds=bounds, **options))
         if bounds is not None:
             self._bounds_method = bounds
+
+    def tighten(self, method: Any = None, **options: Any) -> Bounds:
+        """Tighten the bounds of a built block and write its formulation anew with them.
+
+        Parameters
+        ----------
+        method : str or sequence, optional
+            A rung of :data:`pyomo_relu.bounds.RUNGS`, or several; started from the
+            present bounds, so what is known is never lost.
+        **options
+            Options of the (last) rung, such as ``time_limit`` or ``executor``.
+
+        Returns
+        -------
+        Bounds
+        """
+        if self._spec is None:
+            raise ValueError(
+                f"'{self.name}' has no formulation to tighten; call reformulate() first, "
+                "or give it bounds=."
+            )
+        low, high = self._box()
+        start = self._find_bounds(self._bounds_method)
+        found = compute_bounds(self.network, low, high, method or "lp", start, **options)
+        self.install(self.prepare(self._spec, bounds=found, **self._options))
+        self._bounds_method = found
+        return found
 
     def evaluate(self, x: Any = None) -> np.ndarray:
         """Return the network's outputs at a point, or at the inputs' present values.
@@ -500,6 +534,9 @@ class ReLUNetBlock(Block):
             return None
         if isinstance(network, Network) and not options:
             return network
+        if isinstance(network, Mapping) and not options:
+            if all(isinstance(n, Network) for n in network.values()):
+                return dict(network)
         from pyomo_relu.readers import read_network
 
         if isinstance(network, Mapping):
@@ -539,10 +576,20 @@ class ReLUNetBlock(Block):
                 if index is not None:
                     parent.del_component(index)
             raise
-        if self.index_set().isfinite() and getattr(self, "_dense", True):
-            # Nothing is built later; what the rules hold would only hinder pickling.
-            self._init_inputs = ConstantInitializer(None)
-            self._init_input_bounds = ConstantInitializer(None)
+        subsets = self.index_set().subsets() if self.is_indexed() else ()
+        if self._dense and not any(s.ctype is ContinuousSet for s in subsets):
+            self._release_rules()
+
+    def _release_rules(self) -> None:
+        """Forget rules once nothing is left to build: they would hinder pickling."""
+        self._init_inputs = ConstantInitializer(None)
+        self._init_input_bounds = ConstantInitializer(None)
+
+    def update_after_discretization(self) -> None:
+        """Build the points that a discretization has added; called by pyomo.dae."""
+        for index in self.index_set():
+            if index not in self._data:
+                self[index]
 
     def _getitem_when_not_present(self, idx: Any):
         data = super()._getitem_when_not_present(idx)

@@ -16,7 +16,7 @@ from pyomo.core.base.indexed_component import IndexedComponent
 from pyomo.core.base.indexed_component_slice import IndexedComponent_slice
 from pyomo.core.base.set import OrderedScalarSet
 from pyomo.core.expr.visitor import identify_mutable_parameters
-from pyomo.environ import Expression, Reference, Var, value
+from pyomo.environ import Expression, value
 
 from pyomo_relu.network import Network
 
@@ -256,15 +256,43 @@ def check_input_box(
         raise ValueError(f"{where}: {name} has no finite {side} bound; {remedy}")
 
 
+class NetworkInputs(IndexedComponent):
+    """The user's variables under the names or positions of the network's inputs.
+
+    Holds the variables themselves, as a Reference does. It is no Var component, since
+    Pyomo's MPS writer (6.10) fails on a variable that it meets in two of those.
+    """
+
+    def __init__(self, index: Any, entries: Sequence[Any], **kwds: Any) -> None:
+        kwds.setdefault("ctype", NetworkInputs)
+        super().__init__(index, **kwds)
+        self.referent = tuple(entries)
+
+    def is_reference(self) -> bool:
+        """True: what it holds belongs to other components."""
+        return True
+
+    def construct(self, data: Any = None) -> None:
+        """Fill in the variables."""
+        if self._constructed:
+            return
+        self._constructed = True
+        self.index_set().construct()
+        self._data = dict(zip(self.index_set(), self.referent))
+
+    def _pprint(self):
+        return (
+            [("Size", len(self)), ("Index", self._index_set), ("Inputs", "given")],
+            self.items(),
+            ("Variable",),
+            lambda _, v: [v.name],
+        )
+
+
 def input_component(entries: Sequence[Any], names: Sequence[str] | None) -> Any:
-    """``inputs`` of the block: a Reference to variables, or named Expressions."""
+    """``inputs`` of the block: the user's variables, or named Expressions."""
     index = named_index(names, len(entries))
     if all(not isinstance(e, float) and e.is_variable_type() for e in entries):
-        keys = list(names) if names is not None else range(len(entries))
-        reference = Reference(dict(zip(keys, entries)), ctype=Var)
-        if names is not None:
-            index.construct()
-            reference._index_set = index  # so that positions are found as well
-        return reference
+        return NetworkInputs(index, entries)
     keys = list(names) if names is not None else list(range(len(entries)))
     return Expression(index, initialize=dict(zip(keys, entries)))

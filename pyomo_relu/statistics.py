@@ -94,7 +94,7 @@ def block_statistics(block) -> BlockStatistics:
     result.build_seconds = block._build_seconds
     own = {id(v) for v in block.component_data_objects(Var)}
     users = {id(e) for e in block._entries if not isinstance(e, float)}
-    if block.component("inputs").is_reference():
+    if block.component("inputs").ctype is not Var:
         own -= users
     result.variables = len(own)
     result.constraints = sum(1 for _ in block.component_data_objects(Constraint))

@@ -93,7 +93,9 @@ class NetworkBuilder:
                     f"{w.shape[0]} entries, the others {size}."
                 )
         b = as_float64(bias, f"the bias of layer '{name}'")
-        b = np.array(np.broadcast_to(b.reshape(-1) if b.ndim else b, (size,)))
+        if b.size not in (1, size):
+            raise ValueError(f"layer '{name}': a bias of {b.size} entries for {size}.")
+        b = np.array(np.broadcast_to(b.reshape(-1), (size,)))
         shape = (size,) if shape is None else tuple(int(s) for s in shape)
         if int(np.prod(shape, dtype=np.int64)) != size:
             raise ValueError(f"layer '{name}': shape {shape} doesn't hold {size} entries.")
@@ -105,9 +107,12 @@ class NetworkBuilder:
         what = f"the weights of layer '{name}'"
         n = self.nodes[source].size
         if sp.issparse(weight):
-            w = sp.csr_array(weight, dtype=np.float64)
+            w = sp.coo_array(weight)
+            # Before the cast: it would drop an imaginary part, or round, in silence.
+            w = sp.csr_array(
+                sp.coo_array((as_float64(w.data, what), w.coords), shape=w.shape)
+            )
             w.sum_duplicates()
-            w.data = as_float64(w.data, what)
             w.eliminate_zeros()
         else:
             w = as_float64(weight, what)
@@ -123,6 +128,8 @@ class NetworkBuilder:
     ) -> int:
         """Add the entries ``indices`` of ``source``, in that order (-1 gives 0)."""
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if (indices < -1).any() or (indices >= self.nodes[source].size).any():
+            raise ValueError(f"layer '{name}': an index is out of range.")
         rows = np.flatnonzero(indices >= 0)
         matrix = sp.csr_array(
             (np.ones(len(rows)), (rows, indices[rows])),
@@ -147,6 +154,12 @@ class NetworkBuilder:
         if a.shape[-1] != k + 1 or c.shape[-1] != k + 1:
             raise ValueError(
                 f"layer '{name}': {k} breakpoints need {k + 1} slopes and intercepts."
+            )
+        neurons = np.broadcast_shapes(t.shape[:-1], a.shape[:-1], c.shape[:-1])
+        if neurons not in ((), (1,), (before.size,)):
+            raise ValueError(
+                f"layer '{name}': parameters of shape {neurons} don't fit the "
+                f"{before.size} entries of '{before.name}'."
             )
         if (np.diff(t, axis=-1) < 0).any():
             raise ValueError(f"layer '{name}': breakpoints must not decrease.")

@@ -42,22 +42,34 @@ def as_float64(values, what: str) -> np.ndarray:
         return array.astype(np.float64)
     if array.dtype.kind in "OUSMmc":
         raise ValueError(
-            f"{what} has dtype {array.dtype}, which is no real number type; "
-            "give float16, float32, float64 or integers."
+            f"{what} must be real numbers, not {array.dtype}; give float16, float32, "
+            "float64 or integers."
         )
-    result = array.astype(np.float64)
-    if array.dtype.kind in "iu" or array.dtype.itemsize > 8:
-        if not np.array_equal(result.astype(array.dtype), array):
-            raise ValueError(
-                f"{what} has dtype {array.dtype} with values that float64 can't "
-                "hold; cast the model to float64 first."
-            )
-    if not np.isfinite(result).all():
+    with np.errstate(over="ignore"):
+        result = array.astype(np.float64)
+    # A large long double is finite itself, though float64 makes it infinite.
+    wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    if not np.isfinite(array if wide else result).all():
         raise ValueError(
-            f"{what} has NaN or infinite values; the network can't be embedded. "
-            "Check the training run, or the file it was loaded from."
+            f"{what} must be finite, but NaN or infinite values were found. Check the "
+            "training run, or the file the network was loaded from."
         )
+    if array.dtype.kind in "iu" or wide:
+        if not _unchanged(result, array):
+            raise ValueError(
+                f"{what} must fit float64, but {array.dtype} values were found that "
+                "don't; cast the model to float64 first."
+            )
     return result
+
+
+def _unchanged(result: np.ndarray, array: np.ndarray) -> bool:
+    """Whether the float64 ``result`` holds the very numbers of ``array``."""
+    if array.dtype.kind in "iu":
+        # 2 ** 63 or 2 ** 64 itself is beyond the type: casting it back is undefined.
+        if (result >= float(np.iinfo(array.dtype).max) + 1.0).any():
+            return False
+    return np.array_equal(result.astype(array.dtype), array)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,425 @@
+"""`ReLUNetBlockData`: one network in a model, what the user calls on the block."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyomo.common.gc_manager import PauseGC
+from pyomo.core.base.block import Block, BlockData
+from pyomo.environ import Expression, Var, value
+
+from pyomo_relu import inputs as _inputs
+from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
+from pyomo_relu.formulations.base import unit_pieces
+from pyomo_relu.formulations.values import add_rows
+from pyomo_relu.network import Max, Network, PiecewiseLinear
+from pyomo_relu.statistics import BlockStatistics, block_statistics
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Prepared:
+    """A written formulation that is not yet part of the block."""
+
+    container: Block
+    bounds: Bounds
+    formulations: dict[int, Formulation]
+    spec: Any
+    options: dict[str, Any]
+    seconds: float
+
+
+class ReLUNetBlockData(BlockData):
+    """One network in a model: its inputs, its outputs, and the constraints between.
+
+    Attributes
+    ----------
+    inputs : NetworkInputs, Expression or Var
+        The inputs, by position and, if the network has names, by name.
+    outputs : Var
+        The outputs, likewise.
+    layer : Block
+        What the formulation wrote, by layer name; none before one is chosen.
+    """
+
+    is_network_block = True
+
+    def __init__(self, component) -> None:
+        super().__init__(component)
+        self._network: Network | None = None
+        self._entries: tuple[Any, ...] = ()
+        self._given: tuple[np.ndarray, np.ndarray] | None = None
+        self._bounds_method: Any = None
+        self._bounds: Bounds | None = None
+        self._formulations: dict[int, Formulation] | None = None
+        self._spec: Any = None
+        self._options: dict[str, Any] = {}
+        self._output_bounds: tuple[list[float], list[float]] | None = None
+        self._build_seconds = 0.0
+
+    # -------------------------------------------------------------------- building
+    def build(
+        self,
+        network: Network,
+        inputs: Any = None,
+        input_bounds: Any = None,
+        formulation: Any = "bigm",
+        bounds: Any = None,
+        **options: Any,
+    ) -> None:
+        """Make inputs and outputs, and write the formulation.
+
+        Called by the component with its keywords; see :class:`ReLUNetBlock`.
+        """
+        where = self.name
+        if self._network is not None:
+            raise ValueError(f"{where}: the block has its network; use reformulate().")
+        for name in ("inputs", "outputs", "layer", "input_box"):
+            if self.component(name) is not None:
+                raise ValueError(
+                    f"{where}: the block already has a component '{name}', a name that "
+                    "the network needs; call yours something else."
+                )
+        given = _inputs.given_box(input_bounds, network, where)
+        names = network.input_names or tuple(map(str, range(network.n_inputs)))
+        entries: list[Any] | None = None
+        if inputs is None:
+            _inputs.check_input_box(None, names, *given, where)
+        else:
+            entries = _inputs.read_inputs(inputs, network, where)
+        self._network = network
+        self._given = given
+        self._bounds_method = bounds
+        if entries is None:
+            index = _inputs.named_index(network.input_names, network.n_inputs)
+            self.add_component("inputs", Var(index))
+            entries = list(self.component("inputs").values())
+            for v, low, high in zip(entries, *(b.tolist() for b in given)):
+                v.setlb(low)
+                v.setub(high)
+        else:
+            component = _inputs.input_component(entries, network.input_names)
+            self.add_component("inputs", component)
+            if component.ctype is Expression:
+                entries = [
+                    e if isinstance(e, float) else c
+                    for e, c in zip(entries, component.values())
+                ]
+        self._entries = tuple(entries)
+        index = _inputs.named_index(network.output_names, network.n_outputs)
+        self.add_component("outputs", Var(index))
+        self._box()  # refuses a box that is not finite, whatever the formulation
+        if formulation is not None:
+            self.install(self.prepare(formulation, **options))
+        elif options:
+            raise ValueError(
+                f"{where}: option '{next(iter(options))}' belongs to a formulation, but "
+                "formulation=None."
+            )
+
+    def _box(self) -> tuple[np.ndarray, np.ndarray]:
+        """The box of the inputs now: their own bounds and the given ones."""
+        network, given = self._checked(), self._given
+        assert given is not None
+        low, high = _inputs.own_box(self._entries)
+        low, high = np.maximum(low, given[0]), np.minimum(high, given[1])
+        names = network.input_names or tuple(map(str, range(network.n_inputs)))
+        _inputs.check_input_box(self._entries, names, low, high, self.name)
+        return low, high
+
+    def _checked(self) -> Network:
+        if self._network is None:
+            raise ValueError(
+                f"'{self.name}' has no network yet; give ReLUNetBlock(network=...), or "
+                "call build(network, inputs)."
+            )
+        return self._network
+
+    def prepare(self, formulation: Any, *, bounds: Any = None, **options: Any) -> Prepared:
+        """Write a formulation without changing the block; :meth:`install` takes it."""
+        network = self._checked()
+        begin = time.perf_counter()
+        formulations = choose_formulations(network, formulation, options)
+        found = self._find_bounds(self._bounds_method if bounds is None else bounds)
+        outputs = list(self.component("outputs").values())
+        with PauseGC():
+            writer = NetworkWriter(found, formulations, list(self._entries), outputs)
+            container = writer.write()
+        return Prepared(
+            container,
+            found,
+            formulations,
+            formulation,
+            options,
+            time.perf_counter() - begin,
+        )
+
+    def _find_bounds(self, method: Any) -> Bounds:
+        """Bounds over the box as it is now, those at hand if they still fit."""
+        network, (low, high) = self._checked(), self._box()
+        if isinstance(method, Bounds):
+            if method.network.fingerprint != network.fingerprint:
+                raise ValueError(
+                    f"{self.name}: bounds= are of another network; compute them for this one."
+                )
+            old_low, old_high = method.input_box
+            if (low < old_low).any() or (high > old_high).any():
+                raise ValueError(
+                    f"{self.name}: bounds= hold for a smaller box than the inputs have; "
+                    "compute them for this box."
+                )
+            return method
+        if isinstance(method, str) and method.endswith(".npz"):
+            return self._find_bounds(Bounds.load(method, network))
+        key = (network.fingerprint, repr(method), low.tobytes(), high.tobytes())
+        cache = self.parent_component()._shared_bounds
+        if key not in cache:
+            if len(cache) > 64:
+                cache.clear()
+            cache[key] = compute_bounds(network, low, high, method)
+        return cache[key]
+
+    def install(self, new: Prepared) -> None:
+        """Replace what the block holds by a prepared formulation."""
+        with PauseGC():
+            if self.component("layer") is not None:
+                self.del_component("layer")
+            if self.component("input_box") is not None:
+                self.del_component("input_box")
+            self.add_component("layer", new.container)
+            self._enclose(new.bounds)
+            self._bounds = new.bounds
+            self._formulations = new.formulations
+            self._spec, self._options = new.spec, dict(new.options)
+            self._build_seconds = new.seconds
+            self._set_output_bounds(new.bounds)
+        point = self._input_values()
+        if point is not None:
+            self._set_layer_values(point)
+        for formulation in dict.fromkeys(new.formulations.values()):
+            formulation.finish(self)
+
+    def _enclose(self, bounds: Bounds) -> None:
+        """Rows for sides of the box that the inputs' own bounds don't imply."""
+        low, high = _inputs.own_box(self._entries)
+        rows = {}
+        for i, (a, b) in enumerate(zip(*(x.tolist() for x in bounds.input_box))):
+            entry = self._entries[i]
+            if isinstance(entry, float):
+                continue
+            if a > low[i] or not np.isfinite(low[i]):
+                rows[i, "lower"] = entry >= a
+            if b < high[i] or not np.isfinite(high[i]):
+                rows[i, "upper"] = entry <= b
+        add_rows(self, "input_box", rows)
+
+    def _set_output_bounds(self, bounds: Bounds) -> None:
+        """Bound the outputs; where the user set a bound since, the tighter one stays."""
+        new = tuple(b.tolist() for b in bounds.outputs)
+        old = self._output_bounds
+        for i, v in enumerate(self.component("outputs").values()):
+            low, high = v.lb, v.ub
+            ours_low = low is None or (old is not None and low == old[0][i])
+            ours_high = high is None or (old is not None and high == old[1][i])
+            v.setlb(new[0][i] if ours_low else max(low, new[0][i]))
+            v.setub(new[1][i] if ours_high else min(high, new[1][i]))
+        self._output_bounds = new  # type: ignore[assignment]
+
+    # --------------------------------------------------------------- the user's side
+    @property
+    def network(self) -> Network:
+        """The network that is embedded."""
+        return self._checked()
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The bounds the formulation was written with; None before there is one."""
+        return self._bounds
+
+    @property
+    def formulation(self) -> Any:
+        """The formulation as it was asked for; None before there is one."""
+        return self._spec
+
+    def reformulate(self, formulation: Any, *, bounds: Any = None, **options: Any) -> None:
+        """Replace the formulation; inputs, outputs and the user's constraints stay.
+
+        Parameters
+        ----------
+        formulation : str, Formulation, mapping or callable
+            As in :class:`ReLUNetBlock`.
+        bounds : optional
+            Other bounds than the block was made with; as in :class:`ReLUNetBlock`.
+        **options
+            Options of the formulation.
+
+        Notes
+        -----
+        When it fails the block is as it was. Bounds are computed anew if the inputs'
+        bounds have changed since.
+        """
+        self.install(self.prepare(formulation, bounds=bounds, **options))
+        if bounds is not None:
+            self._bounds_method = bounds
+
+    def tighten(self, method: Any = None, **options: Any) -> Bounds:
+        """Tighten the bounds of a built block and write its formulation anew with them.
+
+        Parameters
+        ----------
+        method : str or sequence, optional
+            A rung of :data:`pyomo_relu.bounds.RUNGS`, or several; started from the
+            present bounds, so what is known is never lost.
+        **options
+            Options of the (last) rung, such as ``time_limit`` or ``executor``.
+
+        Returns
+        -------
+        Bounds
+        """
+        if self._spec is None:
+            raise ValueError(
+                f"'{self.name}' has no formulation to tighten; call reformulate() first, "
+                "or give it bounds=."
+            )
+        low, high = self._box()
+        start = self._find_bounds(self._bounds_method)
+        found = compute_bounds(self.network, low, high, method or "lp", start, **options)
+        self.install(self.prepare(self._spec, bounds=found, **self._options))
+        self._bounds_method = found
+        return found
+
+    def evaluate(self, x: Any = None) -> np.ndarray:
+        """Return the network's outputs at a point, or at the inputs' present values.
+
+        See :meth:`pyomo_relu.network.Network.evaluate` for what ``x`` may be.
+        """
+        if x is None:
+            x = self._input_values()
+            if x is None:
+                raise ValueError(
+                    f"'{self.name}' has inputs without a value; solve first, or give x."
+                )
+        return self.network.evaluate(x)
+
+    def error(self) -> float:
+        """Return ``max |network(inputs) - outputs|`` at the present values.
+
+        Raises
+        ------
+        ValueError
+            If inputs or outputs have no value, or if the inputs' bounds were widened
+            after the formulation was written, which then no longer holds.
+        """
+        self.check_box()
+        outputs = [v.value for v in self.component("outputs").values()]
+        if any(v is None for v in outputs):
+            raise ValueError(f"'{self.name}' has outputs without a value; solve first.")
+        return float(np.max(np.abs(self.evaluate() - np.array(outputs, dtype=float))))
+
+    def check_box(self) -> None:
+        """Raise if an input may now leave the box that the formulation was written for.
+
+        Raises
+        ------
+        ValueError
+            Naming the input; :meth:`reformulate` mends it.
+        """
+        if self._bounds is None:
+            return
+        rows = self.component("input_box")
+        enforced = set(rows.keys()) if rows is not None else set()
+        low, high = _inputs.own_box(self._entries)
+        old_low, old_high = self._bounds.input_box
+        for i, entry in enumerate(self._entries):
+            loose_low = low[i] < old_low[i] and (i, "lower") not in enforced
+            loose_high = high[i] > old_high[i] and (i, "upper") not in enforced
+            if loose_low or loose_high:
+                raise ValueError(
+                    f"'{self.name}': the bounds of '{entry}' were widened from "
+                    f"[{old_low[i]:g}, {old_high[i]:g}] to [{low[i]:g}, {high[i]:g}] after "
+                    f"the network was written; call {self.name}.reformulate("
+                    f"{self._spec!r}) to write it for the new ones."
+                )
+
+    def statistics(self) -> BlockStatistics:
+        """Return layers, neurons, binaries, big-M range, bounds and times; printable."""
+        return block_statistics(self)
+
+    def warm_start(self, x: Any) -> np.ndarray:
+        """Set every variable of the block to its value at the input ``x``.
+
+        Parameters
+        ----------
+        x : array_like, mapping or list
+            One point, as in :meth:`pyomo_relu.network.Network.evaluate`.
+
+        Returns
+        -------
+        (n_outputs,) array
+
+        Raises
+        ------
+        ValueError
+            If an input is a number or expression and so can't be set.
+        """
+        point, single = self.network.flat_inputs(x)
+        if not single:
+            raise ValueError(f"{self.name}: warm_start takes one point.")
+        for i, entry in enumerate(self._entries):
+            if isinstance(entry, float) or not entry.is_variable_type():
+                if abs(float(value(entry, exception=False) or 0.0) - point[0, i]) > 1e-9:
+                    raise ValueError(
+                        f"{self.name}: input {i} is no variable; set what it is made of, "
+                        "then call warm_start(evaluate's inputs)."
+                    )
+        for entry, v in zip(self._entries, point[0].tolist()):
+            if (
+                not isinstance(entry, float)
+                and entry.is_variable_type()
+                and not entry.fixed
+            ):
+                entry.set_value(v, skip_validation=True)
+        self._set_layer_values(point)
+        outputs = self.network.evaluate(point[0])
+        for v, y in zip(self.component("outputs").values(), outputs.tolist()):
+            v.set_value(y, skip_validation=True)
+        return outputs
+
+    def _input_values(self) -> np.ndarray | None:
+        """The (1, n_inputs) present values of the inputs; None if one has none."""
+        found = [
+            e if isinstance(e, float) else value(e, exception=False) for e in self._entries
+        ]
+        return None if any(v is None for v in found) else np.array([found], dtype=float)
+
+    def _set_layer_values(self, point: np.ndarray) -> None:
+        """Give the variables of all layers the values implied by an input point."""
+        layers = self.component("layer")
+        if layers is None:
+            return
+        assert self._bounds is not None and self._formulations is not None
+        network, bounds = self.network, self._bounds
+        values = [a[0] for a in network.activations(point)]
+        for i, node in enumerate(network.nodes):
+            if i in network.inputs:
+                continue
+            block = layers[node.name]
+            out = block.component("out")
+            if out is not None:
+                for u, v in out.items():
+                    v.set_value(float(values[i][u]), skip_validation=True)
+            if isinstance(node, (PiecewiseLinear, Max)):
+                s = node.source
+
+                def pieces(u: int, node=node, s=s):
+                    low, high = float(bounds.lower[s][u]), float(bounds.upper[s][u])
+                    return unit_pieces(node, u, low, high)
+
+                self._formulations[i].set_values(block, node, values[s], values[i], pieces)

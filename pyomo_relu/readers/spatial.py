@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyomo_relu.readers import windows
-from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value, encode
+from pyomo_relu.readers.moves import move
+from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value
 
 
 def _channels_first(name: str, x: Tensor) -> tuple[int, ...]:
@@ -127,8 +128,7 @@ def where(graph: TensorGraph, name: str, condition, a: Value, b: Value) -> Tenso
     """Entries of ``a`` where the constant ``condition`` holds, else of ``b``."""
     if isinstance(condition, Tensor):
         raise ValueError(f"layer '{name}': its condition depends on the input.")
-    (code_a, code_b), constants = encode([a, b])
-    chosen = np.where(np.asarray(condition, dtype=bool), code_a, code_b)
-    tensors = [v for v in (a, b) if isinstance(v, Tensor)]
-    batch = graph.common_batch(name, tensors, chosen.shape)
-    return graph.rearrange(name, tensors, chosen, constants, batch)
+    mask = np.asarray(condition, dtype=bool)
+    [chosen] = move(graph, name, [a, b], lambda codes: [np.where(mask, *codes)])
+    assert isinstance(chosen, Tensor)
+    return chosen

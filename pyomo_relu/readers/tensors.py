@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from pyomo_relu.network import NetworkBuilder
-from pyomo_relu.network.activations import Pieces, leaky_relu, relu
+from pyomo_relu.network.activations import Pieces, leaky_relu, relu, step
 
 
 @dataclass(frozen=True)
@@ -171,16 +171,6 @@ class TensorGraph:
         """``x`` repeated to ``shape``, as NumPy broadcasts."""
         batch = self.common_batch(name, [x], tuple(shape))
         return self.rearrange(name, [x], np.broadcast_to(x.index, shape), batch=batch)
-
-    def concatenate(self, name: str, values: Sequence[Value], axis: int) -> Tensor:
-        """Join tensors and constants along ``axis``."""
-        tensors = [v for v in values if isinstance(v, Tensor)]
-        axis = normalized_axis(axis, len(tensors[0].shape), name)
-        if any(x.batch == axis for x in tensors):
-            raise ValueError(f"layer '{name}' joins samples along the batch axis.")
-        codes, constants = encode(values)
-        joined = np.concatenate(codes, axis=axis)
-        return self.rearrange(name, tensors, joined, constants, tensors[0].batch)
 
     def common_batch(self, name: str, tensors: Sequence[Tensor], shape) -> int | None:
         """The batch axis of a result of ``shape`` that ``tensors`` are broadcast to."""
@@ -350,6 +340,41 @@ class TensorGraph:
         pieces = ("clip", stack(points), np.array(slopes), stack(intercepts))
         return self.piecewise(name, x, pieces)
 
+    def left_continuous(
+        self, name: str, x: Tensor, function: str, breakpoint: float, left, right
+    ) -> Tensor:
+        """A step or jump that takes its left piece at the breakpoint.
+
+        ``left`` and ``right`` are (slope, intercept). The package's pieces take their
+        right value there, so the function is written in ``-x``.
+        """
+        pieces = (
+            function,
+            np.array([-float(breakpoint)]),
+            np.array([-right[0], -left[0]], dtype=float),
+            np.array([right[1], left[1]], dtype=float),
+        )
+        return self.piecewise(name, self.scale(f"{name}_negated", x, -1.0), pieces)
+
+    def step(self, name: str, x: Tensor, strict: bool = False) -> Tensor:
+        """1 where ``x >= 0`` (``strict``: ``x > 0``), else 0."""
+        if not strict:
+            return self.piecewise(name, x, step())
+        return self.left_continuous(name, x, "step", 0.0, (0.0, 0.0), (0.0, 1.0))
+
+    def sign(self, name: str, x: Tensor) -> Tensor:
+        """-1, 0 or 1: ``[x > 0] - [x < 0]``, 0 at exactly 0 as frameworks have it."""
+        above = self.step(f"{name}_above", x, strict=True)
+        at_least = self.step(f"{name}_at_least", x)
+        return self.add(name, [above, at_least, np.array(-1.0)], [1.0, 1.0, 1.0])
+
+    def threshold(self, name: str, x: Tensor, threshold: float, value: float) -> Tensor:
+        """``x`` where ``x > threshold``, else ``value``."""
+        if threshold == value:
+            return self.clip(name, x, threshold)
+        sides = ((0.0, float(value)), (1.0, 0.0))
+        return self.left_continuous(name, x, "threshold_relu", threshold, *sides)
+
     def maximum(self, name: str, values: Sequence[Value], sign: float = 1.0) -> Tensor:
         """The entry-wise maximum (``sign=-1``: minimum) of tensors and constants."""
         shape = np.broadcast_shapes(*[v.shape for v in values])
@@ -427,20 +452,3 @@ class TensorGraph:
             shape=(len(groups), x.size),
         )
         return self.affine(name, [(x, w)], 0.0, shape, batch)
-
-
-def encode(values: Sequence[Value]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Codes for :meth:`TensorGraph.rearrange`, one array for each value, and constants."""
-    codes: list[np.ndarray] = []
-    constants: list[np.ndarray] = []
-    start = used = 0
-    for v in values:
-        if isinstance(v, Tensor):
-            codes.append(v.index + start)
-            start += v.size
-        else:
-            v = np.asarray(v)
-            codes.append(-1 - used - np.arange(v.size).reshape(v.shape))
-            constants.append(np.asarray(v, dtype=float).reshape(-1))
-            used += v.size
-    return codes, np.concatenate(constants) if constants else np.zeros(0)

@@ -299,6 +299,29 @@ def test_unsupported_operators_are_refused_by_name(operator, attributes, message
         read_onnx(single(operator, shape, **attributes))
 
 
+def test_ties_are_those_of_onnx():
+    # relu is exactly 0 on half of the points, where sign, > and >= differ
+    w = {"w": f32(RNG, 3, 4), "zero": np.float32(0), "one": np.float32(1)}
+    first = [node("MatMul", ["x", "w"], ["h"]), node("Relu", ["h"], ["r"])]
+    for operator in ("Sign", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
+        if operator == "Sign":
+            nodes = [*first, node("Sign", ["r"], ["y"])]
+        else:
+            nodes = [
+                *first,
+                node(operator, ["r", "zero"], ["b"]),
+                node("Not", ["b"], ["nb"]),
+                node("Cast", ["nb"], ["y"], to=1),
+            ]
+        agree(model(nodes, {"x": ("N", 3)}, ["y"], w), batch=20)
+    nodes = [
+        *first,
+        node("Add", ["r", "one"], ["s"]),
+        node("ThresholdedRelu", ["s"], ["y"], alpha=1.0),
+    ]
+    agree(model(nodes, {"x": ("N", 3)}, ["y"], w), batch=20)
+
+
 def test_products_of_tensors_are_refused():
     for operator, message in [
         ("Mul", "both factors"),

@@ -34,8 +34,7 @@ def prelu(node: OnnxNode) -> Tensor:
 @register_onnx_operator("ThresholdedRelu")
 def thresholded_relu(node: OnnxNode) -> Tensor:
     alpha = node.attributes.get("alpha", 1.0)
-    pieces = activations.relu(threshold=alpha)
-    return node.graph.piecewise(node.name, node.tensor(0), pieces)
+    return node.graph.threshold(node.name, node.tensor(0), alpha, 0.0)
 
 
 @register_onnx_operator("Clip")
@@ -64,8 +63,21 @@ def absolute(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Sign")
 def sign(node: OnnxNode) -> Tensor:
-    """1 for x >= 0 and -1 below: ONNX' value 0 at exactly 0 has no neighbourhood."""
-    return node.graph.piecewise(node.name, node.tensor(0), activations.sign())
+    return node.graph.sign(node.name, node.tensor(0))
+
+
+@register_onnx_operator("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+def comparison(node: OnnxNode) -> Tensor:
+    """1 where the comparison holds, else 0: for networks with binary activations."""
+    factors = [-1.0, 1.0] if node.operator.startswith("Less") else [1.0, -1.0]
+    difference = node.graph.add(f"{node.name}_difference", node.inputs, factors)
+    strict = not node.operator.endswith("OrEqual")
+    return node.graph.step(node.name, difference, strict)
+
+
+@register_onnx_operator("Not")
+def negation(node: OnnxNode) -> Tensor:
+    return node.graph.scale(node.name, node.tensor(0), -1.0, 1.0)
 
 
 @register_onnx_operator("HardSigmoid")

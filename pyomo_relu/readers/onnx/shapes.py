@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.readers import spatial
+from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.onnx.registry import OnnxNode, register_onnx_operator
-from pyomo_relu.readers.tensors import Tensor, encode, normalized_axis
+from pyomo_relu.readers.tensors import Tensor, Value, normalized_axis
 
 _FLOATS = {1: "float", 10: "float16", 11: "double", 16: "bfloat16"}
 
@@ -31,58 +32,17 @@ _FLOATS = {1: "float", 10: "float16", 11: "double", 16: "bfloat16"}
     "Transpose",
     "Unsqueeze",
 )
-def move(node: OnnxNode) -> list[Tensor]:
+def rearrangement(node: OnnxNode) -> list[Value]:
     """Any operator whose result holds entries of its inputs and nothing else."""
     if node.operator == "Concat":
         data = [v for v in node.inputs if v is not None]
-        codes, constants = encode(data)
-        results = node.run(codes)
-    else:
-        data = [node.tensor(0)]
-        arguments = [node.constant(k, "second input") for k in range(1, len(node.inputs))]
-        constants = None
-        results = node.run([data[0].index, *arguments])
-    tensors = [v for v in data if isinstance(v, Tensor)]
-    found = []
-    for k, codes in enumerate(results):
-        name = node.name if len(results) == 1 else f"{node.name}_{k}"
-        codes = np.asarray(codes, dtype=np.int64)
-        if node.operator in ("Flatten", "Reshape", "Unsqueeze"):
-            found.append(node.graph.reshape(tensors[0], codes.shape, name))
-        else:
-            batch = _batch_after(node, tensors, codes)
-            if codes.size == 0:
-                found.append(np.zeros(codes.shape))
-            else:
-                found.append(node.graph.rearrange(name, tensors, codes, constants, batch))
-    return found
-
-
-def _batch_after(node: OnnxNode, tensors: list[Tensor], codes: np.ndarray) -> int | None:
-    """Where the batch axis of the tensors is in the result ``codes``."""
-    batches = {x.batch for x in tensors if x.batch is not None}
-    if not batches:
-        return None
-    if len(batches) > 1:
-        raise node.error("its inputs have their batch axes in different places")
-    batch, rank = batches.pop(), len(tensors[0].shape)
-    if node.operator == "Transpose":
-        order = node.attributes.get("perm", list(range(rank))[::-1])
-        return [a % rank for a in order].index(batch)
-    if node.operator == "Gather":
-        axis = normalized_axis(node.attributes.get("axis", 0), rank, node.name)
-        if axis == batch:
-            raise node.error("it picks samples along the batch axis")
-        return batch if batch < axis else batch + codes.ndim - rank
-    if node.operator in ("GatherND", "GatherElements"):
-        if node.operator == "GatherElements" and codes.shape[batch] == 1:
-            return batch
-        raise node.error("it picks samples along the batch axis")
-    if node.operator == "Expand":
-        batch += codes.ndim - rank
-    if codes.shape[batch] != 1:
-        raise node.error("it changes the batch axis; a network is read for one sample")
-    return batch
+        return move(node.graph, node.name, data, node.run)
+    x = node.tensor(0)
+    arguments = [node.constant(k, f"input {k}") for k in range(1, len(node.inputs))]
+    if node.operator in ("Flatten", "Reshape", "Unsqueeze"):
+        [codes] = node.run([x.index, *arguments])
+        return [node.graph.reshape(x, codes.shape, node.name)]
+    return move(node.graph, node.name, [x], lambda codes: node.run([*codes, *arguments]))
 
 
 @register_onnx_operator("Squeeze")

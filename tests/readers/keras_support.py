@@ -29,8 +29,9 @@ def predicted(model, points: list[np.ndarray]) -> np.ndarray:
     import keras
 
     batch = [p.astype(str(t.dtype)) for p, t in zip(points, model.inputs)]
-    struct = keras.tree.pack_sequence_as(model._inputs_struct, batch)
-    outputs = keras.tree.flatten(model.predict_on_batch(struct))
+    struct = getattr(model, "_inputs_struct", None)  # dictionaries need their keys
+    x = batch[0] if struct is None else keras.tree.pack_sequence_as(struct, batch)
+    outputs = keras.tree.flatten(model.predict_on_batch(x))
     return np.hstack([np.asarray(o, float).reshape(len(points[0]), -1) for o in outputs])
 
 

@@ -21,7 +21,7 @@ from pyomo_relu.readers.keras.registry import (
     describe,
     refuse,
 )
-from pyomo_relu.readers.keras.tensors import rearrange, shape_of
+from pyomo_relu.readers.keras.tensors import shape_of
 
 # Importing a module of translators registers what it holds.
 from pyomo_relu.readers.keras import (  # noqa: F401  isort: skip
@@ -295,18 +295,12 @@ def translate_model(
         raise refuse(
             model, f"has {len(model.inputs)} inputs but is called with {len(sources)}."
         )
-    fitted = [_fit_rank(model, builder, s, t) for s, t in zip(sources, model.inputs)]
-    return _read_model(model, builder, fitted)
-
-
-def _fit_rank(model: Any, builder: NetworkBuilder, source: Handle, tensor: Any) -> Handle:
-    """Keras drops or adds a last axis of length 1 where a nested model expects that."""
-    shape, expected = shape_of(builder, source), tuple(tensor.shape)[1:]
-    if len(shape) == len(expected):
-        return source
-    name = f"{model.name}_input"
-    if len(shape) == len(expected) + 1 and shape[-1] == 1:
-        return Handle(rearrange(builder, name, source, lambda i: i[..., 0]))
-    if len(shape) == len(expected) - 1 and expected[-1] == 1:
-        return Handle(rearrange(builder, name, source, lambda i: i[..., None]))
-    raise refuse(model, f"expects inputs of shape {expected}, but is given {shape}.")
+    for source, tensor in zip(sources, model.inputs):
+        shape, expected = shape_of(builder, source), tuple(tensor.shape)[1:]
+        # Keras drops or adds a last axis of length 1 when it runs the model, but not
+        # when it computes shapes; such a model contradicts itself.
+        if len(shape) != len(expected):
+            raise refuse(
+                model, f"expects inputs of shape {expected}, but is given {shape}."
+            )
+    return _read_model(model, builder, sources)

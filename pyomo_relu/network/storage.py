@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,20 @@ from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
 
 FORMAT = "pyomo_relu.network"
 VERSION = 1
+
+#: What reading a file that is none of ours, or is damaged, may raise.
+_DAMAGE = (
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save_network(network: Network, path: str | Path) -> None:
@@ -57,25 +72,59 @@ def load_network(path: str | Path) -> Network:
             header = json.loads(str(data["header"]))
             if header.get("format") != FORMAT:
                 raise KeyError("format")
-            if header["version"] > VERSION:
-                raise ValueError(
-                    f"'{path}' was written by a newer version of pyomo_relu "
-                    f"(format {header['version']}); update the package."
+            newer = header["version"] > VERSION
+            if not newer:
+                nodes = [_node(e, i, data) for i, e in enumerate(header["nodes"])]
+                network = Network(
+                    nodes,
+                    header["outputs"],
+                    header["inputs"],
+                    header["input_names"],
+                    header["output_names"],
                 )
-            nodes = [_node(entry, i, data) for i, entry in enumerate(header["nodes"])]
-            return Network(
-                nodes,
-                header["outputs"],
-                header["inputs"],
-                header["input_names"],
-                header["output_names"],
-            )
+                _check(network)
+                return network
     except FileNotFoundError:
         raise
-    except (KeyError, OSError, EOFError, zipfile.BadZipFile, json.JSONDecodeError) as e:
+    except (*_DAMAGE, ValueError) as e:
         raise ValueError(
             f"'{path}' is not a network saved by pyomo_relu, or it is damaged."
         ) from e
+    raise ValueError(
+        f"'{path}' was written by a newer version of pyomo_relu "
+        f"(format {header['version']}); update the package."
+    )
+
+
+def _check(network: Network) -> None:
+    """Raise ValueError where sizes don't fit or numbers aren't finite."""
+    nodes = network.nodes
+    for node in nodes:
+        expected: dict[str, tuple[int, ...]] = {}
+        if isinstance(node, Affine):
+            expected["bias"] = (node.size,)
+            for k, (s, w) in enumerate(zip(node.sources, node.weights, strict=True)):
+                if w.shape != (node.size, nodes[s].size):
+                    raise ValueError(f"weights {k} of '{node.name}'")
+                if sp.issparse(w):
+                    w.check_format(full_check=True)
+        elif isinstance(node, PiecewiseLinear):
+            n, k = node.breakpoints.shape
+            expected["breakpoints"] = (nodes[node.source].size, k)
+            expected["slopes"] = expected["intercepts"] = (n, k + 1)
+        elif isinstance(node, Max):
+            expected["indptr"] = (node.size + 1,)
+            expected["indices"] = (int(node.indptr[-1]),)
+            last = nodes[node.source].size
+            if (np.diff(node.indptr) < 1).any() or not (
+                (0 <= node.indices) & (node.indices < last)
+            ).all():
+                raise ValueError(f"groups of '{node.name}'")
+        for key, array in _arrays(node).items():
+            if array.shape != expected.get(key, array.shape):
+                raise ValueError(f"shape of {key} of '{node.name}'")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{key} of '{node.name}'")
 
 
 def _node(entry: dict, i: int, data) -> Node:

@@ -107,6 +107,7 @@ class Backward:
         rows: np.ndarray,
         rule: str | Mapping[int, Relaxed],
         trace: dict[int, np.ndarray] | None = None,
+        rigorous: bool = True,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Linear lower bounds of queries on a node, in the inputs.
 
@@ -119,6 +120,8 @@ class Backward:
             A rule of :mod:`pyomo_relu.bounds.linear`, or relaxations by node.
         trace : dict, optional
             Receives the coefficients on each relaxed node, before it is replaced.
+        rigorous : bool
+            Whether to add up the error term; without it, ``e`` means nothing.
 
         Returns
         -------
@@ -136,7 +139,7 @@ class Backward:
                 continue
             a, here = coefs.pop(i), nodes[i]
             if isinstance(here, Affine):
-                if i not in paid:
+                if rigorous and i not in paid:
                     e = e + contract(abs(a), self.noise(i))
                 c = c + contract(a, here.bias[None, :])
                 for w, s in zip(here.weights, here.sources):
@@ -151,14 +154,14 @@ class Backward:
                 _add(coefs, here.source, new)
                 continue
             assert isinstance(here, PiecewiseLinear) and isinstance(relaxed, Lines)
-            noise = self._line_noise(i, relaxed, rule)
             if self._only_reader(here.source):
                 paid.add(here.source)
             positive, negative = np.maximum(a, 0.0), np.minimum(a, 0.0)
             c = c + contract(negative, relaxed.upper_const)
             if relaxed.lower_const.any():
                 c = c + contract(positive, relaxed.lower_const)
-            e = e + contract(abs(a), noise)
+            if rigorous:
+                e = e + contract(abs(a), self._line_noise(i, relaxed, rule))
             if self._fuses(a, here.source, relaxed, coefs):
                 c = c + self._fused(positive[0], negative[0], here.source, relaxed, coefs)
                 continue
@@ -177,7 +180,8 @@ class Backward:
         """The least value of ``a x + c - e`` over each box, rounded down, (N, q)."""
         value = contract(a, self.center) - contract(abs(a), self.radius) + c
         slack = 1.01 * e + 4.0 * EPS * (abs(c) + abs(value)) + TINY
-        return np.broadcast_to(value - slack, (self.batch, value.shape[1]))
+        rows = max(self.batch, len(value))
+        return np.broadcast_to(value - slack, (rows, value.shape[1]))
 
     # ------------------------------------------------------------------ the pieces
     def _only_reader(self, s: int) -> bool:

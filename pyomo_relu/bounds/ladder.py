@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from pyomo_relu.bounds.alpha_crown import alpha_crown
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import crown, improved_interval
 from pyomo_relu.bounds.interval import interval
@@ -19,6 +20,7 @@ RUNGS: dict[str, Callable[..., Bounds]] = {
     "interval": interval,
     "improved_interval": improved_interval,
     "crown": crown,
+    "alpha_crown": alpha_crown,
 }
 
 #: What ``bounds=None`` means: the best trade measured (docs/benchmarks/bounds.md).

@@ -8,6 +8,8 @@ No training framework is imported before a model of it is read.
 from pyomo_relu.block import ReLUNetBlock
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.network import Network, NetworkBuilder, activations
+from pyomo_relu.readers import read_network
+from pyomo_relu.solvers import ReluHighs  # registers relu_highs
 
 __version__ = "0.1.0"
 
@@ -16,6 +18,7 @@ __all__ = [
     "Network",
     "NetworkBuilder",
     "ReLUNetBlock",
+    "ReluHighs",
     "activations",
     "compute_bounds",
     "read_network",

@@ -301,11 +301,12 @@ class ReLUNetBlockData(BlockData):
         See :meth:`pyomo_relu.network.Network.evaluate` for what ``x`` may be.
         """
         if x is None:
-            x = self._input_values()
-            if x is None:
+            point = self._input_values()
+            if point is None:
                 raise ValueError(
                     f"'{self.name}' has inputs without a value; solve first, or give x."
                 )
+            x = point[0]
         return self.network.evaluate(x)
 
     def error(self) -> float:

@@ -1,0 +1,5 @@
+"""Solvers for models with networks; importing the package registers them."""
+
+from pyomo_relu.solvers.highs import ReluHighs
+
+__all__ = ["ReluHighs"]

@@ -1,0 +1,161 @@
+"""HiGHS's answer in Pyomo's terms: termination, bounds, values, duals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pyomo.common.collections import ComponentMap
+from pyomo.contrib.solver.common.results import (
+    Results,
+    SolutionStatus,
+    TerminationCondition,
+)
+from pyomo.contrib.solver.common.solution_loader import SolutionLoader
+from pyomo.contrib.solver.common.util import (
+    NoDualsError,
+    NoReducedCostsError,
+    NoSolutionError,
+)
+from pyomo.core.staleflag import StaleFlagManager
+
+from pyomo_relu.solvers.standard_form import StandardForm
+
+_TERMINATION = {
+    "kOptimal": "convergenceCriteriaSatisfied",
+    "kInfeasible": "provenInfeasible",
+    "kUnboundedOrInfeasible": "infeasibleOrUnbounded",
+    "kUnbounded": "unbounded",
+    "kObjectiveBound": "objectiveLimit",
+    "kObjectiveTarget": "objectiveLimit",
+    "kTimeLimit": "maxTimeLimit",
+    "kIterationLimit": "iterationLimit",
+    "kSolutionLimit": "iterationLimit",
+    "kInterrupt": "interrupted",
+    "kHighsInterrupt": "interrupted",
+    "kModelEmpty": "convergenceCriteriaSatisfied",
+    "kMemoryLimit": "error",
+    "kLoadError": "error",
+    "kModelError": "error",
+    "kPresolveError": "error",
+    "kSolveError": "error",
+    "kPostsolveError": "error",
+}
+
+
+def termination(status: Any) -> TerminationCondition:
+    """Pyomo's termination condition for a ``HighsModelStatus``."""
+    return TerminationCondition[_TERMINATION.get(status.name, "unknown")]
+
+
+class HighsSolutionLoader(SolutionLoader):
+    """Values, duals and reduced costs of one run of HiGHS.
+
+    Duals follow Pyomo's convention: the change of the objective with the right-hand
+    side, for either sense.
+    """
+
+    def __init__(self, model, form: StandardForm, values, duals=None, costs=None) -> None:
+        self._pyomo_model = model
+        self._form = form
+        self._values, self._duals, self._costs = values, duals, costs
+
+    def get_number_of_solutions(self) -> int:
+        """1 if there is a feasible point, else 0."""
+        return int(self._values is not None)
+
+    def get_vars(self, vars_to_load: Sequence[Any] | None = None):
+        """Map variables to their values."""
+        if self._values is None:
+            raise NoSolutionError()
+        found = ComponentMap(zip(self._form.columns, self._values))
+        if vars_to_load is None:
+            return found
+        return ComponentMap((v, found[v]) for v in vars_to_load if v in found)
+
+    def load_vars(self, vars_to_load: Sequence[Any] | None = None) -> None:
+        """Set the values of all variables in the model, or of some."""
+        if vars_to_load is not None or self._values is None:
+            super().load_vars(vars_to_load)
+            return
+        for v, x in zip(self._form.columns, self._values):
+            v.set_value(x, skip_validation=True)
+        StaleFlagManager.mark_all_as_stale(delayed=True)
+
+    def get_duals(self, cons_to_load: Sequence[Any] | None = None) -> dict[Any, float]:
+        """Map constraints to duals; for LPs only."""
+        if self._duals is None:
+            raise NoDualsError()
+        found = dict(zip(self._form.rows, self._duals))
+        return found if cons_to_load is None else {c: found[c] for c in cons_to_load}
+
+    def get_reduced_costs(self, vars_to_load: Sequence[Any] | None = None):
+        """Map variables to reduced costs; for LPs only."""
+        if self._costs is None:
+            raise NoReducedCostsError()
+        found = ComponentMap(zip(self._form.columns, self._costs))
+        if vars_to_load is None:
+            return found
+        return ComponentMap((v, found[v]) for v in vars_to_load)
+
+    def load_import_suffixes(self) -> None:
+        """Fill the suffixes ``dual`` and ``rc``; a MIP leaves them empty."""
+        suffixes = self._collect_and_clear_import_suffixes()
+        if "dual" in suffixes and self._duals is not None:
+            suffixes["dual"].update(self.get_duals())
+        if "rc" in suffixes and self._costs is not None:
+            suffixes["rc"].update(self.get_reduced_costs())
+
+
+def read_results(highs, model, form: StandardForm) -> Results:
+    """The results of a run: status, bounds, gap, nodes and the solution's loader."""
+    info = highs.getInfo()
+    results = Results()
+    condition = termination(highs.getModelStatus())
+    done = condition is TerminationCondition.convergenceCriteriaSatisfied
+    feasible = info.primal_solution_status == 2  # kSolutionStatusFeasible
+    results.termination_condition = condition
+    results.solution_status = SolutionStatus.noSolution
+    if feasible:
+        results.solution_status = (
+            SolutionStatus.optimal if done else SolutionStatus.feasible
+        )
+        results.incumbent_objective = info.objective_function_value
+    nothing = math.inf if form.maximize else -math.inf
+    if form.is_mip:
+        bound = info.mip_dual_bound
+        if condition is TerminationCondition.provenInfeasible:
+            bound = None
+        results.objective_bound = bound
+        results.extra_info.mip_gap = info.mip_gap
+        results.extra_info.mip_node_count = info.mip_node_count
+    elif done:
+        results.objective_bound = info.objective_function_value
+    elif condition is not TerminationCondition.provenInfeasible:
+        results.objective_bound = nothing
+    results.extra_info.simplex_iterations = max(info.simplex_iteration_count, 0)
+    solution = highs.getSolution()
+    values = list(solution.col_value) if feasible else None
+    duals = costs = None
+    if done and not form.is_mip and solution.dual_valid:
+        duals, costs = list(solution.row_dual), list(solution.col_dual)
+    results.solution_loader = HighsSolutionLoader(model, form, values, duals, costs)
+    return results
+
+
+def empty_results(model, form: StandardForm) -> Results:
+    """The results for a model without a free variable, decided without a solver."""
+    results = Results()
+    feasible = bool((form.row_lower <= 1e-7).all() and (form.row_upper >= -1e-7).all())
+    if feasible:
+        results.termination_condition = TerminationCondition.convergenceCriteriaSatisfied
+        results.solution_status = SolutionStatus.optimal
+        results.incumbent_objective = results.objective_bound = form.offset
+    else:
+        results.termination_condition = TerminationCondition.provenInfeasible
+    none = [0.0] * len(form.rows)
+    results.solution_loader = HighsSolutionLoader(
+        model, form, [] if feasible else None, none if feasible else None, []
+    )
+    return results

@@ -1,0 +1,342 @@
+"""A linear Pyomo model as arrays: what HiGHS takes, and what the heuristics work on.
+
+Pyomo's own compiler splits ranged rows in two and leaves fixed variables in rows
+until the end. This one keeps one row for each constraint, so that duals and row
+activities belong to constraints.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from pyomo.common.gc_manager import PauseGC
+from pyomo.contrib.solver.common.util import IncompatibleModelError
+from pyomo.core.base import (
+    Block,
+    Constraint,
+    Expression,
+    Objective,
+    Param,
+    RangeSet,
+    Set,
+    SortComponents,
+    Suffix,
+    Var,
+)
+from pyomo.environ import ExternalFunction, value
+from pyomo.network import Port
+from pyomo.repn.linear import LinearRepnVisitor
+from pyomo.repn.util import (
+    FileDeterminism,
+    FileDeterminism_to_SortComponents,
+    categorize_valid_components,
+)
+
+_VALID = {Block, Constraint, Var, Param, Expression, ExternalFunction, Set, RangeSet, Port}
+
+
+@dataclass
+class StandardForm:
+    """``sense * (cost @ x + offset)`` over ``row_lower <= matrix @ x <= row_upper``.
+
+    Attributes
+    ----------
+    columns : list of VarData
+        Variables that are not fixed and occur in a row or in the objective.
+    lower, upper, cost : (n_columns,) arrays
+    integer : (n_columns,) bool array
+    offset : float
+        Constant of the objective.
+    maximize : bool
+    objective : ObjectiveData or None
+    rows : list of ConstraintData
+    row_lower, row_upper : (n_rows,) arrays
+    matrix : (n_rows, n_columns) CSR array
+    """
+
+    columns: list[Any]
+    lower: np.ndarray
+    upper: np.ndarray
+    cost: np.ndarray
+    integer: np.ndarray
+    offset: float
+    maximize: bool
+    objective: Any
+    rows: list[Any]
+    row_lower: np.ndarray
+    row_upper: np.ndarray
+    matrix: sp.csr_array
+
+    @property
+    def is_mip(self) -> bool:
+        """Whether a variable must be integer."""
+        return bool(self.integer.any())
+
+    def column_numbers(self) -> dict[int, int]:
+        """The column of each variable, by ``id``."""
+        return {id(v): j for j, v in enumerate(self.columns)}
+
+    def objective_value(self, x: np.ndarray) -> float:
+        """The model's objective at a point."""
+        return float(self.cost @ x) + self.offset
+
+    def violation(self, x: np.ndarray) -> float:
+        """Largest violation of a row, a bound or integrality at a point.
+
+        Row violations are divided by ``max(1, |bound|)``.
+        """
+        worst = 0.0
+        if len(x):
+            worst = float(np.max(np.maximum(self.lower - x, x - self.upper), initial=0.0))
+            if self.integer.any():
+                z = x[self.integer]
+                worst = max(worst, float(np.max(np.abs(z - np.round(z)))))
+        if len(self.rows):
+            activity = self.matrix @ x
+            for gap, bound in (
+                (self.row_lower - activity, self.row_lower),
+                (activity - self.row_upper, self.row_upper),
+            ):
+                scale = np.where(np.isfinite(bound), np.maximum(1.0, np.abs(bound)), 1.0)
+                worst = max(worst, float(np.max(gap / scale, initial=0.0)))
+        return worst
+
+
+class VariableRecorder:
+    """Numbers the variables that Pyomo's linear visitor meets, in that order.
+
+    Pyomo's own recorders also take the other members of an indexed variable, and
+    number fixed ones.
+    """
+
+    def __init__(self) -> None:
+        self.var_map: dict[int, Any] = {}
+        self.order: dict[int, int] = {}
+
+    def add(self, variable) -> None:
+        """Called by the visitor for a variable that it hasn't seen and that is free."""
+        key = id(variable)
+        self.order[key] = len(self.order)
+        self.var_map[key] = variable
+
+
+class _Rows:
+    """Collects rows in CSR form while the model is walked."""
+
+    def __init__(self, order: dict[int, int]) -> None:
+        self.order = order
+        self.index: list[Any] = []
+        self.data: list[Any] = []
+        self.pointer = [0]
+
+    def add(self, linear: dict[int, float]) -> None:
+        self.index.append(map(self.order.__getitem__, linear))
+        self.data.append(linear.values())
+        self.pointer.append(self.pointer[-1] + len(linear))
+
+    def matrix(self, n_columns: int) -> sp.csr_array:
+        n = self.pointer[-1]
+        data = np.fromiter(chain.from_iterable(self.data), np.float64, n)
+        index = np.fromiter(chain.from_iterable(self.index), np.int32, n)
+        pointer = np.array(self.pointer, dtype=np.int32)
+        matrix = sp.csr_array((data, index, pointer), shape=(len(pointer) - 1, n_columns))
+        if not matrix.data.all():
+            matrix.eliminate_zeros()
+        return matrix
+
+
+def compile_standard_form(model) -> StandardForm:
+    """Compile the active part of a linear model.
+
+    Raises
+    ------
+    IncompatibleModelError
+        For components and terms that a linear solver can't take, naming them.
+    """
+    with PauseGC():
+        return _compile(model)
+
+
+def _compile(model) -> StandardForm:
+    sorter = FileDeterminism_to_SortComponents(FileDeterminism.ORDERED)
+    _check_components(model, sorter)
+    recorder = VariableRecorder()
+    order = recorder.order
+    visitor = LinearRepnVisitor({}, var_recorder=recorder)
+
+    objectives = list(model.component_data_objects(Objective, active=True, sort=sorter))
+    if len(objectives) > 1:
+        names = ", ".join(f"'{o.name}'" for o in objectives[:3])
+        raise IncompatibleModelError(
+            f"the model has {len(objectives)} active objectives ({names}); deactivate "
+            "all but one."
+        )
+    objective = objectives[0] if objectives else None
+    cost: dict[int, float] = {}
+    offset = 0.0
+    if objective is not None:
+        cost, offset = _linear(visitor, objective.expr, objective)
+
+    rows: list[Any] = []
+    low: list[float] = []
+    high: list[float] = []
+    found = _Rows(order)
+    for con in model.component_data_objects(Constraint, active=True, sort=sorter):
+        lower, body, upper = con.to_bounded_expression()
+        lower, upper = _bound(lower, -math.inf, con), _bound(upper, math.inf, con)
+        if lower == -math.inf and upper == math.inf:
+            continue
+        linear, constant = _linear(visitor, body, con)
+        rows.append(con)
+        low.append(lower - constant)
+        high.append(upper - constant)
+        found.add(linear)
+
+    columns = list(recorder.var_map.values())
+    c = np.zeros(len(columns))
+    for key, a in cost.items():
+        c[order[key]] = a
+    matrix = found.matrix(len(columns))
+    # Terms may cancel, so that a variable was seen but isn't used.
+    used = c != 0
+    used[matrix.indices] = True
+    if not used.all():
+        columns = [v for v, keep in zip(columns, used.tolist()) if keep]
+        c, matrix = c[used], sp.csr_array(matrix[:, used])
+    lower, upper, integer = _column_data(columns)
+    return StandardForm(
+        columns,
+        lower,
+        upper,
+        c,
+        integer,
+        float(offset),
+        objective is not None and objective.sense == -1,
+        objective,
+        rows,
+        np.array(low, dtype=float),
+        np.array(high, dtype=float),
+        matrix,
+    )
+
+
+def _check_components(model, sorter: SortComponents) -> None:
+    _, unknown = categorize_valid_components(
+        model, active=True, sort=sorter, valid=_VALID, targets={Objective, Suffix}
+    )
+    for ctype, components in unknown.items():
+        kind = getattr(ctype, "__name__", str(ctype))
+        hint = (
+            "reformulate the network with a formulation that has binaries, for example "
+            "'bigm', or use a solver that takes it."
+            if "SOS" in kind or "Complementarity" in kind or "Disjunct" in kind
+            else "transform or deactivate it first."
+        )
+        raise IncompatibleModelError(
+            f"'{components[0].name}' is a {kind}, which relu_highs can't pass to HiGHS; "
+            + hint
+        )
+
+
+def _bound(bound: Any, none: float, con) -> float:
+    if bound is None:
+        return none
+    found = bound if bound.__class__ is float else float(value(bound))
+    if math.isnan(found):
+        raise IncompatibleModelError(f"constraint '{con.name}' has a bound that is NaN.")
+    return found
+
+
+def _linear(visitor, expression: Any, where) -> tuple[dict[int, float], float]:
+    """Coefficients by ``id`` of the variable, and the constant."""
+    kind = "objective" if where.ctype is Objective else "constraint"
+    repn = visitor.walk_expression(expression)
+    if repn.nonlinear is not None:
+        raise IncompatibleModelError(
+            f"{kind} '{where.name}' is nonlinear; relu_highs takes linear models only. "
+            "Rewrite it, or use a nonlinear solver."
+        )
+    constant = _number(repn.constant, kind, where)
+    for a in repn.linear.values():
+        if a.__class__ is not float and a.__class__ is not int:
+            a = _number(a, kind, where)
+        if a - a != 0:  # NaN or infinite
+            raise IncompatibleModelError(
+                f"{kind} '{where.name}' has the coefficient {a}, which is no finite number."
+            )
+    return repn.linear, constant
+
+
+def _number(a: Any, kind: str, where) -> float:
+    try:
+        found = float(a)
+    except (TypeError, ValueError):  # also Pyomo's InvalidNumber
+        found = math.nan
+    if math.isnan(found):
+        raise IncompatibleModelError(
+            f"{kind} '{where.name}' has a coefficient or constant that is no number; a "
+            "fixed variable or a Param in it may have no value."
+        )
+    return found
+
+
+def _column_data(columns: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    low, high, integer = [], [], []
+    for v in columns:
+        a, b = v.bounds
+        low.append(-math.inf if a is None else a)
+        high.append(math.inf if b is None else b)
+        whole = v.is_integer()
+        if not whole and not v.is_continuous():
+            raise IncompatibleModelError(
+                f"variable '{v.name}' has the domain {v.domain}, which HiGHS can't take; "
+                "use Reals, Integers or Binary with bounds."
+            )
+        integer.append(whole)
+    return (
+        np.array(low, dtype=float),
+        np.array(high, dtype=float),
+        np.array(integer, dtype=bool),
+    )
+
+
+def pass_model(highs, form: StandardForm, relaxed: bool = False) -> None:
+    """Hand a standard form to a ``highspy.Highs`` object.
+
+    The overload that takes arrays costs a fifth of filling a ``HighsLp``.
+    """
+    import highspy
+
+    n, m = len(form.columns), len(form.rows)
+    inf = highspy.kHighsInf
+    matrix = form.matrix
+    integrality = np.zeros(n, dtype=np.int32)
+    if not relaxed:
+        integrality[form.integer] = 1
+    status = highs.passModel(
+        n,
+        m,
+        matrix.nnz,
+        int(highspy.MatrixFormat.kRowwise),
+        -1 if form.maximize else 1,
+        form.offset,
+        form.cost,
+        np.clip(form.lower, -inf, inf),
+        np.clip(form.upper, -inf, inf),
+        form.row_lower,
+        form.row_upper,
+        matrix.indptr.astype(np.int32, copy=False),
+        matrix.indices.astype(np.int32, copy=False),
+        matrix.data,
+        integrality,
+    )
+    if status == highspy.HighsStatus.kError:
+        raise IncompatibleModelError(
+            "HiGHS refuses the model; its log (tee=True) says why, mostly crossed bounds "
+            "or coefficients beyond 1e15."
+        )

@@ -144,6 +144,7 @@ class LinearRegions:
         *,
         inputs: Sequence[float] | np.ndarray | None = None,
         subject_to: Sequence[tuple[Sequence[float] | np.ndarray, float]] = (),
+        closed: bool = True,
     ) -> Optimum:
         """Minimize or maximize a linear function of the outputs over the box.
 
@@ -156,6 +157,9 @@ class LinearRegions:
             Coefficients of the inputs in the objective.
         subject_to : sequence of (coefficients, right-hand side)
             Constraints ``coefficients @ outputs <= right-hand side``.
+        closed : bool
+            At a step, count the value of its other side also where the box merely
+            touches it; matters only on the border of a box or of another step.
 
         Returns
         -------
@@ -183,6 +187,8 @@ class LinearRegions:
             gradients = gradients + c[self.free]
             offsets = offsets + c[fixed] @ self.lower[fixed]
         origin = np.arange(len(cells))
+        if not closed:
+            cells, origin = cells.replace(~cells.proper, [], [], [])
         for coefficients, limit in subject_to:
             slope, offset = self._combined(coefficients)
             slope, offset = -slope[origin], float(limit) - offset[origin]

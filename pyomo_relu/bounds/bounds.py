@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from pyomo_relu.network import Affine, Network, PiecewiseLinear
+from pyomo_relu.network.storage import DAMAGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,29 +195,28 @@ class Bounds:
         """
         try:
             with np.load(path, allow_pickle=False) as data:
-                if str(data["fingerprint"]) != network.fingerprint:
-                    raise ValueError(
-                        f"the bounds in '{path}' belong to another network; "
-                        "compute them anew for this one."
-                    )
-                n = len(network.nodes)
-                found = cls(
-                    network,
-                    tuple(data[f"lower{i}"] for i in range(n)),
-                    tuple(data[f"upper{i}"] for i in range(n)),
-                    str(data["method"]),
-                    float(data["seconds"]),
-                    str(data["scope"]),
-                )
-            if lower is not None and upper is not None:
-                found.check_covers(network, np.asarray(lower), np.asarray(upper), path)
-            return found
+                fingerprint = str(data["fingerprint"])
+                n = sum(key.startswith("lower") for key in data)
+                arrays = [
+                    tuple(data[f"{side}{i}"] for i in range(n))
+                    for side in ("lower", "upper")
+                ]
+                rest = str(data["method"]), float(data["seconds"]), str(data["scope"])
         except FileNotFoundError:
             raise
-        except (KeyError, OSError, EOFError, zipfile.BadZipFile) as e:
+        except (*DAMAGE, ValueError) as e:
             raise ValueError(
                 f"'{path}' doesn't hold saved bounds, or it is damaged."
             ) from e
+        if fingerprint != network.fingerprint:
+            raise ValueError(
+                f"the bounds in '{path}' belong to another network; "
+                "compute them anew for this one."
+            )
+        found = cls(network, *arrays, *rest)
+        if lower is not None and upper is not None:
+            found.check_covers(network, np.asarray(lower), np.asarray(upper), path)
+        return found
 
 
 def preactivation_nodes(network: Network) -> list[int]:

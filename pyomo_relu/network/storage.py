@@ -17,7 +17,7 @@ FORMAT = "pyomo_relu.network"
 VERSION = 1
 
 #: What reading a file that is none of ours, or is damaged, may raise.
-_DAMAGE = (
+DAMAGE = (
     KeyError,
     IndexError,
     TypeError,
@@ -86,7 +86,7 @@ def load_network(path: str | Path) -> Network:
                 return network
     except FileNotFoundError:
         raise
-    except (*_DAMAGE, ValueError) as e:
+    except (*DAMAGE, ValueError) as e:
         raise ValueError(
             f"'{path}' is not a network saved by pyomo_relu, or it is damaged."
         ) from e

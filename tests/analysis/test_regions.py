@@ -232,6 +232,7 @@ def test_both_values_at_a_step_on_the_edge_of_the_box():
     assert list(regions.optimum(0).point) == [0.0, 0.0]
     assert regions.optimum(0, "max").value == 3.0
     assert network.evaluate([0.0, 0.0])[0] == 3.0
+    assert regions.optimum(0, closed=False).value == 3.0
     # Two steps on one line: the closed graph has all four combinations on it.
     h = builder.affine("h2", [(x, [[1.0, 0.0], [1.0, 0.0]])])
     r = builder.piecewise("r2", h, act.step())

@@ -8,7 +8,16 @@ import pytest
 from pyomo_relu.readers.keras import read_keras
 from tests.readers.keras_support import assert_agrees, import_keras, randomize
 
-ACTIVATIONS = ["linear", "relu", "relu6", "hard_tanh", "hard_sigmoid", "soft_shrink", None]
+ACTIVATIONS = [
+    "linear",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "hard_tanh",
+    "hard_sigmoid",
+    "soft_shrink",
+    None,
+]
 
 
 class RandomModel:
@@ -43,8 +52,7 @@ class RandomModel:
             lambda: self.layer(
                 "ReLU",
                 max_value=self.pick(None, 1.0, 6),
-                # A slope alone is a leaky ReLU, which TensorFlow keeps in float32.
-                negative_slope=0.0,
+                negative_slope=self.pick(0.0, 0.3),
                 threshold=self.pick(0.0, 0.4),
             ),
             lambda: self.layer("PReLU"),
@@ -105,7 +113,7 @@ class RandomModel:
                 "Conv2D",
                 filters=2 * self.some(1, 2),
                 kernel_size=size,
-                strides=self.pick(1, 2, (1, 2)) if True else 1,
+                strides=self.pick(1, 2, (1, 2)),
                 padding=padding,
                 groups=self.pick(1, 2) if x.shape[-1] % 2 == 0 else 1,
                 activation=self.activation(),

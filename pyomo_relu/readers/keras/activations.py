@@ -52,12 +52,14 @@ def relu(
     ``clip(x, 0, max_value)`` for ``x > threshold`` (not clipped from below without
     ``max_value``), else ``negative_slope * (x - threshold)``.
     """
-    slope, t = float(negative_slope or 0.0), float(threshold or 0.0)
-    top = None if max_value is None else float(max_value)
+    slope, t = float(negative_slope or 0.0), registry.as_run(threshold or 0.0)
+    top = None if max_value is None else registry.as_run(max_value)
+    if t == 0.0 and top is None and slope:
+        return leaky_relu(builder, name, source, slope)
     if t == 0.0 and (top is None or top > 0.0):
         pieces = activations.relu(top, slope, 0.0)
         return builder.piecewise(name, source, pieces)
-    breaks, slopes, intercepts = [t], [slope], [-slope * t]
+    breaks, slopes, intercepts = [t], [slope], [slope * -float(threshold or 0.0)]
     if top is None:
         slopes, intercepts = [*slopes, 1.0], [*intercepts, 0.0]
     else:
@@ -81,7 +83,8 @@ def threshold(builder, name, source, threshold, default_value) -> int:
 
 def leaky_relu(builder, name, source, negative_slope=0.2) -> int:
     """``x`` if ``x >= 0``, else ``negative_slope * x``."""
-    return builder.piecewise(name, source, activations.leaky_relu(negative_slope))
+    slope = registry.as_run(negative_slope)
+    return builder.piecewise(name, source, activations.leaky_relu(slope))
 
 
 def soft_shrink(builder, name, source, threshold=0.5) -> int:

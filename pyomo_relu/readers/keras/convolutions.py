@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import NetworkBuilder
 from pyomo_relu.readers import windows
 from pyomo_relu.readers.keras.layers import activated

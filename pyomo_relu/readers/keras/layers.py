@@ -143,7 +143,10 @@ def rescaling(layer, builder, sources, name) -> int:
     """``scale * x + offset``."""
     import keras
 
-    scale, offset = as_numpy(layer.scale), as_numpy(layer.offset)
+    scale, offset = (
+        as_numpy(keras.ops.cast(v, layer.variable_dtype))
+        for v in (layer.scale, layer.offset)
+    )
     if scale.ndim and keras.config.image_data_format() == "channels_first":
         widened = scale.shape + (1,) * (3 - scale.ndim)
         scale = scale.reshape(widened)

@@ -215,3 +215,15 @@ def as_numpy(variable: Any) -> np.ndarray:
     else:
         array = np.asarray(keras.ops.convert_to_numpy(variable))
     return array.astype(np.float64) if array.dtype.kind in "fV" else array
+
+
+def as_run(value: float) -> float:
+    """A Python number as the backend computes with it.
+
+    TensorFlow turns the options of a ReLU or a leaky ReLU into float32 on their way,
+    also in a float64 model.
+    """
+    import keras
+
+    on_tensorflow = keras.config.backend() == "tensorflow"
+    return float(np.float32(value)) if on_tensorflow else float(value)

@@ -29,9 +29,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.sparse as sp
 
 from pyomo_relu.bounds.linear import EPS, Lines, MaxPlanes, max_planes, piecewise_lines
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import absolute, row_nonzeros
 

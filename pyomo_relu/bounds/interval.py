@@ -14,9 +14,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import scipy.sparse as sp
 
 from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import absolute, row_nonzeros
 

@@ -27,8 +27,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Max, PiecewiseLinear
 
 EPS = float(np.finfo(np.float64).eps)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from pyomo.core.expr.numeric_expr import LinearExpression
 from pyomo.core.expr.relational_expr import EqualityExpression, InequalityExpression
 from pyomo.environ import Constraint, RangeSet, Set, Var
 
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine
 
 #: A variable, a number or an expression.
@@ -108,6 +108,32 @@ class Row:
         return EqualityExpression((self.body([-1.0], [variable]), -self.constant))
 
 
+def combined(terms: Iterable[tuple[float, Row]], constant: float = 0.0) -> Row:
+    """``sum factor * row + constant`` with one term for each variable, zeros left out."""
+    coefs: dict[int, float] = {}
+    variables: dict[int, Any] = {}
+    expressions: dict[int, tuple[float, Any, float, float]] = {}
+    for factor, row in terms:
+        if factor == 0.0:
+            continue
+        constant += factor * row.constant
+        for c, v in zip(row.coefs, row.variables):
+            k = id(v)
+            coefs[k] = coefs.get(k, 0.0) + factor * c
+            variables[k] = v
+        for c, e, low, high in row.expressions:
+            old = expressions.get(id(e))
+            total = factor * c + (old[0] if old else 0.0)
+            expressions[id(e)] = (total, e, low, high)
+    kept = [k for k, c in coefs.items() if c != 0.0]
+    return Row(
+        [coefs[k] for k in kept],
+        [variables[k] for k in kept],
+        constant,
+        [term for term in expressions.values() if term[0] != 0.0],
+    )
+
+
 def entry_row(entry: Entry, lower: float, upper: float) -> Row:
     """A single entry as a row."""
     if entry.__class__ is float:
@@ -192,6 +218,33 @@ def add_rows(block, name: str, rows: dict) -> None:
     if not rows:
         return
     block.add_component(name, Constraint(index_set(rows), rule=_Rows(rows)))
+
+
+class RowCollector:
+    """Rows ``row >= 0`` and ``row == 0`` by component name; those without terms go."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict] = {}
+
+    def nonnegative(self, name: str, index, row: Row) -> None:
+        """Note ``row >= 0``."""
+        if not row.is_constant:
+            body = row.body()
+            self.rows.setdefault(name, {})[index] = InequalityExpression(
+                (-row.constant, body), False
+            )
+
+    def zero(self, name: str, index, row: Row) -> None:
+        """Note ``row == 0``."""
+        if not row.is_constant:
+            self.rows.setdefault(name, {})[index] = EqualityExpression(
+                (row.body(), -row.constant)
+            )
+
+    def add_to(self, block) -> None:
+        """Add everything noted to a block, in the order of the names."""
+        for name, rows in self.rows.items():
+            add_rows(block, name, rows)
 
 
 class _Rows:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from pyomo.environ import Block, Set
 
 from pyomo_relu.bounds import Bounds
@@ -32,6 +31,7 @@ from pyomo_relu.formulations.values import (
     affine_rows,
     entry_row,
 )
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
 
 

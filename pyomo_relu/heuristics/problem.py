@@ -14,11 +14,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from pyomo.environ import Constraint, Var
 from pyomo.repn.linear import LinearRepnVisitor
 
 from pyomo_relu.formulations.base import unit_pieces
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Max, PiecewiseLinear
 from pyomo_relu.solvers.standard_form import StandardForm, VariableRecorder
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import scipy.sparse as sp
 
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import weights
 from pyomo_relu.network.activations import Pieces
 from pyomo_relu.network.fusion import fuse_affine, prune

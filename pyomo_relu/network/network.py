@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
 
 

@@ -15,11 +15,16 @@ network is a plain tuple that can be sliced, saved and shipped to a worker.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
-Weight = np.ndarray | sp.csr_array
+from pyomo_relu.lazy import sparse as sp
+
+if TYPE_CHECKING:
+    Weight = np.ndarray | sp.csr_array
+else:
+    Weight = Any  # naming the class would import SciPy
 
 
 def as_float64(values, what: str) -> np.ndarray:

@@ -8,8 +8,8 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network.network import Network, _arrays
 from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
 

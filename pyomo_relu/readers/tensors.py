@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import NetworkBuilder
 from pyomo_relu.network.activations import Pieces, leaky_relu, relu, step
 
@@ -101,13 +101,16 @@ class TensorGraph:
         return Tensor(handle, shape, batch)
 
     def reshape(self, x: Tensor, shape: Sequence[int], name: str = "reshape") -> Tensor:
-        """The same entries under another shape; costs no node.
+        """The same entries under another shape, one axis of it maybe -1; costs no node.
 
         The batch axis stays tracked where the new shape has an axis of length 1 at the
         same place in memory; where samples and entries share an axis it no longer is.
         """
         shape = tuple(int(s) for s in shape)
-        if int(np.prod(shape, dtype=np.int64)) != x.size:
+        if shape.count(-1) == 1:
+            rest = -int(np.prod(shape, dtype=np.int64))
+            shape = tuple(x.size // max(rest, 1) if s == -1 else s for s in shape)
+        if int(np.prod(shape, dtype=np.int64)) != x.size or min(shape, default=1) < 0:
             raise ValueError(
                 f"layer '{name}': shape {shape} doesn't hold the {x.size} entries of one "
                 f"sample of shape {x.shape}."

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.sparse as sp
+
+from pyomo_relu.lazy import sparse as sp
 
 Ints = int | Sequence[int]
 

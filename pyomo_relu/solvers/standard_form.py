@@ -13,7 +13,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from pyomo.common.gc_manager import PauseGC
 from pyomo.contrib.solver.common.util import IncompatibleModelError
 from pyomo.core.base import (
@@ -36,6 +35,8 @@ from pyomo.repn.util import (
     FileDeterminism_to_SortComponents,
     categorize_valid_components,
 )
+
+from pyomo_relu.lazy import sparse as sp
 
 _VALID = {Block, Constraint, Var, Param, Expression, ExternalFunction, Set, RangeSet, Port}
 

@@ -1,0 +1,29 @@
+"""Libraries that are imported when they are first used, not with the package.
+
+The import of SciPy takes over a second once Pyomo is loaded (Pyomo then imports its
+statistics as well), which a model without a network need not pay.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import scipy.sparse as sparse
+
+
+class LazyModule:
+    """Stands for a module; imports it at the first attribute that is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.__dict__["_name"] = name
+
+    def __getattr__(self, key: str) -> Any:
+        value = getattr(importlib.import_module(self._name), key)
+        self.__dict__[key] = value
+        return value
+
+
+if not TYPE_CHECKING:
+    sparse = LazyModule("scipy.sparse")

@@ -1,0 +1,157 @@
+"""Pictures of linear regions, with Matplotlib, which is imported when it is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.analysis.regions import LinearRegions
+
+
+def _pyplot():
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as e:
+        raise ImportError(
+            "plotting needs Matplotlib; install it by  pip install 'pyomo_relu[plot]'"
+        ) from e
+    return plt
+
+
+def plot_regions(
+    regions: LinearRegions,
+    output: int = 0,
+    *,
+    ax: Any = None,
+    cmap: str = "viridis",
+    edges: str | None = "white",
+    colorbar: bool = True,
+    optimum: str | None = None,
+) -> Any:
+    """Draw the linear regions, coloured by the value of an output.
+
+    Colours are exact: within a region they are interpolated linearly, as the network
+    is. With one free input the output is drawn as a curve instead, in one colour for
+    each region.
+
+    Parameters
+    ----------
+    regions : LinearRegions
+        With one or two free inputs.
+    output : int
+        Which entry of the flat output vector.
+    ax : matplotlib Axes, optional
+        Where to draw; new ones if left out.
+    cmap : str
+        A Matplotlib colour map.
+    edges : str, optional
+        Colour of the borders between regions; None leaves them out.
+    colorbar : bool
+        Whether to add one; for two inputs.
+    optimum : {'min', 'max'}, optional
+        Mark where the output is smallest or largest.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        Without Matplotlib.
+    ValueError
+        For an unknown output, or a box that is a single point.
+    """
+    network, d = regions.network, len(regions.free)
+    if not 0 <= output < network.n_outputs:
+        raise ValueError(
+            f"there is no output {output}; the network has {network.n_outputs}."
+        )
+    if d == 0:
+        raise ValueError("the box is a single point; there is nothing to draw.")
+    plt = _pyplot()
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+    names = network.input_names or [f"input {i}" for i in range(network.n_inputs)]
+    label = network.output_names[output] if network.output_names else f"output {output}"
+    values = regions.output_values()[:, output]
+    ax.set_xlabel(names[regions.free[0]])
+    if d == 2:
+        _draw_plane(ax, regions, values, cmap, edges, label if colorbar else None)
+        ax.set_ylabel(names[regions.free[1]])
+    else:
+        _draw_line(ax, regions, values, cmap)
+        ax.set_ylabel(label)
+    ax.set_title(f"{label}: {regions.n_regions} linear regions")
+    if optimum is not None:
+        best = regions.optimum(output, optimum)
+        x = best.point[regions.free]
+        y = x[1] if d == 2 else best.value
+        ax.plot(
+            x[0],
+            y,
+            "*",
+            color="crimson",
+            markeredgecolor="white",
+            markersize=15,
+            clip_on=False,
+            zorder=5,
+            label=f"{optimum} {best.value:.4g}",
+        )
+        ax.legend(loc="best")
+    return ax
+
+
+def _draw_plane(ax, regions, values, cmap, edges, label) -> None:
+    from matplotlib.collections import PolyCollection
+
+    cells = regions.cells
+    kept = np.flatnonzero(cells.proper)
+    # A fan of triangles for each polygon; linear shading is then the affine map.
+    triangles = [
+        (cells.start[r], k, k + 1)
+        for r in kept
+        for k in range(cells.start[r] + 1, cells.start[r + 1] - 1)
+    ]
+    x, y = cells.vertices.T
+    drawn = ax.tripcolor(x, y, np.array(triangles), values, shading="gouraud", cmap=cmap)
+    if edges is not None:
+        borders = PolyCollection(
+            [cells.points(r) for r in kept],
+            facecolors="none",
+            edgecolors=edges,
+            linewidths=0.4,
+        )
+        ax.add_collection(borders)
+    low, high = regions.lower[regions.free], regions.upper[regions.free]
+    ax.set_xlim(low[0], high[0])
+    ax.set_ylim(low[1], high[1])
+    if label is not None:
+        ax.figure.colorbar(drawn, ax=ax, label=label)
+
+
+def _draw_line(ax, regions, values, cmap) -> None:
+    from matplotlib import colormaps
+    from matplotlib.collections import LineCollection
+
+    cells = regions.cells
+    segments = [
+        np.column_stack(
+            [cells.points(r)[:, 0], values[cells.start[r] : cells.start[r + 1]]]
+        )
+        for r in np.flatnonzero(cells.proper)
+    ]
+    segments.sort(key=lambda s: s[:, 0].min())
+    colours = colormaps[cmap](np.linspace(0.0, 0.9, len(segments)))
+    ax.add_collection(LineCollection(segments, colors=colours, linewidths=2.0))
+    ax.plot(
+        [p[0] for s in segments for p in s],
+        [p[1] for s in segments for p in s],
+        "o",
+        color="0.25",
+        markersize=2.5,
+    )
+    ax.set_xlim(regions.lower[regions.free[0]], regions.upper[regions.free[0]])
+    ax.margins(y=0.08)
+    ax.autoscale_view(scalex=False)

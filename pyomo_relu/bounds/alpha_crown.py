@@ -51,6 +51,9 @@ from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 # Adam: first and second moment, and how the steps shrink.
 BETA1, BETA2, DECAY = 0.7, 0.9, 0.93
 
+# Five steps that gain less than this share end a search.
+STALL = 1e-5
+
 
 class ReluFamily:
     """Lower lines ``s x`` with ``0 <= s <= 1``; the chord above."""
@@ -203,7 +206,7 @@ class Optimizer:
                 kept[key] = np.where(better[:, None], adam.value, kept[key])
             seen.append(float(best.sum()))
             # Five steps that gain next to nothing: more would not either.
-            if k > 8 and seen[-1] - seen[-6] < 1e-4 * (abs(seen[-1]) + 1e-12):
+            if k > 8 and seen[-1] - seen[-6] < STALL * (abs(seen[-1]) + 1e-12):
                 break
             if k == iterations or clock.expired():
                 break
@@ -311,8 +314,8 @@ def alpha_crown(
     upper: np.ndarray,
     start: Bounds | None = None,
     *,
-    iterations: int = 20,
-    rate: float = 0.4,
+    iterations: int = 50,
+    rate: float = 0.8,
     time_limit: float | None = None,
 ) -> Bounds:
     """Bounds by backward linear propagation with optimized slopes.

@@ -12,6 +12,8 @@ from pyomo_relu.bounds.alpha_crown import alpha_crown
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import crown, improved_interval
 from pyomo_relu.bounds.interval import interval
+from pyomo_relu.bounds.lp import lp
+from pyomo_relu.bounds.mip import mip, rolling
 from pyomo_relu.network import Network
 
 #: Rungs by name. A rung is called as ``rung(network, lower, upper, start, **options)``
@@ -21,6 +23,9 @@ RUNGS: dict[str, Callable[..., Bounds]] = {
     "improved_interval": improved_interval,
     "crown": crown,
     "alpha_crown": alpha_crown,
+    "lp": lp,
+    "rolling": rolling,
+    "mip": mip,
 }
 
 #: What ``bounds=None`` means: the best trade measured (docs/benchmarks/bounds.md).

@@ -1,0 +1,185 @@
+"""Tightening node by node with solves for every neuron: what lp, rolling and mip share.
+
+Each affine node starts from interval arithmetic on the bounds so far, met with the
+start bounds. Then the neurons that are still on more than one piece are cut into
+chunks of fixed size, and each chunk's solves tighten them.
+
+Source: Tjeng, Xiao, Tedrake, arXiv 1711.07356 (progressive tightening); Fischetti and
+Jo, Constraints 23(3), 2018, section 2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.bounds.crown import as_bounds, meet, needed_rows
+from pyomo_relu.bounds.interval import node_range
+from pyomo_relu.bounds.parallel import run_chunks
+from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.network import Affine, Input, Network, PiecewiseLinear
+
+#: Neurons of one chunk; never depends on the number of workers.
+CHUNK_ROWS = 24
+
+#: Points at which activations are sampled.
+SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class LayerTask:
+    """What all chunks of one node share.
+
+    Attributes
+    ----------
+    node : int
+    lows, highs : tuple of arrays
+        Bounds of the nodes below, and of this one.
+    rows : int array
+        All rows of the node that are asked about.
+    threshold : (size,) array
+        The breakpoint whose side may be decided; NaN where there is none or several.
+    seen_low, seen_high : (size,) arrays
+        Smallest and largest sampled pre-activation.
+    end : float or None
+        Wall clock time at which to stop.
+    options : dict
+    """
+
+    node: int
+    lows: tuple[np.ndarray, ...]
+    highs: tuple[np.ndarray, ...]
+    rows: np.ndarray
+    threshold: np.ndarray
+    seen_low: np.ndarray
+    seen_high: np.ndarray
+    end: float | None
+    options: dict = field(default_factory=dict)
+
+    def side(self, row: int, low: float, high: float) -> bool:
+        """Whether bounds leave the neuron on one side of its threshold."""
+        t = self.threshold[row]
+        return bool(high <= t or low >= t)
+
+    def attained(self, row: int, low: float, high: float) -> tuple[bool, bool]:
+        """Whether a sample attains the lower and the upper bound already."""
+        a, b = self.seen_low[row], self.seen_high[row]
+        return bool(a <= low + 1e-7 * (1 + abs(low))), bool(
+            b >= high - 1e-7 * (1 + abs(high))
+        )
+
+
+def sample_ranges(
+    network: Network, lower: np.ndarray, upper: np.ndarray, count: int = SAMPLES
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Smallest and largest value of every node's entries at points of the box.
+
+    A neuron seen on both sides of its breakpoint is unstable: no solve can change that.
+    """
+    rng = np.random.default_rng(0)
+    u = rng.random((count, len(lower)))
+    u[: count // 2] = u[: count // 2].round()  # corners
+    u[0] = 0.5
+    values = network.activations(np.clip(lower + u * (upper - lower), lower, upper))
+    return [v.min(axis=0) for v in values], [v.max(axis=0) for v in values]
+
+
+def thresholds(network: Network, i: int, readers: list[int]) -> np.ndarray:
+    """The one breakpoint of each entry's only reader; NaN where there is no such."""
+    none = np.full(network.nodes[i].size, np.nan)
+    if i in network.outputs or len(readers) != 1:
+        return none
+    node = network.nodes[readers[0]]
+    if not isinstance(node, PiecewiseLinear) or node.breakpoints.shape[1] != 1:
+        return none
+    return np.array(node.breakpoints[:, 0])
+
+
+def by_layers(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    start: Bounds,
+    method: str,
+    chunk_function: Callable[[Network, str, LayerTask, np.ndarray], Any],
+    clock: Clock,
+    executor: Executor | None,
+    options: dict,
+) -> Bounds:
+    """Tighten every affine node in order.
+
+    Parameters
+    ----------
+    chunk_function : callable
+        Gets (network, token, task, rows of the chunk); returns lower bounds, upper
+        bounds and the number of solves.
+    only_stability : bool, among ``options``
+        Leave out neurons that samples show on both sides.
+    """
+    begin = time.perf_counter()
+    lows: list[np.ndarray] = []
+    highs: list[np.ndarray] = []
+    readers = network.readers()
+    seen_low, seen_high = sample_ranges(network, lower, upper)
+    first = {i for i, _ in network.input_slices()}
+    solves = skipped = 0
+    for i, node in enumerate(network.nodes):
+        if isinstance(node, Input):
+            low, high = start.lower[i], start.upper[i]
+        else:
+            low, high = node_range(
+                node, [lows[s] for s in node.sources], [highs[s] for s in node.sources]
+            )
+            low, high = meet(low, high, start.lower[i], start.upper[i])
+        low, high = np.array(low), np.array(high)
+        lows.append(low)
+        highs.append(high)
+        # An affine function of the inputs has its exact range already.
+        if not isinstance(node, Affine) or all(s in first for s in node.sources):
+            continue
+        rows = needed_rows(network, i, readers[i], low[None], high[None])
+        t = thresholds(network, i, readers[i])
+        if options.get("only_stability"):
+            both = (seen_low[i] < t) & (t <= seen_high[i])
+            skipped += int(both[rows].sum())
+            rows = rows[~both[rows]]
+        if not len(rows) or clock.expired():
+            continue
+        task = LayerTask(
+            i,
+            tuple(np.array(a) for a in lows),
+            tuple(np.array(a) for a in highs),
+            rows,
+            t,
+            seen_low[i],
+            seen_high[i],
+            clock.end,
+            options,
+        )
+        chunks = [rows[k : k + CHUNK_ROWS] for k in range(0, len(rows), CHUNK_ROWS)]
+        title = f"{method}: {node.name}"
+        for k, result in run_chunks(
+            chunk_function, network, task, chunks, executor, clock, title
+        ):
+            a, b, n = result
+            solves += n
+            low[chunks[k]], high[chunks[k]] = meet(low[chunks[k]], high[chunks[k]], a, b)
+        clock.expired()
+    seconds = time.perf_counter() - begin + start.seconds
+    found = as_bounds(
+        network,
+        [a[None] for a in lows],
+        [a[None] for a in highs],
+        method,
+        seconds,
+        solves=solves,
+        skipped=skipped,
+        **clock.details(),
+    )
+    return found if start.scope == "box" else found.scoped(start.scope)

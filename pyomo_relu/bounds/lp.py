@@ -1,0 +1,201 @@
+r"""`lp`: the triangle relaxation of all layers below a neuron, solved for each of them.
+
+One linear program for each layer stays in HiGHS; only its objective changes. What
+HiGHS returns is not believed but certified: for row duals ``y``, any at all,
+
+.. math::
+    c x = (c - A^T y) x + y A x
+    \ge \sum_j \min_{x_j \in [l_j, u_j]} (c - A^T y)_j x_j
+      + \sum_i \min_{r_i \in [a_i, b_i]} y_i r_i
+
+holds for every ``x`` in the box that satisfies the rows. It is evaluated in float64 and
+lowered by a bound on its rounding and by ``|y|`` times what each row's own rounding may
+be. A solve that doesn't end optimal keeps the old bound.
+
+Source: Neumaier and Shcherbina, "Safe bounds in linear and mixed-integer linear
+programming", Math. Prog. 99, 2004, section 2; Ehlers, ATVA 2017 (the relaxation);
+Salman et al., arXiv 1902.08722.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+
+import highspy
+import numpy as np
+
+from pyomo_relu.bounds.array_model import ArrayModel
+from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.bounds.crown import crown
+from pyomo_relu.bounds.layers import LayerTask, by_layers
+from pyomo_relu.bounds.linear import EPS
+from pyomo_relu.bounds.parallel import built
+from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.network import Network
+
+
+def highs_model(model: ArrayModel, *, integer: bool) -> highspy.Highs:
+    """The model in a silent HiGHS, without an objective."""
+    h = highspy.Highs()
+    h.setOptionValue("output_flag", False)
+    # Serial: chunks are what runs side by side. (Setting `threads` would fix the number
+    # of threads for every later solve of the process.)
+    h.setOptionValue("parallel", "off")
+    h.setOptionValue("small_matrix_value", 1e-12)
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = model.n_columns, model.n_rows
+    lp.col_cost_ = np.zeros(model.n_columns)
+    lp.col_lower_, lp.col_upper_ = model.lower, model.upper
+    lp.row_lower_, lp.row_upper_ = model.row_lower, model.row_upper
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_ = model.matrix.indptr.astype(np.int32)
+    lp.a_matrix_.index_ = model.matrix.indices.astype(np.int32)
+    lp.a_matrix_.value_ = model.matrix.data
+    if integer:
+        kinds = np.full(model.n_columns, highspy.HighsVarType.kContinuous, dtype=object)
+        kinds[model.binary] = highspy.HighsVarType.kInteger
+        lp.integrality_ = list(kinds)
+    h.passModel(lp)
+    return h
+
+
+class Certifier:
+    """Safe lower bounds of ``c x`` over a model, from any row duals."""
+
+    def __init__(self, model: ArrayModel) -> None:
+        self.model = model
+        self.transposed = sp.csr_array(model.matrix.T)
+        self.absolute = abs(self.transposed)
+        self.size = np.maximum(abs(model.lower), abs(model.upper))
+        longest = np.diff(self.transposed.indptr).max(initial=0)
+        self.terms = float(longest + model.n_columns + model.n_rows + 16)
+
+    def lower_bound(self, c: np.ndarray, y: np.ndarray) -> float:
+        """A number below ``c x`` for every ``x`` of the model."""
+        m = self.model
+        infinite = ((y > 0) & np.isinf(m.row_lower)) | ((y < 0) & np.isinf(m.row_upper))
+        y = np.where(infinite | ~np.isfinite(y), 0.0, y)
+        d = c - self.transposed @ y
+        at_rows = y * np.where(y > 0, m.row_lower, np.where(y < 0, m.row_upper, 0.0))
+        at_columns = d * np.where(d > 0, m.lower, m.upper)
+        value = at_rows.sum() + at_columns.sum()
+        reach = (abs(c) + self.absolute @ abs(y)) @ self.size + abs(at_rows).sum()
+        slack = abs(y) @ m.row_slack + 2.0 * EPS * self.terms * reach
+        return float(value - 1.01 * slack)
+
+
+class LayerLP:
+    """The persistent linear program of one layer."""
+
+    def __init__(self, model: ArrayModel) -> None:
+        self.model = model
+        self.certify = Certifier(model)
+        self.highs = highs_model(model, integer=False)
+        # Between two objectives the basis stays feasible: primal simplex goes on.
+        self.highs.setOptionValue("solver", "simplex")
+        self.columns = np.arange(model.n_columns, dtype=np.int32)
+
+    def restart(self) -> None:
+        """Forget the basis, so that what follows doesn't depend on what came before."""
+        self.highs.clearSolver()
+
+    def minimum(self, c: np.ndarray, seconds: float | None) -> float | None:
+        """A certified lower bound of the minimum of ``c x``; None if there is none."""
+        h = self.highs
+        if not len(self.columns):
+            return 0.0
+        if not self.model.n_rows:
+            return self.certify.lower_bound(c, np.zeros(0))
+        h.changeColsCost(len(c), self.columns, c)
+        # HiGHS counts the time of all runs of an object together.
+        limit = highspy.kHighsInf if seconds is None else h.getRunTime() + seconds
+        h.setOptionValue("time_limit", limit)
+        h.run()
+        if h.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            h.clearSolver()
+            return None
+        return self.certify.lower_bound(c, np.array(h.getSolution().row_dual))
+
+
+def lp_chunk(
+    network: Network, token: str, task: LayerTask, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Bounds of some rows of a node, and the number of solves."""
+    lp = built(
+        token,
+        lambda: LayerLP(ArrayModel(network, task.lows, task.highs, task.node, task.rows)),
+    )
+    lp.restart()
+    lower, upper = task.lows[task.node][rows], task.highs[task.node][rows]
+    solves = 0
+    for k, row in enumerate(rows):
+        c, const, noise = lp.model.objective(row)
+        done = task.attained(row, lower[k], upper[k])
+        # The upper side first: a neuron that stays below its breakpoint is decided.
+        for sign, skip in ((-1.0, done[1]), (1.0, done[0])):
+            if skip or task.side(row, lower[k], upper[k]):
+                continue
+            left = None if task.end is None else task.end - time.time()
+            if left is not None and left <= 0:
+                return lower, upper, solves
+            value = lp.minimum(sign * c, left)
+            solves += 1
+            if value is None:
+                continue
+            bound = value + sign * const
+            bound -= noise + 4.0 * EPS * (abs(const) + abs(value))
+            if sign > 0:
+                lower[k] = min(max(lower[k], bound), upper[k])
+            else:
+                upper[k] = max(min(upper[k], -bound), lower[k])
+    return lower, upper, solves
+
+
+#: Rungs that already hold what ``crown`` would give.
+AT_LEAST_CROWN = ("crown", "alpha_crown", "boxes", "lp", "rolling", "mip", "model")
+
+
+def from_crown(
+    network: Network, lower: np.ndarray, upper: np.ndarray, start: Bounds | None
+) -> Bounds:
+    """``start``, or what ``crown`` makes of it where it is weaker, on this box."""
+    inside = start is not None and start.method in AT_LEAST_CROWN
+    if inside and all(
+        np.array_equal(a, b) for a, b in zip(start.input_box, (lower, upper))
+    ):
+        assert start is not None
+        return start
+    return crown(network, lower, upper, start)
+
+
+def lp(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    start: Bounds | None = None,
+    *,
+    time_limit: float | None = None,
+    executor: Executor | None = None,
+    only_stability: bool = False,
+) -> Bounds:
+    """Bounds by the triangle relaxation, certified by its duals.
+
+    Parameters
+    ----------
+    network : Network
+    lower, upper : (n_inputs,) arrays
+    start : Bounds, optional
+        Valid bounds to start from; ``crown`` otherwise.
+    time_limit : float, optional
+        Seconds for all solves; what isn't reached keeps its bounds.
+    executor : concurrent.futures.Executor, optional
+        Where to solve; here if left out.
+    only_stability : bool
+        Spend no solve on a neuron that samples show on both sides of its breakpoint.
+    """
+    clock = Clock(time_limit)
+    start = from_crown(network, lower, upper, start)
+    options = {"only_stability": only_stability}
+    return by_layers(network, lower, upper, start, "lp", lp_chunk, clock, executor, options)

@@ -1,0 +1,254 @@
+r"""`mip` and `rolling`: mixed-integer programs for every neuron, and their dual bounds.
+
+``mip`` models all layers below a neuron exactly, so with enough time its bounds are
+the neuron's true range: Fischetti and Jo's procedure, layer by layer. ``rolling``
+models the last ``window`` layers and takes the activations below as a box of their
+bounds, so that its programs stay small in deep networks.
+
+Only dual bounds are used, moved outwards by a margin that covers the solver's
+tolerances, and met with what was known before. A solve ends early once the side of the
+neuron's breakpoint is decided: tighter bounds of a stable neuron help nobody.
+
+Source: Fischetti and Jo, Constraints 23(3), 2018, section 2; Tjeng et al.,
+arXiv 1711.07356; Zhao et al., arXiv 2401.05280 (rolling horizon).
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+from typing import Any
+
+import highspy
+import numpy as np
+
+from pyomo_relu.bounds.array_model import ArrayModel
+from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.bounds.layers import LayerTask, by_layers
+from pyomo_relu.bounds.lp import AT_LEAST_CROWN, highs_model, lp
+from pyomo_relu.bounds.parallel import built
+from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.network import Network
+
+# A model with larger numbers than this is beyond what the solver's absolute
+# tolerances can be trusted with; its neurons keep their bounds.
+LARGEST = 1e7
+
+
+class LayerMIP:
+    """The mixed-integer program of one layer; objectives change."""
+
+    def __init__(self, model: ArrayModel) -> None:
+        self.model = model
+        self.highs = highs_model(model, integer=True)
+        self.highs.setOptionValue("mip_rel_gap", 1e-6)
+        self.highs.setOptionValue("mip_abs_gap", 1e-7)
+        size = np.maximum(abs(model.lower), abs(model.upper)).max(initial=1.0)
+        weight = abs(model.matrix.data).max(initial=1.0)
+        self.scale = float(size)
+        self.trusted = bool(size <= LARGEST and weight <= LARGEST)
+        self.columns = np.arange(model.n_columns, dtype=np.int32)
+        self.decided: Any = None
+        self.highs.cbMipInterrupt += self._interrupt
+
+    def _interrupt(self, event) -> None:
+        if self.decided is not None and self.decided(event.data_out.mip_dual_bound):
+            event.data_in.user_interrupt = True
+
+    def minimum(self, c: np.ndarray, seconds: float | None, decided) -> float | None:
+        """A lower bound of the minimum of ``c x`` with a margin; None if there is none.
+
+        Parameters
+        ----------
+        decided : callable
+            Whether a dual bound is good enough to stop.
+        """
+        h = self.highs
+        reach = float(abs(c) @ np.maximum(abs(self.model.lower), abs(self.model.upper)))
+        if not self.trusted or reach > LARGEST:
+            return None
+        h.clearSolver()
+        h.changeColsCost(len(c), self.columns, c)
+        limit = highspy.kHighsInf if seconds is None else h.getRunTime() + seconds
+        h.setOptionValue("time_limit", limit)
+        self.decided = decided
+        h.run()
+        status = h.getModelStatus()
+        good = (
+            highspy.HighsModelStatus.kOptimal,
+            highspy.HighsModelStatus.kTimeLimit,
+            highspy.HighsModelStatus.kInterrupt,
+        )
+        if status not in good:
+            return None
+        info = h.getInfo()
+        if len(self.model.binary):
+            value = info.mip_dual_bound
+        elif status == highspy.HighsModelStatus.kOptimal:
+            value = info.objective_function_value
+        else:
+            return None
+        if not np.isfinite(value):
+            return None
+        return float(value) - 1e-6 * (1.0 + abs(value) + self.scale + 0.1 * reach)
+
+
+def mip_chunk(
+    network: Network, token: str, task: LayerTask, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Bounds of some rows of a node, and the number of solves."""
+    options = task.options
+    mip = built(
+        token,
+        lambda: LayerMIP(
+            ArrayModel(
+                network,
+                task.lows,
+                task.highs,
+                task.node,
+                task.rows,
+                integer=True,
+                window=options.get("window"),
+            )
+        ),
+    )
+    lower, upper = task.lows[task.node][rows], task.highs[task.node][rows]
+    solves = 0
+    for k, row in enumerate(rows):
+        c, const, noise = mip.model.objective(row)
+        done = task.attained(row, lower[k], upper[k])
+        for sign, skip in ((-1.0, done[1]), (1.0, done[0])):
+            if skip or task.side(row, lower[k], upper[k]):
+                continue
+            seconds = options.get("neuron_time_limit")
+            if task.end is not None:
+                left = task.end - time.time()
+                if left <= 0:
+                    return lower, upper, solves
+                seconds = left if seconds is None else min(seconds, left)
+            t = task.threshold[row]
+            goal = sign * (t - const) + 1e-5 * (1.0 + abs(t - const))
+
+            def decided(dual: float, goal: float = goal) -> bool:
+                # NaN compares false: without a threshold nothing is decided.
+                return dual > goal
+
+            value = mip.minimum(sign * c, seconds, decided)
+            solves += 1
+            if value is None:
+                continue
+            bound = value + sign * const - noise - 1e-12 * (abs(const) + abs(value))
+            if sign > 0:
+                lower[k] = min(max(lower[k], bound), upper[k])
+            else:
+                upper[k] = max(min(upper[k], -bound), lower[k])
+    return lower, upper, solves
+
+
+def _start(network, lower, upper, start: Bounds | None, clock: Clock, executor) -> Bounds:
+    """``start``, or what ``lp`` makes of it where it is weaker."""
+    known = set(AT_LEAST_CROWN) - {"crown"}
+    if start is not None and start.method in known:
+        box = start.input_box
+        if np.array_equal(box[0], lower) and np.array_equal(box[1], upper):
+            return start
+    return lp(network, lower, upper, start, time_limit=clock.left(), executor=executor)
+
+
+def mip(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    start: Bounds | None = None,
+    *,
+    neuron_time_limit: float | None = 5.0,
+    time_limit: float | None = None,
+    executor: Executor | None = None,
+    only_stability: bool = False,
+) -> Bounds:
+    """Bounds by exact models of all layers below each neuron.
+
+    Parameters
+    ----------
+    network : Network
+    lower, upper : (n_inputs,) arrays
+    start : Bounds, optional
+        Valid bounds to start from; ``lp`` otherwise.
+    neuron_time_limit : float, optional
+        Seconds for each side of each neuron; None for no limit.
+    time_limit : float, optional
+        Seconds for all solves; what isn't reached keeps its bounds.
+    executor : concurrent.futures.Executor, optional
+        Where to solve; here if left out.
+    only_stability : bool
+        Spend no solve on a neuron that samples show on both sides of its breakpoint.
+    """
+    return _solve(
+        network,
+        lower,
+        upper,
+        start,
+        "mip",
+        time_limit,
+        executor,
+        {"neuron_time_limit": neuron_time_limit, "only_stability": only_stability},
+    )
+
+
+def rolling(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    start: Bounds | None = None,
+    *,
+    window: int = 2,
+    neuron_time_limit: float | None = 5.0,
+    time_limit: float | None = None,
+    executor: Executor | None = None,
+    only_stability: bool = False,
+) -> Bounds:
+    """Bounds by exact models of the last layers below each neuron.
+
+    Parameters
+    ----------
+    network : Network
+    lower, upper : (n_inputs,) arrays
+    start : Bounds, optional
+        Valid bounds to start from; ``lp`` otherwise.
+    window : int
+        Layers of units in each model, at least 1.
+    neuron_time_limit : float, optional
+        Seconds for each side of each neuron; None for no limit.
+    time_limit : float, optional
+        Seconds for all solves; what isn't reached keeps its bounds.
+    executor : concurrent.futures.Executor, optional
+        Where to solve; here if left out.
+    only_stability : bool
+        Spend no solve on a neuron that samples show on both sides of its breakpoint.
+    """
+    if int(window) != window or window < 1:
+        raise ValueError(f"window must be a whole number of at least 1, not {window}.")
+    return _solve(
+        network,
+        lower,
+        upper,
+        start,
+        "rolling",
+        time_limit,
+        executor,
+        {
+            "neuron_time_limit": neuron_time_limit,
+            "only_stability": only_stability,
+            "window": int(window),
+        },
+    )
+
+
+def _solve(network, lower, upper, start, method, time_limit, executor, options) -> Bounds:
+    clock = Clock(time_limit)
+    start = _start(network, lower, upper, start, clock, executor)
+    if start.details.get("keyboard"):
+        return start
+    return by_layers(
+        network, lower, upper, start, method, mip_chunk, clock, executor, options
+    )

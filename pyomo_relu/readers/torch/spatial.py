@@ -1,0 +1,227 @@
+"""PyTorch convolutions, poolings, padding and batch normalization."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyomo_relu.readers import spatial
+from pyomo_relu.readers.tensors import Tensor, TensorGraph
+from pyomo_relu.readers.torch.registry import array, constant, function
+
+_PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
+_PAD_MODES |= {"circular": "wrap", "zeros": "constant"}
+
+
+def _per_axis(value, rank: int) -> list[int]:
+    values = [value] * rank if isinstance(value, int) else [int(v) for v in value]
+    return values * rank if len(values) == 1 else values
+
+
+def convolve(
+    graph: TensorGraph,
+    name: str,
+    x,
+    weight,
+    bias=None,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """conv1d, conv2d, conv3d."""
+    kernel = constant(weight, name, "kernel")
+    rank = kernel.ndim - 2
+    dilation = _per_axis(dilation, rank)
+    if padding == "valid":
+        begin = end = [0] * rank
+    elif padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, kernel.shape[2:])]
+        begin = [t // 2 for t in total]
+        end = [t - t // 2 for t in total]
+    else:
+        begin = end = _per_axis(padding, rank)
+    if padding_mode != "zeros" and any((*begin, *end)):
+        mode = _PAD_MODES[padding_mode]
+        x = spatial.pad(graph, f"{name}_pad", x, [0, 0, *begin], [0, 0, *end], mode)
+        begin = end = [0] * rank
+    return spatial.convolution(
+        graph,
+        name,
+        x,
+        kernel,
+        None if bias is None else constant(bias, name, "bias"),
+        strides=_per_axis(stride, rank),
+        pads_begin=begin,
+        pads_end=end,
+        dilations=dilation,
+        groups=int(groups),
+    )
+
+
+function("conv1d", "conv2d", "conv3d")(convolve)
+
+
+@function("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def transposed(
+    graph: TensorGraph,
+    name: str,
+    x,
+    weight,
+    bias=None,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    groups=1,
+    dilation=1,
+) -> Tensor:
+    kernel = constant(weight, name, "kernel")
+    rank = kernel.ndim - 2
+    pads = _per_axis(padding, rank)
+    return spatial.convolution(
+        graph,
+        name,
+        x,
+        kernel,
+        None if bias is None else constant(bias, name, "bias"),
+        transposed=True,
+        output_padding=_per_axis(output_padding, rank),
+        strides=_per_axis(stride, rank),
+        pads_begin=pads,
+        pads_end=pads,
+        dilations=_per_axis(dilation, rank),
+        groups=int(groups),
+    )
+
+
+def _pooling(x: Tensor, kernel_size, stride, padding, dilation=1) -> tuple:
+    rank = len(x.shape) - 2
+    kernel = _per_axis(kernel_size, rank)
+    unset = stride is None or (isinstance(stride, (list, tuple)) and not len(stride))
+    pads = _per_axis(padding, rank)
+    return kernel, {
+        "strides": kernel if unset else _per_axis(stride, rank),
+        "pads_begin": pads,
+        "pads_end": pads,
+        "dilations": _per_axis(dilation, rank),
+    }
+
+
+@function("max_pool1d", "max_pool2d", "max_pool3d")
+def max_pool(
+    graph: TensorGraph,
+    name: str,
+    x,
+    kernel_size,
+    stride=None,
+    padding=0,
+    dilation=1,
+    ceil_mode=False,
+    return_indices=False,
+) -> Tensor:
+    if return_indices:
+        raise ValueError(f"layer '{name}' returns positions; that is not piecewise linear.")
+    kernel, geometry = _pooling(x, kernel_size, stride, padding, dilation)
+    return spatial.max_pool(graph, name, x, kernel, ceil_mode=bool(ceil_mode), **geometry)
+
+
+@function("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def average_pool(
+    graph: TensorGraph,
+    name: str,
+    x,
+    kernel_size,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    divisor_override=None,
+) -> Tensor:
+    if divisor_override is not None:
+        raise ValueError(f"layer '{name}': divisor_override is not supported; use None.")
+    kernel, geometry = _pooling(x, kernel_size, stride, padding)
+    return spatial.average_pool(
+        graph,
+        name,
+        x,
+        kernel,
+        ceil_mode=bool(ceil_mode),
+        count_include_pad=bool(count_include_pad),
+        **geometry,
+    )
+
+
+def _adaptive(name: str, x: Tensor, output_size) -> list[int]:
+    """The window of an adaptive pooling whose windows are all alike."""
+    lengths = x.shape[2:]
+    sizes = [output_size] * len(lengths) if isinstance(output_size, int) else output_size
+    sizes = [n if s is None else int(s) for n, s in zip(lengths, sizes)]
+    if any(n % s for n, s in zip(lengths, sizes)):
+        raise ValueError(
+            f"layer '{name}' pools {tuple(lengths)} to {tuple(sizes)}; sizes that don't "
+            "divide are not supported, use a pooling of fixed windows."
+        )
+    return [n // s for n, s in zip(lengths, sizes)]
+
+
+@function("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
+def adaptive_average_pool(graph: TensorGraph, name: str, x, output_size) -> Tensor:
+    return average_pool(graph, name, x, _adaptive(name, x, output_size))
+
+
+@function("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+def adaptive_max_pool(
+    graph: TensorGraph, name: str, x, output_size, return_indices=False
+) -> Tensor:
+    window = _adaptive(name, x, output_size)
+    return max_pool(graph, name, x, window, return_indices=return_indices)
+
+
+@function("pad", "constant_pad_nd")
+def pad(graph: TensorGraph, name: str, x, pad, mode="constant", value=None) -> Tensor:
+    widths = [int(w) for w in pad]
+    if isinstance(mode, (int, float)):  # aten.constant_pad_nd(x, pad, value)
+        mode, value = "constant", mode
+    if mode not in _PAD_MODES:
+        raise ValueError(f"layer '{name}': padding mode '{mode}' isn't known.")
+    rank = len(x.shape)
+    before, after = [0] * rank, [0] * rank
+    for k in range(len(widths) // 2):  # the last axis comes first
+        before[rank - 1 - k], after[rank - 1 - k] = widths[2 * k], widths[2 * k + 1]
+    fill = 0.0 if value is None else float(value)
+    return spatial.pad(graph, name, x, before, after, _PAD_MODES[mode], fill)
+
+
+def normalize(graph, name, x, mean, variance, weight, bias, eps) -> Tensor:
+    """Batch normalization in eval mode."""
+    if mean is None or variance is None:
+        raise ValueError(
+            f"layer '{name}' has no running statistics; it normalizes by the batch, "
+            "which is not piecewise linear."
+        )
+    mean = constant(mean, name, "mean")
+    weight = np.ones(len(mean)) if weight is None else array(weight)
+    bias = np.zeros(len(mean)) if bias is None else array(bias)
+    return spatial.batch_normalization(
+        graph, name, x, weight, bias, mean, constant(variance, name, "variance"), eps
+    )
+
+
+@function("batch_norm")
+def batch_norm(
+    graph: TensorGraph, name: str, x, *args, training=False, momentum=0.1, eps=1e-5, **named
+) -> Tensor:
+    if len(args) == 8:  # aten: weight, bias, mean, variance, training, momentum, eps, cudnn
+        weight, bias, mean, variance, training, momentum, eps, _ = args
+    else:
+        order = ("running_mean", "running_var", "weight", "bias", "training", "momentum")
+        given = dict(zip((*order, "eps"), args)) | named
+        mean, variance = given["running_mean"], given["running_var"]
+        weight, bias = given.get("weight"), given.get("bias")
+        training, eps = given.get("training", training), given.get("eps", eps)
+    if training:
+        raise ValueError(
+            f"layer '{name}' normalizes by the batch (training=True), which is not "
+            "piecewise linear; use running statistics."
+        )
+    return normalize(graph, name, x, mean, variance, weight, bias, eps)

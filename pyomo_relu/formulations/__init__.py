@@ -11,6 +11,8 @@ from pyomo_relu.formulations.base import (
     register_formulation,
 )
 from pyomo_relu.formulations.bigm import BigM
+from pyomo_relu.formulations.hull import Hull
+from pyomo_relu.formulations.partition import Partition
 from pyomo_relu.formulations.transformation import network_blocks
 from pyomo_relu.formulations.writer import NetworkWriter
 
@@ -18,7 +20,9 @@ __all__ = [
     "FORMULATIONS",
     "BigM",
     "Formulation",
+    "Hull",
     "NetworkWriter",
+    "Partition",
     "choose_formulations",
     "network_blocks",
     "register_formulation",

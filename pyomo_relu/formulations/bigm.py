@@ -15,6 +15,39 @@ be the largest left out):
 
 Source: Tjeng, Xiao, Tedrake, arXiv 1711.07356, equations 6 and 7. The relaxation of
 the ReLU rows is the triangle; the constants are never made symmetric.
+
+Examples
+--------
+>>> from pyomo_relu.formulations.example import two_neurons, show
+>>> show(two_neurons("bigm"))
+pre.affine[0]: x[0] - x[1] - pre.out[0] == 0
+pre.affine[1]: 2 x[0] + x[1] - pre.out[1] == 1
+relu.unit[0,0]: pre.out[0] - relu.out[0] <= 0
+relu.unit[0,1]: relu.out[0] - 2 relu.on[0] <= 0
+relu.unit[0,2]: -pre.out[0] + relu.out[0] + 2 relu.on[0] <= 2
+relu.unit[1,0]: pre.out[1] - relu.out[1] <= 0
+relu.unit[1,1]: relu.out[1] - 2 relu.on[1] <= 0
+relu.unit[1,2]: -pre.out[1] + relu.out[1] + 4 relu.on[1] <= 4
+sum.affine[0]: relu.out[0] + relu.out[1] - outputs[0] == 0
+>>> show(two_neurons("bigm", "max"), "max")
+maximum[0,0,lower]: pre.out[0] - outputs[0] <= 0
+maximum[0,0,upper]: -pre.out[0] + outputs[0] + 4 chosen[0,0] <= 4
+maximum[0,1,lower]: pre.out[1] - outputs[0] <= 0
+maximum[0,1,upper]: -pre.out[1] + outputs[0] + 6 chosen[0,1] <= 6
+one_chosen[0]: chosen[0,0] + chosen[0,1] == 1
+>>> show(two_neurons("bigm", "hard_tanh"), "hard_tanh")
+argument[0]: pre.out[0] - step[0,0] - step[0,1] - step[0,2] == -2
+argument[1]: pre.out[1] - step[1,0] - step[1,1] - step[1,2] == -4
+value[0]: step[0,1] - out[0] == 1
+value[1]: step[1,1] - out[1] == 1
+order[0,0,full]: beyond[0,0] - step[0,0] <= 0
+order[0,0,start]: step[0,1] - 2 beyond[0,0] <= 0
+order[0,1,full]: 2 beyond[0,1] - step[0,1] <= 0
+order[0,1,start]: step[0,2] - beyond[0,1] <= 0
+order[1,0,full]: 3 beyond[1,0] - step[1,0] <= 0
+order[1,0,start]: step[1,1] - 2 beyond[1,0] <= 0
+order[1,1,full]: 2 beyond[1,1] - step[1,1] <= 0
+order[1,1,start]: step[1,2] - beyond[1,1] <= 0
 """
 
 from __future__ import annotations

@@ -1,0 +1,161 @@
+"""What the relaxation of a single neuron is, formulation by formulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+from pyomo.gdp import Disjunct, Disjunction
+
+from tests.formulations.support import maximum, model_of, neuron, relaxed_minima
+from tests.harness.random_networks import random_pieces
+
+
+def random_neuron(seed: int, n: int | None = None, name: str = "relu"):
+    """Weights of both signs, a box that isn't symmetric, a bias that makes it unstable."""
+    rng = np.random.default_rng(seed)
+    n = n or int(rng.integers(1, 7))
+    w = rng.normal(size=n) * 10.0 ** rng.uniform(-1, 1)
+    low = rng.uniform(-2, 1, n)
+    high = low + rng.uniform(0.1, 2, n)
+    center = w @ (low + high) / 2
+    bias = -center + rng.uniform(-0.5, 0.5) * np.abs(w) @ (high - low) / 2
+    net = neuron(w, bias, random_pieces(rng, name, 1))
+    directions = rng.normal(size=(3, n + 1))
+    directions[:, -1] = -np.abs(directions[:, -1])  # where the relaxation is loose
+    directions[2, -1] *= -1
+    directions[:, :-1] *= np.abs(w)
+    return net, low, high, directions
+
+
+def minima(case, formulation, **options):
+    net, low, high, directions = case
+    return relaxed_minima(model_of(net, low, high, formulation, **options), directions)
+
+
+def scale(case) -> float:
+    net, low, high, directions = case
+    return max(1.0, float(np.abs(directions).max() * np.abs(net.evaluate(high)).max()))
+
+
+def assert_equal(a, b, case) -> None:
+    assert np.abs(a - b).max() <= 1e-9 * scale(case) * 10, (a, b)
+
+
+def gdp_hull(case):
+    """Pyomo's own hull of the two pieces of a ReLU over the inputs."""
+    net, low, high, directions = case
+    node = net.nodes[1]
+    w, bias = node.weights[0][0], float(node.bias[0])
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(len(w)))
+    for i in m.x:
+        m.x[i].setlb(low[i])
+        m.x[i].setub(high[i])
+    top = float(np.abs(w) @ np.maximum(abs(low), abs(high)) + abs(bias))
+    m.y = pyo.Var(bounds=(0, top))
+    row = pyo.quicksum(w[i] * m.x[i] for i in m.x) + bias
+    m.on, m.off = Disjunct(), Disjunct()
+    m.on.value = pyo.Constraint(expr=m.y == row)
+    m.on.sign = pyo.Constraint(expr=row >= 0)
+    m.off.value = pyo.Constraint(expr=m.y == 0)
+    m.off.sign = pyo.Constraint(expr=row <= 0)
+    m.either = Disjunction(expr=[m.on, m.off])
+    pyo.TransformationFactory("gdp.hull").apply_to(m)
+    m.net = pyo.Block()
+    m.net.outputs = pyo.Reference(m.y)
+    return relaxed_minima(m, directions)
+
+
+@pytest.mark.parametrize("first", range(0, 120, 10))
+def test_partition_reaches_from_bigm_to_hull(first):
+    for seed in range(first, first + 10):
+        case = random_neuron(seed)
+        hull = minima(case, "hull")
+        assert_equal(minima(case, "partition", parts=1), minima(case, "bigm"), case)
+        assert_equal(minima(case, "partition", parts=99), hull, case)
+        assert_equal(gdp_hull(case), hull, case)
+
+
+def test_bigm_is_weaker_than_hull_somewhere():
+    gaps = [
+        minima(random_neuron(s, 5), "hull") - minima(random_neuron(s, 5), "bigm")
+        for s in range(20)
+    ]
+    assert max(g.max() for g in gaps) > 0.1
+
+
+@pytest.mark.parametrize(
+    "name", ["leaky_relu", "hard_sigmoid", "abs", "step", "pwl", "pwl_jump"]
+)
+def test_other_activations(name):
+    for seed in range(200, 212):
+        case = random_neuron(seed, name=name)
+        assert_equal(minima(case, "partition", parts=1), minima(case, "bigm"), case)
+        assert_equal(minima(case, "partition", parts=99), minima(case, "hull"), case)
+
+
+def test_nested_partitions_are_monotone():
+    for seed in range(30):
+        case = random_neuron(seed, 6)
+
+        ends = {1: [], 2: [3], 3: [3, 5], 6: range(1, 6)}
+
+        def nested(weights, parts, ends=ends):
+            return [list(g) for g in np.split(np.argsort(weights), ends[parts])]
+
+        values = [minima(case, "partition", parts=p, split=nested) for p in (1, 2, 3, 6)]
+        for weak, strong in zip(values, values[1:]):
+            assert (strong >= weak - 1e-8 * scale(case)).all()
+
+
+@pytest.mark.parametrize("split", ["equal_size", "equal_range", "sign", "random"])
+def test_splits_lie_between(split):
+    for seed in range(10):
+        case = random_neuron(seed, 6)
+        weak, strong = minima(case, "bigm"), minima(case, "hull")
+        between = minima(case, "partition", parts=3, split=split)
+        assert (between >= weak - 1e-8 * scale(case)).all()
+        assert (between <= strong + 1e-8 * scale(case)).all()
+
+
+def test_hull_is_the_convex_hull():
+    """In one direction the hull's minimum is attained by points of the graph."""
+    for seed in range(20):
+        net, low, high, directions = case = random_neuron(seed, 3)
+        # The hull's vertices: corners of the box and points where the unit bends on
+        # an edge. All edges of a box in three dimensions are few.
+        w, b = net.nodes[1].weights[0][0], float(net.nodes[1].bias[0])
+        corners = np.array(np.meshgrid(*zip(low, high))).reshape(3, -1).T
+        points = list(corners)
+        for c in corners:
+            for i in range(3):
+                rest = b + w @ c - w[i] * c[i]
+                t = -rest / w[i]
+                if low[i] < t < high[i]:
+                    p = c.copy()
+                    p[i] = t
+                    points.append(p)
+        graph = np.column_stack([points, net.evaluate(np.array(points))])
+        exact = (graph @ directions.T).min(axis=0)
+        assert_equal(minima(case, "hull"), exact, case)
+
+
+def test_hull_of_a_maximum():
+    """The hull of max over a box: every vertex is a vertex of an argument's region."""
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        n, d = 2, int(rng.integers(2, 5))
+        w, b = rng.normal(size=(d, n)), 0.3 * rng.normal(size=d)
+        net = maximum(w, b)
+        low, high = -np.ones(n), np.ones(n)
+        directions = rng.normal(size=(4, n + 1))
+        from pyomo_relu.analysis import linear_regions
+
+        regions = linear_regions(net, low, high)
+        points = np.vstack([regions.vertices(r) for r in range(regions.n_regions)])
+        graph = np.column_stack([points, net.evaluate(points)])
+        exact = (graph @ directions.T).min(axis=0)
+        case = (net, low, high, directions)
+        assert_equal(minima(case, "hull"), exact, case)
+        assert (minima(case, "bigm") <= exact + 1e-8).all()

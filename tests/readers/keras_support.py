@@ -24,6 +24,18 @@ def randomize(model, rng: np.random.Generator) -> None:
         variable.assign(values)
 
 
+def in_float64(model) -> bool:
+    """Whether the framework runs this model in float64.
+
+    On PyTorch, Keras computes matrix products of float64 tensors in float32.
+    """
+    import keras
+
+    tensors = [*model.variables, *model.inputs, *model.outputs]
+    dtypes = {str(t.dtype) for t in tensors if "int" not in str(t.dtype)}
+    return dtypes == {"float64"} and keras.config.backend() == "tensorflow"
+
+
 def predicted(model, points: list[np.ndarray]) -> np.ndarray:
     """The model's outputs as one flat row for each point."""
     import keras
@@ -43,9 +55,9 @@ def assert_agrees(model, network: Network, rng, n: int = 6, tolerance=None) -> N
     expected = predicted(model, points)
     found = network.evaluate(np.hstack([p.reshape(n, -1).astype(float) for p in points]))
     if tolerance is None:
-        double = all(str(v.dtype) == "float64" for v in [*model.variables, *model.inputs])
-        tolerance = 1e-12 if double else 1e-5
+        tolerance = 1e-12 if in_float64(model) else 1e-5
     assert found.shape == expected.shape
     assert np.isfinite(expected).all()
     scale = max(1.0, np.abs(expected).max())
-    assert np.abs(found - expected).max() <= tolerance * scale
+    error = np.abs(found - expected).max()
+    assert error <= tolerance * scale, f"{error:.3g} of {scale:.3g}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,10 +213,46 @@ def test_import_of_the_reader_loads_no_framework():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_another_backend_without_tensorflow():
+    pytest.importorskip("torch", reason="torch is not installed")
+    import_keras()
+    code = textwrap.dedent(
+        """
+        import sys
+        import keras, numpy as np
+        from pyomo_relu.readers.keras import read_keras
+        from tests.readers.keras_support import assert_agrees, randomize
+
+        assert keras.config.backend() == "torch"
+        K = keras.layers
+        x = keras.Input((8, 7, 2))
+        h = K.Conv2D(3, 3, padding="same", strides=2, activation="relu")(x)
+        h = K.BatchNormalization()(K.AveragePooling2D(2, padding="same")(h))
+        h = K.LeakyReLU(0.3)(K.Conv2DTranspose(2, 3, strides=2, padding="same")(h))
+        y = K.Dense(3, activation="hard_sigmoid")(K.Flatten()(h)) * 2.0
+        model = keras.Model(x, y)
+        rng = np.random.default_rng(0)
+        randomize(model, rng)
+        assert_agrees(model, read_keras(model), rng)
+        assert "tensorflow" not in sys.modules
+        """
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "KERAS_BACKEND": "torch", "PYTHONPATH": root}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_missing_keras_names_the_install_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(ImportError, match=r"pip install 'pyomo_relu\[keras\]'"):
+        read_keras("model.keras")
+
+
 def test_large_convolution_is_read_in_little_time_and_memory():
     keras = import_keras()
-    import time
-
     K = keras.layers
     x = keras.Input((28, 28, 1))
     h = K.Conv2D(32, 3, activation="relu")(x)

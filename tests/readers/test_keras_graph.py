@@ -154,6 +154,7 @@ OPERATIONS = {
     "x * array": lambda o, x, y: x * np.array([1.0, 2, 3]),
     "x + batch of one": lambda o, x, y: x + np.ones((1, 4, 3)),
     "widened": lambda o, x, y: x[:, :, :1] + np.arange(5.0),
+    "cast": lambda o, x, y: o.stop_gradient(o.cast(o.cast(x, "float64"), "float64")),
     "-x": lambda o, x, y: -x,
     "abs": lambda o, x, y: o.abs(x) + abs(y),
     "sign": lambda o, x, y: o.sign(x),
@@ -221,6 +222,7 @@ REFUSED = {
         lambda o, x, y: o.pad(x, ((0, 0), (1, 0), (0, 0)), constant_values=1.0),
         "pads with a constant other than 0",
     ),
+    "cast": (lambda o, x, y: o.cast(x, "int32"), "casts to int32"),
     "tanh": (lambda o, x, y: o.tanh(x), r"\(Tanh\) is not supported"),
 }
 

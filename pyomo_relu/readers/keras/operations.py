@@ -159,6 +159,20 @@ def clip(operation, builder, name, x) -> int:
     return _clip(operation, builder, name, x, low, high)
 
 
+@translates_operation("Cast")
+def cast(operation, builder, name, x) -> int:
+    """Another float dtype; the values stay."""
+    if "float" not in str(operation.dtype):
+        raise refuse(operation, f"casts to {operation.dtype}, which cuts off fractions.")
+    return x
+
+
+@translates_operation("StopGradient")
+def stop_gradient(operation, builder, name, x) -> int:
+    """The tensor itself."""
+    return x
+
+
 @translates_operation("Negative")
 def negative(operation, builder, name, x) -> int:
     """``-x``."""

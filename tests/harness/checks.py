@@ -22,6 +22,9 @@ def solver_or_skip(name: str = "appsi_highs"):
     solver = pyo.SolverFactory(name)
     if not solver.available(exception_flag=False):
         pytest.skip(f"the solver '{name}' is not available")
+    if hasattr(solver, "update_config"):
+        # Else appsi writes every row anew that has a variable fixed at another point.
+        solver.update_config.treat_fixed_vars_as_params = False
     return solver
 
 

@@ -200,3 +200,13 @@ def test_near_step():
     network = builder.build([builder.piecewise("s", x, activations.step())])
     assert near_step(network, np.array([1e-9]))
     assert not near_step(network, np.array([0.1]))
+
+
+@pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.mark.slow)])
+def test_corners_of_an_image_network_are_feasible(every):
+    """784-128-128-10, float32 weights: no first-layer corner is cut off."""
+    network = he_network(0, [784, 128, 128, 10])
+    m = embedded(network, 0.0, 1.0)
+    corners = first_layer_corners(network, np.zeros(784), np.ones(784))
+    count = assert_embedding_matches(m, m.net, points=corners[::every])
+    assert count == 256 // every

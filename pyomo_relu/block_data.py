@@ -17,6 +17,7 @@ from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
 from pyomo_relu.formulations.base import unit_pieces
 from pyomo_relu.formulations.values import add_rows
+from pyomo_relu.model_bounds import check_scope, model_bounds
 from pyomo_relu.network import Max, Network, PiecewiseLinear
 from pyomo_relu.statistics import BlockStatistics, block_statistics
 
@@ -168,8 +169,9 @@ class ReLUNetBlockData(BlockData):
                 raise ValueError(
                     f"{self.name}: bounds= are of another network; compute them for this one."
                 )
+            check_scope(self, method)
             old_low, old_high = method.input_box
-            if (low < old_low).any() or (high > old_high).any():
+            if method.scope == "box" and ((low < old_low).any() or (high > old_high).any()):
                 raise ValueError(
                     f"{self.name}: bounds= hold for a smaller box than the inputs have; "
                     "compute them for this box."
@@ -274,8 +276,9 @@ class ReLUNetBlockData(BlockData):
         Parameters
         ----------
         method : str or sequence, optional
-            A rung of :data:`pyomo_relu.bounds.RUNGS`, or several; started from the
-            present bounds, so what is known is never lost.
+            A rung of :data:`pyomo_relu.bounds.RUNGS`, or several, or ``"model"``: with all
+            constraints of the model the block is in, valid for that model only. Started
+            from the present bounds, so what is known is never lost.
         **options
             Options of the (last) rung, such as ``time_limit`` or ``executor``.
 
@@ -290,7 +293,12 @@ class ReLUNetBlockData(BlockData):
             )
         low, high = self._box()
         start = self._find_bounds(self._bounds_method)
-        found = compute_bounds(self.network, low, high, method or "lp", start, **options)
+        if method == "model":
+            found = model_bounds(self, start, **options)
+        else:
+            found = compute_bounds(
+                self.network, low, high, method or "lp", start, **options
+            )
         self.install(self.prepare(self._spec, bounds=found, **self._options))
         self._bounds_method = found
         return found
@@ -334,6 +342,7 @@ class ReLUNetBlockData(BlockData):
         """
         if self._bounds is None:
             return
+        check_scope(self, self._bounds)
         rows = self.component("input_box")
         enforced = set(rows.keys()) if rows is not None else set()
         low, high = _inputs.own_box(self._entries)
@@ -352,6 +361,15 @@ class ReLUNetBlockData(BlockData):
     def statistics(self) -> BlockStatistics:
         """Return layers, neurons, binaries, big-M range, bounds and times; printable."""
         return block_statistics(self)
+
+    def polish(self) -> Any:
+        """Solve the model again with its activation patterns fixed; removes the leak.
+
+        See :func:`pyomo_relu.heuristics.polish`, which this calls on the whole model.
+        """
+        from pyomo_relu.heuristics.polish import polish
+
+        return polish(self.model())
 
     def warm_start(self, x: Any) -> np.ndarray:
         """Set every variable of the block to its value at the input ``x``.

@@ -1,0 +1,332 @@
+"""Bounds that use the user's whole model, not only the box of the inputs.
+
+A constraint on an output, or a link between two networks, also bounds neurons
+(Grimstad and Andersson, arXiv 1907.03140, section 4). The model is copied, its
+networks are written as big-M, and each input and unstable pre-activation is minimized
+and maximized over the copy: over its linear relaxation, or with the binaries kept.
+
+Such bounds hold for that model alone. They carry a mark of its constraints and
+variable bounds; a block whose model no longer has that mark refuses them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyomo.core.expr.visitor import identify_mutable_parameters
+from pyomo.environ import Block, Constraint, Objective, Var, value
+
+from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.formulations import network_blocks
+from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.network import PiecewiseLinear
+
+#: Margin of solver bounds that have no certificate, relative to ``1 + |bound|``.
+MARGIN = 1e-6
+
+
+def _users(model, ctype) -> list[Any]:
+    """Active data of the user's own, what formulations wrote left out."""
+    written: set[int] = set()
+    for block in network_blocks(model, active=None):
+        layers, rows = block.component("layer"), block.component("input_box")
+        for layer in () if layers is None else layers.values():
+            written.update(id(d) for d in layer.component_data_objects(ctype))
+        if rows is not None:
+            written.update(id(d) for d in rows.values())
+    data = model.component_data_objects(ctype, active=True, descend_into=Block)
+    return [d for d in data if id(d) not in written]
+
+
+def model_mark(model) -> str:
+    """A digest of the user's constraints and variable bounds.
+
+    Objectives, variable values and fixed variables don't count, and neither do the
+    networks' formulations and the bounds of their outputs.
+    """
+    digest = hashlib.sha256()
+    outputs = {
+        id(v)
+        for block in network_blocks(model, active=None)
+        for v in (block.component("outputs") or {}).values()
+    }
+    for c in sorted(_users(model, Constraint), key=lambda c: c.name):
+        text = (
+            c.body.to_string(compute_values=False) if hasattr(c.body, "to_string") else ""
+        )
+        low, high = value(c.lower), value(c.upper)
+        digest.update(f"{c.name}|{low!r}|{text}|{high!r}\n".encode())
+        digest.update(repr(_parameters(c.body)).encode())
+    for v in sorted(_users(model, Var), key=lambda v: v.name):
+        bounds = "" if id(v) in outputs else f"{v.lb!r}|{v.ub!r}"
+        digest.update(f"{v.name}|{bounds}|{v.domain}\n".encode())
+    for block in network_blocks(model, active=None):
+        digest.update(f"{block.name}|{block.active}|{block.network.fingerprint}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _parameters(expression: Any) -> list[float]:
+    return [value(p, exception=False) for p in identify_mutable_parameters(expression)]
+
+
+def model_scope(block) -> str:
+    """The scope of bounds that rely on the model of ``block`` as it is now."""
+    return f"model {model_mark(block.model())}"
+
+
+def check_scope(block, bounds: Bounds) -> None:
+    """Raise if bounds rely on a model that has changed since.
+
+    Raises
+    ------
+    ValueError
+        Saying how to get valid ones.
+    """
+    if bounds.scope != "box" and bounds.scope != model_scope(block):
+        raise ValueError(
+            f"'{block.name}': its bounds were tightened with the constraints of the whole "
+            "model, which have changed since (or a variable's bounds have); call "
+            f"{block.name}.tighten('model') again, or reformulate(..., bounds='crown')."
+        )
+
+
+@dataclass
+class _Form:
+    """A compiled model in the shape the certificates of the LP rung take."""
+
+    matrix: Any
+    lower: np.ndarray
+    upper: np.ndarray
+    row_lower: np.ndarray
+    row_upper: np.ndarray
+    row_slack: np.ndarray
+    n_columns: int
+    n_rows: int
+
+
+class _Search:
+    """A copy of the model in HiGHS, of which single variables are asked."""
+
+    def __init__(self, model, integer: bool, clock: Clock) -> None:
+        import highspy
+
+        from pyomo_relu.bounds.lp import Certifier
+        from pyomo_relu.solvers.standard_form import compile_standard_form, pass_model
+
+        form = compile_standard_form(model)
+        self.columns = form.column_numbers()
+        self.lower, self.upper = form.lower, form.upper
+        self.integer = integer and form.is_mip
+        self.clock = clock
+        self.highs = highspy.Highs()
+        self.highs.setOptionValue("output_flag", False)
+        pass_model(self.highs, form, relaxed=not integer)
+        n = len(form.columns)
+        self.numbers = np.arange(n, dtype=np.int32)
+        eps = np.finfo(float).eps
+        size = np.maximum(abs(form.lower), abs(form.upper))
+        known = np.where(np.isfinite(size), size, 0.0)
+        terms = np.diff(form.matrix.indptr) + 4.0
+        slack = 4.0 * eps * terms * (abs(form.matrix) @ known)
+        self.certify = Certifier(
+            _Form(  # type: ignore[arg-type]
+                sp.csr_array(form.matrix),
+                form.lower,
+                form.upper,
+                form.row_lower,
+                form.row_upper,
+                slack,
+                n,
+                len(form.rows),
+            )
+        )
+
+    def minimum(self, variable: Any, sign: float) -> float | None:
+        """A valid lower bound of ``sign * variable``; None where there is none."""
+        import highspy
+
+        j = self.columns.get(id(variable))
+        if j is None:
+            return None
+        cost = np.zeros(len(self.numbers))
+        cost[j] = sign
+        self.highs.changeColsCost(len(cost), self.numbers, cost)
+        self.highs.changeObjectiveSense(highspy.ObjSense.kMinimize)
+        self.highs.changeObjectiveOffset(0.0)
+        left = self.clock.left()
+        # HiGHS counts the time of all runs of an object together.
+        limit = highspy.kHighsInf if left is None else self.highs.getRunTime() + left
+        self.highs.setOptionValue("time_limit", limit)
+        self.highs.run()
+        status = self.highs.getModelStatus()
+        if status == highspy.HighsModelStatus.kInfeasible:
+            raise ValueError(
+                "the model is infeasible, so its constraints bound nothing; check them "
+                "before tightening with them."
+            )
+        info = self.highs.getInfo()
+        if self.integer:
+            bound = info.mip_dual_bound
+        elif status == highspy.HighsModelStatus.kOptimal:
+            y = np.array(self.highs.getSolution().row_dual)
+            with np.errstate(invalid="ignore"):
+                bound = self.certify.lower_bound(cost, y)
+            if np.isfinite(bound):
+                return bound
+            bound = info.objective_function_value
+        else:
+            return None
+        if not np.isfinite(bound) or abs(bound) >= highspy.kHighsInf:
+            return None
+        return bound - MARGIN * (1.0 + abs(bound))
+
+
+def model_bounds(
+    block,
+    start: Bounds,
+    *,
+    integer: bool = False,
+    time_limit: float | None = None,
+) -> Bounds:
+    """Tighten the bounds of one network with all constraints of its model.
+
+    Parameters
+    ----------
+    block : ReLUNetBlockData
+        In a model whose nonlinear constraints, if any, are left out.
+    start : Bounds
+        Valid bounds of the block's network.
+    integer : bool
+        Keep integrality, of the networks and of the user's variables.
+    time_limit : float, optional
+        Seconds; what isn't reached keeps its bounds.
+
+    Returns
+    -------
+    Bounds
+        Valid for the model as it is now, as their ``scope`` says.
+
+    Raises
+    ------
+    ValueError
+        If the model is infeasible, which is not hidden.
+    """
+    begin = time.perf_counter()
+    clock = Clock(time_limit)
+    network = block.network
+    copy = _copy(block.model())
+    twin = copy.find_component(block) if block is not block.model() else copy
+    lows = [a.copy() for a in start.lower]
+    highs = [b.copy() for b in start.upper]
+
+    def ask(node: int, units, variables) -> None:
+        search = _Search(copy, integer, clock)
+        for u, v in zip(units, variables):
+            for sign in (1.0, -1.0):
+                if clock.expired():
+                    return
+                found = search.minimum(v, sign)
+                if found is None:
+                    continue
+                if sign > 0:
+                    lows[node][u] = min(max(lows[node][u], found), highs[node][u])
+                else:
+                    highs[node][u] = max(min(highs[node][u], -found), lows[node][u])
+
+    def renew() -> Bounds:
+        """What the new numbers imply for the layers above, written into the copy."""
+        known = Bounds(
+            network, tuple(a.copy() for a in lows), tuple(b.copy() for b in highs), "model"
+        )
+        low, high = known.input_box
+        for entry, a, b in zip(twin._entries, low.tolist(), high.tolist()):
+            if not isinstance(entry, float) and entry.is_variable_type():
+                entry.setlb(a)
+                entry.setub(b)
+        found = compute_bounds(network, low, high, "crown", known)
+        for i in range(len(network.nodes)):
+            lows[i], highs[i] = found.lower[i].copy(), found.upper[i].copy()
+        twin.reformulate("bigm", bounds=found)
+        return found
+
+    for node, part in network.input_slices():
+        entries = list(twin._entries[part])
+        units = [
+            u
+            for u, e in enumerate(entries)
+            if not isinstance(e, float) and e.is_variable_type()
+        ]
+        ask(node, units, [entries[u] for u in units])
+    found = renew()
+    for source in _layers(network):
+        reader = next(
+            i
+            for i, n in enumerate(network.nodes)
+            if isinstance(n, PiecewiseLinear) and n.source == source
+        )
+        unstable = np.flatnonzero(~found.stable(reader)).tolist()
+        held = _variables(twin, source)
+        units = [u for u in unstable if u in held]
+        if units and not clock.expired():
+            ask(source, units, [held[u] for u in units])
+            found = renew()
+    for node, part in network.output_slices():
+        variables = list(twin.component("outputs").values())[part]
+        ask(node, range(len(variables)), variables)
+    return Bounds(
+        network,
+        tuple(lows),
+        tuple(highs),
+        "model",
+        start.seconds + time.perf_counter() - begin,
+        model_scope(block),
+    )
+
+
+def _layers(network) -> list[int]:
+    """Nodes that piecewise-linear nodes read, in order, inputs left out."""
+    return sorted(
+        {
+            n.source
+            for n in network.nodes
+            if isinstance(n, PiecewiseLinear) and n.source not in network.inputs
+        }
+    )
+
+
+def _variables(block, node: int) -> dict[int, Any]:
+    """The variables that a formulation made for the entries of a node."""
+    network = block.network
+    for i, part in network.output_slices():
+        if i == node:
+            return dict(enumerate(list(block.component("outputs").values())[part]))
+    out = block.component("layer")[network.nodes[node].name].component("out")
+    return {} if out is None else dict(out.items())
+
+
+def _copy(model):
+    """A copy without nonlinear rows, objectives and fixed variables, networks in big-M."""
+    copy = model.clone()
+    for objective in copy.component_data_objects(Objective, active=True):
+        objective.deactivate()
+    for v in copy.component_data_objects(Var):
+        v.unfix()  # what is fixed now may be freed later
+    for c in _users(copy, Constraint):
+        if c.body.polynomial_degree() not in (0, 1):
+            c.deactivate()
+    for block in network_blocks(copy):
+        for entry in block._entries:
+            if not isinstance(entry, float) and entry.polynomial_degree() not in (0, 1):
+                raise ValueError(
+                    f"'{block.name}' has a nonlinear expression as an input; "
+                    "tighten('model') takes linear ones only."
+                )
+        if isinstance(block._bounds_method, Bounds) and block._bounds_method.scope != "box":
+            block._bounds_method = None
+        block.reformulate("bigm")
+    return copy

@@ -1,0 +1,117 @@
+"""Bounds from the whole model: tighter, valid for it, refused when it changes."""
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+
+from pyomo_relu import ReLUNetBlock
+from pyomo_relu.network import PiecewiseLinear
+from tests.harness.random_networks import he_network
+
+
+def linked_model(seed=0, integer=False, width=6):
+    """Two networks in a chain, with constraints on inputs and outputs."""
+    first = he_network(seed, [3, width, width, 2])
+    second = he_network(seed + 50, [3, width, width, 1])
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(3), bounds=(-1, 1))
+    m.z = pyo.Var(domain=pyo.Binary if integer else pyo.UnitInterval)
+    m.free = pyo.Var()
+    m.a = ReLUNetBlock(network=first, inputs=m.x)
+    m.b = ReLUNetBlock(network=second, inputs=[m.a.outputs[0], m.a.outputs[1], m.z])
+    m.sum = pyo.Constraint(expr=m.x[0] + m.x[1] + m.x[2] <= 0.3 + 0.2 * m.z)
+    low, high = (float(b[0]) for b in m.a.bounds.outputs)
+    m.limit = pyo.Constraint(expr=m.a.outputs[0] <= low + 0.55 * (high - low))
+    m.def_free = pyo.Constraint(expr=m.free == 2 * m.b.outputs[0] + m.z)
+    m.obj = pyo.Objective(expr=m.free, sense=pyo.maximize)
+    return m
+
+
+def solve(m):
+    solver = pyo.SolverFactory("appsi_highs")
+    solver.highs_options = {"mip_rel_gap": 1e-9}
+    pyo.assert_optimal_termination(solver.solve(m))
+    return pyo.value(m.obj)
+
+
+SLOW = [pytest.param(s, True, marks=pytest.mark.slow) for s in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("seed, integer", [(0, False), (1, False), (0, True), *SLOW])
+def test_tighter_and_valid(seed, integer):
+    m = linked_model(seed, integer, width=4 if integer else 6)
+    best = solve(m)
+    before = m.a.bounds, m.b.bounds
+    for block in (m.a, m.b):
+        found = block.tighten("model", integer=integer, time_limit=60)
+        assert found.scope.startswith("model ")
+    for old, new in zip(before, (m.a.bounds, m.b.bounds)):
+        assert old.contains(new, 1e-12)
+        assert new.statistics()["mean_width"] < old.statistics()["mean_width"]
+    assert solve(m) == pytest.approx(best, abs=1e-6 * max(1, abs(best)))
+    # every feasible point of the model stays within
+    rng = np.random.default_rng(seed)
+    met = 0
+    for x in rng.uniform(-1, 1, (3000, 3)):
+        z = float(rng.integers(2)) if integer else float(rng.uniform())
+        y = m.a.network.evaluate(x)
+        if x.sum() > 0.3 + 0.2 * z or y[0] > m.limit.upper():
+            continue
+        met += 1
+        for block, point in ((m.a, x), (m.b, np.append(y, z))):
+            values = block.network.activations(point)
+            for v, low, high in zip(values, block.bounds.lower, block.bounds.upper):
+                assert (v[0] >= low - 1e-9).all() and (v[0] <= high + 1e-9).all()
+    assert met > 100
+
+
+def test_a_changed_model_is_refused():
+    m = linked_model(1)
+    m.a.tighten("model")
+    solve(m)
+    assert m.a.error() < 1e-6
+    m.obj.expr = m.a.outputs[1]  # another objective changes nothing
+    m.x[0].fix(0.1)
+    m.a.check_box()
+    m.x[0].unfix()
+    m.limit.deactivate()
+    for call in (m.a.error, m.a.check_box, lambda: m.a.reformulate("bigm")):
+        with pytest.raises(ValueError, match=r"tighten\('model'\) again"):
+            call()
+    m.a.reformulate("bigm", bounds="crown")
+    solve(m)
+    assert m.a.error() < 1e-6
+
+
+def test_a_wider_variable_is_refused():
+    m = linked_model(2)
+    m.a.tighten("model")
+    m.x[1].setub(1.5)
+    with pytest.raises(ValueError, match="have changed since"):
+        m.a.error()
+
+
+def test_an_infeasible_model_is_said():
+    m = linked_model(3)
+    m.never = pyo.Constraint(expr=m.x[0] + m.x[1] >= 5)
+    with pytest.raises(ValueError, match="the model is infeasible"):
+        m.a.tighten("model")
+
+
+def test_nonlinear_constraints_are_left_out():
+    m = linked_model(0)
+    m.curve = pyo.Constraint(expr=m.x[0] ** 2 + m.x[1] ** 2 <= 1.5)
+    assert m.a.tighten("model").scope.startswith("model ")
+
+
+def test_the_copy_keeps_its_bounds():
+    m = linked_model(0)
+    m.a.tighten("model")
+    copy = m.clone()
+    copy.a.check_box()
+    n = sum(
+        int(m.a.bounds.stable(i).sum())
+        for i, p in enumerate(m.a.network.nodes)
+        if isinstance(p, PiecewiseLinear)
+    )
+    assert copy.a.statistics().stable == n

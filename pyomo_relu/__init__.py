@@ -7,6 +7,7 @@ No training framework is imported before a model of it is read.
 
 from pyomo_relu.block import ReLUNetBlock
 from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.heuristics import find_start
 from pyomo_relu.network import Network, NetworkBuilder, activations
 from pyomo_relu.readers import read_network
 from pyomo_relu.solvers import ReluHighs  # registers relu_highs
@@ -21,5 +22,6 @@ __all__ = [
     "ReluHighs",
     "activations",
     "compute_bounds",
+    "find_start",
     "read_network",
 ]

@@ -9,7 +9,8 @@ that can be passed to a solver is served, a user's own included.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from pyomo.environ import Constraint, Var
 from pyomo.repn.linear import LinearRepnVisitor
 
-from pyomo_relu.formulations.base import unit_pieces
+from pyomo_relu.formulations.base import Piece, unit_pieces
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Max, PiecewiseLinear
 from pyomo_relu.solvers.standard_form import StandardForm, VariableRecorder
@@ -48,53 +49,59 @@ class BlockColumns:
     outputs: np.ndarray
     own: np.ndarray
     variables: list[Any]
+    pieces: dict[int, dict[int, list[Piece]]] = field(default_factory=dict)
 
     def inputs(self, points: np.ndarray) -> np.ndarray:
         """Inputs (N, n_inputs) at points (N, n_columns)."""
         return (self.matrix @ points.T).T + self.constant
 
-    def layer_values(self, x: np.ndarray) -> np.ndarray:
-        """Values of the columns :attr:`own` at an input; the model keeps its own."""
-        saved = [v.value for v in self.variables]
-        try:
-            self.block._set_layer_values(x.reshape(1, -1))
-            return np.array([v.value for v in self.variables], dtype=float)
-        finally:
-            for v, old in zip(self.variables, saved):
-                v.set_value(old, skip_validation=True)
+    def layer_values(self, x: np.ndarray, shift: float = 0.0) -> np.ndarray:
+        """Values of the columns :attr:`own` at an input; the model keeps its own.
 
-    def shifted_values(self, x: np.ndarray, shift: float) -> np.ndarray:
-        """As :meth:`layer_values`, with all pre-activations moved by ``shift``.
-
-        What differs from one sign of the shift to the other are the binaries of units
-        that are on the boundary of their region.
+        With ``shift`` all pre-activations are moved by it: what differs from one sign
+        of the shift to the other are the binaries of units on the border.
         """
-        block = self.block
         saved = [v.value for v in self.variables]
-        layers, bounds = block.component("layer"), block.bounds
+        block, network = self.block, self.block.network
+        layers = block.component("layer")
+        values = [a[0] for a in network.activations(x.reshape(1, -1))]
         try:
-            block._set_layer_values(x.reshape(1, -1))
-            values = [a[0] for a in block.network.activations(x.reshape(1, -1))]
-            for i, node in enumerate(block.network.nodes):
-                if not isinstance(node, (PiecewiseLinear, Max)):
+            for i, node in enumerate(network.nodes):
+                if i in network.inputs:
                     continue
-                s = node.source
-
-                def pieces(u: int, node=node, s=s):
-                    low, high = float(bounds.lower[s][u]), float(bounds.upper[s][u])
-                    return unit_pieces(node, u, low, high)
-
-                pre = values[s] + shift
-                if isinstance(node, Max):
-                    # Moves the arguments apart, so that ties break either way.
-                    pre = values[s] + shift * np.linspace(-1.0, 1.0, len(values[s]))
-                block._formulations[i].set_values(
-                    layers[node.name], node, pre, values[i], pieces
-                )
+                layer = layers[node.name]
+                out = layer.component("out")
+                if out is not None:
+                    found = values[i].tolist()
+                    for u, v in out.items():
+                        v.set_value(found[u], skip_validation=True)
+                if isinstance(node, (PiecewiseLinear, Max)):
+                    pre = values[node.source]
+                    if shift and isinstance(node, Max):
+                        # Moves the arguments apart, so that ties break either way.
+                        pre = pre + shift * np.linspace(-1.0, 1.0, len(pre))
+                    elif shift:
+                        pre = pre + shift
+                    block._formulations[i].set_values(
+                        layer, node, pre, values[i], self._pieces(i)
+                    )
             return np.array([v.value for v in self.variables], dtype=float)
         finally:
             for v, old in zip(self.variables, saved):
                 v.set_value(old, skip_validation=True)
+
+    def _pieces(self, i: int) -> Callable[[int], list[Piece]]:
+        """The pieces of a unit of node ``i``, found once."""
+        known = self.pieces.setdefault(i, {})
+        node, bounds = self.block.network.nodes[i], self.block.bounds
+
+        def pieces(u: int) -> list[Piece]:
+            if u not in known:
+                low, high = bounds.lower[node.source][u], bounds.upper[node.source][u]
+                known[u] = unit_pieces(node, u, float(low), float(high))
+            return known[u]
+
+        return pieces
 
 
 class NetworkProblem:
@@ -128,11 +135,7 @@ class NetworkProblem:
             self.layer_columns[one.own] = True
         self.drivers = np.flatnonzero(read & ~determined)
         self.io = np.flatnonzero(read | determined)
-        inside = {
-            id(c)
-            for b in blocks
-            for c in b.component("layer").component_objects(Constraint)
-        }
+        inside = {id(c) for b in blocks for c in layer_components(b, Constraint)}
         self.layer_rows = np.array(
             [id(c.parent_component()) in inside for c in form.rows], dtype=bool
         )
@@ -194,9 +197,18 @@ class NetworkProblem:
             moved = point.copy()
             for one in self.maps:
                 x = one.inputs(point[None, :])[0]
-                moved[one.own] = one.shifted_values(x, sign)
+                moved[one.own] = one.layer_values(x, sign)
             sides.append(moved[self.pattern_columns])
         return sides[0] != sides[1]
+
+
+def layer_components(block, ctype) -> Iterator[Any]:
+    """Components of a type in the layers of a network block; References left out."""
+    layers = block.component("layer")
+    for layer in () if layers is None else layers.values():
+        for component in layer.component_objects(ctype):
+            if not component.is_reference():
+                yield component
 
 
 def complete_through_networks(form: StandardForm, blocks, point: np.ndarray) -> None:
@@ -251,10 +263,11 @@ def _columns_of(block, form: StandardForm, numbers: dict[int, int]) -> BlockColu
         [numbers.get(id(v), -1) for v in block.component("outputs").values()], dtype=int
     )
     own, found = [], []
-    for v in block.component("layer").component_data_objects(Var):
-        if id(v) in numbers:
-            own.append(numbers[id(v)])
-            found.append(v)
+    for component in layer_components(block, Var):
+        for v in component.values():
+            if id(v) in numbers:
+                own.append(numbers[id(v)])
+                found.append(v)
     return BlockColumns(block, matrix, constant, outputs, np.array(own, dtype=int), found)
 
 

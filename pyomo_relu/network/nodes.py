@@ -15,6 +15,7 @@ network is a plain tuple that can be sliced, saved and shipped to a worker.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,7 +191,7 @@ class PiecewiseLinear(Node):
             and (self.slopes[:, 1] == 1).all()
         )
 
-    @property
+    @cached_property
     def jumps(self) -> np.ndarray:
         """(size, k) array: height of the step at each breakpoint, 0 if continuous."""
         t = self.breakpoints

@@ -178,7 +178,7 @@ class ReluHighs(SolverBase):
         from pyomo_relu.heuristics.start import search_start
 
         seconds = config.start_time
-        limits = [config.time_limit, config.solver_options.get("time_limit", None)]
+        limits = [config.time_limit, config.solver_options.value().get("time_limit")]
         for limit in limits:
             if limit is not None:
                 seconds = min(seconds, START_SHARE * float(limit))

@@ -244,7 +244,7 @@ def test_options_reach_highs_and_do_not_stick():
     assert new.solve(m, solver_options={"threads": 1}).incumbent_objective is not None
 
 
-def knapsack(n=35, seed=1):
+def knapsack(n=20, seed=1):
     rng = np.random.default_rng(seed)
     m = pyo.ConcreteModel()
     m.x = pyo.Var(range(n), domain=pyo.Binary)
@@ -290,7 +290,7 @@ def test_complete_and_partial_starts():
     limit = {"mip_max_nodes": 0, "mip_heuristic_effort": 0.0, "presolve": "off"}
     results = solve(m, warmstart=True, options=limit)
     assert results.problem.lower_bound == pytest.approx(best)
-    for i in range(0, 35, 7):
+    for i in range(0, 20, 7):
         m.x[i].set_value(None)
     results = solve(m, warmstart=True, options=limit)
     assert results.problem.lower_bound >= best - 40

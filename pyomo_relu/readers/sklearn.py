@@ -48,7 +48,7 @@ def read_sklearn(
         For an estimator that is not fitted, not supported, or not piecewise linear.
     """
     estimator = _unwrapped(source)
-    n = getattr(estimator, "n_features_in_", None)
+    n = _n_features(estimator)
     if n is None:
         raise ValueError(f"{_kind(estimator)} is not fitted; call its fit method first.")
     graph = TensorGraph()
@@ -67,6 +67,17 @@ def feature_names(estimator: Any) -> list[str] | None:
     """Columns of the DataFrame that ``estimator`` was fitted on; None for an array."""
     names = getattr(estimator, "feature_names_in_", None)
     return None if names is None else [str(name) for name in names]
+
+
+def _n_features(estimator: Any) -> int | None:
+    """Number of features that ``estimator`` was fitted on; None if it wasn't."""
+    found = getattr(estimator, "n_features_in_", None)
+    if found is None and hasattr(estimator, "steps"):
+        # A Pipeline asks its first step, which may be the string "passthrough".
+        for _, step in estimator.steps:
+            if step is not None and not isinstance(step, str):
+                return _n_features(step)
+    return found
 
 
 def is_sklearn(source: Any) -> bool:

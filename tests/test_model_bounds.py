@@ -42,6 +42,7 @@ def test_tighter_and_valid(seed, integer):
     m = linked_model(seed, integer, width=4 if integer else 6)
     best = solve(m)
     before = m.a.bounds, m.b.bounds
+    untouched = m.clone()
     for block in (m.a, m.b):
         found = block.tighten("model", integer=integer, time_limit=60)
         assert found.scope.startswith("model ")
@@ -49,7 +50,22 @@ def test_tighter_and_valid(seed, integer):
         assert old.contains(new, 1e-12)
         assert new.statistics()["mean_width"] < old.statistics()["mean_width"]
     assert solve(m) == pytest.approx(best, abs=1e-6 * max(1, abs(best)))
-    # every feasible point of the model stays within
+    # the exact range of each pre-activation over the model stays within
+    for name in ("a",) if seed else ("a", "b"):
+        block, bounds = untouched.component(name), m.component(name).bounds
+        for i, node in enumerate(block.network.nodes):
+            if not isinstance(node, PiecewiseLinear):
+                continue
+            out = block.layer[block.network.nodes[node.source].name].component("out")
+            for u, v in list(out.items())[:2]:
+                low, high = bounds.lower[node.source][u], bounds.upper[node.source][u]
+                for sense, bound in ((pyo.minimize, low), (pyo.maximize, high)):
+                    untouched.obj.set_value(v)
+                    untouched.obj.sense = sense
+                    exact = solve(untouched)
+                    gap = exact - bound if sense == pyo.minimize else bound - exact
+                    assert gap >= -1e-6
+    # and so does every feasible point
     rng = np.random.default_rng(seed)
     met = 0
     for x in rng.uniform(-1, 1, (3000, 3)):

@@ -225,9 +225,9 @@ def test_another_backend_without_tensorflow():
 
         assert keras.config.backend() == "torch"
         K = keras.layers
-        x = keras.Input((8, 7, 2))
+        x = keras.Input((15, 11, 2))
         h = K.Conv2D(3, 3, padding="same", strides=2, activation="relu")(x)
-        h = K.BatchNormalization()(K.AveragePooling2D(2, padding="same")(h))
+        h = K.BatchNormalization()(K.AveragePooling2D(3, 2, padding="same")(h))
         h = K.LeakyReLU(0.3)(K.Conv2DTranspose(2, 3, strides=2, padding="same")(h))
         y = K.Dense(3, activation="hard_sigmoid")(K.Flatten()(h)) * 2.0
         model = keras.Model(x, y)

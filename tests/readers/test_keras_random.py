@@ -71,7 +71,7 @@ class RandomModel:
             lambda: self.layer("RepeatVector", n=self.some(2, 4))(x),
             lambda: self.layer("Reshape", target_shape=(1, -1, n))(x),
             lambda: self.any_rank()(x),
-            lambda: x[:, :: self.pick(1, -1)],
+            lambda: x[:, :: self.pick(1, 2)],
             lambda: abs(x) - 0.5,
         )()
 

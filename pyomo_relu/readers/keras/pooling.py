@@ -42,12 +42,26 @@ def max_pooling(layer, builder, sources, name) -> int:
 
 @translates("AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
 def average_pooling(layer, builder, sources, name) -> int:
-    """The mean of each window; padding never counts."""
-    before, window = _windows(layer, builder, sources[0])
-    matrix, after = windows.average_matrix(before, *window)
+    """The mean of each window; padding does not count, but see below."""
+    import keras
+
+    source = sources[0]
+    before, (kernel, strides, begin, end) = _windows(layer, builder, source)
+    if begin != end and keras.config.backend() == "torch":
+        # With more padding at one end, Keras on PyTorch repeats the outermost cells
+        # and averages over those too; the other backends leave the padding out.
+        pairs = list(zip(begin, end))
+        at = 1 if layer.data_format == "channels_first" else 0
+        widths = [(0, 0)] * at + pairs + [(0, 0)] * (1 - at)
+        source = tensors.rearrange(
+            builder, f"{name}_padded", source, lambda i: np.pad(i, widths, mode="edge")
+        )
+        before = channels_first(layer, shape_of(builder, source))
+        begin, end = [0] * len(pairs), [0] * len(pairs)
+    matrix, after = windows.average_matrix(before, kernel, strides, begin, end)
     shape, _ = native_order(layer, after)
     matrix = native_matrix(layer, matrix, before, after)
-    return builder.affine(name, [(sources[0], matrix)], 0.0, shape)
+    return builder.affine(name, [(source, matrix)], 0.0, shape)
 
 
 def reduced(shape, axes, keepdims) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -80,10 +80,14 @@ def test_unsupported_operators_are_listed(capsys):
     assert "150" in capsys.readouterr().out
 
 
-def test_module_entry_and_usage(saved):
-    command = [sys.executable, "-m", "pyomo_relu"]
-    done = subprocess.run([*command, "describe", saved], capture_output=True, text=True)
+def test_module_entry(saved):
+    command = [sys.executable, "-m", "pyomo_relu", "describe", saved]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "3 neurons" in done.stdout
-    for arguments in ([], ["unknown"], ["describe"]):
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True)
-        assert done.returncode == 2 and "usage" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["describe"]])
+def test_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and "usage" in capsys.readouterr().err

@@ -75,8 +75,11 @@ def _n_features(estimator: Any) -> int | None:
     if found is None and hasattr(estimator, "steps"):
         # A Pipeline asks its first step, which may be the string "passthrough".
         for _, step in estimator.steps:
-            if step is not None and not isinstance(step, str):
-                return _n_features(step)
+            if step is None or isinstance(step, str):
+                continue
+            found = _n_features(step)
+            if found is not None or not hasattr(step, "steps"):
+                break
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pyomo.common.gc_manager import PauseGC
@@ -19,6 +20,8 @@ from pyomo_relu.network import Network
 
 #: Keywords that a Pyomo Block takes.
 _BLOCK_KEYWORDS = {"rule", "options", "concrete", "dense", "name", "doc", "ctype"}
+#: Packages whose objects are networks, not index sets.
+_FRAMEWORKS = {"keras", "onnx", "torch", "sklearn"}
 #: Keywords that say how a network is read.
 _READER_KEYWORDS = {
     "logits",
@@ -85,6 +88,7 @@ class ReLUNetBlock(Block):
     _ComponentDataClass = ReLUNetBlockData
 
     def __new__(cls, *args: Any, **kwds: Any):
+        _refuse_positional_network(args)
         if cls is not ReLUNetBlock:
             return super().__new__(cls)
         if not args or (args[0] is UnindexedComponent_set and len(args) == 1):
@@ -194,6 +198,16 @@ class ReLUNetBlock(Block):
                     **self._keywords,
                 )
         return data
+
+
+def _refuse_positional_network(args: tuple) -> None:
+    """Positional arguments are index sets; a network among them is a slip."""
+    for arg in args:
+        packages = {c.__module__.partition(".")[0] for c in type(arg).__mro__}
+        if isinstance(arg, (str, Path, Network)) or packages & _FRAMEWORKS:
+            raise TypeError(
+                "ReLUNetBlock takes index sets by position; give the network as network=."
+            )
 
 
 def _initializer(inputs: Any):

@@ -266,11 +266,7 @@ class NetworkInputs(IndexedComponent):
     def __init__(self, index: Any, entries: Sequence[Any], **kwds: Any) -> None:
         kwds.setdefault("ctype", NetworkInputs)
         super().__init__(index, **kwds)
-        self.referent = tuple(entries)
-
-    def is_reference(self) -> bool:
-        """True: what it holds belongs to other components."""
-        return True
+        self._given = tuple(entries)
 
     def construct(self, data: Any = None) -> None:
         """Fill in the variables."""
@@ -278,7 +274,7 @@ class NetworkInputs(IndexedComponent):
             return
         self._constructed = True
         self.index_set().construct()
-        self._data = dict(zip(self.index_set(), self.referent))
+        self._data = dict(zip(self.index_set(), self._given))
 
     def _pprint(self):
         return (

@@ -308,6 +308,7 @@ def test_pprint_display_and_names(net, capsys):
     m.net.outputs.display()
     m.pprint()
     text = capsys.readouterr().out
+    assert "object at 0x" not in text
     assert "net.layer[dense_1]" in text.replace("'", "")
 
 
@@ -492,6 +493,12 @@ def test_errors_name_the_thing(net, caplog):
             ),
         ),
     )
+
+
+def test_a_network_by_position_is_refused(net):
+    for slip in (net, "model.keras"):
+        with pytest.raises(TypeError, match="give the network as network="):
+            ReLUNetBlock(slip)
 
 
 def test_formulation_none_needs_bounds_too(net):

@@ -226,17 +226,31 @@ class Backward:
         )
 
     def _fused(self, positive, negative, s: int, lines: Lines, coefs: dict) -> np.ndarray:
+        """``A+ diag(lower) W + A- diag(upper) W`` as ``A M - |A| D`` (mean, half gap).
+
+        Of a pair of opposite rows, both products are needed once.
+        """
         node = self.network.nodes[s]
         assert isinstance(node, Affine)
-        ab = np.concatenate([positive, negative], axis=1)
-        slopes = np.concatenate([lines.lower_slope.T, lines.upper_slope.T])  # (2m, N)
+        a = positive + negative
+        half = len(a) // 2
+        paired = len(a) == 2 * half and np.array_equal(a[:half], -a[half:])
+        a = a[:half] if paired else a
+        mean = np.ascontiguousarray(0.5 * (lines.lower_slope + lines.upper_slope).T)
+        gap = np.ascontiguousarray(0.5 * (lines.upper_slope - lines.lower_slope).T)
+
+        def both(m: np.ndarray, d: np.ndarray) -> np.ndarray:
+            return np.concatenate([m - d, -m - d] if paired else [m - d])
+
         for w, source in zip(node.weights, node.sources):
-            ww = np.concatenate([w, w])
-            spread = (slopes[:, :, None] * ww[:, None, :]).reshape(len(slopes), -1)
-            new = (ab @ spread).reshape(len(ab), slopes.shape[1], w.shape[1])
-            _add(coefs, source, new.transpose(1, 0, 2))
-        bias = np.concatenate([node.bias, node.bias])
-        return ((ab * bias) @ slopes).T
+            # The boxes last: long inner loops.
+            products = [
+                part @ np.multiply(w[:, :, None], slopes[:, None, :]).reshape(len(w), -1)
+                for part, slopes in ((a, mean), (abs(a), gap))
+            ]
+            new = both(*products).reshape(len(positive), w.shape[1], -1)
+            _add(coefs, source, new.transpose(2, 0, 1))
+        return both((a * node.bias) @ mean, (abs(a) * node.bias) @ gap).T
 
     def _replace_max(self, i: int, a, planes: MaxPlanes, c, e):
         node = self.network.nodes[i]

@@ -92,14 +92,16 @@ class LayerLP:
     def __init__(self, model: ArrayModel) -> None:
         self.model = model
         self.certify = Certifier(model)
-        self.highs = highs_model(model, integer=False)
-        # Between two objectives the basis stays feasible: primal simplex goes on.
-        self.highs.setOptionValue("solver", "simplex")
         self.columns = np.arange(model.n_columns, dtype=np.int32)
+        self.restart()
 
     def restart(self) -> None:
-        """Forget the basis, so that what follows doesn't depend on what came before."""
-        self.highs.clearSolver()
+        """Forget the basis, so that what follows doesn't depend on what came before.
+
+        A new object: ``clearSolver`` leaves states behind that move last digits.
+        """
+        self.highs = highs_model(self.model, integer=False)
+        self.highs.setOptionValue("solver", "simplex")
 
     def minimum(self, c: np.ndarray, seconds: float | None) -> float | None:
         """A certified lower bound of the minimum of ``c x``; None if there is none."""

@@ -1,0 +1,92 @@
+"""The ladder: lists of rungs with budgets, defaults, refusals, progress."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+
+from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.bounds.progress import Clock, progress
+from tests.harness.random_networks import he_network
+
+NETWORK = he_network(0, [7, 10, 10, 1])
+
+
+def test_a_list_of_rungs_with_budgets():
+    found = compute_bounds(NETWORK, -1, 1, ["interval", ("lp", {"time_limit": 60})])
+    assert found.method == "lp" and found.details["solves"] > 0
+    one = compute_bounds(NETWORK, -1, 1, ("alpha_crown", {"iterations": 3}))
+    assert one.method == "alpha_crown"
+    last = compute_bounds(NETWORK, -1, 1, ["crown", "lp"], time_limit=0.0)
+    assert last.details["interrupted"]
+    assert last.seconds >= 0
+
+
+def test_a_saved_start_and_its_box(tmp_path):
+    a = compute_bounds(NETWORK, -1, 1, "lp")
+    a.save(tmp_path / "b.npz")
+    b = Bounds.load(tmp_path / "b.npz", NETWORK, np.full(7, -0.5), np.full(7, 1.0))
+    c = compute_bounds(NETWORK, -0.5, 0.5, "crown", start=b)
+    assert b.contains(c)
+    with pytest.raises(ValueError, match="wider box"):
+        Bounds.load(tmp_path / "b.npz", NETWORK, np.full(7, -2.0), np.full(7, 1.0))
+    with pytest.raises(ValueError, match="input 0 in"):
+        compute_bounds(NETWORK, -2, 1, "crown", start=b)
+    with pytest.raises(ValueError, match="another network"):
+        compute_bounds(he_network(1, [7, 10, 10, 1]), -1, 1, "crown", start=b)
+
+
+@pytest.mark.parametrize(
+    "method", ["crown", "alpha_crown", "boxes", "lp", "rolling", "mip"]
+)
+def test_a_scope_is_kept(method):
+    a = compute_bounds(NETWORK, -1, 1, "interval").scoped("model 'm'")
+    assert compute_bounds(NETWORK, -1, 1, method, start=a).scope == "model 'm'"
+
+
+def test_defaults():
+    assert compute_bounds(NETWORK, -1, 1).method == "crown"
+    assert compute_bounds(he_network(0, [2, 10, 1]), -1, 1).method == "boxes"
+    assert compute_bounds(he_network(0, [2, 500, 1]), -1, 1).method == "crown"
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="no bounds 'best'"):
+        compute_bounds(NETWORK, -1, 1, ["crown", "best"])
+    with pytest.raises(ValueError, match="no bounds were named"):
+        compute_bounds(NETWORK, -1, 1, [])
+    with pytest.raises(ValueError, match="'crown' have no option 'time_limit'"):
+        compute_bounds(NETWORK, -1, 1, "crown", time_limit=3)
+    with pytest.raises(ValueError, match="take none"):
+        compute_bounds(NETWORK, -1, 1, "interval", rules=["zero"])
+    with pytest.raises(ValueError, match="no slope rule 'two'"):
+        compute_bounds(NETWORK, -1, 1, "crown", rules=["two"])
+    with pytest.raises(ValueError, match="negative"):
+        compute_bounds(NETWORK, -1, 1, "lp", time_limit=-1)
+
+
+def test_progress_is_quiet_unless_it_takes_long_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, delay, shown in (
+        (Terminal(), 1.2, True),
+        (Terminal(), 0.0, False),
+        (io.StringIO(), 1.2, False),
+    ):
+        monkeypatch.setattr("sys.stderr", stream)
+        with progress(3, "lp: dense", "chunk") as bar:
+            time.sleep(delay)
+            bar.update()
+        assert ("lp: dense" in stream.getvalue()) == shown
+
+
+def test_a_clock():
+    clock = Clock(None)
+    assert not clock.expired() and clock.left() is None and clock.details() == {}
+    with clock.guard():
+        raise KeyboardInterrupt
+    assert clock.expired() and clock.details() == {"interrupted": True, "keyboard": True}
+    assert Clock(0.0).expired()

@@ -1,0 +1,178 @@
+"""Executors: the same bounds bit by bit, lost workers, Ctrl-C, broken pools."""
+
+import concurrent.futures as cf
+import os
+import pickle
+import signal
+
+import numpy as np
+import pytest
+
+from pyomo_relu.bounds import compute_bounds
+from pyomo_relu.bounds import layers as layers_module
+from pyomo_relu.bounds.lp import lp_chunk
+from pyomo_relu.bounds.parallel import run_chunks
+from pyomo_relu.bounds.progress import Clock
+from tests.harness.random_networks import he_network
+
+NETWORK = he_network(0, [4, 30, 30, 2])
+METHODS = [
+    ("lp", {}),
+    ("boxes", {"count": 600}),
+]
+
+
+def same(a, b) -> bool:
+    return all(
+        np.array_equal(x, y) for x, y in zip((*a.lower, *a.upper), (*b.lower, *b.upper))
+    )
+
+
+@pytest.fixture(scope="module")
+def here():
+    return {m: compute_bounds(NETWORK, -1, 1, m, **o) for m, o in METHODS}
+
+
+@pytest.mark.parametrize("method, options", METHODS)
+def test_processes_give_the_same_bits(here, method, options):
+    with cf.ProcessPoolExecutor(2) as pool:
+        found = compute_bounds(NETWORK, -1, 1, method, executor=pool, **options)
+    assert same(found, here[method])
+
+
+def test_threads_give_the_same_bits(here):
+    with cf.ThreadPoolExecutor(1) as pool:
+        found = compute_bounds(NETWORK, -1, 1, "boxes", executor=pool, count=600)
+    assert same(found, here["boxes"])
+
+
+def test_loky_gives_the_same_bits(here):
+    loky = pytest.importorskip("loky")
+    pool = loky.get_reusable_executor(max_workers=2)
+    try:
+        found = compute_bounds(NETWORK, -1, 1, "lp", executor=pool)
+    finally:
+        pool.shutdown(wait=True)
+    assert same(found, here["lp"])
+
+
+@pytest.mark.parametrize("method", ["mip", "rolling"])
+def test_mips_in_processes_give_the_same_bits(method, monkeypatch):
+    monkeypatch.setattr(layers_module, "CHUNK_ROWS", 3)
+    network = he_network(1, [2, 8, 8, 1])
+    options = {"neuron_time_limit": None}
+    with cf.ProcessPoolExecutor(2) as pool:
+        a = compute_bounds(network, -1, 1, method, executor=pool, **options)
+    assert same(a, compute_bounds(network, -1, 1, method, **options))
+
+
+def die_once(network, token, common, chunk):
+    """A worker that dies the first time it sees the third chunk."""
+    if chunk == 2 and not os.path.exists(common):
+        open(common, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return chunk * 10
+
+
+def test_a_dead_worker_costs_nothing_but_time(tmp_path, caplog):
+    with cf.ProcessPoolExecutor(2) as pool:
+        found = dict(
+            run_chunks(
+                die_once, NETWORK, str(tmp_path / "died"), range(6), pool, Clock(None), "x"
+            )
+        )
+    assert found == {k: 10 * k for k in range(6)}
+    assert "computing here" in caplog.text
+
+
+class Counting(cf.Executor):
+    """Runs at once, in this process, and counts what is shipped."""
+
+    def __init__(self, fail: int = 0) -> None:
+        self.tasks, self.networks, self.fail = 0, 0, fail
+
+    def submit(self, function, *args):
+        self.tasks += 1
+        self.networks += isinstance(args[2], bytes)
+        future = cf.Future()
+        if self.fail > 0:
+            self.fail -= 1
+            future.set_exception(OSError("lost"))
+            return future
+        future.set_result(function(*pickle.loads(pickle.dumps(args))))
+        return future
+
+
+def test_the_network_travels_once(here, monkeypatch):
+    from pyomo_relu.bounds import parallel
+
+    monkeypatch.setattr(parallel, "_networks", {})
+    pool = Counting()
+    monkeypatch.setattr(layers_module, "CHUNK_ROWS", 5)
+    found = compute_bounds(NETWORK, -1, 1, "lp", executor=pool)
+    assert pool.tasks > 6
+    # Every chunk of the first layer was out before the first answer came.
+    assert pool.networks <= 6
+    assert found.contains(here["lp"], 1e-7) and here["lp"].contains(found, 1e-7)
+
+
+def test_a_lost_chunk_is_repeated(here):
+    found = compute_bounds(NETWORK, -1, 1, "lp", executor=Counting(fail=2))
+    assert same(found, here["lp"])
+    found = compute_bounds(NETWORK, -1, 1, "lp", executor=Counting(fail=100))
+    assert same(found, here["lp"])  # given up on the executor, computed here
+
+
+def test_ctrl_c_keeps_what_is_proved(monkeypatch):
+    from pyomo_relu.bounds import lp as lp_module
+
+    calls = []
+
+    def interrupted(network, token, task, rows):
+        calls.append(task.node)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return lp_chunk(network, token, task, rows)
+
+    monkeypatch.setattr(lp_module, "lp_chunk", interrupted)
+    crown = compute_bounds(NETWORK, -1, 1, "crown")
+    found = compute_bounds(NETWORK, -1, 1, ["crown", "lp", "mip"])
+    assert found.method == "lp" and found.details["keyboard"]
+    assert 0 < found.details["solves"]
+    assert crown.contains(found, 1e-9) and not found.contains(crown, 1e-9)
+
+
+def test_ctrl_c_in_alpha_crown_keeps_what_is_proved(monkeypatch):
+    from pyomo_relu.bounds.alpha_crown import Optimizer
+
+    def interrupted(self, *args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Optimizer, "maximize", interrupted)
+    crown = compute_bounds(NETWORK, -1, 1, "crown")
+    found = compute_bounds(NETWORK, -1, 1, "alpha_crown")
+    assert found.details["keyboard"]
+    assert crown.contains(found, 1e-9) and found.contains(crown, 1e-9)
+
+
+@pytest.mark.slow
+def test_dask_cluster_gives_the_same_bits(here):
+    distributed = pytest.importorskip("dask.distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        pool = client.get_executor()
+        for method, options in METHODS:
+            found = compute_bounds(NETWORK, -1, 1, method, executor=pool, **options)
+            assert same(found, here[method])
+
+
+@pytest.mark.slow
+def test_mpi4py_executor_gives_the_same_bits(here):
+    futures = pytest.importorskip("mpi4py.futures")
+    with futures.MPIPoolExecutor(2) as pool:
+        found = compute_bounds(NETWORK, -1, 1, "lp", executor=pool)
+    assert same(found, here["lp"])

@@ -1,0 +1,119 @@
+"""Soundness in numbers: a million sampled activations, every rung, every kind."""
+
+import numpy as np
+import pytest
+
+from pyomo_relu.analysis import linear_regions
+from pyomo_relu.bounds import compute_bounds
+from pyomo_relu.network import NetworkBuilder, activations
+from tests.bounds.soundness import random_case
+from tests.harness.checks import assert_sound
+from tests.harness.random_networks import CONTINUOUS, he_network, random_network
+
+RUNGS = {
+    "interval": {},
+    "improved_interval": {},
+    "crown": {},
+    "alpha_crown": {"iterations": 8},
+    "boxes": {"count": 24},
+    "lp": {},
+    "rolling": {"window": 1, "neuron_time_limit": 1.0},
+    "mip": {"neuron_time_limit": 1.0},
+}
+
+
+@pytest.mark.parametrize("method", list(RUNGS))
+def test_contains_the_exact_ranges(method):
+    """Against the oracle that walks all linear regions, for every node."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        network = random_network(
+            rng,
+            n_inputs=1 + seed % 2,
+            widths=(5, 4),
+            activations=[CONTINUOUS[(3 * seed) % len(CONTINUOUS)], "relu"],
+            residual=seed % 2 == 1,
+            max_pool=seed % 4 == 2,
+        )
+        regions = linear_regions(network, -1.0, 1.0)
+        bounds = compute_bounds(network, -1, 1, method, **RUNGS[method])
+        for i in range(len(network.nodes)):
+            low, high = regions.range(i)
+            tolerance = 1e-9 * (1 + abs(low) + abs(high))
+            assert (bounds.lower[i] <= low + tolerance).all()
+            assert (high - tolerance <= bounds.upper[i]).all()
+
+
+@pytest.mark.parametrize("method", list(RUNGS))
+def test_float32_weights_and_a_point(method):
+    """Where lower == upper every computed value is a corner that rounding can miss."""
+    rng = np.random.default_rng(0)
+    for scale in (1e-6, 1.0, 1e3):
+        b = NetworkBuilder()
+        x = b.input("x", (40,))
+        for k in range(3):
+            w = (scale * rng.standard_normal((40, 40))).astype(np.float32)
+            x = b.affine(f"d{k}", [(x, w)], np.float32(rng.standard_normal(40)))
+            x = b.piecewise(f"r{k}", x, activations.leaky_relu(0.01))
+        network = b.build([x])
+        point = rng.standard_normal(40)
+        bounds = compute_bounds(network, point, point, method, **RUNGS[method])
+        assert_sound(bounds, np.vstack([point, point]))
+        low, high = bounds.outputs
+        assert (high - low <= 1e-8 * (1e-3 + abs(low) + abs(high))).all()
+
+
+def test_a_degenerate_box_is_no_wider_than_rounding():
+    network = he_network(0, [6, 20, 20, 3])
+    x = np.linspace(-1, 1, 6)
+    for method, options in RUNGS.items():
+        bounds = compute_bounds(network, x, x, method, **options)
+        assert bounds.outputs[0] == pytest.approx(network.evaluate(x), abs=1e-10)
+        assert bounds.outputs[1] == pytest.approx(network.evaluate(x), abs=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(10))
+def test_a_million_activations_over_thousands_of_networks(block):
+    """300 networks a block, every rung on each; mip and rolling on every fifth."""
+    activations_seen = networks_seen = 0
+    for seed in range(10_000 + 300 * block, 10_300 + 300 * block):
+        network, lower, upper = random_case(seed, width=6, depth=2 + seed % 2)
+        for method, options in RUNGS.items():
+            if method in ("rolling", "mip") and seed % 5:
+                continue
+            bounds = compute_bounds(network, lower, upper, method, **options)
+            assert_sound(bounds, count=150, seed=seed)
+            activations_seen += 150 * sum(n.size for n in network.nodes)
+        networks_seen += 1
+    assert networks_seen == 300 and activations_seen > 1_000_000
+
+
+@pytest.mark.slow
+def test_monotone_over_many_networks():
+    for seed in range(20_000, 20_300):
+        network, lower, upper = random_case(seed, width=6, depth=2)
+        below = compute_bounds(network, lower, upper, "interval")
+        for method in ("crown", "lp", "mip"):
+            options = RUNGS[method]
+            bounds = compute_bounds(network, lower, upper, method, below, **options)
+            assert below.contains(bounds, 1e-9), (seed, method)
+            below = bounds
+
+
+@pytest.mark.slow
+def test_exact_ranges_of_many_networks():
+    for seed in range(60):
+        network, lower, upper = random_case(
+            seed, activations=CONTINUOUS, magnitudes=("plain",), width=6, depth=2
+        )
+        if network.n_inputs > 2:
+            continue
+        regions = linear_regions(network, lower, upper)
+        for method, options in RUNGS.items():
+            bounds = compute_bounds(network, lower, upper, method, **options)
+            for i in range(len(network.nodes)):
+                low, high = regions.range(i)
+                tolerance = 1e-8 * (1 + abs(low) + abs(high))
+                assert (bounds.lower[i] <= low + tolerance).all(), (seed, method, i)
+                assert (high - tolerance <= bounds.upper[i]).all(), (seed, method, i)

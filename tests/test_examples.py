@@ -1,0 +1,119 @@
+"""The examples find what they say, and save a picture; the README's lines run."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT
+
+
+def load(name: str):
+    """Import an example without putting its folder on the path."""
+    path = ROOT / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"example_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def assert_picture(path: Path) -> None:
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(data) > 20_000
+
+
+def check_reformer(found: dict[str, float]) -> None:
+    assert abs(found["H2"] - 0.33255) < 0.01
+    assert abs(found["bypass"] - 0.1) < 1e-6
+    assert found["N2"] <= 0.34 + 1e-6
+    assert -1e-7 <= found["H2"] - found["grid"] < 1e-4
+    assert found["error"] < 1e-6
+    assert found["keras_error"] < 1e-5
+
+
+def test_reformer_with_the_trained_network(tmp_path):
+    pytest.importorskip("keras")
+    pytest.importorskip("matplotlib")
+    check_reformer(load("reformer_design").main(["--load", "--output", str(tmp_path)]))
+    assert_picture(tmp_path / "reformer_design.png")
+
+
+@pytest.mark.slow
+def test_reformer_trains(tmp_path):
+    pytest.importorskip("keras")
+    pytest.importorskip("matplotlib")
+    check_reformer(load("reformer_design").main(["--output", str(tmp_path)]))
+
+
+def test_reformer_data():
+    pytest.importorskip("matplotlib")
+    x, y, names = load("reformer_design").read_data()
+    assert x.shape == (2800, 2)
+    assert y.shape == (2800, 13)
+    assert names.index("H2") == 9
+    assert names.index("N2") == 11
+    assert names[:2] == ["Steam Flow", "Reformer Duty"]
+
+
+def test_peaks(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    found = load("peaks").main(["--width", "12", "--output", str(tmp_path)])
+    assert found["error"] < 1e-6
+    assert abs(found["lowest"] - found["vertex"]) < 1e-5
+    assert found["lowest"] <= found["grid"] + 1e-6
+    assert found["lowest"] <= found["local"] + 1e-6
+    assert_picture(tmp_path / "peaks.png")
+
+
+def test_time_indexed(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = load("time_indexed").main(["--elements", "10", "--output", str(tmp_path)])
+    assert found["error"] < 1e-6
+    assert found["cost"] < 0.95 * found["without_tank"]
+    assert 18.0 < found["product"] < 24.0
+    assert_picture(tmp_path / "time_indexed.png")
+
+
+def readme_blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_readme_lines(monkeypatch, capsys):
+    pytest.importorskip("keras")
+    monkeypatch.chdir(ROOT)
+    (code,) = readme_blocks("python")
+    assert len(code.strip().splitlines()) <= 11
+    exec(compile(code, "README.md", "exec"), {})
+    hydrogen, bypass, ratio, error = map(float, capsys.readouterr().out.split())
+    assert abs(hydrogen - 0.33255) < 0.01
+    assert abs(bypass - 0.1) < 1e-6
+    assert 0.8 < ratio < 1.2
+    assert error < 1e-6
+
+
+def test_readme_commands():
+    """The continuous integration runs the second command, whatever it says."""
+    first, second = (block.strip() for block in readme_blocks("bash"))
+    assert first.endswith("examples/reformer_design.py")
+    assert second.startswith("python3 -m venv .venv && .venv/bin/pip install")
+    assert "[test]" in second
+    assert "pytest" in second
+    assert "\n" not in first + second
+
+
+def test_readme_names_nothing_that_is_missing():
+    from pyomo_relu.bounds import RUNGS
+    from pyomo_relu.formulations import FORMULATIONS
+
+    rows = (ROOT / "README.md").read_text(encoding="utf8").splitlines()
+    for title, known in (("formulations", FORMULATIONS), ("bounds", RUNGS)):
+        (row,) = [r for r in rows if r.startswith(f"| {title} |")]
+        assert set(re.findall(r"`(\w+)`", row)) <= set(known), title

@@ -1,5 +1,6 @@
 """Solvers for models with networks; importing the package registers them."""
 
+from pyomo_relu.solvers.global_search import ReluGlobal
 from pyomo_relu.solvers.highs import ReluHighs
 
-__all__ = ["ReluHighs"]
+__all__ = ["ReluGlobal", "ReluHighs"]

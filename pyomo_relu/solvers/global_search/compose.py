@@ -1,0 +1,195 @@
+"""Several network blocks as one network of the variables that drive them.
+
+Blocks may share inputs, read linear expressions, and read each other's outputs. As one
+graph, their linear bounds go through all of them at once, so a link between blocks
+costs no tightness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyomo.repn.linear import LinearRepnVisitor
+from pyomo.repn.util import OrderedVarRecorder
+
+from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
+
+
+@dataclass
+class LinearInput:
+    """``sum of coefficient * variable + constant``, by ``id`` of the variable."""
+
+    terms: dict[int, float]
+    constant: float
+
+
+@dataclass
+class BlockLinks:
+    """One block with its inputs as linear functions of variables.
+
+    Attributes
+    ----------
+    block : ReLUNetBlockData
+    inputs : list of LinearInput
+    outputs : list of VarData
+    """
+
+    block: Any
+    inputs: list[LinearInput]
+    outputs: list[Any]
+
+
+def read_links(block, variables: dict[int, Any]) -> BlockLinks:
+    """Read what a block's inputs are made of; variables are added to the mapping.
+
+    Raises
+    ------
+    ValueError
+        For a nonlinear expression, a fixed variable without a value, or one that is
+        fixed outside of its input's box.
+    """
+    met: dict[int, Any] = {}
+    visitor = LinearRepnVisitor({}, var_recorder=OrderedVarRecorder(met, {}, None))
+    given_low, given_high = block._given
+    found = []
+    for i, entry in enumerate(block._entries):
+        if isinstance(entry, float):
+            found.append(LinearInput({}, entry))
+            continue
+        if entry.is_variable_type():
+            if not entry.fixed:
+                variables[id(entry)] = entry
+                found.append(LinearInput({id(entry): 1.0}, 0.0))
+                continue
+            if entry.value is None:
+                raise ValueError(f"'{entry.name}' is fixed, but has no value.")
+            number = float(entry.value)
+            low, high = given_low[i], given_high[i]
+            if not low - 1e-9 <= number <= high + 1e-9:
+                raise ValueError(
+                    f"'{block.name}': '{entry.name}' is fixed at {number:g}, outside of "
+                    f"its input's box [{low:g}, {high:g}]; fix it inside, or widen "
+                    "input_bounds=."
+                )
+            found.append(LinearInput({}, number))
+            continue
+        repn = visitor.walk_expression(entry)
+        if repn.nonlinear is not None:
+            raise ValueError(
+                f"'{block.name}': input {i} is a nonlinear expression; relu_global takes "
+                "linear ones. Make it a variable with linear constraints."
+            )
+        terms = {k: float(a) for k, a in repn.linear.items() if a != 0}
+        variables.update((key, met[key]) for key in terms)
+        found.append(LinearInput(terms, float(repn.constant)))
+    return BlockLinks(block, found, list(block.component("outputs").values()))
+
+
+def order_links(links: Sequence[BlockLinks]) -> tuple[list[BlockLinks], set[int]]:
+    """Each block after those it reads; where they read each other in a circle, cut it.
+
+    Returns
+    -------
+    order : list of BlockLinks
+    cut : set of int
+        ``id`` of the output variables that are to be inputs of their own, each equal
+        to the output by a row.
+    """
+    maker = {id(v): k for k, link in enumerate(links) for v in link.outputs}
+    needs = [
+        {key for one in link.inputs for key in one.terms if key in maker} for link in links
+    ]
+    order: list[int] = []
+    left = list(range(len(links)))
+    cut: set[int] = set()
+    while left:
+        open_ = [{key for key in needs[k] - cut if maker[key] in left} for k in left]
+        fewest = min(range(len(left)), key=lambda j: len(open_[j]))
+        cut |= open_[fewest]
+        order.append(left.pop(fewest))
+    return [links[k] for k in order], cut
+
+
+def compose(
+    links: Sequence[BlockLinks],
+    drivers: Sequence[Any],
+    outputs: Sequence[Any],
+    queries: np.ndarray,
+) -> Network:
+    """One network from the drivers to linear functions of output variables.
+
+    Parameters
+    ----------
+    links : sequence of BlockLinks
+        In an order in which each reads only drivers and earlier outputs.
+    drivers : sequence of VarData
+    outputs : sequence of VarData
+        Output variables, the columns of ``queries``.
+    queries : (q, len(outputs)) array
+        The composed network's outputs.
+    """
+    builder = NetworkBuilder()
+    x = builder.input("drivers", (len(drivers),))
+    column = {id(v): j for j, v in enumerate(drivers)}
+    made: dict[int, tuple[int, int]] = {}  # output variable -> node and entry
+    for link in links:
+        handles = _copy(builder, link, x, len(drivers), column, made)
+        for i, span in link.block.network.output_slices():
+            for entry, v in enumerate(link.outputs[span]):
+                made[id(v)] = (handles[i], entry)
+    where = {id(v): j for j, v in enumerate(outputs)}
+    terms: dict[int, np.ndarray] = {}
+    for link in links:
+        for v in link.outputs:
+            if id(v) in where:
+                handle, entry = made[id(v)]
+                w = terms.setdefault(
+                    handle, np.zeros((len(queries), builder.nodes[handle].size))
+                )
+                w[:, entry] += queries[:, where[id(v)]]
+    last = builder.affine("queries", list(terms.items()))
+    return builder.build([last])
+
+
+def _copy(builder, link: BlockLinks, x: int, n: int, column, made) -> dict[int, int]:
+    """Add a block's network to the builder; its nodes' positions to handles."""
+    network, name = link.block.network, link.block.name
+    handles: dict[int, int] = {}
+    for i, span in network.input_slices():
+        entries = link.inputs[span]
+        from_x = np.zeros((len(entries), n))
+        others: dict[int, np.ndarray] = {}
+        for row, one in enumerate(entries):
+            for key, a in one.terms.items():
+                if key in column:
+                    from_x[row, column[key]] += a
+                else:
+                    handle, entry = made[key]
+                    w = others.setdefault(
+                        handle, np.zeros((len(entries), builder.nodes[handle].size))
+                    )
+                    w[row, entry] += a
+        bias = np.array([one.constant for one in entries])
+        terms = [(h, sp.csr_array(w)) for h, w in others.items()]
+        if from_x.any() or not terms:
+            terms.insert(0, (x, sp.csr_array(from_x)))
+        handles[i] = builder.affine(f"{name}.inputs", terms, bias)
+    for i, node in enumerate(network.nodes):
+        label = f"{name}.{node.name}"
+        if isinstance(node, Input):
+            continue
+        if isinstance(node, Affine):
+            terms = [(handles[s], w) for s, w in zip(node.sources, node.weights)]
+            handles[i] = builder.affine(label, terms, node.bias, node.shape)
+        elif isinstance(node, PiecewiseLinear):
+            pieces = (node.function, node.breakpoints, node.slopes, node.intercepts)
+            handles[i] = builder.piecewise(label, handles[node.source], pieces)
+        else:
+            assert isinstance(node, Max)
+            groups = [node.group(j) for j in range(node.size)]
+            handles[i] = builder.max(label, handles[node.source], groups, node.shape)
+    return handles

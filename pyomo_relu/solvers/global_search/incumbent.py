@@ -1,0 +1,180 @@
+"""The best point so far, and the searches that improve it.
+
+A point counts only after the networks themselves have been evaluated at it and every
+row, bound and integrality of the user's model holds to :data:`FEASIBLE`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.network import PiecewiseLinear
+from pyomo_relu.network.gradient import backward
+from pyomo_relu.solvers.global_search.mip import BoxMIP
+from pyomo_relu.solvers.global_search.problem import Problem
+
+#: Largest violation of a feasible point: rows relative to their side, bounds absolute.
+FEASIBLE = 1e-6
+#: Distance to a step at which both of its values count.
+AT_STEP = 1e-6
+
+
+class Incumbent:
+    """The best feasible point of a problem.
+
+    Attributes
+    ----------
+    cost : float
+        Of the best point, infinite before there is one.
+    point : (m,) array or None
+    found : int
+        How often it improved.
+    """
+
+    def __init__(self, problem: Problem, seed: int = 0) -> None:
+        self.problem = problem
+        self.rng = np.random.default_rng(seed)
+        self.cost, self.point, self.found = math.inf, None, 0
+        self.on_improve: Callable[[], None] | None = None
+        network = problem.network
+        self.has_jumps = network is not None and any(
+            isinstance(node, PiecewiseLinear) and not node.is_continuous
+            for node in network.nodes
+        )
+
+    # -------------------------------------------------------------------- acceptance
+    def offer(self, z: np.ndarray) -> bool:
+        """Take a point if, with its outputs evaluated anew, it is feasible and better.
+
+        Returns whether it is feasible.
+        """
+        p, given = self.problem, z
+        z = np.clip(z, p.lower, p.upper)
+        z[p.integer] = np.round(z[p.integer])
+        z[p.n : p.n + p.q] = p.outputs(z[None, : p.n])[0]
+        if p.violation(z) > FEASIBLE:
+            if not (self.has_jumps and self._on_step(z[: p.n])):
+                return False
+            # At a step the closed graph counts, as in every formulation.
+            z[p.n : p.n + p.q] = given[p.n : p.n + p.q]
+            if p.violation(z) > FEASIBLE:
+                return False
+        elif self.has_jumps and self._on_step(z[: p.n]):
+            other = z.copy()
+            other[p.n : p.n + p.q] = given[p.n : p.n + p.q]
+            if p.violation(other) <= FEASIBLE and p.cost @ other < p.cost @ z:
+                z = other
+        self._take(z)
+        return True
+
+    def _take(self, z: np.ndarray) -> None:
+        cost = float(self.problem.cost @ z)
+        if cost < self.cost:
+            self.cost, self.point = cost, z.copy()
+            self.found += 1
+            if self.on_improve is not None:
+                self.on_improve()
+
+    def _on_step(self, x: np.ndarray) -> bool:
+        network = self.problem.network
+        values = network.activations(x[None])
+        for node in network.nodes:
+            if isinstance(node, PiecewiseLinear) and not node.is_continuous:
+                pre = values[node.source][0][:, None]
+                near = abs(pre - node.breakpoints) <= AT_STEP * np.maximum(1.0, abs(pre))
+                if (near & (node.jumps != 0)).any():
+                    return True
+        return False
+
+    def offer_present(self) -> bool:
+        """Offer the variables' present values, the middle of a box where there is none."""
+        p = self.problem
+        z = self._rest()
+        for j, v in enumerate(p.columns):
+            if v.value is not None:
+                z[j] = float(v.value)
+            elif np.isfinite(p.lower[j] + p.upper[j]):
+                z[j] = 0.5 * (p.lower[j] + p.upper[j])
+        return self.offer(z) or self.polish(z)
+
+    def offer_inputs(self, x: np.ndarray) -> np.ndarray:
+        """For a problem that is only a box: try drivers (N, n); returns their costs."""
+        p = self.problem
+        x = x.copy()
+        x[:, p.integer[: p.n]] = np.round(x[:, p.integer[: p.n]])
+        z = np.tile(self._rest(), (len(x), 1))
+        z[:, : p.n] = x
+        z[:, p.n : p.n + p.q] = p.outputs(x)
+        costs = z @ p.cost
+        best = int(np.argmin(costs))
+        if costs[best] < self.cost:
+            self.offer(z[best])
+        return costs
+
+    def _rest(self) -> np.ndarray:
+        """A point with the columns of a rest that is fixed."""
+        p = self.problem
+        return np.where(np.isfinite(p.lower), p.lower, 0.0)
+
+    # ------------------------------------------------------------------- improvement
+    def polish(self, z: np.ndarray, rounds: int = 8, time_limit: float = 5.0) -> bool:
+        """Optimize over the linear region around a point, then around the result.
+
+        Each region is a MIP in the user's integers only. Returns whether a feasible
+        point was met.
+        """
+        p, feasible, last = self.problem, False, math.inf
+        if p.network is None:
+            return False
+        for _ in range(rounds):
+            x = np.clip(z[: p.n], p.lower[: p.n], p.upper[: p.n])
+            point = self.region(x, time_limit)
+            if point is None:
+                break
+            feasible |= self.offer(point)
+            cost = float(p.cost @ point)
+            if not cost < last - 1e-9 * max(1.0, abs(cost)):
+                break
+            # A step over the border looks into the next region.
+            z, last = point + 1e-6 * (point - z), cost
+        return feasible
+
+    def region(self, x: np.ndarray, time_limit: float) -> np.ndarray | None:
+        """The best point of the linear region around drivers ``x``."""
+        p = self.problem
+        low, high = p.box
+        lows, highs = crown_arrays(p.network, low[None], high[None], nodes=())
+        pattern = [v[0] for v in p.network.activations(x[None])]
+        mip = BoxMIP(
+            p, p.lower, p.upper, [a[0] for a in lows], [a[0] for a in highs], pattern
+        )
+        return mip.solve(time_limit=time_limit).point
+
+    def search_box(self, samples: int = 512, starts: int = 16, steps: int = 40) -> None:
+        """Multistart projected gradient descent, for a problem that is only a box."""
+        p = self.problem
+        if p.network is None:
+            self.offer_inputs(self._rest()[None, : p.n])
+            return
+        low, high = p.box
+        x = low + self.rng.random((samples, p.n)) * (high - low)
+        edge = self.rng.random(x.shape) < 0.25
+        x = np.where(edge, np.where(self.rng.random(x.shape) < 0.5, low, high), x)
+        costs = self.offer_inputs(x)
+        x = x[np.argsort(costs, kind="stable")[:starts]]
+        weights = np.zeros(len(p.queries))
+        weights[: p.q] = p.cost[p.n : p.n + p.q]
+        for k in range(steps):
+            values = p.network.activations(x)
+            g = backward(p.network, values, weights) + p.cost[: p.n]
+            g = g * (high - low)
+            norm = np.maximum(abs(g).max(axis=1, keepdims=True), 1e-300)
+            x = np.clip(x - 0.25 * 0.85**k * (high - low) * g / norm, low, high)
+            if k % 4 == 3:
+                self.offer_inputs(x)
+        if self.point is not None:
+            self.polish(self.point)

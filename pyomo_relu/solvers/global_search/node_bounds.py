@@ -1,0 +1,192 @@
+"""Linear bounds of the queries over many boxes at once: pure NumPy, no solver.
+
+For each box the hidden pre-activations get bounds, those of the parent intersected;
+then each side of a query that matters gets one plane for every slope rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyomo_relu.bounds.backward import Backward
+from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
+from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
+
+EPS = float(np.finfo(float).eps)
+
+
+@dataclass
+class Planes:
+    """``sign * query >= A x + c`` in each box, for S sides and R rules.
+
+    Attributes
+    ----------
+    stored : (N, 2 h) array
+        Lower, then upper bounds of the hidden pre-activations.
+    slopes : (N, R, S, n) array
+    consts : (N, R, S) array
+        Rounding is included.
+    low : (N, S) array
+        The least value of ``sign * query`` over the box, by the best rule.
+    steep : (N, S, n) array
+        Absolute-weight gradient: a bound on how fast the query changes.
+    unstable : (N,) int array
+        Neurons and maxima that are not decided over the box.
+    """
+
+    stored: np.ndarray
+    slopes: np.ndarray
+    consts: np.ndarray
+    low: np.ndarray
+    steep: np.ndarray
+    unstable: np.ndarray
+
+    def take(self, keep: np.ndarray) -> Planes:
+        """The boxes ``keep``."""
+        return Planes(*(getattr(self, f)[keep] for f in self.__dataclass_fields__))
+
+
+def stack(parts: Sequence[Planes]) -> Planes:
+    """One after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    fields = Planes.__dataclass_fields__
+    return Planes(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields))
+
+
+class NodeBounds:
+    """Bounds of boxes for one network; what a worker process needs.
+
+    Parameters
+    ----------
+    network : Network
+        One input node; the last node holds the queries.
+    sides : list of (query, sign)
+    rules : sequence of str
+        Slope rules for hidden neurons.
+    plane_rules : sequence of str
+        Slope rules for the queries' planes.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        sides: Sequence[tuple[int, float]],
+        rules: Sequence[str] = ("adaptive",),
+        plane_rules: Sequence[str] = ("adaptive",),
+    ) -> None:
+        self.network, self.last = network, network.outputs[0]
+        self.rules, self.plane_rules = tuple(rules), tuple(plane_rules)
+        self.sides = list(sides)
+        self.rows = np.zeros((len(sides), network.nodes[self.last].size))
+        for row, (k, sign) in zip(self.rows, sides):
+            row[k] = sign
+        readers = network.readers()
+        self.hidden = [
+            i
+            for i, node in enumerate(network.nodes)
+            if isinstance(node, Affine)
+            and any(
+                isinstance(network.nodes[r], (PiecewiseLinear, Max)) for r in readers[i]
+            )
+        ]
+        self.first = {
+            i for i in self.hidden if set(network.nodes[i].sources) <= set(network.inputs)
+        }
+        sizes = [network.nodes[i].size for i in self.hidden]
+        self.spans = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
+        self.width = int(self.spans[-1])
+
+    def start(self) -> np.ndarray:
+        """What is known of the hidden neurons before any box: nothing, (1, 2 h)."""
+        h = self.width
+        return np.concatenate([np.full((1, h), -np.inf), np.full((1, h), np.inf)], axis=1)
+
+    def by_node(self, stored: np.ndarray) -> tuple[list, list]:
+        """Stored bounds as one array for each node, infinite where none are stored."""
+        none = np.full((1, 1), -np.inf)
+        lows, highs = [none] * len(self.network.nodes), [-none] * len(self.network.nodes)
+        for i, a, b in zip(self.hidden, self.spans, self.spans[1:]):
+            lows[i] = stored[:, a:b]
+            highs[i] = stored[:, self.width + a : self.width + b]
+        return lows, highs
+
+    def arrays(self, lower, upper, stored) -> tuple[list, list]:
+        """Bounds of every node over each box, lists of (N, size) arrays."""
+        asked = {i: None for i in self.hidden if i not in self.first}
+        start = self.by_node(stored)
+        return crown_arrays(self.network, lower, upper, start, asked, self.rules)
+
+    def __call__(self, lower: np.ndarray, upper: np.ndarray, stored: np.ndarray) -> Planes:
+        """Bound N boxes (N, n), given the bounds (N, 2 h) of their parents."""
+        lows, highs = self.arrays(lower, upper, stored)
+        engine = Backward(self.network, lower, upper, lows, highs)
+        reach = abs(engine.center) + engine.radius
+        n = lower.shape[1]
+        shape = (len(lower), len(self.rows), n)
+        slopes, consts, low = [], [], None
+        for rule in self.plane_rules:
+            a, c, e = engine.run(self.last, self.rows, rule)
+            value = engine.lower_bound(a, c, e)
+            low = value if low is None else np.maximum(low, value)
+            size = np.matmul(abs(a), reach[:, :, None])[:, :, 0] + abs(c)
+            slopes.append(np.broadcast_to(a, shape))
+            consts.append(
+                np.broadcast_to(c - 1.01 * e - 4.0 * (n + 4.0) * EPS * size, shape[:2])
+            )
+        queries = np.unique([k for k, _ in self.sides])
+        where = np.searchsorted(queries, [k for k, _ in self.sides])
+        steep = absolute_gradient(self.network, lows, highs, self.last, queries)
+        steep = np.broadcast_to(steep, (len(lower), *steep.shape[1:]))[:, where]
+        stored = (
+            np.concatenate(
+                [lows[i] for i in self.hidden] + [highs[i] for i in self.hidden], axis=1
+            )
+            if self.hidden
+            else np.zeros((len(lower), 0))
+        )
+        return Planes(
+            stored,
+            np.stack(slopes, axis=1),
+            np.stack(consts, axis=1),
+            low,
+            steep,
+            self.unstable(lows, highs, len(lower)),
+        )
+
+    def unstable(self, lows, highs, n: int) -> np.ndarray:
+        """How many units are undecided in each box."""
+        total = np.zeros(n, dtype=int)
+        for node in self.network.nodes:
+            if isinstance(node, PiecewiseLinear):
+                total += undecided(node, lows[node.source], highs[node.source]).sum(axis=1)
+            elif isinstance(node, Max):
+                total += undecided_max(node, lows[node.source], highs[node.source]).sum(
+                    axis=1
+                )
+        return total
+
+
+def undecided(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which units meet two pieces on their interval, (N, size) bool."""
+    found = np.zeros(np.shape(low), dtype=bool)
+    jumps = None if node.function == "relu" else node.jumps != 0
+    for p in range(node.breakpoints.shape[1]):
+        t = node.breakpoints[:, p]
+        if jumps is None:
+            found |= (low < t) & (t < high)
+        else:
+            found |= (low < t) & ((t < high) | ((t <= high) & jumps[:, p]))
+    return found
+
+
+def undecided_max(node: Max, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which maxima have more than one argument that may be the largest."""
+    l, u = low[..., node.indices], high[..., node.indices]  # noqa: E741
+    best = np.maximum.reduceat(l, node.indptr[:-1], axis=-1)
+    groups = np.repeat(np.arange(node.size), np.diff(node.indptr))
+    alive = (u > best[..., groups]) | (l >= best[..., groups])
+    return np.add.reduceat(alive, node.indptr[:-1], axis=-1) > 1

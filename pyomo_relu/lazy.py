@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import highspy as highspy
     import scipy.sparse as sparse
 
 
@@ -26,4 +27,5 @@ class LazyModule:
 
 
 if not TYPE_CHECKING:
+    highspy = LazyModule("highspy")
     sparse = LazyModule("scipy.sparse")

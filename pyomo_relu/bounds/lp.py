@@ -22,7 +22,6 @@ from __future__ import annotations
 import time
 from concurrent.futures import Executor
 
-import highspy
 import numpy as np
 
 from pyomo_relu.bounds.array_model import ArrayModel
@@ -32,6 +31,7 @@ from pyomo_relu.bounds.layers import LayerTask, by_layers
 from pyomo_relu.bounds.linear import EPS
 from pyomo_relu.bounds.parallel import built
 from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.lazy import highspy
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Network
 

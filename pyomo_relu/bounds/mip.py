@@ -18,7 +18,6 @@ from __future__ import annotations
 import time
 from concurrent.futures import Executor
 
-import highspy
 import numpy as np
 
 from pyomo_relu.bounds.array_model import ArrayModel
@@ -27,6 +26,7 @@ from pyomo_relu.bounds.layers import LayerTask, by_layers
 from pyomo_relu.bounds.lp import AT_LEAST_CROWN, highs_model, lp
 from pyomo_relu.bounds.parallel import built
 from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.lazy import highspy
 from pyomo_relu.network import Network
 
 # A model with larger numbers than this is beyond what the solver's absolute

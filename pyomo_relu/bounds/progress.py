@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 def progress(total: int, title: str, unit: str) -> tqdm:
     """A tqdm bar that shows after one second, and only where stderr is a terminal."""
+    from tqdm import tqdm
+
     return tqdm(total=total, desc=title, unit=unit, delay=1.0, disable=None, leave=False)
 
 

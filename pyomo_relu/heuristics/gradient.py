@@ -13,9 +13,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import scipy.sparse as sp
 
 from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network.gradient import backward
 
 #: First step, as a share of the box; it shrinks to a hundredth of that.

@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.solvers.options import NETWORK_DEFAULTS
 from pyomo_relu.solvers.standard_form import StandardForm, pass_model
 

@@ -88,7 +88,7 @@ def _one_sample(name: str, codes: np.ndarray, total: int) -> tuple[np.ndarray, i
             continue
         first, second = (np.take(codes, [s], axis=axis) for s in (0, 1))
         moved = np.where(first >= 0, first + total, first)
-        if (first < total).all() and np.array_equal(moved, second):
+        if np.array_equal(moved, second):
             return first, axis
     raise ValueError(
         f"layer '{name}' mixes samples along the batch axis; a network is read for one "

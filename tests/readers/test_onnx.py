@@ -185,6 +185,11 @@ def test_moves_and_reductions(operator, attributes, constants):
     agree(single(operator, (2, 3, 4), *constants, **attributes), batch=3)
 
 
+def test_squeeze_without_axes_keeps_the_batch_axis():
+    nodes = [node("Squeeze", ["x"], ["s"]), node("ReduceMax", ["s"], ["y"], axes=[1])]
+    agree(model(nodes, {"x": ("N", 1, 3, 1)}, ["y"]), batch=3)
+
+
 def test_split_concat_and_expand():
     nodes = [
         node("Split", ["x", "parts"], ["a", "b", "c"], axis=1),
@@ -338,6 +343,9 @@ def test_the_batch_axis_is_not_mixed():
         single("ReduceMean", (3,), axes=[0]),
         single("Gather", (3,), np.array([0]), axis=0),
         single("Tile", (3,), np.array([2, 1])),
+        single(
+            "Slice", (3,), np.array([-1]), np.array([-9]), np.array([0]), np.array([-1])
+        ),
         model([node("Concat", ["x", "x"], ["y"], axis=0)], {"x": ("N", 3)}, ["y"]),
         model(
             [
@@ -431,6 +439,37 @@ def test_real_files(name, inputs, neurons):
     assert (network.n_inputs, network.n_neurons) == (inputs, neurons)
     made = onnx.load(path)
     assert difference(made, network, np.random.default_rng(0), spread=1.0) < 1e-5
+
+
+def test_the_bias_of_a_real_convolution_is_kept():
+    import onnx
+
+    path = shared_data("omlt_models/convx1_gemmx1.onnx")
+    made = onnx.load(path)
+    last = made.graph.node[-1]
+    assert last.op_type == "Relu"  # and 0 on most inputs, so it would hide a difference
+    made.graph.output[0].name = last.input[0]
+    del made.graph.node[-1]
+    network = read_onnx(made)
+    assert difference(made, network, np.random.default_rng(0), spread=1.0) < 1e-5
+    assert abs(network.evaluate(np.zeros(49))[0]) > 1e-3
+
+
+def test_model_functions_are_inlined():
+    import onnx
+
+    body = [
+        node("Constant", [], ["two"], value_float=2.0),
+        node("Mul", ["a", "two"], ["m"]),
+        node("Relu", ["m"], ["b"]),
+    ]
+    opset = helper.make_opsetid("", 13)
+    own = helper.make_function("own", "Twice", ["a"], ["b"], body, [opset])
+    made = model([node("Twice", ["x"], ["y"], domain="own")], {"x": ("N", 3)}, ["y"])
+    made.opset_import.append(helper.make_opsetid("own", 1))
+    made.functions.append(own)
+    assert isinstance(made, onnx.ModelProto)
+    agree(made, batch=2)
 
 
 def test_real_file_with_a_log_softmax():

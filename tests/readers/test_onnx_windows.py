@@ -27,6 +27,7 @@ RNG = np.random.default_rng(0)
         {"dilations": [2, 2]},
         {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
         {"auto_pad": "SAME_LOWER", "strides": [2, 3]},
+        {"auto_pad": "SAME_LOWER"},
         {"auto_pad": "VALID"},
         {"kernel_shape": [3, 2], "strides": [2, 2], "dilations": [2, 1]},
     ],
@@ -75,6 +76,7 @@ POOLS = [
     {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
     {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_LOWER"},
     {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "VALID"},
+    {"kernel_shape": [2, 2], "auto_pad": "SAME_LOWER"},
 ]
 
 

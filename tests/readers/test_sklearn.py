@@ -85,6 +85,9 @@ SCALERS = [
         remainder="passthrough",
         transformer_weights={"c": 2.0},
     ),
+    ColumnTransformer(
+        [("a", StandardScaler(), slice(0, 5, 2)), ("b", MinMaxScaler(), [-2])]
+    ),
     ColumnTransformer([("a", MaxAbsScaler(), [True, False, True, False, False])]),
     FeatureUnion([("a", PCA(2)), ("b", StandardScaler())], transformer_weights={"b": 0.5}),
 ]

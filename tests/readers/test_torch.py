@@ -119,7 +119,14 @@ def test_reductions():
     function(lambda x: x.amax(-1), (3, 4))
     function(lambda x: torch.max(x, dim=1).values, (3, 4))
     function(lambda x: torch.min(x, 2)[0], (3, 4))
-    for forward in (torch.sum, lambda x: x.mean(0), torch.max, lambda x: x[0]):
+    mixing = (
+        torch.sum,
+        lambda x: x.mean(0),
+        torch.max,
+        lambda x: x[0],
+        lambda x: x.flip(0),
+    )
+    for forward in mixing:
         with pytest.raises(ValueError, match="batch axis"):
             function(forward, (3, 4))
 
@@ -171,6 +178,12 @@ def test_matrix_products():
         function(lambda x: x @ x.transpose(1, 2), (3, 4))
 
 
+def _channel_prelu():
+    layer = nn.PReLU(2)
+    layer.weight.data = torch.tensor([0.1, -0.5])
+    return layer
+
+
 CONVOLUTIONS = [
     (nn.Conv1d(2, 3, 3, padding=1), (2, 7)),
     (nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), bias=False), (2, 6, 5)),
@@ -179,6 +192,7 @@ CONVOLUTIONS = [
     (nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), (2, 6, 5)),
     (nn.Conv2d(2, 4, 3, padding=1, padding_mode="circular"), (2, 6, 5)),
     (nn.Conv3d(1, 2, 2), (1, 3, 3, 3)),
+    (_channel_prelu(), (2, 3, 3)),
     (nn.ConvTranspose1d(2, 3, 3, stride=2, padding=1, output_padding=1), (2, 4)),
     (nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2, dilation=2), (4, 3, 3)),
     (nn.MaxPool1d(2), (2, 7)),

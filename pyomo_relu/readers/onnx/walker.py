@@ -64,7 +64,8 @@ def read_onnx(
     """Read an ONNX model as a :class:`~pyomo_relu.network.Network`.
 
     The network is the model applied to one sample: a first axis of unknown length is
-    the batch axis. Several inputs and outputs are joined in the order of the graph.
+    the batch axis, while a fixed one belongs to the sample. Several inputs and outputs
+    are joined in the order of the graph.
 
     Parameters
     ----------

@@ -58,8 +58,12 @@ def read_torch(
         For a layer that is not supported or not piecewise linear, by name; for a module
         with hooks; and where ``input_shape`` is needed or doesn't fit.
     """
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            "reading PyTorch modules needs torch: pip install 'pyomo_relu[torch]'."
+        ) from error
     if not isinstance(source, torch.nn.Module):
         raise TypeError(
             f"read_torch takes a torch.nn.Module, not {type(source).__name__}; a state_dict "

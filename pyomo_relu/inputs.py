@@ -276,6 +276,14 @@ class NetworkInputs(IndexedComponent):
         self.index_set().construct()
         self._data = dict(zip(self.index_set(), self._given))
 
+    def _create_objects_for_deepcopy(self, memo, component_list):
+        # As Pyomo does for References: the variables may live outside a cloned block.
+        new = self.__class__.__new__(self.__class__)
+        found = memo.setdefault(id(self), new)
+        if found is new:
+            component_list.append((self, new))
+        return found
+
     def _pprint(self):
         return (
             [("Size", len(self)), ("Index", self._index_set), ("Inputs", "given")],

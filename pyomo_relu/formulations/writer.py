@@ -22,6 +22,11 @@ from pyomo_relu.formulations.base import (
     PiecewiseLayer,
     unit_pieces,
 )
+from pyomo_relu.formulations.lazy_rows import (
+    AffineRows,
+    add_lazy_rows,
+    wants_lazy_rows,
+)
 from pyomo_relu.formulations.values import (
     Entry,
     Row,
@@ -185,6 +190,40 @@ class NetworkWriter:
         for u, v in variables.items():
             entries[u] = v
         self._finish(i, block, entries, constant)
+
+    def _write_lazily(self, i: int, node: Affine, block, units: np.ndarray) -> bool:
+        """Write a big layer whose sources are variables and numbers; False if it isn't."""
+        sources = [self.values[s] for s in node.sources]
+        if any(v.expressions for v in sources):
+            return False
+        parts = [w[units] for w in node.weights]
+        constant = node.bias[units].copy()
+        for part, v in zip(parts, sources):
+            constant += part @ v.constants
+        parts = [
+            part if len(v.variables) == part.shape[1] else part[:, v.variables]
+            for part, v in zip(parts, sources)
+        ]
+        matrix = parts[0]
+        if len(parts) > 1:
+            matrix = sp.hstack([sp.csr_array(p) for p in parts], format="csr")
+        variables = [v for values in sources for v in values.variable_list]
+        if not wants_lazy_rows(matrix, variables):
+            return False
+        if sp.issparse(matrix) or not matrix.all():
+            matrix = sp.csr_array(matrix)
+            matrix.eliminate_zeros()
+            if not np.diff(matrix.indptr).all():
+                return False  # a constant unit, which needs no row
+        found = self._new_variables(i, block, units.tolist())
+        tails = list(found.values())
+        rows = AffineRows(matrix, variables, tails, (-constant).tolist())
+        add_lazy_rows(block, "affine", list(found), rows)
+        entries: list[Entry] = [None] * node.size
+        for u, v in found.items():
+            entries[u] = v
+        self._finish(i, block, entries, {})
+        return True
 
     def _source_rows(self, source: int, units: list[int]) -> dict[int, Row]:
         """Entries of a node written over the layer before, where that is affine."""

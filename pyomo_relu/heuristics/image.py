@@ -14,7 +14,11 @@ from pyomo.contrib.solver.common.util import IncompatibleModelError
 from pyomo.environ import Var
 
 from pyomo_relu.formulations import network_blocks
-from pyomo_relu.heuristics.problem import NetworkProblem, layer_components
+from pyomo_relu.heuristics.problem import (
+    NetworkProblem,
+    layer_components,
+    set_unused_inputs,
+)
 from pyomo_relu.solvers.standard_form import StandardForm, compile_standard_form
 
 
@@ -75,11 +79,13 @@ class ModelImage:
         if self._original is None:
             for v, x in zip(self.form.columns, point.tolist()):
                 v.set_value(x, skip_validation=True)
+            set_unused_inputs(self.own_blocks)
             return
         for v, x in zip(self.form.columns, point.tolist()):
             original = self._original.get(id(v))
             if original is not None:
                 original.set_value(x, skip_validation=True)
+        set_unused_inputs(self.own_blocks)
         for block in self.own_blocks:
             values = block._input_values()
             if values is None:

@@ -271,6 +271,15 @@ def _columns_of(block, form: StandardForm, numbers: dict[int, int]) -> BlockColu
     return BlockColumns(block, matrix, constant, outputs, np.array(own, dtype=int), found)
 
 
+def set_unused_inputs(blocks) -> None:
+    """Give inputs that nothing in a model depends on a value, if they have none."""
+    for block in blocks:
+        for entry in block._entries:
+            if not isinstance(entry, float) and entry.is_variable_type():
+                if entry.value is None:
+                    entry.set_value(_some_value(entry), skip_validation=True)
+
+
 def _some_value(v) -> float:
     low, high = v.bounds
     start = 0.0 if v.value is None else float(v.value)

@@ -20,6 +20,7 @@ from pyomo.contrib.solver.common.util import (
 )
 from pyomo.core.staleflag import StaleFlagManager
 
+from pyomo_relu.formulations import network_blocks
 from pyomo_relu.solvers.standard_form import StandardForm
 
 _TERMINATION = {
@@ -47,6 +48,12 @@ _TERMINATION = {
 def termination(status: Any) -> TerminationCondition:
     """Pyomo's termination condition for a ``HighsModelStatus``."""
     return TerminationCondition[_TERMINATION.get(status.name, "unknown")]
+
+
+def _set_unused_inputs(blocks) -> None:
+    from pyomo_relu.heuristics.problem import set_unused_inputs
+
+    set_unused_inputs(blocks)
 
 
 class HighsSolutionLoader(SolutionLoader):
@@ -81,6 +88,8 @@ class HighsSolutionLoader(SolutionLoader):
             return
         for v, x in zip(self._form.columns, self._values):
             v.set_value(x, skip_validation=True)
+        # A network that is constant over the box doesn't fix its inputs.
+        _set_unused_inputs(network_blocks(self._pyomo_model))
         StaleFlagManager.mark_all_as_stale(delayed=True)
 
     def get_duals(self, cons_to_load: Sequence[Any] | None = None) -> dict[Any, float]:

@@ -36,6 +36,8 @@ from pyomo.repn.util import (
     categorize_valid_components,
 )
 
+from pyomo_relu.formulations import network_blocks
+from pyomo_relu.formulations.lazy_rows import LazyRow
 from pyomo_relu.lazy import sparse as sp
 
 _VALID = {Block, Constraint, Var, Param, Expression, ExternalFunction, Set, RangeSet, Port}
@@ -48,7 +50,8 @@ class StandardForm:
     Attributes
     ----------
     columns : list of VarData
-        Variables that are not fixed and occur in a row or in the objective.
+        Variables that occur in a row or in the objective; of fixed ones only outputs of
+        networks, with equal bounds.
     lower, upper, cost : (n_columns,) arrays
     integer : (n_columns,) bool array
     offset : float
@@ -129,23 +132,84 @@ class VariableRecorder:
 class _Rows:
     """Collects rows in CSR form while the model is walked."""
 
-    def __init__(self, order: dict[int, int]) -> None:
-        self.order = order
-        self.index: list[Any] = []
-        self.data: list[Any] = []
-        self.pointer = [0]
+    def __init__(self, recorder: VariableRecorder) -> None:
+        self.recorder = recorder
+        self.order = recorder.order
+        self.counts: list[int] = []
+        self.chunks: list[tuple[np.ndarray, np.ndarray]] = []
+        self._index: list[Any] = []
+        self._data: list[Any] = []
+        self._waiting = 0
+        self._columns: dict[int, np.ndarray] = {}
 
     def add(self, linear: dict[int, float]) -> None:
-        self.index.append(map(self.order.__getitem__, linear))
-        self.data.append(linear.values())
-        self.pointer.append(self.pointer[-1] + len(linear))
+        self._index.append(map(self.order.__getitem__, linear))
+        self._data.append(linear.values())
+        self._waiting += len(linear)
+        self.counts.append(len(linear))
+
+    def add_lazy(self, con: LazyRow) -> float:
+        """Add a row straight from the weights; returns the constant of its body."""
+        rows, i = con._rows, con._position
+        if id(rows) not in self._columns:
+            self._columns[id(rows)] = np.array([self._column(v) for v in rows.variables])
+            self._flush()
+        where, data = rows.part(i)
+        index = self._columns[id(rows)][where]
+        constant = 0.0
+        fixed = index < 0
+        if fixed.any():
+            positions = np.arange(len(rows.variables))[where][fixed].tolist()
+            values = [rows.variables[j].value for j in positions]
+            constant = math.fsum(
+                a * (math.nan if v is None else v)
+                for a, v in zip(data[fixed].tolist(), values)
+            )
+            index, data = index[~fixed], data[~fixed]
+        last = self._column(rows.tails[i])
+        if last < 0:
+            value = rows.tails[i].value
+            constant -= math.nan if value is None else value
+        else:
+            index, data = np.append(index, last), np.append(data, -1.0)
+        self._flush()
+        self.chunks.append((index, data))
+        self.counts.append(len(index))
+        return constant
+
+    def _column(self, v) -> int:
+        """The column of a variable, -1 if it is fixed."""
+        column = self.order.get(id(v))
+        if column is None:
+            if v.fixed:
+                return -1
+            self.recorder.add(v)
+            column = self.order[id(v)]
+        return column
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self.chunks.append(
+                (
+                    np.fromiter(chain.from_iterable(self._index), np.int32, self._waiting),
+                    np.fromiter(chain.from_iterable(self._data), float, self._waiting),
+                )
+            )
+        self._index, self._data, self._waiting = [], [], 0
 
     def matrix(self, n_columns: int) -> sp.csr_array:
-        n = self.pointer[-1]
-        data = np.fromiter(chain.from_iterable(self.data), np.float64, n)
-        index = np.fromiter(chain.from_iterable(self.index), np.int32, n)
-        pointer = np.array(self.pointer, dtype=np.int32)
-        matrix = sp.csr_array((data, index, pointer), shape=(len(pointer) - 1, n_columns))
+        self._flush()
+        index = [c[0] for c in self.chunks] or [np.zeros(0, dtype=np.int32)]
+        data = [c[1] for c in self.chunks] or [np.zeros(0)]
+        pointer = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
+        matrix = sp.csr_array(
+            (
+                np.concatenate(data),
+                np.concatenate(index).astype(np.int32, copy=False),
+                pointer.astype(np.int32),
+            ),
+            shape=(len(self.counts), n_columns),
+        )
         if not matrix.data.all():
             matrix.eliminate_zeros()
         return matrix
@@ -159,8 +223,26 @@ def compile_standard_form(model) -> StandardForm:
     IncompatibleModelError
         For components and terms that a linear solver can't take, naming them.
     """
-    with PauseGC():
-        return _compile(model)
+    # A fixed output stays a column, so that the heuristics find it in the network.
+    fixed = [
+        v
+        for block in network_blocks(model)
+        for v in block.component("outputs").values()
+        if v.fixed and v.value is not None
+    ]
+    values = {id(v): float(v.value) for v in fixed}
+    try:
+        for v in fixed:
+            v.fixed = False
+        with PauseGC():
+            form = _compile(model)
+    finally:
+        for v in fixed:
+            v.fixed = True
+    for j, v in enumerate(form.columns if fixed else ()):
+        if id(v) in values:
+            form.lower[j] = form.upper[j] = values[id(v)]
+    return form
 
 
 def _compile(model) -> StandardForm:
@@ -186,8 +268,15 @@ def _compile(model) -> StandardForm:
     rows: list[Any] = []
     low: list[float] = []
     high: list[float] = []
-    found = _Rows(order)
+    found = _Rows(recorder)
     for con in model.component_data_objects(Constraint, active=True, sort=sorter):
+        if con.__class__ is LazyRow:
+            right = con._rows.right[con._position]
+            constant = _number(found.add_lazy(con), "constraint", con)
+            rows.append(con)
+            low.append(right - constant)
+            high.append(right - constant)
+            continue
         lower, body, upper = con.to_bounded_expression()
         lower, upper = _bound(lower, -math.inf, con), _bound(upper, math.inf, con)
         if lower == -math.inf and upper == math.inf:

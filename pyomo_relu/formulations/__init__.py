@@ -11,18 +11,30 @@ from pyomo_relu.formulations.base import (
     register_formulation,
 )
 from pyomo_relu.formulations.bigm import BigM
+from pyomo_relu.formulations.complementarity import Complementarity
+from pyomo_relu.formulations.disjunctive import Disjunctive
+from pyomo_relu.formulations.fixed_pattern import FixedPattern
 from pyomo_relu.formulations.hull import Hull
+from pyomo_relu.formulations.indicator import Indicator
 from pyomo_relu.formulations.partition import Partition
+from pyomo_relu.formulations.relaxation import Relaxation
+from pyomo_relu.formulations.sos1 import Sos1
 from pyomo_relu.formulations.transformation import network_blocks
 from pyomo_relu.formulations.writer import NetworkWriter
 
 __all__ = [
     "FORMULATIONS",
     "BigM",
+    "Complementarity",
+    "Disjunctive",
+    "FixedPattern",
     "Formulation",
     "Hull",
+    "Indicator",
     "NetworkWriter",
     "Partition",
+    "Relaxation",
+    "Sos1",
     "choose_formulations",
     "network_blocks",
     "register_formulation",

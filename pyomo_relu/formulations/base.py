@@ -159,6 +159,9 @@ class Formulation:
             )
         self.config = self.CONFIG(options)
 
+    def start(self, network, bounds) -> None:
+        """Called once before any layer of ``network`` is written."""
+
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
         """Write ``post == phi(pre)`` for every unit of the layer."""
         raise self.refusal(layer.node.name, f"activation '{layer.node.function}'")
@@ -167,8 +170,11 @@ class Formulation:
         """Write ``post == max of the arguments`` for every unit of the layer."""
         raise self.refusal(layer.node.name, "a maximum")
 
+    def transform(self, blocks: list) -> None:
+        """Called once with the blocks of all layers written, not yet in any model."""
+
     def finish(self, block) -> None:
-        """Called once when all layers stand; ``block`` is the network block."""
+        """Called once when the block is installed; must not fail."""
 
     def set_values(
         self,

@@ -73,7 +73,7 @@ def _text(c) -> str:
     if c.ctype is Disjunction:
         return " or ".join(d.name for d in c.disjuncts)
     if c.ctype is Complementarity:
-        return str(c._args)
+        return " complements ".join(map(str, c._args))
     from pyomo.repn import generate_standard_repn
 
     repn = generate_standard_repn(c.body)

@@ -27,7 +27,7 @@ Each neuron's relaxation is the convex hull of its graph over the box; the relax
 of a whole network is not the hull of the network's graph.
 
 Source: Balas, "Disjunctive programming", 1998; Anderson, Huchette, Ma, Tjandraatmadja,
-Vielma, arXiv 1811.01988, equations 8 (ReLU) and 4 (maximum).
+Vielma, arXiv 1811.01988.
 
 Examples
 --------

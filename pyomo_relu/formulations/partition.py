@@ -20,7 +20,7 @@ Activations of :math:`k` pieces have :math:`k` parts of each sum, see
 ``parts=1`` is as tight as ``bigm``, one group for each input as tight as ``hull``, and a
 finer split never weaker than the one it refines.
 
-Source: Tsay, Kronqvist, Thebelt, Misener, arXiv 2102.04373, equations 9 to 13.
+Source: Tsay, Kronqvist, Thebelt, Misener, arXiv 2102.04373.
 
 Examples
 --------

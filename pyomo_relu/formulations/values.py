@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pyomo.core.expr.numeric_expr import LinearExpression
 from pyomo.core.expr.relational_expr import EqualityExpression, InequalityExpression
-from pyomo.environ import Constraint, RangeSet, Set, Var
+from pyomo.environ import Constraint, RangeSet, Set, SOSConstraint, Var
 
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine
@@ -190,7 +190,8 @@ def index_set(units: Iterable[int]):
     """An anonymous ordered set of unit numbers, a range where they are one."""
     units = list(units)
     if not units or not isinstance(units[0], int):
-        return Set(initialize=units, dimen=len(units[0]) if units else 1)
+        tuples = units and isinstance(units[0], tuple)
+        return Set(initialize=units, dimen=len(units[0]) if tuples else 1)
     if units == list(range(units[0], units[0] + len(units))):
         return RangeSet(units[0], units[-1])
     return Set(initialize=units, dimen=1)
@@ -217,7 +218,17 @@ def add_rows(block, name: str, rows: dict) -> None:
     """Add a constraint with the given relational expression for each index."""
     if not rows:
         return
-    block.add_component(name, Constraint(index_set(rows), rule=_Rows(rows)))
+    block.add_component(name, Constraint(index_set(rows), rule=RuleOnce(rows)))
+
+
+def add_sos(block, name: str, sets: dict[Any, list], level: int = 1) -> None:
+    """Add a special ordered set of the given variables for each index."""
+    if not sets:
+        return
+    index = index_set(sets)
+    index.construct()
+    rows = {k: (v, list(range(1, len(v) + 1))) for k, v in sets.items()}
+    block.add_component(name, SOSConstraint(index, rule=RuleOnce(rows), sos=level))
 
 
 class RowCollector:
@@ -247,7 +258,7 @@ class RowCollector:
             add_rows(block, name, rows)
 
 
-class _Rows:
+class RuleOnce:
     """A rule that hands out each row once: nothing is held twice, and it pickles."""
 
     def __init__(self, rows: dict) -> None:

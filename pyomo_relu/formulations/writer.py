@@ -140,6 +140,9 @@ class NetworkWriter:
         names = [n.name for n in nodes if not isinstance(n, Input)]
         container = Block(Set(initialize=names, dimen=1))
         container.construct()
+        chosen = list(dict.fromkeys(self.formulations.values()))
+        for formulation in chosen:
+            formulation.start(self.network, self.bounds)
         for i, node in enumerate(nodes):
             if isinstance(node, Affine):
                 self._write_affine(i, node, container[node.name])
@@ -147,6 +150,13 @@ class NetworkWriter:
                 self._write_piecewise(i, node, container[node.name])
             elif isinstance(node, Max):
                 self._write_max(i, node, container[node.name])
+        for formulation in chosen:
+            written = [
+                container[nodes[i].name]
+                for i, own in self.formulations.items()
+                if own is formulation
+            ]
+            formulation.transform(written)
         return container
 
     def _new_variables(self, i: int, block, units: list[int]) -> dict[int, Any]:

@@ -1,0 +1,230 @@
+r"""Complementarity: conditions of ``pyomo.mpec`` for nonlinear solvers, no binaries.
+
+For a ReLU with pre-activation :math:`x`
+
+.. math:: x = y - s,\qquad 0 \le y \perp s \ge 0
+
+A continuous activation with breakpoints :math:`t_1 < \dots < t_k` is a sum of bends,
+
+.. math::
+    x - t_p = r_p - s_p,\qquad 0 \le r_p \perp s_p \ge 0,\qquad
+    y = g_0(x) + \sum_p (a_p - a_{p-1}) r_p
+
+and a maximum
+
+.. math:: y = x_i + s_i,\qquad 0 \le w_i \perp s_i \ge 0,\qquad \sum_i w_i = 1
+
+The conditions hold exactly and need no bounds. A step can't be written so: between its
+two values the conditions don't tell which holds.
+
+The option ``mpec`` names the transformation that is applied at once:
+
+* ``"mpec.simple_nonlinear"`` (default): :math:`r s \le 0`; for Ipopt, or for a global
+  solver such as SCIP. A local solver's result is a local optimum at best, for these
+  constraints have no interior.
+* ``"mpec.simple_disjunction"``: ``pyomo.gdp`` disjunctions, for a ``gdp.*``
+  transformation.
+* ``"mpec.standard_form"``, ``"mpec.nl"``: what AMPL's solvers such as Knitro take.
+* None leaves ``Complementarity`` components. The HiGHS and SCIP interfaces of Pyomo
+  6.10 ignore those without a word, so a model must not be solved before one of the
+  transformations is applied to it.
+
+Source: Yang, Balaprakash, Leyffer, "Modeling design and control problems involving
+neural network surrogates", arXiv 2111.10489; Ceccon et al., "OMLT", arXiv 2202.02414.
+
+Examples
+--------
+>>> from pyomo_relu.formulations.example import two_neurons, show
+>>> show(two_neurons("complementarity", mpec=None), "relu")
+argument[0]: x[0] - x[1] - out[0] + left[0] == 0
+argument[1]: 2 x[0] + x[1] - out[1] + left[1] == 1
+either[0,0]: 0  <=  out[0] complements 0  <=  left[0]
+either[1,0]: 0  <=  out[1] complements 0  <=  left[1]
+>>> show(two_neurons("complementarity"), "relu")
+argument[0]: x[0] - x[1] - out[0] + left[0] == 0
+argument[1]: 2 x[0] + x[1] - out[1] + left[1] == 1
+either[0,0].c: left[0] >= 0
+either[0,0].ve: either[0,0].v - out[0] == 0
+either[0,0].ccon: left[0]*either[0,0].v <= 0
+either[1,0].c: left[1] >= 0
+either[1,0].ve: either[1,0].v - out[1] == 0
+either[1,0].ccon: left[1]*either[1,0].v <= 0
+>>> show(two_neurons("complementarity", "max", mpec=None), "max")
+maximum[0,0]: outputs[0] - pre.out[0] - below[0,0] == 0
+maximum[0,1]: outputs[0] - pre.out[1] - below[0,1] == 0
+one[0]: weight[0,0] + weight[0,1] == 1
+either[0,0]: 0  <=  weight[0,0] complements 0  <=  below[0,0]
+either[0,1]: 0  <=  weight[0,1] complements 0  <=  below[0,1]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyomo.common.config import ConfigDict, ConfigValue
+from pyomo.environ import TransformationFactory, value
+from pyomo.mpec import Complementarity as MpecComplementarity
+from pyomo.mpec import complements
+
+from pyomo_relu.formulations.base import (
+    Formulation,
+    MaxLayer,
+    PiecewiseLayer,
+    register_formulation,
+)
+from pyomo_relu.formulations.pieces import is_continuous
+from pyomo_relu.formulations.sos1 import max_gaps, set_max_slacks, write_sides
+from pyomo_relu.formulations.values import (
+    Row,
+    RowCollector,
+    RuleOnce,
+    add_variables,
+    combined,
+    index_set,
+)
+from pyomo_relu.network import Max
+
+
+def _mpec(spec: Any) -> str | None:
+    known = [name for name in TransformationFactory if name.startswith("mpec.")]
+    if spec is None or spec in known:
+        return spec
+    raise ValueError(f"mpec={spec!r} is unknown; choose one of {sorted(known)} or None.")
+
+
+@register_formulation
+class Complementarity(Formulation):
+    """Complementarity conditions for nonlinear solvers; continuous activations only."""
+
+    name = "complementarity"
+    needs_preactivation = False
+    CONFIG = ConfigDict()
+    CONFIG.declare(
+        "mpec",
+        ConfigValue(
+            default="mpec.simple_nonlinear",
+            domain=_mpec,
+            description="the transformation to apply at once, or None",
+        ),
+    )
+
+    def write_piecewise(self, layer: PiecewiseLayer) -> None:
+        pieces = {i: layer.pieces(i) for i in layer.units}
+        if not all(is_continuous(p) for p in pieces.values()):
+            raise self.refusal(layer.node.name, f"the step of '{layer.node.function}'")
+        two = [i for i in layer.units if len(pieces[i]) == 2]
+        many = {i: p for i, p in pieces.items() if len(p) > 2}
+        rows, pairs = RowCollector(), {}
+        right, left = write_sides(layer, pieces, two, rows)
+        for i in two:
+            pairs[i, 0] = (right[i], left[i])
+        self._write_bends(layer, many, rows, pairs)
+        rows.add_to(layer.block)
+        _add_pairs(layer.block, pairs)
+
+    def _write_bends(self, layer, pieces, rows, pairs) -> None:
+        keys = [(i, p) for i, found in pieces.items() for p in range(1, len(found))]
+        if not keys:
+            return
+        ends = {(i, p): pieces[i][p].lower for i, p in keys}
+        above = add_variables(
+            layer.block,
+            "above",
+            keys,
+            [0.0] * len(keys),
+            [layer.upper[i] - ends[i, p] for i, p in keys],
+        )
+        under = add_variables(
+            layer.block,
+            "under",
+            keys,
+            [0.0] * len(keys),
+            [ends[i, p] - layer.lower[i] for i, p in keys],
+        )
+        for i, found in pieces.items():
+            g, x = found[0], layer.rows[i]
+            value = [(-1.0, Row([1.0], [layer.post[i]]))]
+            for p in range(1, len(found)):
+                r, s = Row([1.0], [above[i, p]]), Row([1.0], [under[i, p]])
+                terms = [(1.0, x), (-1.0, r), (1.0, s)]
+                rows.zero("bend", (i, p), combined(terms, -ends[i, p]))
+                value.append((found[p].slope - found[p - 1].slope, r))
+                pairs[i, p] = (above[i, p], under[i, p])
+            # The first pre-activation term is r_1 - s_1 + t_1: no second dense row.
+            first = combined(
+                [
+                    (g.slope, Row([1.0, -1.0], [above[i, 1], under[i, 1]])),
+                    *value,
+                ],
+                g.slope * ends[i, 1] + g.intercept,
+            )
+            rows.zero("value", i, first)
+
+    def write_max(self, layer: MaxLayer) -> None:
+        keys = [(j, i) for j, group in layer.arguments.items() for i in group]
+        n = len(keys)
+        weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
+        slack = add_variables(layer.block, "below", keys, [0.0] * n, max_gaps(layer, keys))
+        rows, pairs = RowCollector(), {}
+        for j, group in layer.arguments.items():
+            for i in group:
+                s, y = Row([1.0], [slack[j, i]]), Row([1.0], [layer.post[j]])
+                terms = [(1.0, y), (-1.0, layer.argument_row(i)), (-1.0, s)]
+                rows.zero("maximum", (j, i), combined(terms))
+                pairs[j, i] = (weight[j, i], slack[j, i])
+            terms = [(1.0, Row([1.0], [weight[j, i]])) for i in group]
+            rows.zero("one", j, combined(terms, -1.0))
+        rows.add_to(layer.block)
+        _add_pairs(layer.block, pairs)
+
+    def transform(self, blocks: list) -> None:
+        if self.config.mpec is None:
+            return
+        for block in blocks:
+            if block.component("either") is not None:
+                TransformationFactory(self.config.mpec).apply_to(block)
+                # What the transformation notes for undoing itself names components by
+                # their place in a model, which they don't have yet.
+                block.__dict__.pop("_transformation_data", None)
+
+    def set_values(self, block, node, pre, post, pieces) -> None:
+        if isinstance(node, Max):
+            set_max_slacks(block, pre, post)
+        for name, sign in (("right", 1.0), ("left", -1.0)):
+            component = block.component(name)
+            for i, v in () if component is None else component.items():
+                t = pieces(i)[0].upper
+                v.set_value(max(0.0, sign * (float(pre[i]) - t)), skip_validation=True)
+        for name, sign in (("above", 1.0), ("under", -1.0)):
+            component = block.component(name)
+            for (i, p), v in () if component is None else component.items():
+                t = pieces(i)[p].lower
+                v.set_value(max(0.0, sign * (float(pre[i]) - t)), skip_validation=True)
+        _set_transformed(block)
+
+
+def _add_pairs(block, pairs: dict) -> None:
+    if not pairs:
+        return
+    found = {k: complements(r >= 0, s >= 0) for k, (r, s) in pairs.items()}
+    index = index_set(found)
+    index.construct()
+    block.add_component("either", MpecComplementarity(index, initialize=RuleOnce(found)))
+
+
+def _set_transformed(block) -> None:
+    """Values of the variable that ``mpec`` puts in place of one side of a pair."""
+    either = block.component("either")
+    for data in () if either is None else either.values():
+        first, second = data.component("expr1"), data.component("expr2")
+        if first is not None:  # mpec.simple_disjunction: the first has s == 0
+            held = abs(value(first.c1.body, exception=False) or 0.0) <= 1e-9
+            first.indicator_var.set_value(held)
+            second.indicator_var.set_value(not held)
+        v, row = data.component("v"), data.component("ve")
+        if v is None or row is None:
+            continue
+        v.set_value(0.0, skip_validation=True)  # the row is v - side == constant
+        found = value(row.body, exception=False)
+        if found is not None:
+            v.set_value(value(row.upper) - found, skip_validation=True)

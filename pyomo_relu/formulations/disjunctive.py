@@ -1,0 +1,259 @@
+r"""Disjunctive: ``pyomo.gdp`` disjunctions, for any ``gdp.*`` transformation.
+
+Each unstable unit is a disjunction of its pieces, each maximum one of its arguments:
+
+.. math::
+    \bigvee_p \left[ y = a_p x + c_p,\; t_p \le x \le t_{p+1} \right]
+    \qquad\text{and}\qquad
+    \bigvee_i \left[ y = x_i,\; x_i \ge x_j\ (j \ne i) \right]
+
+``space="pre_post"`` has the pre-activation :math:`x` as a variable: its hull is as tight
+as ``bigm``. ``space="inputs"`` writes :math:`x = w^T h + b` over the layer before: its
+hull is as tight as ``hull``, and larger.
+
+The option ``transformation`` is applied at once, by default ``"gdp.hull"``. On a ReLU
+``gdp.bigm`` is weaker than the formulation ``bigm``, because it has a constant of its own
+for each side of :math:`y = x`. None leaves the disjunctions to a transformation of the
+user's or to GDPopt. The HiGHS and SCIP interfaces of Pyomo 6.10 ignore disjunctions
+without a word, so a model must not be solved before it is transformed.
+
+Source: Grossmann and Trespalacios, "Systematic modeling of discrete-continuous
+optimization models through generalized disjunctive programming", AIChE J. 59, 2013.
+
+Examples
+--------
+>>> from pyomo_relu.formulations.example import two_neurons, show
+>>> show(two_neurons("disjunctive", transformation=None), "relu")
+either[0]: case[0,0] or case[0,1]
+either[1]: case[1,0] or case[1,1]
+case[0,0].row[value]: -out[0] == 0
+case[0,0].row[upper]: -pre.out[0] >= 0
+case[0,1].row[value]: pre.out[0] - out[0] == 0
+case[0,1].row[lower]: pre.out[0] >= 0
+case[1,0].row[value]: -out[1] == 0
+case[1,0].row[upper]: -pre.out[1] >= 0
+case[1,1].row[value]: pre.out[1] - out[1] == 0
+case[1,1].row[lower]: pre.out[1] >= 0
+>>> show(two_neurons("disjunctive", "max", transformation=None), "max")
+output[0]: out[0] - outputs[0] == 0
+either[0]: case[0,0] or case[0,1]
+case[0,0].row[value]: pre.out[0] - out[0] == 0
+case[0,0].row[over 1]: pre.out[0] - pre.out[1] >= 0
+case[0,1].row[value]: pre.out[1] - out[0] == 0
+case[0,1].row[over 0]: pre.out[1] - pre.out[0] >= 0
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pyomo.common.config import ConfigDict, ConfigValue, In
+from pyomo.environ import TransformationFactory, Var, value
+from pyomo.gdp import Disjunct, Disjunction
+
+from pyomo_relu.formulations.base import (
+    Formulation,
+    MaxLayer,
+    PiecewiseLayer,
+    register_formulation,
+)
+from pyomo_relu.formulations.pieces import piece_at
+from pyomo_relu.formulations.values import (
+    Row,
+    RuleOnce,
+    add_rows,
+    add_variables,
+    combined,
+    index_set,
+)
+from pyomo_relu.network import Max
+
+
+def _gdp(spec: Any) -> str | None:
+    if spec is None:
+        return None
+    known = [name for name in TransformationFactory if name.startswith("gdp.")]
+    if spec in known:
+        return spec
+    raise ValueError(
+        f"transformation={spec!r} is unknown; choose one of {sorted(known)} or None."
+    )
+
+
+@register_formulation
+class Disjunctive(Formulation):
+    """Disjunctions of ``pyomo.gdp``, transformed at once or left to the user."""
+
+    name = "disjunctive"
+    CONFIG = ConfigDict()
+    CONFIG.declare(
+        "space",
+        ConfigValue(
+            default="pre_post",
+            domain=In(["pre_post", "inputs"]),
+            description="whether disjuncts see the pre-activation or the inputs",
+        ),
+    )
+    CONFIG.declare(
+        "transformation",
+        ConfigValue(
+            default="gdp.hull",
+            domain=_gdp,
+            description="the gdp transformation to apply at once, or None",
+        ),
+    )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.needs_preactivation = self.config.space == "pre_post"  # type: ignore[misc]
+
+    def write_piecewise(self, layer: PiecewiseLayer) -> None:
+        pieces = {i: layer.pieces(i) for i in layer.units}
+        post = layer.post
+        if layer.is_output:
+            low, high = layer.node.range(*_all_bounds(layer))
+            post = self._bounded_copies(layer, layer.units, low, high)
+        keys = [(i, p) for i, found in pieces.items() for p in range(len(found))]
+        disjunct = self._disjuncts(layer.block, keys)
+        for i, p in keys:
+            g = pieces[i][p]
+            x = layer.pre_row(i) if self.needs_preactivation else layer.rows[i]
+            self._check_bounds(layer.node.name, x)
+            y = Row([1.0], [post[i]])
+            rows = {"value": combined([(g.slope, x), (-1.0, y)], g.intercept)}
+            if p > 0:
+                rows["lower"] = combined([(1.0, x)], -g.lower)
+            if p + 1 < len(pieces[i]):
+                rows["upper"] = combined([(-1.0, x)], g.upper)
+            _fill(disjunct[i, p], rows)
+        self._disjoin(layer.block, disjunct, keys)
+
+    def write_max(self, layer: MaxLayer) -> None:
+        keys = [(j, i) for j, group in layer.arguments.items() for i in group]
+        post = layer.post
+        low, high = np.asarray(layer.source.lower), np.asarray(layer.source.upper)
+        if any(j not in _owned(layer.block) for j in layer.post):
+            groups = layer.arguments
+            size = max(groups) + 1
+            tops, bottoms = np.zeros(size), np.zeros(size)
+            for j, group in groups.items():
+                tops[j], bottoms[j] = high[group].max(), low[group].max()
+            post = self._bounded_copies(layer, layer.units, bottoms, tops)
+        disjunct = self._disjuncts(layer.block, keys)
+        pre_post = self.needs_preactivation
+        for j, group in layer.arguments.items():
+            x = {i: layer.argument_row(i) if pre_post else layer.rows[i] for i in group}
+            for i in group:
+                self._check_bounds(layer.node.name, x[i])
+                y = Row([1.0], [post[j]])
+                rows: dict[Any, Row] = {"value": combined([(1.0, x[i]), (-1.0, y)])}
+                for k in group:
+                    if k != i:
+                        rows[f"over {k}"] = combined([(1.0, x[i]), (-1.0, x[k])])
+                _fill(disjunct[j, i], rows)
+        self._disjoin(layer.block, disjunct, keys)
+
+    def _check_bounds(self, layer: str, row: Row) -> None:
+        if self.config.transformation is None:
+            return
+        for v in row.variables:
+            if v.lb is None or v.ub is None:
+                raise ValueError(
+                    f"formulation 'disjunctive' (layer '{layer}'): '{v.name}' has no "
+                    f"bounds of its own, which {self.config.transformation} needs; set "
+                    "them on the variable, not only by input_bounds=."
+                )
+
+    def _bounded_copies(self, layer, units, low, high) -> dict[int, Any]:
+        """Variables equal to the outputs: ``gdp`` needs bounds, theirs come later."""
+        post = add_variables(
+            layer.block,
+            "out",
+            units,
+            [float(low[u]) for u in units],
+            [float(high[u]) for u in units],
+        )
+        add_rows(
+            layer.block,
+            "output",
+            {u: Row([1.0], [v]).equals(layer.post[u]) for u, v in post.items()},
+        )
+        return post
+
+    @staticmethod
+    def _disjuncts(block, keys) -> Any:
+        block.add_component("case", Disjunct(index_set(keys)))
+        return block.component("case")
+
+    @staticmethod
+    def _disjoin(block, disjunct, keys) -> None:
+        cases: dict[Any, list] = {}
+        for i, p in keys:
+            cases.setdefault(i, []).append(disjunct[i, p])
+        rule = RuleOnce(cases)
+        block.add_component("either", Disjunction(index_set(cases), rule=rule))
+
+    def transform(self, blocks: list) -> None:
+        if self.config.transformation is None:
+            return
+        for block in blocks:
+            if block.component("either") is not None:
+                TransformationFactory(self.config.transformation).apply_to(block)
+
+    def set_values(self, block, node, pre, post, pieces) -> None:
+        case = block.component("case")
+        if case is None:
+            return
+        out = block.component("out")
+        if out is not None:
+            for i, v in out.items():
+                v.set_value(float(post[i]), skip_validation=True)
+        best: dict[int, int] = {}
+        for i, p in case:
+            if not isinstance(node, Max):
+                best[i] = piece_at(pieces(i), float(pre[i]))
+            elif i not in best or pre[p] > pre[best[i]]:
+                best[i] = p
+        for (i, p), disjunct in case.items():
+            disjunct.indicator_var.set_value(best[i] == p)
+        if self.config.transformation == "gdp.hull":
+            _set_hull_copies(block, case, best)
+
+
+def _owned(block) -> set[int]:
+    """Units whose variable is in the layer's own block."""
+    out = block.component("out")
+    return set() if out is None else set(out.keys())
+
+
+def _all_bounds(layer: PiecewiseLayer) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.zeros(layer.node.size), np.zeros(layer.node.size)
+    for i in layer.units:
+        low[i], high[i] = layer.lower[i], layer.upper[i]
+    return low, high
+
+
+def _fill(disjunct, rows: dict[Any, Row]) -> None:
+    """Add ``value == 0`` and all other rows ``>= 0`` to a disjunct."""
+    found = {
+        k: (row.body() == -row.constant) if k == "value" else (row.body() >= -row.constant)
+        for k, row in rows.items()
+        if not row.is_constant
+    }
+    add_rows(disjunct, "row", found)
+
+
+def _set_hull_copies(block, case, best: dict[int, int]) -> None:
+    """The copies that ``gdp.hull`` made: the variable in the case that holds, else 0."""
+    hull = TransformationFactory("gdp.hull")
+    chosen = {id(case[i, p]) for i, p in best.items()}
+    for (i, p), disjunct in case.items():
+        where = disjunct.transformation_block
+        if where is None:
+            continue
+        for v in where.disaggregatedVars.component_data_objects(Var):
+            source = hull.get_src_var(v)
+            number = value(source, exception=False) if id(case[i, p]) in chosen else 0.0
+            if number is not None:
+                v.set_value(number, skip_validation=True)

@@ -1,0 +1,121 @@
+r"""Fixed pattern: the linear region of the network around a given point, an LP.
+
+Every unstable unit is held on the piece :math:`a x + c` over :math:`[t, t']` where the
+given input puts it, every maximum on its largest argument :math:`i`:
+
+.. math::
+    y = a x + c,\quad t \le x \le t' \qquad\text{and}\qquad y = x_i,\quad x_i \ge x_j
+
+What satisfies the model is exactly the closed region of inputs with that activation
+pattern (of the units that an output depends on), and the outputs are the network's. At
+a step both values are allowed, as in the exact formulations. A point on a boundary takes
+the piece on its right, a tie between arguments the first one.
+
+Source: Perakis, Tsiourvas, arXiv 2205.14189; Tong, Cai, Serra, arXiv 2401.03451,
+where such LPs are solved in turn to improve an input.
+
+Examples
+--------
+>>> from pyomo_relu.formulations.example import two_neurons, show
+>>> show(two_neurons("fixed_pattern", at=[0.5, 0.5]), "relu")
+value[0]: x[0] - x[1] - out[0] == 0
+value[1]: 2 x[0] + x[1] - out[1] == 1
+range[0,lower]: out[0] >= 0
+range[1,lower]: out[1] >= 0
+>>> show(two_neurons("fixed_pattern", "max", at=[0.5, 0.5]), "max")
+value[0]: pre.out[1] - outputs[0] == 0
+range[0,0]: outputs[0] - pre.out[0] >= 0
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pyomo.common.config import ConfigDict, ConfigValue
+
+from pyomo_relu.formulations.base import (
+    Formulation,
+    MaxLayer,
+    PiecewiseLayer,
+    register_formulation,
+)
+from pyomo_relu.formulations.pieces import piece_at
+from pyomo_relu.formulations.values import Row, RowCollector, combined
+
+
+@register_formulation
+class FixedPattern(Formulation):
+    """The linear region of the input ``at``: no binaries, exact within the region."""
+
+    name = "fixed_pattern"
+    needs_preactivation = False
+    CONFIG = ConfigDict()
+    CONFIG.declare(
+        "at",
+        ConfigValue(
+            default=None,
+            description="the input whose activation pattern is fixed; what "
+            "Network.evaluate takes as one point",
+        ),
+    )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.config.at is None:
+            raise ValueError("formulation 'fixed_pattern' needs the input at=point.")
+        self._values: dict[int, np.ndarray] = {}
+
+    def start(self, network, bounds) -> None:
+        point, single = network.flat_inputs(self.config.at)
+        if not single:
+            raise ValueError("formulation 'fixed_pattern' takes one point, at=point.")
+        low, high = bounds.input_box
+        outside = np.flatnonzero((point[0] < low) | (point[0] > high))
+        if len(outside):
+            i = int(outside[0])
+            raise ValueError(
+                f"formulation 'fixed_pattern': input {i} of at= is {point[0, i]:g}, "
+                f"outside of its bounds [{low[i]:g}, {high[i]:g}]."
+            )
+        values = network.activations(point)
+        self._values = {
+            id(node): values[node.source][0]
+            for node in network.nodes
+            if hasattr(node, "source")
+        }
+
+    def transform(self, blocks: list) -> None:
+        self._values = {}
+
+    def write_piecewise(self, layer: PiecewiseLayer) -> None:
+        x = self._values[id(layer.node)]
+        rows = RowCollector()
+        for i in layer.units:
+            pieces = layer.pieces(i)
+            p = piece_at(pieces, float(x[i]))
+            g, row = pieces[p], layer.rows[i]
+            y = Row([1.0], [layer.post[i]])
+            value = combined([(g.slope, row), (-1.0, y)], g.intercept)
+            rows.zero("value", i, value)
+            # Where y tells x, the range is a row of one variable.
+            if g.slope != 0.0:
+                row = y.scaled(1.0 / g.slope, -g.intercept / g.slope)
+            if p > 0:
+                rows.nonnegative("range", (i, "lower"), combined([(1.0, row)], -g.lower))
+            if p + 1 < len(pieces):
+                rows.nonnegative("range", (i, "upper"), combined([(-1.0, row)], g.upper))
+        rows.add_to(layer.block)
+
+    def write_max(self, layer: MaxLayer) -> None:
+        x = self._values[id(layer.node)]
+        rows = RowCollector()
+        for j, group in layer.arguments.items():
+            best = max(group, key=lambda i: (x[i], -i))
+            y = Row([1.0], [layer.post[j]])
+            rows.zero("value", j, combined([(1.0, layer.argument_row(best)), (-1.0, y)]))
+            for i in group:
+                if i != best:
+                    other = layer.argument_row(i)
+                    rows.nonnegative("range", (j, i), combined([(1.0, y), (-1.0, other)]))
+        rows.add_to(layer.block)

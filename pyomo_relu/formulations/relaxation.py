@@ -1,0 +1,178 @@
+r"""Relaxation: the convex hull of each unit over its bounds, without binaries.
+
+For a ReLU with :math:`x \in [l, u]`, :math:`l < 0 < u`, the triangle
+
+.. math:: y \ge 0,\qquad y \ge x,\qquad y \le \frac{u (x - l)}{u - l}
+
+For any other activation of one variable, continuous or with steps, the rows are the
+edges of the convex hull of the ends of its pieces. For a maximum of
+:math:`x_i \in [l_i, u_i]`, with continuous :math:`\lambda_i \ge 0` and :math:`w_i`,
+
+.. math::
+    y \ge x_i,\qquad y \le \sum_i w_i,\qquad \sum_i \lambda_i = 1,\qquad
+    w_i \le u_i \lambda_i,\qquad w_i \le x_i - l_i (1 - \lambda_i)
+
+which is its convex hull over the box of the :math:`x_i`. An LP: its optimum bounds that
+of the network, and its solution need not be what the network computes. It is the LP
+relaxation of ``bigm``, for a maximum a tighter one.
+
+Source: Ehlers, "Formal verification of piece-wise linear feed-forward neural networks",
+arXiv 1705.01320; for the maximum Balas' disjunctive hull with the copies of
+the other entries eliminated.
+
+Examples
+--------
+>>> from pyomo_relu.formulations.example import two_neurons, show
+>>> show(two_neurons("relaxation"), "relu")
+edge[0,1]: pre.out[0] - out[0] <= 0
+edge[0,2]: -0.5 pre.out[0] + out[0] <= 1
+edge[1,1]: pre.out[1] - out[1] <= 0
+edge[1,2]: -0.333333 pre.out[1] + out[1] <= 1.33333
+>>> show(two_neurons("relaxation", "max"), "max")
+maximum[0,0]: outputs[0] - pre.out[0] >= 0
+maximum[0,1]: outputs[0] - pre.out[1] >= 0
+limits[0,0,upper]: 2 weight[0,0] - share[0,0] >= 0
+limits[0,0,lower]: pre.out[0] - 2 weight[0,0] - share[0,0] >= -2
+limits[0,1,upper]: 2 weight[0,1] - share[0,1] >= 0
+limits[0,1,lower]: pre.out[1] - 4 weight[0,1] - share[0,1] >= -4
+top[0]: -outputs[0] + share[0,0] + share[0,1] >= 0
+one[0]: weight[0,0] + weight[0,1] == 1
+>>> show(two_neurons("relaxation", "step"), "step")
+edge[0,1]: 0.5 pre.out[0] - out[0] <= 0
+edge[0,2]: -0.5 pre.out[0] + out[0] <= 1
+edge[1,1]: 0.5 pre.out[1] - out[1] <= 0
+edge[1,2]: -0.25 pre.out[1] + out[1] <= 1
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyomo_relu.formulations.base import (
+    Formulation,
+    MaxLayer,
+    Piece,
+    PiecewiseLayer,
+    register_formulation,
+)
+from pyomo_relu.formulations.values import (
+    Row,
+    RowCollector,
+    add_rows,
+    add_variables,
+    at_most,
+    combined,
+    row_at_most,
+)
+from pyomo_relu.network import Max
+
+
+@register_formulation
+class Relaxation(Formulation):
+    """The convex hull of each unit over its bounds: an LP, no binaries."""
+
+    name = "relaxation"
+
+    def write_piecewise(self, layer: PiecewiseLayer) -> None:
+        rows = {}
+        for i in layer.units:
+            post, found = layer.post[i], layer.pieces(i)
+            for k, (sign, slope, intercept) in enumerate(hull_edges(found)):
+                if slope == 0.0:
+                    if layer.is_output:
+                        rows[i, k] = at_most([sign], [post], sign * intercept)
+                    else:  # a bound of the variable in any case; a tighter one here
+                        bound = post.ub if sign > 0 else post.lb
+                        if bound is None or sign * bound > sign * intercept:
+                            rows[i, k] = at_most([sign], [post], sign * intercept)
+                    continue
+                pre = layer.pre_row(i).scaled(-sign * slope, -sign * intercept)
+                rows[i, k] = row_at_most(pre, [sign], [post], 0.0)
+        add_rows(layer.block, "edge", rows)
+
+    def write_max(self, layer: MaxLayer) -> None:
+        keys = [(j, i) for j, group in layer.arguments.items() for i in group]
+        low = {i: float(layer.source.lower[i]) for _, i in keys}
+        high = {i: float(layer.source.upper[i]) for _, i in keys}
+        n = len(keys)
+        weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
+        share = add_variables(
+            layer.block,
+            "share",
+            keys,
+            [min(0.0, low[i]) for _, i in keys],
+            [max(0.0, high[i]) for _, i in keys],
+        )
+        rows = RowCollector()
+        for j, group in layer.arguments.items():
+            y = Row([1.0], [layer.post[j]])
+            parts = [Row([1.0], [share[j, i]]) for i in group]
+            shares = [Row([1.0], [weight[j, i]]) for i in group]
+            for i, part, z in zip(group, parts, shares):
+                x = layer.argument_row(i)
+                rows.nonnegative("maximum", (j, i), combined([(1.0, y), (-1.0, x)]))
+                rows.nonnegative(
+                    "limits", (j, i, "upper"), combined([(high[i], z), (-1.0, part)])
+                )
+                rows.nonnegative(
+                    "limits",
+                    (j, i, "lower"),
+                    combined([(1.0, x), (low[i], z), (-1.0, part)], -low[i]),
+                )
+            rows.nonnegative("top", j, combined([(-1.0, y), *((1.0, p) for p in parts)]))
+            rows.zero("one", j, combined([(1.0, z) for z in shares], -1.0))
+        rows.add_to(layer.block)
+
+    def set_values(self, block, node, pre, post, pieces) -> None:
+        if not isinstance(node, Max) or block.component("weight") is None:
+            return
+        weight, share = block.component("weight"), block.component("share")
+        best: dict[int, int] = {}
+        for j, i in weight:
+            if j not in best or pre[i] > pre[best[j]]:
+                best[j] = i
+        for (j, i), v in weight.items():
+            v.set_value(float(best[j] == i), skip_validation=True)
+            number = float(pre[i]) if best[j] == i else 0.0
+            share[j, i].set_value(number, skip_validation=True)
+
+
+def hull_edges(pieces: list[Piece]) -> list[tuple[float, float, float]]:
+    """The lower and upper edges of the convex hull of a unit's graph.
+
+    Returns
+    -------
+    list of (sign, slope, intercept)
+        ``sign * y <= sign * (slope * x + intercept)``; the sides ``l <= x <= u`` are
+        left out.
+    """
+    points = [(g.lower, g(g.lower)) for g in pieces]
+    points += [(g.upper, g(g.upper)) for g in pieces]
+    edges = []
+    for sign in (-1.0, 1.0):
+        best: dict[float, float] = {}
+        for x, y in points:
+            best[x] = max(best.get(x, -np.inf), sign * y)
+        edges += [(sign, sign * a, sign * c) for a, c in _upper_chain(sorted(best.items()))]
+    return edges
+
+
+def _upper_chain(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """(slope, intercept) of each edge of the upper hull of points in order of ``x``.
+
+    Each intercept is raised until no point lies above the edge: rounding never cuts.
+    """
+    chain: list[tuple[float, float]] = []
+    for p in points:
+        while len(chain) > 1 and _turns_left(chain[-2], chain[-1], p):
+            chain.pop()
+        chain.append(p)
+    lines = []
+    for (x0, y0), (x1, y1) in zip(chain, chain[1:]):
+        slope = (y1 - y0) / (x1 - x0)
+        lines.append((slope, max(y - slope * x for x, y in points)))
+    return lines
+
+
+def _turns_left(a, b, c) -> bool:
+    return (b[0] - a[0]) * (c[1] - a[1]) >= (b[1] - a[1]) * (c[0] - a[0])

@@ -1,12 +1,12 @@
 """The primitives a trained network is made of, on flat float64 vectors.
 
-======================  =====================================================
-:class:`Input`          a vector that comes from outside
-:class:`Affine`         ``y = sum_p W_p x_p + b`` over its sources ``p``
-:class:`PiecewiseLinear` ``y_i = phi_i(x_i)``, given by breakpoints, slopes,
-                        intercepts; continuous, or with steps
-:class:`Max`            ``y_j = max`` over a group of entries of its source
-======================  =====================================================
+========================  =====================================================
+:class:`Input`            a vector that comes from outside
+:class:`Affine`           ``y = sum_p W_p x_p + b`` over its sources ``p``
+:class:`PiecewiseLinear`  ``y_i = phi_i(x_i)``, given by breakpoints, slopes,
+                          intercepts; continuous, or with steps
+:class:`Max`              ``y_j = max`` over a group of entries of its source
+========================  =====================================================
 
 A node refers to its sources by their position in :attr:`Network.nodes`, so a
 network is a plain tuple that can be sliced, saved and shipped to a worker.

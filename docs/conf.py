@@ -1,0 +1,81 @@
+"""Settings of the documentation: ``sphinx-build -W docs docs/_build``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import pyomo_relu  # noqa: E402
+
+project = "pyomo_relu"
+author = "The pyomo_relu developers"
+copyright = f"2026, {author}"
+release = version = pyomo_relu.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "myst_parser",
+]
+if os.environ.get("PYOMO_RELU_INTERSPHINX"):
+    # Needs the network, which a build otherwise does not.
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "pyomo": ("https://pyomo.readthedocs.io/en/stable", None),
+    }
+
+source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
+exclude_patterns = ["_build", "_generated"]
+html_theme = "furo"
+html_title = f"pyomo_relu {release}"
+html_static_path = ["_static"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_numpy_docstring = True
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 2
+# Not every checkout has benchmark pages yet.
+suppress_warnings = ["toc.empty_glob"]
+
+
+def _pages_of(objects: dict[str, object]) -> str:
+    """One section for each registered thing: its module's text, then the thing."""
+    seen: set[str] = set()
+    lines: list[str] = []
+    for name, thing in sorted(objects.items()):
+        module = thing.__module__
+        lines += [f"``{name}``", "-" * (len(name) + 4), ""]
+        if module not in seen:
+            lines += [f".. automodule:: {module}", "   :no-members:", ""]
+        directive = "autoclass" if isinstance(thing, type) else "autofunction"
+        lines += [f".. {directive}:: {module}.{thing.__name__}", ""]
+        seen.add(module)
+    return "\n".join(lines) + "\n"
+
+
+def _write_registries() -> None:
+    """The pages of formulations and bounds list what is registered, whatever it is."""
+    from pyomo_relu.bounds import RUNGS
+    from pyomo_relu.formulations import FORMULATIONS
+
+    folder = HERE / "_generated"
+    folder.mkdir(exist_ok=True)
+    for name, registry in (("formulations", FORMULATIONS), ("bounds", RUNGS)):
+        text, path = _pages_of(registry), folder / f"{name}.inc"
+        if not path.exists() or path.read_text(encoding="utf8") != text:
+            path.write_text(text, encoding="utf8")
+
+
+_write_registries()

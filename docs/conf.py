@@ -46,8 +46,6 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 2
-# Not every checkout has benchmark pages yet.
-suppress_warnings = ["toc.empty_glob"]
 
 
 def _pages_of(objects: dict[str, object]) -> str:
@@ -65,17 +63,27 @@ def _pages_of(objects: dict[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_registries() -> None:
-    """The pages of formulations and bounds list what is registered, whatever it is."""
+def _write(name: str, text: str) -> None:
+    path = HERE / "_generated" / name
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf8") != text:
+        path.write_text(text, encoding="utf8")
+
+
+def _write_lists() -> None:
+    """Pages that list what is registered, or what lies in a folder, whatever it is."""
     from pyomo_relu.bounds import RUNGS
     from pyomo_relu.formulations import FORMULATIONS
 
-    folder = HERE / "_generated"
-    folder.mkdir(exist_ok=True)
-    for name, registry in (("formulations", FORMULATIONS), ("bounds", RUNGS)):
-        text, path = _pages_of(registry), folder / f"{name}.inc"
-        if not path.exists() or path.read_text(encoding="utf8") != text:
-            path.write_text(text, encoding="utf8")
+    _write("formulations.inc", _pages_of(FORMULATIONS))
+    _write("bounds.inc", _pages_of(RUNGS))
+    pages = sorted(
+        p.stem
+        for p in (HERE / "benchmarks").glob("*.*")
+        if p.suffix in (".md", ".rst") and p.stem != "index"
+    )
+    tree = [".. toctree::", "   :maxdepth: 1", "", *(f"   {page}" for page in pages)]
+    _write("benchmarks.inc", "\n".join(tree) + "\n" if pages else "")
 
 
-_write_registries()
+_write_lists()

@@ -289,8 +289,9 @@ class ArrayModel:
                     s = np.where(ok, s, 0.0)
                     const = support(ends, s[None], sign)[0]
                     gap = sign * ends.y[i, 0] - s * ends.x[i, 0] - const
-                    reach = abs(ends.y[i, 0]) + abs(s * ends.x[i, 0]) + abs(const)
-                    ok &= gap <= 1e-10 * (1e-3 + reach)
+                    # Any line is valid; which are facets may be decided roughly.
+                    reach = np.where(ends.inside, abs(ends.y) + abs(s * ends.x), 0.0)
+                    ok &= gap <= 1e-9 * reach.max(axis=(0, 1))
                     if not ok.any():
                         continue
                     seen.append(np.where(ok, s, np.nan))

@@ -105,6 +105,21 @@ def test_lp_is_the_triangle_relaxation():
         assert value[0] == pytest.approx(sign * result.fun, abs=1e-8)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("name", ["relu", "clip", "pwl"])
+def test_lp_is_not_looser_than_alpha_crown(name, scale):
+    """With the same bounds below, no slopes beat the relaxation with all facets."""
+    network = random_network(
+        np.random.default_rng(3), n_inputs=4, widths=(9, 9, 9), activations=(name,)
+    )
+    a = compute_bounds(network, -scale, scale, "alpha_crown", iterations=15)
+    b = compute_bounds(network, -scale, scale, "lp", start=a)
+    c = compute_bounds(network, -scale, scale, "lp")
+    for found in (b, c):
+        assert found.statistics()["mean_width"] <= a.statistics()["mean_width"] * 1.0001
+        assert_contains_samples(found, np.random.default_rng(0), 300)
+
+
 def test_any_duals_give_a_valid_bound():
     rng = np.random.default_rng(1)
     for seed in range(20):

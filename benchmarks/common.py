@@ -1,0 +1,87 @@
+"""What build.py and solve.py share: runs in processes, CSV, Markdown tables."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PIN = (
+    "omlt==1.2.2 pyomo==6.10.1 highspy==1.15.1 pyscipopt==6.3.0 pyscipopt-ml==1.4.1 "
+    "gurobipy==13.0.3 gurobi-machinelearning==1.7.0 scikit-learn"
+)
+PEERS = ("omlt", "scip", "gurobi")
+
+
+def arguments(doc: str) -> argparse.ArgumentParser:
+    """The options of both scripts."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--peer-python",
+        default=None,
+        help=f"Python of an environment with the peers: pip install {PIN}",
+    )
+    parser.add_argument("--out", type=Path, default=Path("benchmark_results"))
+    parser.add_argument("--quick", action="store_true", help="a small part of it")
+    parser.add_argument("--tools", nargs="*", help="only these tools")
+    return parser
+
+
+def run(mode: str, tool: str, path: Path, limit: float, peer_python: str | None) -> dict:
+    """One measurement in its own process; ``error`` is set where it failed."""
+    python = sys.executable
+    if tool.startswith(PEERS):
+        if peer_python is None:
+            return {"error": "no --peer-python given"}
+        python = peer_python
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [python, str(HERE / "worker.py"), mode, tool, str(path), str(limit)],
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=20 * limit + 900,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": "no answer"}
+    for line in done.stdout.splitlines():
+        if line.startswith("RESULT "):
+            return json.loads(line[len("RESULT ") :])
+    return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1][:200]}
+
+
+def write_csv(path: Path, rows: Sequence[dict]) -> None:
+    """All rows with all of their keys."""
+    keys = list(dict.fromkeys(k for row in rows for k in row))
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, keys)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """NaN for none."""
+    logs = [math.log(max(v, 1e-9)) for v in values]
+    return math.exp(sum(logs) / len(logs)) if logs else math.nan
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def seconds(value: float | None) -> str:
+    """Three significant digits."""
+    return "" if value is None else f"{value:.3g}"

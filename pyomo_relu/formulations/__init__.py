@@ -12,6 +12,7 @@ from pyomo_relu.formulations.base import (
 )
 from pyomo_relu.formulations.bigm import BigM
 from pyomo_relu.formulations.complementarity import Complementarity
+from pyomo_relu.formulations.cuts import Cuts
 from pyomo_relu.formulations.disjunctive import Disjunctive
 from pyomo_relu.formulations.fixed_pattern import FixedPattern
 from pyomo_relu.formulations.hull import Hull
@@ -26,6 +27,7 @@ __all__ = [
     "FORMULATIONS",
     "BigM",
     "Complementarity",
+    "Cuts",
     "Disjunctive",
     "FixedPattern",
     "Formulation",

@@ -136,6 +136,8 @@ class Formulation:
     needs_preactivation : bool
         Whether ``layer.pre`` is wanted; else only ``layer.rows`` is filled in and no
         pre-activation variable is made.
+    needs_rows : bool
+        Whether ``layer.rows`` is wanted next to ``layer.pre``.
     CONFIG : ConfigDict
         The options.
 
@@ -147,6 +149,7 @@ class Formulation:
 
     name: ClassVar[str] = ""
     needs_preactivation: ClassVar[bool] = True
+    needs_rows: ClassVar[bool] = False
     CONFIG: ClassVar[ConfigDict] = ConfigDict()
 
     def __init__(self, **options: Any) -> None:

@@ -186,6 +186,8 @@ class NetworkWriter:
 
     def _write_affine(self, i: int, node: Affine, block) -> None:
         units = np.flatnonzero(self.needed[i] & self.wanted[i])
+        if self._write_lazily(i, node, block, units):
+            return
         rows = affine_rows(node, [self.values[s] for s in node.sources], units)
         entries: list[Entry] = [None] * node.size
         free, constant = {}, {}
@@ -281,7 +283,7 @@ class NetworkWriter:
             layer.upper = {u: high[u] for u in unstable}
             if formulation.needs_preactivation:
                 layer.pre = {u: source.entries[u] for u in unstable}
-            else:
+            if formulation.needs_rows or not formulation.needs_preactivation:
                 layer.rows = self._source_rows(node.source, unstable)
             formulation.write_piecewise(layer)
         self._finish(i, block, entries, copies)

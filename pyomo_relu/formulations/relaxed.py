@@ -1,0 +1,119 @@
+"""The LP relaxation of a network block or of its model, solved again and again.
+
+The components stay where they are: while the context is open the integer variables are
+continuous, and afterwards everything is as it was, values included.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pyomo.environ as pyo
+from pyomo.common.modeling import unique_component_name
+from pyomo.core.expr.visitor import identify_variables
+
+logger = logging.getLogger(__name__)
+
+
+class RelaxedSolver:
+    """Context in which a block, or its model, is relaxed.
+
+    Parameters
+    ----------
+    block : ReLUNetBlockData
+    scope : {'network', 'model'}
+        What is solved. A model needs one active objective; without one the network
+        alone is taken, and a warning says so.
+    solver : str
+        Pyomo solver; a persistent one is used as such.
+    """
+
+    def __init__(self, block, scope: str, solver: str) -> None:
+        self.block, self.scope, self.solver = block, scope, pyo.SolverFactory(solver)
+        self.target = block
+        self.goal: Any = None
+        if scope == "model":
+            model = block.model()
+            active = list(model.component_data_objects(pyo.Objective, active=True))
+            if len(active) == 1:
+                self.target, self.goal = model, active[0]
+            else:
+                logger.warning(
+                    "%s: scope='model' needs one active objective, there are %d; the "
+                    "network alone was relaxed. Declare it, then call reformulate().",
+                    block.name,
+                    len(active),
+                )
+
+    def __enter__(self) -> RelaxedSolver:
+        seen: dict[int, Any] = {}
+        for c in self.target.component_data_objects(
+            (pyo.Constraint, pyo.Objective), active=True
+        ):
+            # A constraint's body would turn a lazy row into expressions for good.
+            found = c.expr if c.ctype is pyo.Objective else c.to_bounded_expression()[1]
+            for v in identify_variables(found):
+                seen[id(v)] = v
+        self.saved = [(v, v.value, v.stale) for v in seen.values()]
+        self.integers = [
+            (v, v.domain, v.lower, v.upper) for v in seen.values() if not v.is_continuous()
+        ]
+        for v, _, _, _ in self.integers:
+            low, high = v.bounds
+            v.domain = pyo.Reals
+            v.setlb(low)
+            v.setub(high)
+        self.own = None
+        if self.goal is None:
+            self.others = list(
+                self.block.component_data_objects(pyo.Objective, active=True)
+            )
+            for o in self.others:
+                o.deactivate()
+            name = unique_component_name(self.block, "relaxed_objective")
+            self.block.add_component(name, pyo.Objective(expr=0.0))
+            self.own = self.block.component(name)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.own is not None:
+            self.block.del_component(self.own)
+            for o in self.others:
+                o.activate()
+        for v, domain, low, high in self.integers:
+            v.domain = domain
+            v.setlb(low)
+            v.setub(high)
+        for v, number, stale in self.saved:
+            v.set_value(number, skip_validation=True)
+            v.stale = stale
+
+    def objectives(self) -> Iterator[Any]:
+        """The model's own (None), or each output with either sense."""
+        if self.goal is not None:
+            yield None
+            return
+        for y in self.block.component("outputs").values():
+            yield y, pyo.minimize
+            yield y, pyo.maximize
+
+    def solve(self, objective: Any) -> bool:
+        """Solve for one of :meth:`objectives`; False, and a warning, if it fails."""
+        if objective is not None:
+            self.own.set_value(objective[0])
+            self.own.sense = objective[1]
+        try:
+            results = self.solver.solve(self.target)
+            good = pyo.check_optimal_termination(results)
+            why = str(results.solver.termination_condition)
+        except Exception as e:  # whatever a solver makes of the user's model
+            good, why = False, f"{type(e).__name__}: {e}"
+        if not good:
+            logger.warning(
+                "%s: the relaxation was not solved (%s); no more cuts are added.",
+                self.block.name,
+                why,
+            )
+        return good

@@ -8,6 +8,7 @@ import pytest
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations, find_start
+from pyomo_relu.formulations import FORMULATIONS
 from pyomo_relu.heuristics.start import search_start
 from pyomo_relu.solvers.standard_form import compile_standard_form
 from tests.harness.random_networks import ALL_ACTIVATIONS, he_network, random_network
@@ -262,3 +263,23 @@ def test_a_network_without_unstable_units():
     start = find_start(m)
     assert start.feasible
     assert start.value == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMULATIONS) - {"fixed_pattern"}))
+def test_every_formulation_gets_a_start_and_is_polished(name):
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), bounds=(-1, 1))
+    m.net = ReLUNetBlock(network=he_network(1, (2, 5, 4, 1)), inputs=m.x)
+    m.cap = pyo.Constraint(expr=m.net.outputs[0] + m.x[0] <= 0.5)
+    m.obj = pyo.Objective(expr=m.net.outputs[0], sense=pyo.maximize)
+    NewFactory("relu_highs").solve(m)
+    best = pyo.value(m.obj)
+    m.net.reformulate(name)
+    start = find_start(m, time_limit=2)
+    assert start.feasible, start
+    if name != "relaxation":  # there the point need not be one of the network
+        assert m.net.error() < 1e-6
+        assert start.value == pytest.approx(best, abs=0.02)
+        assert m.net.polish().changed
+        assert m.net.error() < 1e-9
+        assert pyo.value(m.obj) >= start.value - 1e-6

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.bounds.crown import as_bounds, meet, needed_rows
+from pyomo_relu.bounds.crown import as_bounds, crown_arrays, meet, needed_rows
 from pyomo_relu.bounds.interval import node_range
 from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.progress import Clock
@@ -171,6 +171,12 @@ def by_layers(
             solves += n
             low[chunks[k]], high[chunks[k]] = meet(low[chunks[k]], high[chunks[k]], a, b)
         clock.expired()
+    if clock.details() or method != "lp":
+        # What ran out of time sees the tighter layers below it at least through lines.
+        lows, highs = (
+            [a[0] for a in arrays]
+            for arrays in crown_arrays(network, lower[None], upper[None], (lows, highs))
+        )
     seconds = time.perf_counter() - begin + start.seconds
     found = as_bounds(
         network,

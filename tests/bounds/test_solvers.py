@@ -157,6 +157,27 @@ def test_time_limits_and_only_stability():
             assert (a.stable(node) | ~b.stable(node)).all()
 
 
+def test_layers_out_of_time_use_the_tighter_layers_below(monkeypatch):
+    from pyomo_relu.bounds import lp as lp_module
+
+    network = he_network(0, [3, 12, 12, 12, 12, 1])
+    start = compute_bounds(network, -1, 1, "crown")
+    chunk = lp_module.lp_chunk
+
+    def slow(network, token, task, rows):
+        if task.node > 5:  # beyond the first two layers the time is up
+            return task.lows[task.node][rows], task.highs[task.node][rows], 0
+        result = chunk(network, token, task, rows)
+        return result
+
+    monkeypatch.setattr(lp_module, "lp_chunk", slow)
+    a = compute_bounds(network, -1, 1, "lp", start=start)
+    monkeypatch.setattr("pyomo_relu.bounds.progress.Clock.details", lambda self: {"x": 1})
+    b = compute_bounds(network, -1, 1, "lp", start=start)
+    assert_contains_samples(b, np.random.default_rng(0), 500)
+    assert b.statistics()["output_width"] < 0.99 * a.statistics()["output_width"]
+
+
 def test_rolling_is_between_lp_and_mip():
     network = he_network(2, [2, 8, 8, 8, 1])
     widths = {}

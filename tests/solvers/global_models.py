@@ -72,6 +72,7 @@ def random_model(seed: int, formulation: str | None = "bigm") -> pyo.ConcreteMod
         c = np.round(rng.normal(size=len(outputs)), 2)
         expr = sum(float(a) * y for a, y, p in zip(c, outputs, pick) if p)
         d = np.round(rng.normal(size=n), 2)
+        expr = expr + 0.1 * m.x[0]  # never empty
         return expr + sum(float(a) * m.x[j] for j, a in enumerate(d) if rng.random() < 0.4)
 
     for _ in range(int(rng.choice([0, 0, 1, 2, 3]))):
@@ -87,7 +88,7 @@ def random_model(seed: int, formulation: str | None = "bigm") -> pyo.ConcreteMod
             m.rows.add(pyo.inequality(side - 1.0, linear() + m.z[1], side))
         else:
             m.rows.add(linear() + m.k >= side)
-    if rng.random() < 0.15:
+    if rng.random() < 0.15 and count == 1:
         outputs[0].setub(float(np.round(rng.normal(), 2)))
     if rng.random() < 0.05:
         m.x[0].fix(0 if m.x[0].is_integer() else m.x[0].lb)

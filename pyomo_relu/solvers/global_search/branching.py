@@ -58,6 +58,8 @@ def choose_input(
 
 def most_fractional(values: np.ndarray, integer: np.ndarray) -> int:
     """The integer column farthest from an integer, -1 if all are integral."""
+    if not len(values):
+        return -1
     distance = np.where(integer, abs(values - np.round(values)), 0.0)
     j = int(np.argmax(distance))
     return j if distance[j] > FRACTIONAL else -1

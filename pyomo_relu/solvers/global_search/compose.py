@@ -114,6 +114,26 @@ def order_links(links: Sequence[BlockLinks]) -> tuple[list[BlockLinks], set[int]
     return [links[k] for k in order], cut
 
 
+def fold_constants(links: Sequence[BlockLinks]) -> dict[int, float]:
+    """Outputs of blocks that depend on no variable, by ``id``; readers get the values.
+
+    Parameters
+    ----------
+    links : sequence of BlockLinks
+        Each after those it reads; their inputs are changed.
+    """
+    known: dict[int, float] = {}
+    for link in links:
+        for one in link.inputs:
+            for key in [k for k in one.terms if k in known]:
+                one.constant += one.terms.pop(key) * known[key]
+        if not any(one.terms for one in link.inputs):
+            x = np.array([one.constant for one in link.inputs])
+            y = link.block.network.evaluate(x)
+            known.update((id(v), float(value)) for v, value in zip(link.outputs, y))
+    return known
+
+
 def compose(
     links: Sequence[BlockLinks],
     drivers: Sequence[Any],

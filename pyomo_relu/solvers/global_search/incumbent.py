@@ -115,6 +115,26 @@ class Incumbent:
             self.offer(z[best])
         return costs
 
+    def offer_many(self, x: np.ndarray) -> tuple[np.ndarray, float]:
+        """For a problem without a free rest: try drivers (N, n).
+
+        Returns the point that violates the rows least, and by how much.
+        """
+        p = self.problem
+        z = np.tile(self._rest(), (len(x), 1))
+        z[:, : p.n] = np.where(p.integer[: p.n], np.round(x), x)
+        z[:, p.n : p.n + p.q] = p.outputs(z[:, : p.n])
+        activity = (p.matrix @ z.T).T
+        worst = np.maximum(p.row_lower - activity, activity - p.row_upper)
+        worst = worst.max(axis=1, initial=0.0)
+        worst = np.maximum(worst, np.maximum(p.lower - z, z - p.upper).max(axis=1))
+        costs = np.where(worst <= FEASIBLE, z @ p.cost, math.inf)
+        best = int(np.argmin(costs))
+        if costs[best] < self.cost:
+            self.offer(z[best])
+        least = int(np.argmin(worst))
+        return z[least], float(worst[least])
+
     def _rest(self) -> np.ndarray:
         """A point with the columns of a rest that is fixed."""
         p = self.problem

@@ -31,6 +31,7 @@ from pyomo_relu.network import Network
 from pyomo_relu.solvers.global_search.compose import (
     BlockLinks,
     compose,
+    fold_constants,
     order_links,
     read_links,
 )
@@ -196,15 +197,7 @@ def _assemble(form: StandardForm, links, cut, variables) -> Problem:
     made = {id(v) for link in links for v in link.outputs} - cut
     drivers = [v for key, v in variables.items() if key not in made]
     used = form.column_numbers()
-    constant = {
-        id(v): y
-        for link in links
-        if not any(one.terms for one in link.inputs)
-        for v, y in zip(
-            link.outputs,
-            link.block.network.evaluate(np.array([i.constant for i in link.inputs])),
-        )
-    }
+    constant = fold_constants(links)
     live = [link for link in links if any(one.terms for one in link.inputs)]
     low, high, extra = _boxes(drivers, live, variables, made)
     wanted, bound = _wanted(used, cut, extra, live, drivers, low, high, constant)

@@ -131,7 +131,7 @@ def read_results(search, model) -> Results:
     results.extra_info.rounds = counts.rounds
     results.extra_info.linear_programs = counts.lps
     results.extra_info.small_mips = counts.mips
-    results.extra_info.open_boxes = len(search.pool)
+    results.extra_info.open_boxes = search.open_boxes
     return results
 
 

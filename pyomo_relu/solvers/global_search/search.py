@@ -10,10 +10,8 @@ the incumbent less the gap.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,92 +21,44 @@ from pyomo_relu.solvers.global_search.branching import (
     input_scores,
     most_fractional,
 )
-from pyomo_relu.solvers.global_search.incumbent import Incumbent
 from pyomo_relu.solvers.global_search.lp import BoxLP
 from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.node_bounds import NodeBounds, Planes, stack
 from pyomo_relu.solvers.global_search.problem import Problem
+from pyomo_relu.solvers.global_search.rows import DriverRows, needed_sides
+from pyomo_relu.solvers.global_search.state import Limits, Tree
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 
 #: Boxes of one NumPy batch; fixed, so that results don't depend on the executor.
 CHUNK = 256
 
 
-@dataclass
-class Limits:
-    """When the search ends, and how it works.
-
-    Attributes
-    ----------
-    rel_gap, abs_gap : float
-    time_limit : float
-        Seconds.
-    node_limit : float
-        Boxes bounded.
-    batch_size : int
-        Boxes split in a round.
-    leaf_neurons : int
-        A box with at most so many undecided neurons goes to a MIP.
-    seed : int
-    """
-
-    rel_gap: float = 1e-4
-    abs_gap: float = 1e-6
-    time_limit: float = math.inf
-    node_limit: float = math.inf
-    batch_size: int = 128
-    leaf_neurons: int = 12
-    seed: int = 0
-    hand_over: bool = True
-
-
-@dataclass
-class Counts:
-    """What the search did."""
-
-    boxes: int = 0
-    rounds: int = 0
-    lps: int = 0
-    mips: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-class Search:
-    """Branch and bound on boxes of one problem.
-
-    Attributes
-    ----------
-    incumbent : Incumbent
-    counts : Counts
-    stopped : str or None
-        ``"time"``, ``"nodes"``, ``"interrupt"``, ``"callback"``; None while it runs and
-        after a proof.
-    """
+class Search(Tree):
+    """Branch and bound on boxes of one problem."""
 
     def __init__(
         self,
         problem: Problem,
         limits: Limits,
         executor: Executor | None = None,
-        report: Callable[[Search, str], object] | None = None,
+        report: Callable[[Tree, str], object] | None = None,
     ) -> None:
-        self.problem, self.limits, self.executor = problem, limits, executor
-        self.report = report
-        self.begin = time.perf_counter()
-        self.incumbent = Incumbent(problem, limits.seed)
-        self.counts = Counts()
-        self.stopped: str | None = None
-        self.floor = math.inf  # least bound among the boxes that are done with
+        super().__init__(problem, limits, report)
+        self.executor = executor
         self._current = math.inf  # least bound among the boxes of this round
         self.n = problem.n
-        self.whole = np.flatnonzero(
-            problem.integer & (np.arange(len(problem.columns)) >= problem.n + problem.q)
-        )
-        self.sides, self.side_weights = _sides(problem)
+        later = np.arange(len(problem.columns)) >= problem.n + problem.q
+        open_ = problem.lower < problem.upper
+        self.whole = np.flatnonzero(problem.integer & later & open_)
+        self.sides, self.side_weights = needed_sides(problem)
         self.bounder = (
             None if problem.network is None else NodeBounds(problem.network, self.sides)
         )
-        self.lp = None if problem.is_box else BoxLP(problem, self.sides)
+        no_lp = problem.is_box or problem.network is None
+        self.lp = None if no_lp else BoxLP(problem, self.sides)
+        rest = slice(problem.n + problem.q, None)
+        self.lp_needed = bool((problem.lower[rest] < problem.upper[rest]).any())
+        self.lp_use, self._skipped, self._closest = 1.0, 0, math.inf
         self.pool = BoxPool(
             lower=self.n + len(self.whole),
             upper=self.n + len(self.whole),
@@ -117,9 +67,8 @@ class Search:
             point=0,
             unstable=0,
         )
-        self.rows = _DriverRows(problem, self.sides)
+        self.rows = DriverRows(problem, self.sides)
 
-    # ------------------------------------------------------------------------ state
     @property
     def bound(self) -> float:
         """A valid lower bound of the cost."""
@@ -129,34 +78,9 @@ class Search:
         return least
 
     @property
-    def cutoff(self) -> float:
-        """A box whose bound reaches this is done with."""
-        u = self.incumbent.cost
-        if not math.isfinite(u):
-            return math.inf
-        user = abs(self.problem.user_objective(u))
-        return u - max(self.limits.abs_gap, self.limits.rel_gap * user)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the search began."""
-        return time.perf_counter() - self.begin
-
-    @property
-    def remaining(self) -> float:
-        """Seconds left."""
-        return self.limits.time_limit - self.elapsed
-
-    def _out_of_limits(self) -> bool:
-        if self.stopped is None and self.remaining <= 0:
-            self.stopped = "time"
-        if self.stopped is None and self.counts.boxes >= self.limits.node_limit:
-            self.stopped = "nodes"
-        return self.stopped is not None
-
-    def _tell(self, kind: str) -> None:
-        if self.report is not None and self.report(self, kind):
-            self.stopped = self.stopped or "callback"
+    def open_boxes(self) -> int:
+        """Boxes that are neither pruned nor split."""
+        return len(self.pool)
 
     # -------------------------------------------------------------------------- run
     def run(self) -> None:
@@ -289,6 +213,7 @@ class Search:
 
     def _try_corners(self, lower, upper, planes: Planes) -> None:
         """Offer the corner where each box's best plane is least."""
+        lower, upper = lower[:, : self.n], upper[:, : self.n]
         slopes, consts = self.rows.cost_planes(planes)
         least = np.where(slopes > 0, slopes * lower[:, None], slopes * upper[:, None])
         value = least.sum(axis=2) + consts
@@ -323,12 +248,16 @@ class Search:
                 self._close(bound[i : i + 1])
                 alive[i] = False
                 continue
+            if not self._lp_pays():
+                continue
             if self._out_of_limits():
                 return
             low, high = self._columns(lower[i], upper[i], planes, i)
             found = self.lp.solve(low, high, planes.slopes[i], planes.consts[i])
             self.counts.lps += 1
+            before = bound[i]
             bound[i] = max(bound[i], found.bound)
+            self._note_lp(before, bound[i])
             if found.bound == math.inf:
                 alive[i] = False
                 continue
@@ -357,13 +286,43 @@ class Search:
                 lower[i : i + 1, :n], upper[i : i + 1, :n], scores, p.integer[:n]
             )
             dim[i], point[i] = d[0], at[0]
-        if best is not None and self._may_polish():
-            self.incumbent.polish(best[1], time_limit=max(self.remaining, 0.0))
+        self._improve(lower, upper, alive, best)
 
-    def _may_polish(self) -> bool:
-        """Often while there is no incumbent, then ever more rarely."""
+    def _lp_pays(self) -> bool:
+        """Whether to solve the next box's LP.
+
+        Where the user has other variables there is no bound without it. Elsewhere rows
+        and objective have planes of their own, and the LP must show that combining them
+        prunes boxes or lifts bounds; one in sixteen keeps looking.
+        """
+        if self.lp_needed or self.lp_use > 0.2:
+            return True
+        self._skipped += 1
+        return self._skipped % 16 == 0
+
+    def _note_lp(self, before: float, after: float) -> None:
+        missing = self.cutoff - before
+        gain = 1.0 if after >= self.cutoff or after == math.inf else 0.0
+        if not gain and math.isfinite(before) and math.isfinite(missing) and missing > 0:
+            gain = min(1.0, 2.0 * (after - before) / missing)
+        self.lp_use += 0.05 * (gain - self.lp_use)
+
+    def _improve(self, lower, upper, alive, best) -> None:
+        """Look for a better point: middles of the boxes, then the best LP's region."""
+        n, limit = self.n, max(self.remaining, 0.0)
+        if not self.lp_needed and alive.any():
+            middle = 0.5 * (lower[alive, :n] + upper[alive, :n])
+            point, violation = self.incumbent.offer_many(middle)
+            if violation < 0.9 * self._closest:
+                self._closest = violation
+                self.incumbent.polish(point, time_limit=limit)
+                return
+        if best is None:
+            return
         k = self.counts.rounds
-        return self.incumbent.point is None or k < 10 or k % 10 == 0
+        often = self.lp_needed and self.incumbent.point is None
+        if often or k < 10 or k % 10 == 0:
+            self.incumbent.polish(best[1], time_limit=limit)
 
     def _leaf(self, lower, upper, stored, bound, i: int, dim: int) -> bool:
         """Give a box to the MIP; whether it is done with. Changes ``bound[i]``."""
@@ -383,120 +342,3 @@ class Search:
                 self._close(bound[i : i + 1])
             return True
         return False
-
-
-def _sides(p: Problem) -> tuple[list[tuple[int, float]], np.ndarray]:
-    """The sides of queries that the objective and the rows need, and their scale."""
-    needed: dict[tuple[int, float], float] = {}
-
-    def add(query: int, weight: float, scale: float) -> None:
-        if query < 0 or weight == 0:
-            return
-        key = (query, math.copysign(1.0, weight))
-        needed[key] = max(needed.get(key, 0.0), abs(weight) / scale)
-        if query >= p.q:  # a combination: its parts may hold the bound as well
-            for j in np.flatnonzero(p.queries[query]):
-                add(int(j), weight * p.queries[query, j], scale)
-
-    add(p.cost_query, p.cost_weight, 1.0)
-    norms = np.sqrt(np.asarray(p.matrix.multiply(p.matrix).sum(axis=1)).reshape(-1))
-    for i, (query, weight) in enumerate(zip(p.row_query, p.row_weight)):
-        if np.isfinite(p.row_upper[i]):
-            add(int(query), float(weight), max(norms[i], 1e-9))
-        if np.isfinite(p.row_lower[i]):
-            add(int(query), -float(weight), max(norms[i], 1e-9))
-    for j in np.flatnonzero(p.bounded):
-        add(int(j), 1.0, 1.0)
-        add(int(j), -1.0, 1.0)
-    if p.is_box and p.cost_query >= 0:
-        key = (p.cost_query, math.copysign(1.0, p.cost_weight))
-        needed = {key: 1.0}
-    if not needed:
-        needed = {(0, 1.0): 1.0}
-    return list(needed), np.array(list(needed.values()))
-
-
-class _DriverRows:
-    """Rows and objective as inequalities in the drivers alone.
-
-    The rest and, in the objective, what has no plane enter with the side of their
-    bounds that is weakest; a row with an unbounded rest says nothing.
-    """
-
-    def __init__(self, p: Problem, sides) -> None:
-        self.p, self.n = p, p.n
-        index = {side: k for k, side in enumerate(sides)}
-        n, q = p.n, p.q
-        drivers = p.matrix[:, :n].toarray()
-        rest = p.matrix[:, n + q :].toarray()
-        low, high = p.lower[n + q :], p.upper[n + q :]
-        self.entries: list[tuple[np.ndarray, int, float, float]] = []
-        for i in range(len(p.row_lower)):
-            for sign, side in ((1.0, p.row_upper[i]), (-1.0, -p.row_lower[i])):
-                if not np.isfinite(side):
-                    continue
-                b = side - _least(sign * rest[i], low, high)
-                if not np.isfinite(b):
-                    continue
-                weight = sign * p.row_weight[i]
-                k = -1
-                if p.row_query[i] >= 0:
-                    k = index[int(p.row_query[i]), math.copysign(1.0, weight)]
-                self.entries.append((sign * drivers[i], k, abs(weight), b))
-        for j in np.flatnonzero(p.bounded):
-            if np.isfinite(p.upper[n + j]):
-                self.entries.append((np.zeros(n), index[int(j), 1.0], 1.0, p.upper[n + j]))
-            if np.isfinite(p.lower[n + j]):
-                self.entries.append(
-                    (np.zeros(n), index[int(j), -1.0], 1.0, -p.lower[n + j])
-                )
-        self.cost_side = -1
-        if p.cost_query >= 0:
-            self.cost_side = index[p.cost_query, math.copysign(1.0, p.cost_weight)]
-        self.cost_rest = _least(p.cost[n + q :], low, high)
-
-    def cost_planes(self, planes: Planes) -> tuple[np.ndarray, np.ndarray]:
-        """Planes below the cost: (N, R, n) slopes and (N, R) constants."""
-        p, k = self.p, self.cost_side
-        if k < 0:
-            shape = planes.slopes.shape
-            slopes = np.broadcast_to(p.cost[: self.n], (shape[0], 1, self.n))
-            return slopes, np.full((shape[0], 1), self.cost_rest)
-        w = abs(p.cost_weight)
-        slopes = w * planes.slopes[:, :, k] + p.cost[: self.n]
-        return slopes, w * planes.consts[:, :, k] + self.cost_rest
-
-    def cost_bound(self, lower, upper, planes: Planes) -> np.ndarray:
-        """The least cost over each box, rounded down."""
-        slopes, consts = self.cost_planes(planes)
-        if not np.isfinite(self.cost_rest):
-            return np.full(len(lower), -math.inf)
-        terms = np.where(slopes > 0, slopes * lower[:, None], slopes * upper[:, None])
-        size = abs(terms).sum(axis=2) + abs(consts)
-        return (terms.sum(axis=2) + consts - 1e-14 * (self.n + 8) * size).max(axis=1)
-
-    def inequalities(self, planes: Planes, cutoff: float):
-        """``a x <= b`` that every wanted point fulfils, (N, K, n) and (N, K)."""
-        count, rules = planes.consts.shape[:2]
-        a, b = [], []
-        for drivers, k, weight, side in self.entries:
-            if k < 0:
-                a.append(np.broadcast_to(drivers, (count, 1, self.n)))
-                b.append(np.full((count, 1), side))
-            else:
-                a.append(weight * planes.slopes[:, :, k] + drivers)
-                b.append(side - weight * planes.consts[:, :, k])
-        if math.isfinite(cutoff) and np.isfinite(self.cost_rest):
-            slopes, consts = self.cost_planes(planes)
-            a.append(slopes)
-            b.append(cutoff - consts)
-        if not a:
-            return None, None
-        return np.concatenate(a, axis=1), np.concatenate(b, axis=1)
-
-
-def _least(coefs: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    """The least value of ``coefs @ z`` over bounds."""
-    used = coefs != 0
-    coefs = coefs[used]
-    return float(np.where(coefs > 0, coefs * low[used], coefs * high[used]).sum())

@@ -108,7 +108,8 @@ class ReluGlobal(SolverBase):
         """
         from pyomo_relu.solvers.global_search.problem import read_problem
         from pyomo_relu.solvers.global_search.results import early_results, read_results
-        from pyomo_relu.solvers.global_search.search import Limits, Search
+        from pyomo_relu.solvers.global_search.state import Limits
+        from pyomo_relu.solvers.global_search.strategy import choose_search
 
         config = self.config(value=kwds, preserve_implicit=True)
         if config.solver_options:
@@ -146,7 +147,7 @@ class ReluGlobal(SolverBase):
             if executor is None and (config.threads or 1) > 1:
                 executor = own = ProcessPoolExecutor(config.threads)
             try:
-                search = Search(problem, limits, executor, log.report)
+                search = choose_search(problem, limits, executor, log.report)
                 log.head(problem)
                 if config.warmstart:
                     search.incumbent.offer_present()
@@ -223,7 +224,7 @@ class _Log:
             shown = "-" if not math.isfinite(gap) else f"{100 * gap:.4f}%"
             self.write(
                 f"{'* ' if kind == 'incumbent' else '  '}{now:8.2f} "
-                f"{search.counts.boxes:9d} {len(search.pool):7d} {bound:14.7g} "
+                f"{search.counts.boxes:9d} {search.open_boxes:7d} {bound:14.7g} "
                 f"{incumbent:14.7g} {shown:>9}"
             )
         if self.progress is None or kind == "end":

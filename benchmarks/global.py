@@ -1,0 +1,209 @@
+"""`relu_global` measured: random and trained networks, verification, a plant.
+
+    python benchmarks/global.py random [--sizes 5-50-50-1] [--seeds 5] [--limit 120]
+    python benchmarks/global.py verification --set acasxu [--limit 60] [--count 108]
+    python benchmarks/global.py plant [--limit 300] [--mip]
+
+CPU seconds of one process; set OMP_NUM_THREADS=1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyomo.environ as pyo
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pyomo_relu import ReLUNetBlock, read_network  # noqa: E402
+from tests.harness.random_networks import he_network  # noqa: E402
+from tests.paths import data_folder  # noqa: E402
+
+
+def solve(model, name: str, **options):
+    """Solve; CPU seconds and legacy results."""
+    begin = time.process_time()
+    results = pyo.SolverFactory(name).solve(model, **options)
+    return time.process_time() - begin, results
+
+
+def box_model(network, low=-1.0, high=1.0, formulation=None) -> pyo.ConcreteModel:
+    """Maximize the first output over a box."""
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(network.n_inputs), bounds=(low, high))
+    m.net = ReLUNetBlock(network=network, inputs=m.x, formulation=formulation)
+    m.obj = pyo.Objective(expr=m.net.outputs[0], sense=pyo.maximize)
+    return m
+
+
+def random(arguments) -> None:
+    """He-normal networks, the first output maximized over [-1, 1]^n."""
+    sizes = [int(s) for s in arguments.sizes.split("-")]
+    for seed in range(arguments.seeds):
+        m = box_model(he_network(seed, sizes))
+        seconds, results = solve(m, "relu_global", time_limit=arguments.limit)
+        tree = results.solver.statistics.branch_and_bound
+        print(
+            f"{arguments.sizes} seed {seed}: {seconds:7.2f} s, "
+            f"{tree.number_of_created_subproblems} boxes, "
+            f"{results.problem.lower_bound:.6g} to {results.problem.upper_bound:.6g} "
+            f"({results.solver.termination_condition})",
+            flush=True,
+        )
+
+
+# ------------------------------------------------------------------------ verification
+def read_vnnlib(path: Path):
+    """The box and a list of conjunctions ``a @ y <= b`` of a simple VNN-LIB file.
+
+    Takes what the properties measured here use: simple bounds of inputs, comparisons of
+    outputs with each other or with numbers, and one disjunction of conjunctions.
+    """
+    text = re.sub(r";.*", "", path.read_text())
+    tokens = re.findall(r"[()]|[^\s()]+", text)
+
+    def parse(at):
+        if tokens[at] != "(":
+            return tokens[at], at + 1
+        items, at = [], at + 1
+        while tokens[at] != ")":
+            item, at = parse(at)
+            items.append(item)
+        return items, at + 1
+
+    box: dict[int, list[float]] = {}
+    rows, alternatives, at, outputs = [], [], 0, 0
+
+    def atom(e):
+        if e[0] == "and":
+            return [x for part in e[1:] for x in atom(part)]
+        sign = 1.0 if e[0] == "<=" else -1.0
+        return [(sign, e[1], e[2])]
+
+    while at < len(tokens):
+        e, at = parse(at)
+        if e[0] == "declare-const" and e[1].startswith("Y_"):
+            outputs = max(outputs, int(e[1][2:]) + 1)
+        if e[0] != "assert":
+            continue
+        if e[1][0] == "or":
+            alternatives.append([atom(part) for part in e[1][1:]])
+            continue
+        for sign, left, right in atom(e[1]):
+            if left.startswith("X_"):
+                bounds = box.setdefault(int(left[2:]), [-np.inf, np.inf])
+                bounds[1 if sign > 0 else 0] = float(right)
+            else:
+                rows.append((sign, left, right))
+    if not alternatives:
+        alternatives = [[[]]]
+    assert len(alternatives) == 1
+    cases = []
+    for case in alternatives[0]:
+        own = {k: list(v) for k, v in box.items()}
+        linear = []
+        for sign, left, right in [*rows, *case]:
+            if left.startswith("X_"):
+                bounds = own.setdefault(int(left[2:]), [-np.inf, np.inf])
+                bounds[1 if sign > 0 else 0] = float(right)
+                continue
+            a, b = np.zeros(outputs), 0.0
+            for name, w in ((left, sign), (right, -sign)):
+                if name.startswith("Y_"):
+                    a[int(name[2:])] += w
+                else:
+                    b -= w * float(name)
+            linear.append((a, b))
+        cases.append((np.array([own[k] for k in sorted(own)]), linear))
+    return cases
+
+
+def decide(network, cases, limit: float) -> tuple[str, int]:
+    """``sat``, ``unsat`` or ``unknown``, and the number of boxes."""
+    total, open_ = 0, False
+    for box, linear in cases:
+        m = pyo.ConcreteModel()
+        m.x = pyo.Var(range(len(box)))
+        for j, (low, high) in enumerate(box.tolist()):
+            m.x[j].setlb(low)
+            m.x[j].setub(high)
+        m.net = ReLUNetBlock(network=network, inputs=m.x, formulation=None)
+        m.rows = pyo.ConstraintList()
+        for a, b in linear:
+            m.rows.add(
+                sum(float(w) * m.net.outputs[j] for j, w in enumerate(a) if w) <= float(b)
+            )
+        m.obj = pyo.Objective(expr=0.0)
+        results = pyo.SolverFactory("relu_global").solve(m, time_limit=limit)
+        tree = results.solver.statistics.branch_and_bound
+        total += int(tree.number_of_created_subproblems or 0)
+        condition = str(results.solver.termination_condition)
+        if condition == "optimal":
+            x = np.array([m.x[j].value for j in range(len(box))])
+            y = network.evaluate(x)
+            assert all(a @ y <= b + 1e-4 * max(1.0, abs(b)) for a, b in linear)
+            return "sat", total
+        open_ |= condition != "infeasible"
+    return ("unknown" if open_ else "unsat"), total
+
+
+def verification(arguments) -> None:
+    """Every instance of a set against the tabulated verdicts."""
+    folder = data_folder() / "verification"
+    rows = [
+        r
+        for r in csv.DictReader(open(folder / "verdicts.csv"))
+        if r["set"] == arguments.set
+    ]
+    if arguments.count < len(rows):
+        rows = [rows[k * len(rows) // arguments.count] for k in range(arguments.count)]
+    networks, times, wrong, unknown = {}, [], 0, 0
+    for row in rows:
+        if row["onnx"] not in networks:
+            networks[row["onnx"]] = read_network(folder / arguments.set / row["onnx"])
+        cases = read_vnnlib(folder / arguments.set / row["vnnlib"])
+        begin = time.process_time()
+        found, boxes = decide(networks[row["onnx"]], cases, arguments.limit)
+        seconds = time.process_time() - begin
+        times.append(seconds)
+        wrong += found != "unknown" and found != row["verdict"]
+        unknown += found == "unknown"
+        print(
+            f"{row['onnx']:34} {row['vnnlib']:28} {row['verdict']:6} {found:8} "
+            f"{seconds:7.2f} s {boxes:8d}",
+            flush=True,
+        )
+    print(
+        f"{len(rows)} instances, {len(rows) - unknown} decided, {wrong} wrong, median "
+        f"{statistics.median(times):.2f} s, worst {max(times):.1f} s"
+    )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("random")
+    one.add_argument("--sizes", default="5-50-50-1")
+    one.add_argument("--seeds", type=int, default=5)
+    one.add_argument("--limit", type=float, default=120.0)
+    one.set_defaults(run=random)
+    one = commands.add_parser("verification")
+    one.add_argument("--set", default="acasxu")
+    one.add_argument("--limit", type=float, default=60.0)
+    one.add_argument("--count", type=int, default=10**6)
+    one.set_defaults(run=verification)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What every search has: limits, counts, an incumbent, a cut-off."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pyomo_relu.solvers.global_search.incumbent import Incumbent
+from pyomo_relu.solvers.global_search.problem import Problem
+
+
+@dataclass
+class Limits:
+    """When the search ends, and how it works.
+
+    Attributes
+    ----------
+    rel_gap, abs_gap : float
+    time_limit : float
+        Seconds.
+    node_limit : float
+        Boxes bounded.
+    batch_size : int
+        Boxes split in a round.
+    leaf_neurons : int
+        A box with at most so many undecided neurons goes to a MIP.
+    seed : int
+    """
+
+    rel_gap: float = 1e-4
+    abs_gap: float = 1e-6
+    time_limit: float = math.inf
+    node_limit: float = math.inf
+    batch_size: int = 128
+    leaf_neurons: int = 12
+    seed: int = 0
+    hand_over: bool = True
+
+
+@dataclass
+class Counts:
+    """What the search did."""
+
+    boxes: int = 0
+    rounds: int = 0
+    lps: int = 0
+    mips: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Tree:
+    """A search for the least cost of a problem.
+
+    Attributes
+    ----------
+    incumbent : Incumbent
+    counts : Counts
+    floor : float
+        The least bound of what is done with.
+    stopped : str or None
+        ``"time"``, ``"nodes"``, ``"interrupt"``, ``"callback"``; None while it runs and
+        after a proof.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        limits: Limits,
+        report: Callable[[Tree, str], object] | None = None,
+    ) -> None:
+        self.problem, self.limits, self.report = problem, limits, report
+        self.begin = time.perf_counter()
+        self.incumbent = Incumbent(problem, limits.seed)
+        self.incumbent.on_improve = lambda: self._tell("incumbent")
+        self.counts = Counts()
+        self.stopped: str | None = None
+        self.floor = math.inf
+
+    @property
+    def bound(self) -> float:
+        """A valid lower bound of the cost."""
+        raise NotImplementedError
+
+    @property
+    def open_boxes(self) -> int:
+        """What is neither pruned nor split."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """Search until the gap is closed or a limit is met."""
+        raise NotImplementedError
+
+    @property
+    def cutoff(self) -> float:
+        """A box whose bound reaches this is done with."""
+        u = self.incumbent.cost
+        if not math.isfinite(u):
+            return math.inf
+        user = abs(self.problem.user_objective(u))
+        return u - max(self.limits.abs_gap, self.limits.rel_gap * user)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the search began."""
+        return time.perf_counter() - self.begin
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, none below 0."""
+        return max(self.limits.time_limit - self.elapsed, 0.0)
+
+    def _out_of_limits(self) -> bool:
+        if self.stopped is None and self.remaining <= 0:
+            self.stopped = "time"
+        if self.stopped is None and self.counts.boxes >= self.limits.node_limit:
+            self.stopped = "nodes"
+        return self.stopped is not None
+
+    def _tell(self, kind: str) -> None:
+        if self.report is not None and self.report(self, kind):
+            self.stopped = self.stopped or "callback"

@@ -405,10 +405,11 @@ class ReLUNetBlockData(BlockData):
                 and not entry.fixed
             ):
                 entry.set_value(v, skip_validation=True)
-        self._set_layer_values(point)
+        # Layers that read an output take its value, so the outputs come first.
         outputs = self.network.evaluate(point[0])
         for v, y in zip(self.component("outputs").values(), outputs.tolist()):
             v.set_value(y, skip_validation=True)
+        self._set_layer_values(point)
         return outputs
 
     def _input_values(self) -> np.ndarray | None:

@@ -45,6 +45,7 @@ case[0,1].row[over 0]: pre.out[1] - pre.out[0] >= 0
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -197,9 +198,15 @@ class Disjunctive(Formulation):
     def transform(self, blocks: list) -> None:
         if self.config.transformation is None:
             return
-        for block in blocks:
-            if block.component("either") is not None:
-                TransformationFactory(self.config.transformation).apply_to(block)
+        # Pyomo makes names unique by random digits; here two runs give the same ones.
+        state = random.getstate()
+        random.seed(0)
+        try:
+            for block in blocks:
+                if block.component("either") is not None:
+                    TransformationFactory(self.config.transformation).apply_to(block)
+        finally:
+            random.setstate(state)
 
     def set_values(self, block, node, pre, post, pieces) -> None:
         case = block.component("case")

@@ -21,7 +21,8 @@ from pyomo_relu.solvers.standard_form import compile_standard_form
 from tests.harness.random_networks import he_network, random_network
 
 NETWORKS = {
-    "dense": lambda: he_network(0, (4, 12, 12, 2)),
+    "small": lambda: he_network(0, (2, 6, 1)),
+    "dense": lambda: he_network(0, (3, 8, 8, 2)),
     "graph": lambda: random_network(
         np.random.default_rng(3),
         n_inputs=3,
@@ -54,7 +55,7 @@ def model(monkeypatch, name, lazy):
     return m
 
 
-@pytest.fixture(params=sorted(NETWORKS))
+@pytest.fixture(params=["dense", "graph", "sparse"])
 def pair(request, monkeypatch):
     """The same model with lazy and with ordinary rows."""
     lazy = model(monkeypatch, request.param, True)
@@ -268,3 +269,20 @@ def test_expressions_as_inputs(monkeypatch):
     m.obj.set_value(m.net2.outputs[0])
     pyo.SolverFactory("relu_highs").solve(m)
     assert m.net2.error() < 1e-6
+
+
+def test_persistent_solvers_follow_changes(monkeypatch):
+    from pyomo.contrib.appsi.solvers import Highs as Appsi
+    from pyomo.contrib.solver.solvers.highs import Highs
+
+    lazy = model(monkeypatch, "small", True)
+    plain = model(monkeypatch, "small", False)
+    for kind in (Appsi, Highs):
+        solvers = [kind(), kind()]
+        for upper in (1.0, 0.25, 0.5):
+            found = []
+            for m, solver in zip((lazy, plain), solvers):
+                m.x[0].setub(upper)
+                solver.solve(m)
+                found.append(pyo.value(m.obj))
+            assert found[0] == pytest.approx(found[1], rel=2e-4, abs=1e-4)

@@ -11,11 +11,17 @@ from pyomo.common.config import Bool, ConfigValue, NonNegativeFloat
 from pyomo.contrib.solver.common.config import BranchAndBoundConfig
 
 #: Defaults for models that hold network blocks; ``solver_options`` overrides them.
-#: They were measured on ReLU networks, see the benchmark page of the documentation.
-#: The four heuristics solve sub-problems that seldom give a point of a network that
-#: its own heuristics haven't found. Off, with a start given: five 5-20-20-1 networks
-#: 2.26 -> 1.16 CPU seconds in geometric mean (LP bounds), 10-30-30-1 from a time-out
-#: at 120 s to a proof in 66 s; without a start 1.0 to 2.3 times faster.
+#: Four heuristics that solve sub-problems are off: with a start from the network they
+#: find nothing better and cost time. CPU seconds in geometric mean over three random
+#: 5-20-20-1 networks (seeds 1 to 3, start given, one thread, HiGHS 1.15.1), all off
+#: 1.71, all on 3.16, and with one alone switched on:
+#:
+#: ========================  ====  ====================================================
+#: feasibility_jump          1.70  no measurable cost here; off since MIPVerify #268
+#: rins                      1.90
+#: rens                      2.29
+#: root_reduced_cost         1.73  within the noise; off since MIPVerify #268
+#: ========================  ====  ====================================================
 NETWORK_DEFAULTS: dict[str, Any] = {
     "mip_heuristic_run_feasibility_jump": False,
     "mip_heuristic_run_rins": False,

@@ -17,7 +17,7 @@ from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
 from pyomo_relu.formulations.base import unit_pieces
 from pyomo_relu.formulations.values import add_rows
-from pyomo_relu.model_bounds import check_scope, model_bounds
+from pyomo_relu.model_bounds import check_scope, is_stale, model_bounds
 from pyomo_relu.network import Max, Network, PiecewiseLinear
 from pyomo_relu.statistics import BlockStatistics, block_statistics
 
@@ -292,7 +292,15 @@ class ReLUNetBlockData(BlockData):
                 "or give it bounds=."
             )
         low, high = self._box()
-        start = self._find_bounds(self._bounds_method)
+        given, known = self._bounds_method, self._bounds
+        if isinstance(given, Bounds) and is_stale(self, given):
+            given = None
+        start = self._find_bounds(given)
+        if known is not None and start is not known and not is_stale(self, known):
+            # The box may have shrunk since, and no rung promises to gain by that.
+            old_low, old_high = known.input_box
+            if (old_low <= low).all() and (high <= old_high).all():
+                start = start.intersect(known)
         if method == "model":
             found = model_bounds(self, start, **options)
         else:

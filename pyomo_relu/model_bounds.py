@@ -79,6 +79,11 @@ def model_scope(block) -> str:
     return f"model {model_mark(block.model())}"
 
 
+def is_stale(block, bounds: Bounds) -> bool:
+    """Whether bounds rely on a model that has changed since."""
+    return bounds.scope != "box" and bounds.scope != model_scope(block)
+
+
 def check_scope(block, bounds: Bounds) -> None:
     """Raise if bounds rely on a model that has changed since.
 
@@ -87,7 +92,7 @@ def check_scope(block, bounds: Bounds) -> None:
     ValueError
         Saying how to get valid ones.
     """
-    if bounds.scope != "box" and bounds.scope != model_scope(block):
+    if is_stale(block, bounds):
         raise ValueError(
             f"'{block.name}': its bounds were tightened with the constraints of the whole "
             "model, which have changed since (or a variable's bounds have); call "

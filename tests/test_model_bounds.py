@@ -49,7 +49,7 @@ def test_tighter_and_valid(seed, integer):
     for old, new in zip(before, (m.a.bounds, m.b.bounds)):
         assert old.contains(new, 1e-12)
         assert new.statistics()["mean_width"] < old.statistics()["mean_width"]
-    assert solve(m) == pytest.approx(best, abs=1e-6 * max(1, abs(best)))
+    assert solve(m) == pytest.approx(best, abs=1e-5 * max(1, abs(best)))
     # the exact range of each pre-activation over the model stays within
     for name in ("a",) if seed else ("a", "b"):
         block, bounds = untouched.component(name), m.component(name).bounds
@@ -94,9 +94,12 @@ def test_a_changed_model_is_refused():
     for call in (m.a.error, m.a.check_box, lambda: m.a.reformulate("bigm")):
         with pytest.raises(ValueError, match=r"tighten\('model'\) again"):
             call()
+    again = m.clone()
+    again.a.tighten("model")
     m.a.reformulate("bigm", bounds="crown")
-    solve(m)
-    assert m.a.error() < 1e-6
+    for mended in (m, again):
+        solve(mended)
+        assert mended.a.error() < 1e-6
 
 
 def test_a_wider_variable_is_refused():

@@ -18,6 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pyomo_relu.cli.describe",
         "what a network file holds, and which neurons are stable on a box",
     ),
+    "report": (
+        "pyomo_relu.cli.report",
+        "how hard a network is on a box: bounds, regions, relaxation",
+    ),
 }
 
 

@@ -1,0 +1,241 @@
+"""What makes a network hard to optimize over: stability, big-M constants, root gap.
+
+Each unstable neuron is a binary variable, the sizes of its bounds are the constants of
+its rows, and the gap between the linear relaxation and the best value is what a branch
+and bound has to close. Bounds that are computed layer by layer widen with depth, by a
+factor per layer that is about constant: the growth of the constants is exponential.
+
+Source: the indicators are those of Plate et al., arXiv 2502.03016.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.network import Network, PiecewiseLinear
+
+#: Rungs that are compared unless others are named.
+DEFAULT_RUNGS = ("interval", "crown", "lp")
+
+
+@dataclass(frozen=True)
+class LayerBounds:
+    """The bounds of one activation layer.
+
+    Attributes
+    ----------
+    name : str
+    units, stable : int
+    big_m : (float, float, float) or None
+        Smallest, median and largest ``max(-l, u)`` of the unstable neurons.
+    width : float
+        Geometric mean of ``u - l`` of all neurons.
+    """
+
+    name: str
+    units: int
+    stable: int
+    big_m: tuple[float, float, float] | None
+    width: float
+
+
+@dataclass(frozen=True, eq=False)
+class RungSummary:
+    """What one rung of bounds proves; seconds include the rungs below it."""
+
+    method: str
+    layers: tuple[LayerBounds, ...]
+    output_width: float
+    seconds: float
+    bounds: Bounds
+
+    @property
+    def units(self) -> int:
+        """Number of neurons."""
+        return sum(layer.units for layer in self.layers)
+
+    @property
+    def stable(self) -> int:
+        """Number of neurons on one piece."""
+        return sum(layer.stable for layer in self.layers)
+
+    @property
+    def share(self) -> float:
+        """Share of stable neurons; 1 for a network without any neuron."""
+        return self.stable / self.units if self.units else 1.0
+
+    @property
+    def growth(self) -> float:
+        """Factor by which the width of pre-activations grows from layer to layer.
+
+        The slope of a line through the logarithms of the layers' mean widths; NaN for
+        fewer than two layers.
+        """
+        widths = [layer.width for layer in self.layers if layer.width > 0]
+        if len(widths) < 2:
+            return float("nan")
+        return float(np.exp(np.polyfit(np.arange(len(widths)), np.log(widths), 1)[0]))
+
+
+def layer_bounds(bounds: Bounds) -> tuple[LayerBounds, ...]:
+    """Stable neurons and big-M constants of each activation layer."""
+    found = []
+    for i, node in enumerate(bounds.network.nodes):
+        if not isinstance(node, PiecewiseLinear):
+            continue
+        low, high = bounds.lower[node.source], bounds.upper[node.source]
+        stable = bounds.stable(i)
+        big_m = None
+        if not stable.all():
+            sizes = np.maximum(-low, high)[~stable]
+            big_m = (float(sizes.min()), float(np.median(sizes)), float(sizes.max()))
+        width = np.maximum(high - low, np.finfo(float).tiny)
+        found.append(
+            LayerBounds(
+                node.name,
+                node.size,
+                int(stable.sum()),
+                big_m,
+                float(np.exp(np.log(width).mean())),
+            )
+        )
+    return tuple(found)
+
+
+def compare_bounds(
+    network: Network, lower, upper, rungs: Sequence = DEFAULT_RUNGS
+) -> list[RungSummary]:
+    """Stable neurons and big-M constants by each of several rungs of bounds.
+
+    Parameters
+    ----------
+    network : Network
+    lower, upper : float or (n_inputs,) array_like
+    rungs : sequence of str or (str, dict)
+        As :func:`compute_bounds` takes them; each starts anew.
+    """
+    found = []
+    for rung in rungs:
+        bounds = compute_bounds(network, lower, upper, rung)
+        low, high = bounds.outputs
+        found.append(
+            RungSummary(
+                bounds.method,
+                layer_bounds(bounds),
+                float((high - low).mean()),
+                bounds.seconds,
+                bounds,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class RootGap:
+    """The linear relaxation against the best value.
+
+    Attributes
+    ----------
+    root : float
+        Optimum of the linear relaxation.
+    best : float or None
+        Best value found.
+    bound : float
+        Best bound at the end.
+    nodes : int
+        Of the branch and bound.
+    seconds : float
+        Of relaxation and search.
+    """
+
+    root: float
+    best: float | None
+    bound: float
+    nodes: int
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """``|best - root| / max(1, |best|)``; infinite while nothing is found."""
+        if self.best is None:
+            return float("inf")
+        return abs(self.best - self.root) / max(1.0, abs(self.best))
+
+    @property
+    def solved(self) -> bool:
+        """Whether the best value is proved up to a gap of 0.01 %."""
+        if self.best is None:
+            return False
+        return abs(self.best - self.bound) <= 1e-4 * max(1.0, abs(self.best)) + 1e-9
+
+
+def root_gap(
+    network: Network,
+    bounds: Bounds,
+    output: int = 0,
+    sense: str = "min",
+    *,
+    formulation: str = "bigm",
+    time_limit: float = 60.0,
+) -> RootGap:
+    """Solve for the optimum of one output over the box, and its linear relaxation.
+
+    Parameters
+    ----------
+    network : Network
+    bounds : Bounds
+        Their box is the box of the inputs.
+    output : int
+    sense : {'min', 'max'}
+    formulation : str
+    time_limit : float
+        Seconds for the search.
+
+    Raises
+    ------
+    ValueError
+        For an unknown output or sense.
+    """
+    import pyomo.environ as pyo
+
+    from pyomo_relu.block import ReLUNetBlock
+    from pyomo_relu.solvers import ReluHighs
+
+    if sense not in ("min", "max"):
+        raise ValueError(f"sense is 'min' or 'max', not {sense!r}.")
+    if not 0 <= output < network.n_outputs:
+        raise ValueError(
+            f"there is no output {output}; the network has {network.n_outputs}."
+        )
+    begin = time.perf_counter()
+    m = pyo.ConcreteModel()
+    low, high = bounds.input_box
+    m.net = ReLUNetBlock(
+        network=network, input_bounds=(low, high), bounds=bounds, formulation=formulation
+    )
+    m.objective = pyo.Objective(
+        expr=m.net.outputs[m.net.outputs.index_set().at(output + 1)],
+        sense=pyo.minimize if sense == "min" else pyo.maximize,
+    )
+    quiet = {"load_solutions": False, "raise_exception_on_nonoptimal_result": False}
+    relax = pyo.TransformationFactory("core.relax_integer_vars")
+    token = relax.apply_to(m)
+    root = ReluHighs().solve(m, **quiet)
+    relax.apply_to(m, reverse=token)
+    results = ReluHighs().solve(m, time_limit=time_limit, **quiet)
+    return RootGap(
+        float(
+            root.objective_bound
+            if root.incumbent_objective is None
+            else root.incumbent_objective
+        ),
+        results.incumbent_objective,
+        float(results.objective_bound),
+        int(getattr(results.extra_info, "mip_node_count", 0) or 0),
+        time.perf_counter() - begin,
+    )

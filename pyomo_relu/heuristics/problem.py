@@ -21,7 +21,8 @@ from pyomo.repn.linear import LinearRepnVisitor
 from pyomo_relu.formulations.base import Piece, unit_pieces
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Max, PiecewiseLinear
-from pyomo_relu.solvers.standard_form import StandardForm, VariableRecorder
+from pyomo_relu.solvers.rows import VariableRecorder
+from pyomo_relu.solvers.standard_form import StandardForm
 
 #: Pre-activations below this count as on the boundary of their linear region.
 BOUNDARY = 1e-6

@@ -1,0 +1,315 @@
+"""What the trained classifiers share: options, fitting, checks, storage."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+
+from pyomo_relu.network import Network
+from pyomo_relu.training.exact import (
+    Task,
+    Training,
+    constant_network,
+    exact,
+    local_search,
+)
+from pyomo_relu.training.family import DUAL_NORMS, Family, merged
+from pyomo_relu.training.hybrid import hybrid
+from pyomo_relu.training.losses import Loss
+from pyomo_relu.training.solve import ENGINES, Engine
+from pyomo_relu.training.splitting import data_splitting
+from pyomo_relu.training.step_network import StepNetwork, read_arrays
+
+METHODS = ("exact", "local_search", "data_splitting", "hybrid", "ste")
+
+
+def choice(name: str, value: Any, allowed) -> None:
+    """Refuse what isn't allowed, naming the option."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {list(allowed)}, not {value!r}.")
+
+
+class MIPClassifier(ClassifierMixin, BaseEstimator):
+    """Base of the classifiers that are trained by mixed-integer programs."""
+
+    LOSSES: ClassVar[tuple[str, ...]] = ()
+
+    # ------------------------------------------------------------------ options
+    def _family(self, outputs: int) -> Family:
+        raise NotImplementedError
+
+    def _loss(self) -> Loss:
+        raise NotImplementedError
+
+    def _hidden(self) -> tuple[int, ...]:
+        sizes = tuple(np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)))
+        if any(not isinstance(n, (int, np.integer)) or n < 1 for n in sizes):
+            raise ValueError(
+                "hidden_layer_sizes must be positive integers, not "
+                f"{self.hidden_layer_sizes!r}."
+            )
+        return tuple(int(n) for n in sizes)
+
+    def _robust(self) -> tuple[str, float] | None:
+        if self.robust is None:
+            return None
+        try:
+            norm, radius = self.robust
+            radius = float(radius)
+        except (TypeError, ValueError) as e:
+            raise ValueError(
+                f"robust must be (norm, radius), such as ('linf', 0.1), not {self.robust!r}."
+            ) from e
+        if norm not in DUAL_NORMS:
+            raise ValueError(
+                f"robust takes the norms {list(DUAL_NORMS)}, not {norm!r}: their dual norms "
+                "are linear. A ball of the l2 norm lies in that of 'linf' with its radius."
+            )
+        if not (math.isfinite(radius) and radius >= 0):
+            raise ValueError(f"robust needs a radius >= 0, not {radius}.")
+        return (norm, radius) if radius else None
+
+    def _check_options(self) -> None:
+        choice("loss", self.loss, self.LOSSES)
+        choice("method", self.method, METHODS)
+        choice("engine", self.engine, ENGINES)
+        for name in ("regularization", "compression"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative.")
+        if self.compression and (not self._hidden() or self.method != "exact"):
+            raise ValueError(
+                "compression takes out hidden neurons and needs some, and method='exact'."
+            )
+        if self.time_limit is not None and self.time_limit <= 0:
+            raise ValueError(f"time_limit must be positive or None, not {self.time_limit}.")
+        if not 0 < self.margin <= 1:
+            raise ValueError(f"margin must lie in (0, 1], not {self.margin}.")
+
+    # ---------------------------------------------------------------------- fit
+    def fit(self, X, y, validation=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : (n, d) array
+        y : (n,) array
+            Class labels.
+        validation : (X, y), optional
+            For ``method='data_splitting'``, which chooses among its networks by their
+            accuracy on these points. Without them a share ``validation_fraction`` of
+            the training points is set aside; with that share 0, or too few points, the
+            training points themselves choose.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If no network of this shape fits the points (``max_margin`` and
+            ``min_weight`` must), or an option doesn't fit the data.
+        RuntimeError
+            If the time limit leaves no network, or a network doesn't have the
+            activations of its program.
+        """
+        self._check_options()
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs two classes; the data contains one class."
+            )
+        random = check_random_state(self.random_state)
+        rng = np.random.default_rng(random.randint(2**31 - 1))
+        outputs = 1 if len(self.classes_) == 2 else len(self.classes_)
+        bits = self._bits(codes, outputs)
+        task = Task(
+            self._family(outputs),
+            merged(X, bits),
+            self._loss(),
+            Engine(self.solver, self.engine, self.solver_options, bool(self.verbose)),
+            self.time_limit,
+            rng,
+        )
+        found = self._train(task, X, bits, codes, validation)
+        if found.network is None:
+            self._nothing(found)
+        self._keep(found)
+        return self
+
+    def _bits(self, codes: np.ndarray, outputs: int) -> np.ndarray:
+        if outputs == 1:
+            return codes.reshape(-1, 1).astype(float)
+        return np.eye(outputs)[codes]
+
+    def _train(self, task: Task, X, bits, codes, validation) -> Training:
+        if validation is not None and self.method != "data_splitting":
+            raise ValueError(
+                f"method='{self.method}' does not use validation=; leave it out."
+            )
+        if self.method == "local_search":
+            return local_search(task)
+        if self.method == "hybrid":
+            return hybrid(task)
+        if self.method == "ste":
+            from pyomo_relu.training.ste import straight_through
+
+            return straight_through(task, X, bits)
+        if self.method == "exact":
+            start = None if task.loss.hard else constant_network(task)
+            return exact(task, start)
+        if not self._hidden():
+            raise ValueError(
+                "method='data_splitting' shares hidden activations; without a hidden "
+                "layer use method='exact'."
+            )
+        share = self.validation_fraction
+        if validation is not None:
+            xv, yv = validation
+            xv = validate_data(self, xv, reset=False, dtype=np.float64)
+            strange = set(np.unique(yv)) - set(self.classes_)
+            if strange:
+                raise ValueError(f"validation has classes that y has not: {strange}.")
+            chosen = (xv, self._bits(np.searchsorted(self.classes_, yv), bits.shape[1]))
+        elif share and int(len(X) * share) >= len(self.classes_) and len(X) >= 20:
+            enough = np.bincount(codes).min() >= 2
+            X, xv, bits, bv = train_test_split(
+                X,
+                bits,
+                test_size=share,
+                stratify=codes if enough else None,
+                random_state=int(task.rng.integers(2**31 - 1)),
+            )
+            chosen = (xv, bv)
+            task = Task(
+                task.family,
+                merged(X, bits),
+                task.loss,
+                task.engine,
+                task.time_limit,
+                task.rng,
+            )
+        else:
+            chosen = (X, bits)
+        return data_splitting(
+            task, X, bits, chosen, splits=self.splits, batch_size=self.batch_size
+        )
+
+    def _nothing(self, found: Training) -> None:
+        if found.status == "infeasible":
+            raise ValueError(
+                f"no network of this shape fits every point, as loss='{self.loss}' asks; "
+                "use more neurons, or another loss."
+            )
+        raise RuntimeError(
+            f"no network was found ({found.status}) within time_limit={self.time_limit}; "
+            "raise it, or use another loss, method='hybrid' or engine='cp_sat'."
+        )
+
+    def _keep(self, found: Training) -> None:
+        self.network_ = found.network
+        self.status_ = found.status
+        self.loss_ = float(found.loss)
+        self.bound_ = float(found.bound)
+        self.gap_ = max(self.loss_ - self.bound_, 0.0) / max(1.0, abs(self.loss_))
+        self.compared_ = int(found.compared)
+        self.history_ = found.history
+
+    # ------------------------------------------------------------------ predict
+    def decision_function(self, X) -> np.ndarray:
+        """Scores: (n,) for two classes, positive or 0 for the second; else (n, classes)."""
+        check_is_fitted(self, "network_")
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        scores = self.network_.scores(X)
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
+    def predict(self, X) -> np.ndarray:
+        """The class of each point: the largest score, the first one at a tie."""
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            return self.classes_[(scores >= 0).astype(int)]
+        return self.classes_[scores.argmax(axis=1)]
+
+    def robust_share(self, X, y, radius: float, norm: str = "linf") -> float:
+        """Share of points that are certainly predicted right on a whole ball.
+
+        The first layer's activations must be constant on the ball, as the robust
+        training has it, so this is a lower bound of the share that resists every
+        attack; :func:`pyomo_relu.applications.verify` decides the rest.
+        """
+        choice("norm", norm, DUAL_NORMS)
+        right = self.predict(X) == np.asarray(y)
+        w, b = self.network_.weights[0], self.network_.biases[0]
+        size = np.abs(w).sum(axis=1) if norm == "linf" else np.abs(w).max(axis=1)
+        away = np.abs(np.asarray(X, dtype=float) @ w.T + b) > radius * size
+        away |= size == 0
+        return float((right & away.all(axis=1)).mean())
+
+    # ---------------------------------------------------------- other packages
+    def to_network(self, outputs: str = "scores") -> Network:
+        """The network for :class:`~pyomo_relu.ReLUNetBlock`; see ``StepNetwork``."""
+        check_is_fitted(self, "network_")
+        return self.network_.to_network(outputs)
+
+    def to_keras(self) -> Any:
+        """The network as a Keras model with the scores as its outputs."""
+        check_is_fitted(self, "network_")
+        return self.network_.to_keras()
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted classifier to an ``.npz`` file (arrays and JSON, no pickle)."""
+        check_is_fitted(self, "network_")
+        about = {
+            "class": type(self).__name__,
+            "params": _plain(self.get_params()),
+            "status": self.status_,
+            "loss": self.loss_,
+            "bound": self.bound_,
+        }
+        classes = np.asarray(self.classes_)
+        if classes.dtype == object:
+            raise ValueError("labels that are Python objects can't be saved; use strings.")
+        arrays = self.network_.describe()
+        with open(path, "wb") as file:
+            np.savez_compressed(
+                file, about=np.array(json.dumps(about)), classes=classes, **arrays
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> MIPClassifier:
+        """Read a classifier that :meth:`save` wrote; ValueError for any other file."""
+        data = read_arrays(path)
+        try:
+            about = json.loads(str(data["about"]))
+            classes = data["classes"]
+        except (KeyError, ValueError) as e:
+            raise ValueError(f"'{path}' holds no trained classifier.") from e
+        if about["class"] != cls.__name__:
+            raise ValueError(f"'{path}' holds a {about['class']}, not a {cls.__name__}.")
+        params = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in about["params"].items()
+        }
+        clf = cls(**params)
+        network = StepNetwork.from_arrays(data, path)
+        clf.classes_, clf.n_features_in_ = classes, network.sizes[0]
+        clf._keep(Training(network, about["status"], about["loss"], about["bound"]))
+        return clf
+
+
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as JSON has them; a random generator is not kept."""
+    found = {}
+    for key, value in params.items():
+        value = value.item() if isinstance(value, np.generic) else value
+        found[key] = None if isinstance(value, np.random.RandomState) else value
+    return found

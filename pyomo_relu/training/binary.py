@@ -1,0 +1,183 @@
+"""`BinaryNetClassifier`: step neurons, weights continuous, integer or ternary."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from pyomo_relu.training.base import MIPClassifier, choice
+from pyomo_relu.training.family import Family
+from pyomo_relu.training.losses import Loss
+
+_NAMES = {"saturated": "sat_margin"}
+
+
+class BinaryNetClassifier(MIPClassifier):
+    r"""Step neurons ``1 if w x + b >= 0 else 0``, trained by mixed-integer programs.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int
+        Neurons of each hidden layer; ``()`` for none.
+    weights : {'continuous', 'ternary'} or int P
+        In [-1, 1] (which loses nothing: a step doesn't see the scale), in {-1, 0, 1}, or
+        integers in [-P, P].
+    thresholds : {'neuron', 'layer'}
+        A bias for each neuron, in a box that loses nothing, or one for each layer, in
+        the range of the weights.
+    loss : {'zero_one', 'l1', 'hinge', 'saturated', 'max_margin', 'min_weight'}
+        Number of points with a wrong output bit; number of wrong output bits; hinge loss
+        of the scores; number of scores below ``margin``; the smallest distance of any
+        pre-activation from 0 (to be large), or the sum of absolute weights and biases,
+        both with every point fitted.
+    method : {'exact', 'local_search', 'data_splitting', 'hybrid', 'ste'}
+        One program; alternating over layers; clusters of the data with one activation
+        pattern each; a network first, then margins neuron by neuron; or, as a baseline,
+        straight-through gradients in Keras.
+    robust : (norm, radius), optional
+        ``('linf', r)`` or ``('l1', r)``: the activations of the first layer must not
+        change within the ball around any training point.
+    margin : float
+        Share of half the scores' range for 'hinge' and 'saturated'.
+    regularization : float
+        Factor of the sum of absolute weights.
+    compression : float
+        Cost of a hidden neuron that is used (``method='exact'``).
+    splits, batch_size, validation_fraction : int, int or None, float
+        For 'data_splitting': number of splits, points in each program (None for all),
+        and share of the training points that choose among the networks.
+    solver : str
+        Any MIP solver that Pyomo knows by name.
+    engine : {'mip', 'cp_sat'}
+        'cp_sat' solves programs in integers alone by OR-Tools.
+    time_limit : float or None
+        Seconds for all of ``fit``; the best network found is kept.
+    solver_options : dict, optional
+    eps : float, optional
+        Separation of on from off. Refused where it doesn't dominate the largest big-M
+        times the solver's tolerance; by default it is chosen so. Sums of integers need
+        none.
+    random_state : int or RandomState, optional
+    verbose : bool
+        Print the solver's log.
+
+    Attributes
+    ----------
+    network_ : StepNetwork
+    status_ : {'optimal', 'time_limit', 'feasible'}
+        'optimal' only where it is proved that no network has a smaller training loss
+        (with the separation ``eps``).
+    loss_, bound_, gap_ : float
+        Training loss of the network, a lower bound of it for all networks, and
+        ``(loss - bound) / max(1, |loss|)``.
+    compared_ : int
+        Activations that were found to be as the programs say.
+    history_ : list of dict
+        One entry for each program.
+    classes_ : array
+
+    Notes
+    -----
+    Scale features to [0, 1]: big-M of a data point is the sum of its absolute features.
+
+    References
+    ----------
+    Bah and Kurtz, arXiv 2007.03326. Kurtz and Bah, arXiv 2110.11382.
+
+    Examples
+    --------
+    >>> from pyomo_relu.training import BinaryNetClassifier
+    >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> clf = BinaryNetClassifier((2,), weights="ternary").fit(X, y)
+    >>> clf.status_, clf.loss_, clf.score(X, y)
+    ('optimal', 0.0, 1.0)
+    """
+
+    LOSSES: ClassVar[tuple[str, ...]] = (
+        "zero_one",
+        "l1",
+        "hinge",
+        "saturated",
+        "max_margin",
+        "min_weight",
+    )
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(4,),
+        *,
+        weights="continuous",
+        thresholds="neuron",
+        loss="zero_one",
+        method="exact",
+        robust=None,
+        margin=0.5,
+        regularization=0.0,
+        compression=0.0,
+        splits=8,
+        batch_size=64,
+        validation_fraction=0.25,
+        solver="relu_highs",
+        engine="mip",
+        time_limit=60.0,
+        solver_options=None,
+        eps=None,
+        random_state=None,
+        verbose=False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.weights = weights
+        self.thresholds = thresholds
+        self.loss = loss
+        self.method = method
+        self.robust = robust
+        self.margin = margin
+        self.regularization = regularization
+        self.compression = compression
+        self.splits = splits
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.solver = solver
+        self.engine = engine
+        self.time_limit = time_limit
+        self.solver_options = solver_options
+        self.eps = eps
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _family(self, outputs: int) -> Family:
+        choice("thresholds", self.thresholds, ("neuron", "layer"))
+        bound, integer = weight_range(self.weights, ("continuous", "ternary"))
+        return Family(
+            self._hidden(),
+            outputs,
+            "step",
+            bound,
+            integer,
+            self.thresholds,
+            robust=self._robust(),
+            eps=self.eps,
+        )
+
+    def _loss(self) -> Loss:
+        return Loss(
+            _NAMES.get(self.loss, self.loss),
+            float(self.margin),
+            "common",
+            float(self.regularization),
+            float(self.compression),
+        )
+
+
+def weight_range(weights, names: tuple[str, ...]) -> tuple[float, bool]:
+    """(bound, integer) of the option ``weights``."""
+    if isinstance(weights, str) and weights in names:
+        return 1.0, weights != "continuous"
+    if isinstance(weights, (int, np.integer)) and not isinstance(weights, bool):
+        if weights >= 1:
+            return float(weights), True
+    raise ValueError(
+        f"weights must be {' or '.join(map(repr, names))} or an integer P >= 1, not "
+        f"{weights!r}."
+    )

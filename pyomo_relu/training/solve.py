@@ -1,0 +1,207 @@
+"""One call of a MIP solver: start, time limit, progress, and what it found."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyomo.environ as pyo
+from pyomo.opt import TerminationCondition
+
+from pyomo_relu.bounds.progress import progress
+from pyomo_relu.training.encode import TrainingMIP
+from pyomo_relu.training.step_network import StepNetwork
+
+logger = logging.getLogger(__name__)
+
+ENGINES = ("mip", "cp_sat")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Which solver, and how.
+
+    Attributes
+    ----------
+    solver : str
+        Name for ``pyo.SolverFactory``.
+    engine : {'mip', 'cp_sat'}
+    options : dict
+        The solver's own options.
+    tee : bool
+        Print the solver's log.
+    """
+
+    solver: str = "relu_highs"
+    engine: str = "mip"
+    options: Mapping[str, Any] | None = None
+    tee: bool = False
+
+
+@dataclass(frozen=True)
+class Solve:
+    """What a solver found.
+
+    Attributes
+    ----------
+    network : StepNetwork or None
+        The best network, if there is one.
+    status : str
+        'optimal', 'time_limit', 'feasible' (stopped for another reason), 'infeasible'
+        or 'nothing' (stopped without a network).
+    objective, bound : float
+        Of the program; infinite where there is none.
+    seconds : float
+    compared : int
+        Activations that the network was found to have as the program says.
+    """
+
+    network: StepNetwork | None
+    status: str
+    objective: float
+    bound: float
+    seconds: float
+    compared: int = 0
+
+    @property
+    def gap(self) -> float:
+        """``(objective - bound) / max(1, |objective|)``."""
+        if self.network is None:
+            return math.inf
+        return max(self.objective - self.bound, 0.0) / max(1.0, abs(self.objective))
+
+
+def solve(
+    mip: TrainingMIP,
+    engine: Engine,
+    *,
+    time_limit: float | None = None,
+    start: StepNetwork | None = None,
+    title: str = "training",
+) -> Solve:
+    """Solve a training program and check the network that it gives.
+
+    Parameters
+    ----------
+    mip : TrainingMIP
+        With an objective.
+    engine : Engine
+    time_limit : float or None
+        Seconds.
+    start : StepNetwork, optional
+        A network to begin with.
+    title : str
+        Of the progress bar.
+
+    Raises
+    ------
+    RuntimeError
+        If the network's activations are not those of the program.
+    ImportError
+        If OR-Tools is asked for and missing.
+    ValueError
+        If the solver is unknown or not installed.
+    """
+    begin = time.perf_counter()
+    if start is not None:
+        mip.start(start)
+    if engine.engine == "cp_sat":
+        from pyomo_relu.training.cp_sat import solve_cp_sat
+
+        status, objective, bound = solve_cp_sat(
+            mip.model, time_limit, start is not None, engine.options
+        )
+    else:
+        status, objective, bound = _pyomo(
+            mip.model, engine, time_limit, start is not None, title
+        )
+    seconds = time.perf_counter() - begin
+    if not math.isfinite(objective):
+        return Solve(None, status, math.inf, bound, seconds)
+    network = mip.network()
+    wrong, compared = mip.mismatches(network)
+    if wrong:
+        raise RuntimeError(
+            f"{wrong} of {compared} activations of the trained network differ from those "
+            "of the program: the solver's tolerance is larger than the separation. Give a "
+            "larger eps, or scale the features to [0, 1]."
+        )
+    return Solve(network, status, objective, bound, seconds, compared)
+
+
+def _pyomo(model, engine: Engine, time_limit, warm: bool, title: str):
+    solver = pyo.SolverFactory(engine.solver)
+    try:
+        there = solver.available(exception_flag=False)
+    except Exception:  # Pyomo has no one answer for an unknown name
+        there = False
+    if not there:
+        raise ValueError(
+            f"solver '{engine.solver}' is unknown to Pyomo or not installed; the default "
+            "is solver='relu_highs'."
+        )
+    options: dict[str, Any] = {"tee": engine.tee}
+    if engine.options:
+        options["options"] = dict(engine.options)
+    if time_limit is not None:
+        options["timelimit"] = max(float(time_limit), 0.01)
+    if warm and solver.warm_start_capable():
+        options["warmstart"] = True
+    # relu_highs loads arrays; the others' way of loading raises without a solution.
+    own = engine.solver == "relu_highs"
+    with progress(None, title, "node") as bar:
+        if own:
+            options["progress"] = lambda event: _report(bar, event)
+        try:
+            results = solver.solve(model, load_solutions=own, **options)
+        except (ValueError, TypeError):
+            raise
+        except RuntimeError as error:
+            logger.warning("%s stopped: %s", engine.solver, error)
+            return "nothing", math.inf, -math.inf
+    return _read(solver, model, results, own)
+
+
+def _report(bar, event) -> None:
+    bar.n = int(event.nodes)
+    bar.set_postfix(best=f"{event.incumbent:.6g}", bound=f"{event.bound:.6g}")
+
+
+def _read(solver, model, results, own: bool):
+    condition = results.solver.termination_condition
+    problem = results.problem[0] if len(results.problem) else None
+    bound = _number(getattr(problem, "lower_bound", None), -math.inf)
+    upper = _number(getattr(problem, "upper_bound", None), math.inf)
+    loaded = own and math.isfinite(upper)
+    if not own and condition != TerminationCondition.infeasible:
+        try:
+            if len(results.solution):
+                model.solutions.load_from(results)
+                loaded = True
+        except Exception as error:  # a solver without a point, whatever it raises
+            logger.info("%s has no solution to load: %s", type(solver).__name__, error)
+    if condition == TerminationCondition.infeasible:
+        return "infeasible", math.inf, math.inf
+    if not loaded:
+        return "nothing", math.inf, bound
+    objective = pyo.value(model.loss)
+    if condition == TerminationCondition.optimal:
+        status = "optimal"
+        bound = max(bound, -math.inf) if math.isfinite(bound) else objective
+    elif condition == TerminationCondition.maxTimeLimit:
+        status = "time_limit"
+    else:
+        status = "feasible"
+    return status, objective, min(bound, objective)
+
+
+def _number(value: Any, default: float) -> float:
+    try:
+        x = float(value)
+    except (TypeError, ValueError):
+        return default
+    return x if math.isfinite(x) and abs(x) < 1e20 else default

@@ -1,0 +1,203 @@
+"""`StepNetwork`: a network of step or sign neurons, and what is computed with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.network import Network, NetworkBuilder, activations
+
+FORMAT = "pyomo_relu.step_network"
+VERSION = 1
+ACTIVATIONS = ("step", "sign")
+OUTPUTS = ("scores", "bits")
+
+
+@dataclass(frozen=True)
+class StepNetwork:
+    """Layers ``a(W x + b)`` with ``a`` the step {0, 1} or the sign {-1, 1}.
+
+    A neuron is on if and only if its pre-activation is at least 0, as in
+    :func:`pyomo_relu.network.activations.step`.
+
+    Attributes
+    ----------
+    weights : tuple of (n_out, n_in) arrays
+    biases : tuple of (n_out,) arrays
+    activation : {'step', 'sign'}
+        Of the hidden neurons. The last layer's pre-activations are the scores.
+    """
+
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    activation: str = "step"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation must be 'step' or 'sign', not {self.activation!r}."
+            )
+        weights = tuple(np.array(w, dtype=float, ndmin=2) for w in self.weights)
+        biases = tuple(np.array(b, dtype=float, ndmin=1) for b in self.biases)
+        if not weights or len(weights) != len(biases):
+            raise ValueError("a network needs one bias vector for each weight matrix.")
+        for k, (w, b) in enumerate(zip(weights, biases)):
+            if b.shape != (len(w),) or (k and w.shape[1] != len(weights[k - 1])):
+                raise ValueError(
+                    f"layer {k}: weights {w.shape} and bias {b.shape} don't fit."
+                )
+            if not (np.isfinite(w).all() and np.isfinite(b).all()):
+                raise ValueError(f"layer {k} has weights that are not finite.")
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "biases", biases)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of inputs, of the neurons of each hidden layer, and of scores."""
+        return (self.weights[0].shape[1], *(len(w) for w in self.weights))
+
+    def pre_activations(self, x) -> list[np.ndarray]:
+        """The (N, n_out) pre-activations of every layer; the last are the scores."""
+        values = np.asarray(x, dtype=float)
+        found = []
+        for w, b in zip(self.weights, self.biases):
+            found.append(values @ w.T + b)
+            values = self.activate(found[-1])
+        return found
+
+    def activate(self, pre: np.ndarray) -> np.ndarray:
+        """The activation of every entry."""
+        on = (pre >= 0).astype(float)
+        return on if self.activation == "step" else 2.0 * on - 1.0
+
+    def patterns(self, x) -> list[np.ndarray]:
+        """For each hidden layer, the (N, n_out) bool array of the neurons that are on."""
+        return [pre >= 0 for pre in self.pre_activations(x)[:-1]]
+
+    def scores(self, x) -> np.ndarray:
+        """The (N, n_out) pre-activations of the last layer."""
+        return self.pre_activations(x)[-1]
+
+    def nonzeros(self) -> tuple[int, int]:
+        """Weights that are not zero, and all weights; biases are not counted."""
+        return (
+            sum(int(np.count_nonzero(w)) for w in self.weights),
+            sum(w.size for w in self.weights),
+        )
+
+    def to_network(self, outputs: str = "scores") -> Network:
+        """Return it for :class:`~pyomo_relu.ReLUNetBlock`.
+
+        Parameters
+        ----------
+        outputs : {'scores', 'bits'}
+            The last pre-activations, or the step of them (1 where a score is >= 0).
+        """
+        if outputs not in OUTPUTS:
+            raise ValueError(f"outputs must be 'scores' or 'bits', not {outputs!r}.")
+        builder = NetworkBuilder()
+        at = builder.input("input", (self.sizes[0],))
+        pieces = getattr(activations, self.activation)
+        last = len(self.weights) - 1
+        for k, (w, b) in enumerate(zip(self.weights, self.biases)):
+            name = "output" if k == last else f"hidden_{k + 1}"
+            at = builder.affine(name, [(at, w)], b)
+            if k < last:
+                at = builder.piecewise(f"{name}_{self.activation}", at, pieces())
+        if outputs == "bits":
+            at = builder.piecewise("output_step", at, activations.step())
+        return builder.build([at])
+
+    def to_keras(self) -> Any:
+        """Return a Keras model of float64 layers with the scores as its outputs.
+
+        Steps are the registered layers of :mod:`pyomo_relu.training.keras_layers`, so
+        that a saved model is read back once that module is imported.
+
+        Raises
+        ------
+        ImportError
+            If Keras is missing.
+        """
+        from pyomo_relu.training.keras_layers import sequential
+
+        return sequential(self)
+
+    def describe(self) -> dict[str, np.ndarray]:
+        """The arrays and the header that :meth:`save` writes."""
+        header = {"format": FORMAT, "version": VERSION, "activation": self.activation}
+        header["layers"] = len(self.weights)
+        arrays = {"header": np.array(json.dumps(header))}
+        for k, (w, b) in enumerate(zip(self.weights, self.biases)):
+            arrays[f"w{k}"], arrays[f"b{k}"] = w, b
+        return arrays
+
+    def save(self, path: str | Path) -> None:
+        """Write the network to an ``.npz`` file (arrays and JSON, no pickle)."""
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **self.describe())
+
+    @classmethod
+    def load(cls, path: str | Path) -> StepNetwork:
+        """Read a network that :meth:`save` wrote; ValueError for any other file."""
+        return cls.from_arrays(read_arrays(path), path)
+
+    @classmethod
+    def from_arrays(cls, data: dict[str, np.ndarray], path: str | Path) -> StepNetwork:
+        """The inverse of :meth:`describe`; ``path`` is named in errors."""
+        try:
+            header = json.loads(str(data["header"]))
+            if header["format"] != FORMAT or header["version"] > VERSION:
+                raise ValueError("format")
+            layers = range(int(header["layers"]))
+            return cls(
+                tuple(data[f"w{k}"] for k in layers),
+                tuple(data[f"b{k}"] for k in layers),
+                header["activation"],
+            )
+        except (KeyError, TypeError, ValueError) as e:
+            raise ValueError(
+                f"'{path}' is no network of step neurons of this version; "
+                "save it with clf.save(path)."
+            ) from e
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of an ``.npz`` file; nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {key: data[key] for key in data.files}
+    except FileNotFoundError:
+        raise
+    except Exception as e:
+        raise ValueError(f"'{path}' is not an .npz file, or it is damaged.") from e
+
+
+def stack(networks: Sequence[StepNetwork]) -> StepNetwork:
+    """One network with the scores of several networks of one depth, side by side.
+
+    Hidden layers become block-diagonal; the inputs are shared.
+    """
+    depths = {len(n.weights) for n in networks}
+    kinds = {n.activation for n in networks}
+    if len(depths) != 1 or len(kinds) != 1:
+        raise ValueError("networks to stack must have one depth and one activation.")
+    weights: list[np.ndarray] = []
+    for k in range(depths.pop()):
+        parts = [n.weights[k] for n in networks]
+        if k == 0:
+            weights.append(np.vstack(parts))
+            continue
+        rows, columns = sum(len(p) for p in parts), sum(p.shape[1] for p in parts)
+        whole, r, c = np.zeros((rows, columns)), 0, 0
+        for part in parts:
+            whole[r : r + len(part), c : c + part.shape[1]] = part
+            r, c = r + len(part), c + part.shape[1]
+        weights.append(whole)
+    biases = [np.concatenate([n.biases[k] for n in networks]) for k in range(len(weights))]
+    return StepNetwork(tuple(weights), tuple(biases), kinds.pop())

@@ -41,7 +41,9 @@ def add(a: Weight, b: Weight) -> Weight:
 def product(outer: Weight, inner: Weight) -> Weight:
     """``outer @ inner``; sparse if both are."""
     if sp.issparse(outer) and sp.issparse(inner):
-        return sp.csr_array(outer @ inner)
+        result = sp.csr_array(outer @ inner)
+        result.sort_indices()  # later SciPy would do it in place, in a read-only array
+        return result
     if sp.issparse(inner):
         return np.asarray((inner.T @ outer.T).T)
     return np.asarray(outer @ inner)

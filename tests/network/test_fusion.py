@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyomo_relu.network import Affine, NetworkBuilder
+from pyomo_relu.network import Affine, NetworkBuilder, weights
 from pyomo_relu.network import activations as act
 from pyomo_relu.network.fusion import fuse_affine, prune
 from pyomo_relu.network.network import Network
@@ -147,3 +147,17 @@ def test_names_stay_unique():
     network = b.build([b.piecewise(f"r{k}", p, act.relu()) for k, p in enumerate(parts)])
     names = [n.name for n in network.nodes]
     assert len(set(names)) == len(names)
+
+
+def test_products_of_sparse_weights_are_sorted():
+    rng = np.random.default_rng(0)
+    a, b = (sp.random_array((40, 40), density=0.1, format="csr", rng=rng) for _ in range(2))
+    builder = NetworkBuilder()
+    first = builder.affine("a", [(builder.input("x", (40,)), a)])
+    second = builder.affine("b", [(first, b[:3])])
+    network = builder.build([second])
+    (node,) = [n for n in network.nodes if n.kind == "affine"]
+    (w,) = node.weights
+    # Whoever wants them sorted can't sort them any more: the arrays are read-only.
+    assert not sp.issparse(w) or w.has_sorted_indices
+    assert weights.product(a, b).has_sorted_indices

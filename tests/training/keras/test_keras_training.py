@@ -1,0 +1,187 @@
+"""Penalties, clipped ReLU and pruning: each trains, and lowers what it is meant to lower."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from pyomo_relu import read_network  # noqa: E402
+from pyomo_relu.bounds import compute_bounds  # noqa: E402
+from pyomo_relu.training.keras import (  # noqa: E402
+    BigMPenalty,
+    BoundsHistory,
+    L1Penalty,
+    MagnitudePruning,
+    PenalizedModel,
+    StabilityLoss,
+    UnstablePenalty,
+    clipped_relu,
+    interval_bounds,
+)
+
+X = np.random.default_rng(0).uniform(-1, 1, (256, 2)).astype("float32")
+Y = (np.sin(3 * X[:, :1]) + X[:, 1:] ** 2).astype("float32")
+
+
+def small(seed=0, layers=(12, 12)):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((2,))])
+    for n in layers:
+        model.add(keras.layers.Dense(n, "relu"))
+    model.add(keras.layers.Dense(1))
+    return model
+
+
+def train(model, penalties, epochs=30, callbacks=(), **box):
+    box = box or {"lower": -1, "upper": 1}
+    trainer = PenalizedModel(model, penalties, **box)
+    trainer.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+    history = trainer.fit(
+        X, Y, batch_size=64, epochs=epochs, verbose=0, callbacks=callbacks
+    )
+    error = float(((np.array(model(X)) - Y) ** 2).mean())
+    return history.history, error
+
+
+def measures(model):
+    """Sum of big-M, unstable neurons, and the sum of absolute weights, by the package."""
+    network = read_network(model)
+    bounds = compute_bounds(network, -1.0, 1.0, "interval")
+    big_m = unstable = 0
+    for i, node in enumerate(network.nodes):
+        if node.kind == "piecewise":
+            open_ = ~bounds.stable(i)
+            unstable += open_.sum()
+            big_m += (bounds.upper[node.source] - bounds.lower[node.source])[open_].sum()
+    weights = sum(
+        abs(w).sum() for n in network.nodes if n.kind == "affine" for w in n.weights
+    )
+    return {"big_m": big_m, "unstable": unstable, "weights": weights}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    model = small()
+    history, error = train(model, [])
+    return measures(model), error
+
+
+@pytest.mark.parametrize(
+    "penalty, lowered, by",
+    [
+        (L1Penalty(3e-3), "weights", 0.6),
+        (BigMPenalty(3e-3), "big_m", 0.6),
+        (UnstablePenalty(5e-3), "unstable", 0.6),
+        (StabilityLoss(1e-2), "unstable", 0.9),
+    ],
+    ids=lambda v: getattr(v, "name", None),
+)
+def test_penalty_trains_and_lowers_its_measure(plain, penalty, lowered, by):
+    model = small()
+    history, error = train(model, [penalty], callbacks=[BoundsHistory(-1, 1)])
+    assert error < 0.15 * float(Y.var())  # it still learns
+    assert measures(model)[lowered] < by * plain[0][lowered]
+    assert history[penalty.name][-1] < history[penalty.name][0]
+    unstable = measures(model)["unstable"]
+    assert history["stable"][-1] == pytest.approx(1 - unstable / 24, abs=0.05)
+
+
+def test_intervals_are_those_of_the_package():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(-2.0, 0.3),
+            keras.layers.Conv2D(3, 3, strides=2, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(5),
+            keras.layers.LeakyReLU(negative_slope=0.1),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    for v in model.weights:
+        v.assign(rng.uniform(0.1, 1.0, v.shape) * np.sign(rng.normal(size=v.shape))
+                 if "variance" not in v.path else rng.uniform(0.5, 2, v.shape))  # fmt: skip
+    low = rng.uniform(0, 0.5, (1, 8, 8, 1)).astype("float32")
+    high = low + 0.2
+    found, outputs = interval_bounds(model, low, high)
+    network = read_network(model, logits=True)
+    bounds = compute_bounds(network, low.ravel(), high.ravel(), "interval")
+    expected = [n.source for n in network.nodes if n.kind == "piecewise"]
+    assert len(found) == len(expected) == 2
+    for (a, b), i in zip(found, expected):
+        assert np.array(a).ravel() == pytest.approx(bounds.lower[i], abs=1e-4)
+        assert np.array(b).ravel() == pytest.approx(bounds.upper[i], abs=1e-4)
+    assert np.array(outputs[0])[0] == pytest.approx(bounds.outputs[0], abs=1e-4)
+    assert np.array(outputs[1])[0] == pytest.approx(bounds.outputs[1], abs=1e-4)
+
+
+def test_boxes_around_samples():
+    model = small()
+    trainer = PenalizedModel(model, [StabilityLoss()], -1, 1, radius=0.1)
+    low, high = trainer.boxes(X)
+    assert np.array(low).min() >= -1 and np.array(high).max() <= 1
+    assert (np.array(high) - np.array(low)).max() == pytest.approx(0.2)
+    history, _ = train(model, [StabilityLoss(1e-3)], epochs=2, radius=0.1)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_clipped_relu_is_read_and_caps_bounds():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,))])
+    for _ in range(3):
+        model.add(keras.layers.Dense(10))
+        model.add(clipped_relu(1.5))
+    model.add(keras.layers.Dense(1))
+    _, error = train(model, [], epochs=30)
+    assert error < 0.15 * float(Y.var())
+    network = read_network(model)
+    assert network.evaluate(X) == pytest.approx(np.array(model(X)), abs=1e-5)
+    bounds = compute_bounds(network, -1.0, 1.0, "interval")
+    kinds = [(i, n) for i, n in enumerate(network.nodes) if n.kind == "piecewise"]
+    assert {n.function for _, n in kinds} == {"clipped_relu"}
+    assert all(bounds.upper[i].max() <= 1.5 + 1e-9 for i, _ in kinds)
+    with pytest.raises(ValueError, match="is positive"):
+        clipped_relu(0.0)
+
+
+def test_pruning_follows_its_schedule():
+    model = small()
+    pruning = MagnitudePruning(0.7, begin=20, end=100, frequency=10)
+    assert (
+        pruning.sparsity(19) == 0 and pruning.sparsity(100) == pruning.sparsity(500) == 0.7
+    )
+    assert 0 < pruning.sparsity(40) < pruning.sparsity(60) < 0.7
+    _, error = train(model, [], epochs=30, callbacks=[pruning])
+    kernels = [np.array(v) for v in model.trainable_variables if len(v.shape) > 1]
+    for w in kernels[:-1]:
+        assert (w == 0).sum() == int(0.7 * w.size)
+    assert (kernels[-1] != 0).all()
+    assert error < 0.2 * float(Y.var())
+    with pytest.raises(ValueError, match="initial <= final"):
+        MagnitudePruning(1.0, 0, 10)
+
+
+def test_what_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="need a box"):
+        PenalizedModel(small(), [BigMPenalty(1.0)])
+    with pytest.raises(ValueError, match="both lower= and upper="):
+        PenalizedModel(small(), [], -1)
+    with pytest.raises(ValueError, match="different names"):
+        PenalizedModel(small(), [L1Penalty(1), L1Penalty(2)])
+    with pytest.raises(ValueError, match="not negative"):
+        L1Penalty(-1.0)
+    odd = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "swish", name="odd")])
+    with pytest.raises(ValueError, match="'silu' of layer 'odd'"):
+        PenalizedModel(odd, [BigMPenalty(1.0)], -1, 1)
+    x = keras.Input((2,))
+    a = keras.layers.Dense(2, "relu")(x)
+    branched = keras.Model(x, keras.layers.Add(name="add")([a, x]))
+    with pytest.raises(ValueError, match="chain"):
+        PenalizedModel(branched, [BigMPenalty(1.0)], -1, 1)

@@ -109,6 +109,27 @@ def two_piece_rows(
     return rows
 
 
+def relu_rows(row: Row, post: Any, z: Any, lower: float, upper: float) -> list:
+    """:func:`two_piece_rows` of a ReLU over one variable, in fewer steps."""
+    (x,) = row.variables
+    return [
+        at_most([1.0, -1.0], [x, post], 0.0),
+        at_most([1.0, -upper], [post, z], 0.0),
+        at_most([-1.0, 1.0, -lower], [x, post, z], -lower),
+    ]
+
+
+def _is_plain_relu(row: Row, first: Piece, last: Piece) -> bool:
+    return (
+        row.coefs == [1.0]
+        and not row.expressions
+        and row.constant == 0.0
+        and (first.slope, first.intercept) == (0.0, 0.0)
+        and (last.slope, last.intercept) == (1.0, 0.0)
+        and first.upper == 0.0
+    )
+
+
 def add_incremental(block, rows: dict[int, Row], post: dict, pieces: dict) -> None:
     r"""Continuous units of three or more pieces: ordered binaries.
 
@@ -182,8 +203,8 @@ def add_multiple_choice(block, rows: dict[int, Row], post: dict, pieces: dict) -
         for p, g in enumerate(found):
             ends[i, p, "lower"] = at_most([g.lower, -1.0], [z[i, p], x[i, p]], 0.0)
             ends[i, p, "upper"] = at_most([1.0, -g.upper], [x[i, p], z[i, p]], 0.0)
-    add_rows(block, "argument", argument)
-    add_rows(block, "value", value)
+    add_rows(block, "part_argument", argument)
+    add_rows(block, "part_value", value)
     add_rows(block, "ends", ends)
     add_rows(block, "one", one)
 
@@ -208,6 +229,9 @@ def write_pieces(layer, rows: dict[int, Row]) -> None:
     for i in two:
         if is_step(pieces[i]):
             unit = step_rows(rows[i], layer.post[i], z[i], pieces[i])
+        elif not layer.is_output and _is_plain_relu(rows[i], *pieces[i]):
+            low, high = pieces[i][0].lower, pieces[i][1].upper
+            unit = relu_rows(rows[i], layer.post[i], z[i], low, high)
         else:
             unit = two_piece_rows(
                 rows[i], layer.post[i], z[i], pieces[i], not layer.is_output

@@ -12,14 +12,14 @@ class BoxPool:
     ----------
     **widths
         For each field, how many numbers a box has: ``lower=3`` is an (N, 3) array,
-        0 stands for a plain (N,) one. The field ``bound`` is what they are ordered by.
+        None stands for a plain (N,) one. Boxes are ordered by the field ``bound``.
     """
 
-    def __init__(self, **widths: int) -> None:
+    def __init__(self, **widths: int | None) -> None:
         self._room, self.count = 256, 0
         self._fields = {
-            name: np.empty((self._room, w) if w else self._room)
-            for name, w in {"bound": 0, **widths}.items()
+            name: np.empty(self._room if w is None else (self._room, w))
+            for name, w in {"bound": None, **widths}.items()
         }
 
     def __len__(self) -> int:

@@ -35,6 +35,8 @@ from pyomo_relu.solvers.global_search.units import Unit, find_units
 PRICINGS = 60
 #: A unit with less than this share of weight on other points counts as one point.
 PURE = 1e-6
+#: Random points of each unit to begin with.
+SEEDS = 60
 
 
 @dataclass(order=True)
@@ -87,6 +89,7 @@ class Decomposition(Tree):
         try:
             low, high = p.box
             self._current = -math.inf
+            self._seed()
             self._push(-math.inf, low, high, p.lower[self.others], p.upper[self.others])
             while self.heap and not self._out_of_limits():
                 node = heapq.heappop(self.heap)
@@ -101,6 +104,21 @@ class Decomposition(Tree):
         except KeyboardInterrupt:
             self.stopped = "interrupt"
         self.counts.lps = self.master.solves
+
+    def _seed(self) -> None:
+        """Random points for the first masters, and the best choice among them."""
+        rng, p = np.random.default_rng(self.limits.seed), self.problem
+        for u in self.units:
+            u.add_points(u.low + rng.random((SEEDS, len(u.low))) * (u.high - u.low))
+        rest_low, rest_high = p.lower[self.others], p.upper[self.others]
+        points = [np.arange(len(u.x)) for u in self.units]
+        found = self.master.choose(
+            points, rest_low, rest_high, self.rest_integer, min(self.remaining, 2.0)
+        )
+        if found is not None:
+            z = self.master.point(*found)
+            self.incumbent.offer(z)
+            self.incumbent.polish(z, time_limit=min(self.remaining, 10.0))
 
     def _push(self, bound, low, high, rest_low, rest_high) -> None:
         self._number += 1

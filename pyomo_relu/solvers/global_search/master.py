@@ -84,6 +84,16 @@ class Master:
         self.highs.setOptionValue("threads", 1)
         self.solves = 0
 
+    def _columns(self, points: list[np.ndarray]) -> tuple[list, list]:
+        """Row activities and costs of the points of each unit."""
+        p, blocks, costs = self.problem, [], []
+        for u, mine, xr, yr in zip(self.units, points, self.x_rows, self.y_rows):
+            blocks.append(xr @ u.x[mine].T + yr @ u.y[mine].T)
+            costs.append(
+                u.x[mine] @ p.cost[u.drivers] + u.y[mine] @ p.cost[p.n + u.outputs]
+            )
+        return blocks, costs
+
     def solve(
         self, points: list[np.ndarray], low, high, zero_cost: bool = False
     ) -> Mixture | None:
@@ -97,13 +107,8 @@ class Master:
         zero_cost : bool
             Minimize the violation of the rows only.
         """
-        p, rows = self.problem, len(self.row_lower)
-        blocks, costs = [], []
-        for u, mine, xr, yr in zip(self.units, points, self.x_rows, self.y_rows):
-            blocks.append(xr @ u.x[mine].T + yr @ u.y[mine].T)
-            costs.append(
-                u.x[mine] @ p.cost[u.drivers] + u.y[mine] @ p.cost[p.n + u.outputs]
-            )
+        rows = len(self.row_lower)
+        blocks, costs = self._columns(points)
         count = [len(c) for c in costs]
         total = sum(count)
         member = np.repeat(np.arange(len(self.units)), count)
@@ -178,13 +183,7 @@ class Master:
         """A MIP that picks one point for each unit: a first feasible point, or None."""
         import highspy
 
-        p, rows = self.problem, len(self.row_lower)
-        blocks, costs = [], []
-        for u, mine, xr, yr in zip(self.units, points, self.x_rows, self.y_rows):
-            blocks.append(xr @ u.x[mine].T + yr @ u.y[mine].T)
-            costs.append(
-                u.x[mine] @ p.cost[u.drivers] + u.y[mine] @ p.cost[p.n + u.outputs]
-            )
+        blocks, costs = self._columns(points)
         count = [len(c) for c in costs]
         total = sum(count)
         member = np.repeat(np.arange(len(self.units)), count)

@@ -12,6 +12,8 @@ rows keep it there: the linear region around the point, for the search for incum
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -249,9 +251,22 @@ class BoxMIP:
         gap: float = 0.0,
         start: np.ndarray | None = None,
         relative: float = 0.0,
-        log=None,
+        stop: Callable[[], bool] | None = None,
     ) -> Answer:
-        """Minimize the cost over the box, as far as it is below ``cutoff``."""
+        """Minimize the cost over the box, as far as it is below ``cutoff``.
+
+        Parameters
+        ----------
+        cutoff : float
+            Points that cost more are of no interest.
+        time_limit : float
+        gap, relative : float
+            Absolute and relative gap at which HiGHS may stop.
+        start : (m,) array, optional
+            A feasible point of the problem.
+        stop : callable, optional
+            Asked now and then; true ends the solve.
+        """
         import highspy
 
         p = self.problem
@@ -297,7 +312,10 @@ class BoxMIP:
             matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data,
             np.array(self.integer).astype(np.int32),
         )  # fmt: skip
-        highs.run()
+        if start is not None:
+            places = np.arange(self.m, dtype=np.int32)
+            highs.setSolution(self.m, places, np.asarray(start, dtype=float))
+        _run(highs, stop)
         return self._answer(highs, cutoff)
 
     def _answer(self, highs, cutoff: float) -> Answer:
@@ -318,3 +336,35 @@ class BoxMIP:
             bound = -math.inf
         bound = min(bound, cutoff)
         return Answer(point, bound - 1e-7 * max(1.0, abs(bound)), False)
+
+
+def _run(highs, stop: Callable[[], bool] | None) -> None:
+    """Run HiGHS; with ``stop``, so that it and Ctrl-C can end it in good order."""
+    if stop is None:
+        highs.run()
+        return
+    ended = False
+    error: BaseException | None = None
+
+    def ask(event) -> None:
+        nonlocal ended, error
+        if not ended:
+            try:
+                ended = bool(stop())
+            except BaseException as e:  # must not travel through HiGHS
+                ended, error = True, e
+
+    def interrupt(event) -> None:
+        if ended:
+            event.data_in.user_interrupt = True
+
+    highs.cbMipLogging += ask
+    highs.cbMipInterrupt += interrupt
+    highs.cbSimplexInterrupt += interrupt
+    if threading.current_thread() is threading.main_thread():
+        highs.HandleKeyboardInterrupt = True
+        highs.solve()
+    else:
+        highs.run()
+    if error is not None:
+        raise error

@@ -259,9 +259,20 @@ def _assemble(form: StandardForm, links, cut, variables) -> Problem:
         form.objective, matrix, row_lower, row_upper, np.zeros((0, q)),
         np.zeros(0, dtype=int), np.zeros(0), -1, 0.0, np.array(bound, dtype=bool),
     )  # fmt: skip
+    for link in links:  # outputs of blocks that depend on no variable
+        for v in link.outputs:
+            if id(v) in constant and not _holds(v, constant[id(v)]):
+                problem.infeasible = f"'{v.name}' is constant and violates its bounds"
     _presolve(problem)
     _add_queries(problem, live, drivers, wanted)
     return problem
+
+
+def _holds(v, y: float) -> bool:
+    """Whether an output variable may have the value ``y``."""
+    low, high = (value(v), value(v)) if v.fixed else v.bounds
+    slack = 1e-6 * max(1.0, abs(y))
+    return (low is None or y >= low - slack) and (high is None or y <= high + slack)
 
 
 def _row(terms: dict[int, float], place: dict[int, int], m: int):

@@ -51,21 +51,17 @@ class Search(Tree):
         open_ = problem.lower < problem.upper
         self.whole = np.flatnonzero(problem.integer & later & open_)
         self.sides, self.side_weights = needed_sides(problem)
-        self.bounder = (
-            None if problem.network is None else NodeBounds(problem.network, self.sides)
-        )
-        no_lp = problem.is_box or problem.network is None
-        self.lp = None if no_lp else BoxLP(problem, self.sides)
+        self.bounder = NodeBounds(problem.network, self.sides)
+        self.lp = None if problem.is_box else BoxLP(problem, self.sides)
         rest = slice(problem.n + problem.q, None)
         self.lp_needed = bool((problem.lower[rest] < problem.upper[rest]).any())
         self.lp_use, self._skipped, self._closest = 1.0, 0, math.inf
         self.pool = BoxPool(
             lower=self.n + len(self.whole),
             upper=self.n + len(self.whole),
-            stored=0 if self.bounder is None else 2 * self.bounder.width,
-            dim=0,
-            point=0,
-            unstable=0,
+            stored=2 * self.bounder.width,
+            dim=None,
+            point=None,
         )
         self.rows = DriverRows(problem, self.sides)
 
@@ -88,9 +84,6 @@ class Search(Tree):
         self.incumbent.on_improve = lambda: self._tell("incumbent")
         p = self.problem
         try:
-            if p.network is None:
-                self._mip_only()
-                return
             if p.is_box:
                 self.incumbent.search_box()
             low = np.concatenate([p.lower[: self.n], p.lower[self.whole]])[None]
@@ -108,18 +101,6 @@ class Search(Tree):
                 self._tell("log")
         except KeyboardInterrupt:
             self.stopped = "interrupt"
-
-    def _mip_only(self) -> None:
-        """A model without a network that depends on a variable is a plain MIP."""
-        p = self.problem
-        answer = BoxMIP(p, p.lower, p.upper, [], []).solve(
-            time_limit=self.remaining, relative=self.limits.rel_gap, gap=self.limits.abs_gap
-        )
-        if answer.point is not None:
-            self.incumbent.offer(answer.point)
-        self.floor = answer.bound
-        if not answer.solved:
-            self.stopped = "time"
 
     def _round(self) -> None:
         boxes = self.pool.take(self.limits.batch_size)
@@ -188,9 +169,7 @@ class Search(Tree):
         alive &= ~over
         self.pool.push(
             lower=lower[alive], upper=upper[alive], stored=planes.stored[alive],
-            bound=bound[alive], dim=dim[alive], point=point[alive],
-            unstable=planes.unstable[alive],
-        )  # fmt: skip
+            bound=bound[alive], dim=dim[alive], point=point[alive],        )  # fmt: skip
 
     def _close(self, bounds: np.ndarray) -> None:
         if len(bounds):

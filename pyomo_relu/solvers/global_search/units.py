@@ -19,8 +19,6 @@ from pyomo_relu.solvers.global_search.problem import Problem
 
 #: Cells that one step of the pricing splits.
 SPLITS = 48
-#: Points kept for each unit.
-POINTS = 400
 
 
 def find_units(p: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -73,13 +71,24 @@ class Unit:
     ----------
     drivers, outputs : int arrays
         Its columns of the problem; outputs count from the first output column.
+    count : int
+        Number of cells.
     lower, upper : (C, n) arrays
         The cells.
+    stored, steep : (C, 2 h), (C, 2 q, n) arrays
+        As in :class:`~pyomo_relu.solvers.global_search.node_bounds.Planes`.
     slopes, consts : (C, S, n), (C, S) arrays
         For each output a plane below it, then one below its negative.
     x, y : (P, n), (P, q) arrays
         Points at which the networks were evaluated.
     """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    stored: np.ndarray
+    steep: np.ndarray
+    slopes: np.ndarray
+    consts: np.ndarray
 
     def __init__(self, p: Problem, drivers: np.ndarray, outputs: np.ndarray) -> None:
         self.drivers, self.outputs = drivers, outputs
@@ -98,16 +107,12 @@ class Unit:
         self.integer = p.integer[drivers]
         self.low, self.high = p.lower[drivers], p.upper[drivers]
         planes = self.bounder(self.low[None], self.high[None], self.bounder.start())
-        self.lower, self.upper = self.low[None].copy(), self.high[None].copy()
-        self._keep(planes)
+        self.count, self._room = 0, {}
+        self._place(self.low[None], self.high[None], planes, np.zeros(0, dtype=int))
         self.x = np.zeros((0, len(drivers)))
         self.y = np.zeros((0, q))
         self.boxes = 1
         self.add_points(0.5 * (self.low + self.high)[None])
-
-    def _keep(self, planes) -> None:
-        self.stored, self.steep = planes.stored, planes.steep
-        self.slopes, self.consts = planes.slopes[:, 0], planes.consts[:, 0]
 
     # ----------------------------------------------------------------------- points
     def evaluate(self, x: np.ndarray) -> np.ndarray:
@@ -165,71 +170,93 @@ class Unit:
             best, x, y = float(costs.min()), self.x[k], self.y[k]
         else:
             met(0.5 * (low + high)[None])
+        value, corner = self._values(g, v, weights, low, high, slice(0, self.count))
         for step in range(rounds):
-            a = g + np.tensordot(self.slopes, weights, axes=(1, 0))
-            c = self.consts @ weights
-            left, right = np.maximum(self.lower, low), np.minimum(self.upper, high)
-            here = (left <= right).all(axis=1)
-            corner = np.where(a > 0, left, right)
-            terms = a * corner
-            size = (
-                abs(terms).sum(axis=1) + abs(self.consts) @ weights + abs(corner) @ abs(g)
-            )
-            value = terms.sum(axis=1) + c - 1e-13 * size
-            value[~here] = np.inf
-            order = np.argsort(value, kind="stable")[:SPLITS]
-            order = order[value[order] < best - tolerance]
-            met(corner[order] if len(order) else corner[[int(np.argmin(value))]])
-            if step == 0 and len(order):
-                met(self._descend(corner[order[:8]], g, v, low, high))
-            order = order[value[order] < best - tolerance]
-            if not len(order) or not self._split(order, weights, low, high):
+            order = np.argpartition(value, min(SPLITS, len(value)) - 1)[:SPLITS]
+            order = order[np.argsort(value[order], kind="stable")]
+            worst = order[value[order] < best - tolerance]
+            met(corner[worst] if len(worst) else corner[order[:1]])
+            if step == 0 and len(worst):
+                met(self._descend(corner[worst[:8]], g, v, low, high))
+            worst = worst[value[worst] < best - tolerance]
+            before = self.count
+            changed = self._split(worst, weights, low, high)
+            if not len(changed):
                 break
-        else:
-            value = self._values(g, weights, low, high)
+            new = slice(before, self.count)
+            value[changed], corner[changed] = self._values(
+                g, v, weights, low, high, changed
+            )
+            more = self._values(g, v, weights, low, high, new)
+            value = np.concatenate([value, more[0]])
+            corner = np.concatenate([corner, more[1]])
         return Priced(float(value.min()), best, x, y)
 
-    def _values(self, g, weights, low, high) -> np.ndarray:
-        a = g + np.tensordot(self.slopes, weights, axes=(1, 0))
-        left, right = np.maximum(self.lower, low), np.minimum(self.upper, high)
-        corner = np.where(a > 0, left, right)
-        size = abs(a * corner).sum(axis=1) + abs(self.consts) @ weights
-        size = size + abs(corner) @ abs(g)
-        value = (a * corner).sum(axis=1) + self.consts @ weights - 1e-13 * size
-        return np.where((left <= right).all(axis=1), value, np.inf)
-
-    def _split(self, cells: np.ndarray, weights, low, high) -> bool:
-        """Cut cells in two; whether one was wide enough."""
-        # Cut where the cell meets the box that is asked about.
+    def _values(self, g, v, weights, low, high, cells) -> tuple[np.ndarray, np.ndarray]:
+        """Lower bounds of some cells within a box, and the corners that attain them."""
+        consts = self.consts[cells]
+        a = g + np.tensordot(self.slopes[cells], weights, axes=(1, 0))
         left = np.maximum(self.lower[cells], low)
         right = np.minimum(self.upper[cells], high)
-        scores = input_scores(left, right, self.steep[cells], weights)
-        dim, point = choose_input(left, right, scores, self.integer)
+        corner = np.where(a > 0, left, right)
+        terms = a * corner
+        size = abs(terms).sum(axis=1) + abs(consts) @ weights + abs(corner) @ abs(g)
+        value = terms.sum(axis=1) + consts @ weights - 1e-13 * size
+        # A cell that only touches the box is not needed: its neighbour has that face.
+        touching = (left == right) & (low < high) & ~self.integer
+        here = (left <= right) & ~touching
+        return np.where(here.all(axis=1), value, np.inf), corner
+
+    def _split(self, cells: np.ndarray, weights, low, high) -> np.ndarray:
+        """Cut cells in two, new halves last; those that were wide enough."""
+        if not len(cells):
+            return cells
+        lower, upper = self.lower[cells], self.upper[cells]
+        scores = input_scores(lower, upper, self.steep[cells], weights)
+        dim, point = choose_input(lower, upper, scores, self.integer)
+        # A cell that sticks out of the box is cut at its side: what lies outside would
+        # keep the planes loose.
+        at = (np.arange(len(cells)), dim)
+        whole = self.integer[dim].astype(float)
+        above = (lower[at] < low[dim]) & (low[dim] < upper[at] + whole)
+        below = (lower[at] - whole < high[dim]) & (high[dim] < upper[at])
+        point = np.where(below, high[dim], point)
+        point = np.where(above, low[dim] - whole, point)
         cells, point, dim = cells[dim >= 0], point[dim >= 0], dim[dim >= 0]
         if not len(cells):
-            return False
-        each = np.arange(len(cells))
+            return cells
+        each, n = np.arange(len(cells)), len(cells)
         first, second = self.upper[cells].copy(), self.lower[cells].copy()
         first[each, dim] = point
         second[each, dim] = np.where(self.integer[dim], point + 1.0, point)
         lower = np.concatenate([self.lower[cells], second])
         upper = np.concatenate([first, self.upper[cells]])
-        stored = np.concatenate([self.stored[cells]] * 2)
-        planes = self.bounder(lower, upper, stored)
-        self.boxes += len(lower)
-        n = len(cells)
-        for name, new in (
-            ("lower", lower),
-            ("upper", upper),
-            ("stored", planes.stored),
-            ("steep", planes.steep),
-            ("slopes", planes.slopes[:, 0]),
-            ("consts", planes.consts[:, 0]),
-        ):
-            old = getattr(self, name)
+        planes = self.bounder(lower, upper, np.concatenate([self.stored[cells]] * 2))
+        self.boxes += 2 * n
+        self._place(lower, upper, planes, cells)
+        return cells
+
+    def _place(self, lower, upper, planes, cells: np.ndarray) -> None:
+        """Write the first boxes over the cells given, the others behind the last."""
+        fields = {
+            "lower": lower,
+            "upper": upper,
+            "stored": planes.stored,
+            "steep": planes.steep,
+            "slopes": planes.slopes[:, 0],
+            "consts": planes.consts[:, 0],
+        }
+        n, total = len(cells), self.count + len(lower) - len(cells)
+        for name, new in fields.items():
+            old = self._room.get(name, np.empty((0, *new.shape[1:])))
+            if total > len(old):
+                grown = np.empty((max(2 * len(old), total, 64), *new.shape[1:]))
+                grown[: self.count] = old[: self.count]
+                old = self._room[name] = grown
             old[cells] = new[:n]
-            setattr(self, name, np.concatenate([old, new[n:]]))
-        return True
+            old[self.count : total] = new[n:]
+            setattr(self, name, old[:total])
+        self.count = total
 
     def _descend(self, x, g, v, low, high, steps: int = 12) -> np.ndarray:
         """Projected gradient descent from a few points."""

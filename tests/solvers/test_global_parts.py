@@ -1,0 +1,231 @@
+"""The parts of relu_global: pool, bounds of boxes, tightening, proved LP bounds, MIPs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+import scipy.sparse as sp
+from scipy.optimize import linprog
+
+from pyomo_relu import ReLUNetBlock
+from pyomo_relu.analysis import linear_regions
+from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.solvers.global_search.boxes import BoxPool
+from pyomo_relu.solvers.global_search.branching import choose_input
+from pyomo_relu.solvers.global_search.lp import proved_bound
+from pyomo_relu.solvers.global_search.mip import BoxMIP
+from pyomo_relu.solvers.global_search.node_bounds import NodeBounds
+from pyomo_relu.solvers.global_search.problem import read_problem
+from pyomo_relu.solvers.global_search.tighten import tighten_boxes
+from pyomo_relu.solvers.global_search.units import Unit, find_units
+from tests.harness.random_networks import CONTINUOUS, he_network, random_network
+
+pytest.importorskip("highspy")
+
+
+def model_of(network, low=-1.0, high=1.0):
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(network.n_inputs), bounds=(low, high))
+    m.net = ReLUNetBlock(network=network, inputs=m.x, formulation=None)
+    m.obj = pyo.Objective(expr=m.net.outputs[0])
+    return m
+
+
+def test_pool_takes_the_least_bounds_and_loses_nothing():
+    rng = np.random.default_rng(0)
+    pool, known = BoxPool(lower=2), {}
+    for step in range(60):
+        n = int(rng.integers(1, 40))
+        bound = rng.normal(size=n)
+        pool.push(bound=bound, lower=np.column_stack([bound, bound + 1.0]))
+        known.update((b, b + 1.0) for b in bound)
+        taken = pool.take(int(rng.integers(1, 20)))
+        assert (np.diff(taken["bound"]) >= 0).all()
+        assert sorted(known)[: len(taken["bound"])] == taken["bound"].tolist()
+        for b, row in zip(taken["bound"], taken["lower"]):
+            assert row[1] == known.pop(b) and row[0] == b
+        if step % 10 == 9:
+            cut = sorted(known)[len(known) // 2]
+            least = min(b for b in known if b >= cut)
+            assert pool.prune(cut) == least
+            known = {b: v for b, v in known.items() if b < cut}
+        assert len(pool) == len(known)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_planes_and_neurons_of_nested_boxes_are_sound(seed):
+    rng = np.random.default_rng(seed)
+    network = random_network(
+        rng,
+        n_inputs=3,
+        widths=(6, 6),
+        n_outputs=2,
+        activations=[str(rng.choice(CONTINUOUS)) for _ in range(2)],
+        max_pool=seed % 2 == 0,
+    )
+    m = model_of(network)
+    m.row = pyo.Constraint(expr=m.net.outputs[0] + m.net.outputs[1] <= 100.0)
+    p = read_problem(m)
+    sides = [(k, s) for k in range(len(p.queries)) for s in (1.0, -1.0)]
+    bounder = NodeBounds(p.network, sides)
+    low, high = -np.ones((1, 3)), np.ones((1, 3))
+    stored = bounder.start()
+    for _ in range(6):
+        planes = bounder(low, high, stored)
+        for i in range(len(low)):
+            x = low[i] + rng.random((200, 3)) * (high[i] - low[i])
+            values = p.network.evaluate(x)
+            for k, (query, sign) in enumerate(sides):
+                y = sign * values[:, query]
+                plane = x @ planes.slopes[i, 0, k] + planes.consts[i, 0, k]
+                assert (plane <= y).all()
+                assert planes.low[i, k] <= y.min()
+            hidden = p.network.activations(x)
+            lows, highs = bounder.by_node(planes.stored[i : i + 1])
+            for node in bounder.hidden:
+                assert (lows[node][0] <= hidden[node]).all()
+                assert (hidden[node] <= highs[node][0]).all()
+        dim, at = choose_input(low, high, high - low, np.zeros(3, dtype=bool))
+        each = np.arange(len(low))
+        first, second = high.copy(), low.copy()
+        first[each, dim] = second[each, dim] = at
+        low, high = np.concatenate([low, second]), np.concatenate([first, high])
+        stored = np.concatenate([planes.stored] * 2)
+
+
+def test_tightening_keeps_every_wanted_point():
+    rng = np.random.default_rng(1)
+    shrunk = 0
+    for _ in range(200):
+        low = rng.uniform(-2, 0, (1, 3))
+        high = low + rng.uniform(0, 3, (1, 3))
+        a, b = rng.normal(size=(1, 2, 3)), rng.normal(size=(1, 2))
+        whole = np.array([False, False, True])
+        x = low + rng.random((400, 3)) * (high - low)
+        x[:, 2] = np.round(x[:, 2])
+        x = x[(x >= low).all(axis=1) & (x <= high).all(axis=1)]
+        wanted = x[(x @ a[0].T <= b[0]).all(axis=1)]
+        before = np.prod(high - low)
+        empty = tighten_boxes(low, high, a, b, whole)
+        if empty[0]:
+            assert not len(wanted)
+            continue
+        assert (wanted >= low[0]).all() and (wanted <= high[0]).all()
+        shrunk += np.prod(high - low) < 0.9 * before
+    assert shrunk > 50
+
+
+def test_any_multipliers_prove_a_bound_and_the_optimal_ones_the_optimum():
+    rng = np.random.default_rng(2)
+    for _ in range(40):
+        m, n = 3, 5
+        a, cost = rng.normal(size=(m, n)), rng.normal(size=n)
+        low, high = -rng.random(n), rng.random(n)
+        inside = low + rng.random(n) * (high - low)
+        row_low, row_high = (
+            a @ inside - 0.1,
+            np.where(rng.random(m) < 0.5, np.inf, a @ inside),
+        )
+        found = linprog(
+            cost,
+            np.vstack([-a, a[np.isfinite(row_high)]]),
+            np.concatenate([-row_low, row_high[np.isfinite(row_high)]]),
+            bounds=list(zip(low, high)),
+        )
+        args = (sp.csr_array(a), row_low, row_high, low, high)
+        for _ in range(20):
+            assert proved_bound(cost, *args, rng.normal(size=m)) <= found.fun + 1e-9
+        duals = -found.ineqlin.marginals[:m].copy()
+        duals[np.isfinite(row_high)] += found.ineqlin.marginals[m:]
+        assert proved_bound(cost, *args, duals) == pytest.approx(found.fun, abs=1e-7)
+    free = (np.array([-np.inf]), np.array([np.inf]))
+    one = sp.csr_array(np.ones((1, 1)))
+    assert (
+        proved_bound(np.ones(1), one, np.ones(1), np.full(1, np.inf), *free, [0.5])
+        == -np.inf
+    )
+    assert proved_bound(np.ones(1), one, np.ones(1), np.full(1, np.inf), *free, [1.0]) == (
+        pytest.approx(1.0)
+    )
+
+
+@pytest.mark.parametrize("name", [*CONTINUOUS, "step", "pwl_jump"])
+def test_box_mip_writes_every_function(name):
+    rng = np.random.default_rng(3)
+    network = random_network(
+        rng, n_inputs=2, widths=(4, 3), activations=(name,), max_pool=name == "relu"
+    )
+    low, high = np.array([-0.6, -0.2]), np.array([0.7, 0.9])
+    p = read_problem(model_of(network))
+    exact = linear_regions(network, low, high).optimum([1.0], "min").value
+    lows, highs = crown_arrays(p.network, low[None], high[None])
+    lower, upper = p.lower.copy(), p.upper.copy()
+    lower[:2], upper[:2] = low, high
+    args = (p, lower, upper, [a[0] for a in lows], [a[0] for a in highs])
+    answer = BoxMIP(*args).solve()
+    assert answer.solved
+    assert answer.bound == pytest.approx(exact, abs=1e-5)
+    assert BoxMIP(*args).solve(cutoff=exact - 1e-3).point is None
+    if name in CONTINUOUS:
+        # The linear region of a point: its best is what the network has there.
+        x = low + rng.random(2) * (high - low)
+        pattern = [v[0] for v in p.network.activations(x[None])]
+        region = BoxMIP(*args, pattern).solve()
+        assert float(network.evaluate(region.point[:2])[0]) == pytest.approx(
+            region.point[2], abs=1e-6
+        )
+        assert region.point[2] <= float(network.evaluate(x)[0]) + 1e-9
+
+
+def test_blocks_fed_by_blocks_and_expressions_compose():
+    rng = np.random.default_rng(4)
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(3), bounds=(-1, 1))
+    m.x[2].fix(0.3)
+    m.a = ReLUNetBlock(
+        network=he_network(0, (2, 5, 2)), inputs=[m.x[0], 0.4], formulation="bigm"
+    )
+    m.b = ReLUNetBlock(
+        network=he_network(1, (3, 5, 1)),
+        inputs=[m.a.outputs[1], 2 * m.x[1] - 0.5 * m.x[0] + 1, m.x[2]],
+        formulation="bigm",
+    )
+    m.obj = pyo.Objective(expr=m.b.outputs[0] + m.a.outputs[0])
+    p = read_problem(m)
+    assert p.n == 2 and p.q == 2 and p.is_box
+    x = rng.uniform(-1, 1, (50, 2))
+    names = [v.name for v in p.columns]
+    a = m.a.network.evaluate(np.column_stack([x[:, names.index("x[0]")], np.full(50, 0.4)]))
+    inner = np.column_stack(
+        [
+            a[:, 1],
+            2 * x[:, names.index("x[1]")] - 0.5 * x[:, names.index("x[0]")] + 1,
+            np.full(50, 0.3),
+        ]
+    )
+    b = m.b.network.evaluate(inner)
+    y = p.outputs(x)
+    assert y[:, names.index("a.outputs[0]") - 2] == pytest.approx(a[:, 0])
+    assert y[:, names.index("b.outputs[0]") - 2] == pytest.approx(b[:, 0])
+    assert m.a.component("layer").active
+
+
+def test_pricing_a_unit_is_exact_to_its_tolerance():
+    rng = np.random.default_rng(5)
+    network = random_network(rng, n_inputs=2, widths=(6, 6), n_outputs=2)
+    m = model_of(network)
+    m.row = pyo.Constraint(expr=m.net.outputs[1] <= 50.0)
+    p = read_problem(m)
+    ((drivers, outputs),) = find_units(p)
+    unit = Unit(p, drivers, outputs)
+    low, high = np.array([-0.5, -1.0]), np.array([1.0, 0.4])
+    regions = linear_regions(network, low, high)
+    for _ in range(8):
+        v = rng.normal(size=2)
+        priced = unit.price(np.zeros(2), v, low, high, 1e-3, rounds=200)
+        exact = regions.optimum(v, "min").value
+        assert priced.bound <= exact + 1e-9 <= priced.value + 2e-9
+        assert priced.value - priced.bound <= 1e-3
+    # The cells are still a partition of the whole box.
+    assert np.prod(unit.upper - unit.lower, axis=1).sum() == pytest.approx(4.0)

@@ -103,6 +103,12 @@ def unit_pieces(node: PiecewiseLinear, i: int, lower: float, upper: float) -> li
     A step at the upper end counts: the value there is the right one. Neighbours on one
     line are joined.
     """
+    if node.function == "relu":  # what the loop below finds, without arrays
+        if lower >= 0.0:
+            return [Piece(lower, upper, 1.0, 0.0)]
+        if upper <= 0.0:
+            return [Piece(lower, upper, 0.0, 0.0)]
+        return [Piece(lower, 0.0, 0.0, 0.0), Piece(0.0, upper, 1.0, 0.0)]
     ends = [-np.inf, *node.breakpoints[i].tolist(), np.inf]
     jumps = node.jumps[i]
     found: list[Piece] = []

@@ -360,6 +360,8 @@ def _presolve(p: Problem) -> None:
         low, high = p.row_lower[i] / a, p.row_upper[i] / a
         if a < 0:
             low, high = high, low
+        if p.n <= j < p.n + p.q:
+            p.bounded[j - p.n] |= low > p.lower[j] or high < p.upper[j]
         p.lower[j], p.upper[j] = max(p.lower[j], low), min(p.upper[j], high)
     p.matrix = sp.csr_array(p.matrix[keep])
     p.row_lower, p.row_upper = p.row_lower[keep], p.row_upper[keep]

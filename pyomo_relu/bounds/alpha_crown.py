@@ -26,6 +26,7 @@ import numpy as np
 
 from pyomo_relu.bounds.backward import Backward, Relaxed, times
 from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.bounds.chain import BETA1, BETA2, DECAY, ChainSearch, is_chain
 from pyomo_relu.bounds.crown import (
     CHUNK,
     as_bounds,
@@ -47,9 +48,6 @@ from pyomo_relu.bounds.linear import (
 )
 from pyomo_relu.bounds.progress import Clock, progress
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
-
-# Adam: first and second moment, and how the steps shrink.
-BETA1, BETA2, DECAY = 0.7, 0.9, 0.93
 
 # Five steps that gain less than this share end a search.
 STALL = 1e-5
@@ -144,6 +142,7 @@ class Optimizer:
         self.network = engine.network
         self.lower, self.upper = lower, upper
         self.families: dict[int, Family] = {}
+        self._chain: tuple[int, ChainSearch] | None = None
 
     def family(self, i: int) -> Family:
         """The lines of a piecewise-linear node over its source's bounds."""
@@ -171,6 +170,7 @@ class Optimizer:
         iterations: int,
         rate: float,
         clock: Clock,
+        goal: np.ndarray,
     ) -> np.ndarray:
         """Best lower bounds of queries on node ``i`` found in some steps.
 
@@ -180,8 +180,12 @@ class Optimizer:
             Coefficients of each query.
         initial : (q,) array of str
             The rule whose slopes each query starts from.
+        goal : (q,) array
+            A bound from which on the query is decided; infinite where there is none.
         """
         above = self.ancestors(i)
+        if is_chain(self.network, i, above):
+            return self._along_chain(i, rows, initial, iterations, rate, clock, above, goal)
         free: dict[tuple[int, str], _Adam] = {}
         for j in above:
             if isinstance(self.network.nodes[j], PiecewiseLinear):
@@ -212,6 +216,25 @@ class Optimizer:
                 break
             self._climb(above, corner, trace, relaxed, free, k, rate * DECAY**k)
         return self._rigorous(i, a0, above, kept)
+
+    def _along_chain(
+        self, i, rows, initial, iterations, rate, clock, above, goal
+    ) -> np.ndarray:
+        engine = self.engine
+        if self._chain is None or self._chain[0] != i:
+            box = engine.center[0], engine.radius[0]
+            search = ChainSearch(self.network, i, above, *box, engine.lows, engine.highs)
+            self._chain = i, search
+        start = {}
+        for j in above[2::2]:
+            of = {rule: engine.lines(j, rule).lower_slope[0] for rule in RULES}
+            start[j] = np.stack([of[rule] for rule in initial.tolist()])
+        slopes = self._chain[1].maximize(rows, start, goal, iterations, rate, clock)
+        relaxed = {}
+        for j, slope in slopes.items():
+            family = self.family(j)
+            relaxed[j] = family.lines({"lower": slope, "upper": None})
+        return engine.lower_bound(*engine.run(i, rows[:, None, :], relaxed))[:, 0]
 
     def _initial(self, j: int, side: str, rules: np.ndarray) -> np.ndarray:
         family = self.family(j)
@@ -314,8 +337,8 @@ def alpha_crown(
     upper: np.ndarray,
     start: Bounds | None = None,
     *,
-    iterations: int = 50,
-    rate: float = 0.8,
+    iterations: int = 45,
+    rate: float = 0.7,
     time_limit: float | None = None,
 ) -> Bounds:
     """Bounds by backward linear propagation with optimized slopes.
@@ -399,11 +422,20 @@ def _tighten(
     signed = signed_rows(rows, engine, i)
     widest = max(n.size for n in optimizer.network.nodes[: i + 1])
     step = max(1, CHUNK // (4 * widest))
+    goal = np.full(len(every), np.inf) if t is None else np.concatenate([t[rows], -t[rows]])
     for k in range(0, len(queries), step):
         if clock.expired():
             return
         some = queries[k : k + step]
-        found = optimizer.maximize(i, signed[some], best[some], iterations, rate, clock)
+        found = optimizer.maximize(
+            i,
+            signed[some],
+            best[some],
+            iterations,
+            rate,
+            clock,
+            goal[some],
+        )
         for side, row, value in zip(some >= len(rows), every[some], found):
             if side:
                 high[0, row] = max(low[0, row], min(high[0, row], -value))

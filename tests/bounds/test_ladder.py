@@ -41,8 +41,9 @@ def test_a_saved_start_and_its_box(tmp_path):
     "method", ["crown", "alpha_crown", "boxes", "lp", "rolling", "mip"]
 )
 def test_a_scope_is_kept(method):
-    a = compute_bounds(NETWORK, -1, 1, "interval").scoped("model 'm'")
-    assert compute_bounds(NETWORK, -1, 1, method, start=a).scope == "model 'm'"
+    network = he_network(0, [3, 4, 4, 1])
+    a = compute_bounds(network, -1, 1, "interval").scoped("model 'm'")
+    assert compute_bounds(network, -1, 1, method, start=a).scope == "model 'm'"
 
 
 def test_defaults():

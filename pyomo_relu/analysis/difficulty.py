@@ -34,7 +34,7 @@ class LayerBounds:
     big_m : (float, float, float) or None
         Smallest, median and largest ``max(-l, u)`` of the unstable neurons.
     width : float
-        Geometric mean of ``u - l`` of all neurons.
+        Mean of ``u - l`` of all neurons.
     """
 
     name: str
@@ -71,15 +71,16 @@ class RungSummary:
 
     @property
     def growth(self) -> float:
-        """Factor by which the width of pre-activations grows from layer to layer.
+        """Factor by which the median big-M constant grows from layer to layer.
 
-        The slope of a line through the logarithms of the layers' mean widths; NaN for
-        fewer than two layers.
+        The slope of a line through the logarithms of the layers' medians; NaN where
+        fewer than two layers have unstable neurons.
         """
-        widths = [layer.width for layer in self.layers if layer.width > 0]
-        if len(widths) < 2:
+        medians = [(k, s.big_m[1]) for k, s in enumerate(self.layers) if s.big_m]
+        if len(medians) < 2:
             return float("nan")
-        return float(np.exp(np.polyfit(np.arange(len(widths)), np.log(widths), 1)[0]))
+        depth, size = np.array(medians).T
+        return float(np.exp(np.polyfit(depth, np.log(size), 1)[0]))
 
 
 def layer_bounds(bounds: Bounds) -> tuple[LayerBounds, ...]:
@@ -94,14 +95,13 @@ def layer_bounds(bounds: Bounds) -> tuple[LayerBounds, ...]:
         if not stable.all():
             sizes = np.maximum(-low, high)[~stable]
             big_m = (float(sizes.min()), float(np.median(sizes)), float(sizes.max()))
-        width = np.maximum(high - low, np.finfo(float).tiny)
         found.append(
             LayerBounds(
                 node.name,
                 node.size,
                 int(stable.sum()),
                 big_m,
-                float(np.exp(np.log(width).mean())),
+                float((high - low).mean()),
             )
         )
     return tuple(found)

@@ -1,0 +1,279 @@
+"""Regions, stable neurons and time of networks on three test functions.
+
+    OMP_NUM_THREADS=1 python benchmarks/plate.py [--functions peaks ...] [--depths 1 2 ...]
+        [--widths 10 ...] [--trainings plain ...] [--methods interval ...] [--time-limit S]
+
+The study of Plate et al., arXiv 2502.03016: a network is trained on Peaks, Ackley or
+Himmelblau, and its output is minimized over the box. Bounds by intervals, by linear
+programs, after scaling, and both; trainings plain, with clipped ReLU, L1, L2, dropout
+and the ReLU stability loss. Networks and rows are kept under ``benchmarks/results/``:
+a run that was stopped continues where it was. ``--table`` and ``--plot`` show the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pyomo_relu.analysis import compare_bounds, linear_regions, root_gap
+from pyomo_relu.network import Network
+from pyomo_relu.network.rescaling import rescale
+
+RESULTS = Path(__file__).resolve().parent / "results" / "plate"
+TRAININGS = ("plain", "clipped", "l1", "l2", "dropout", "stability")
+METHODS = ("interval", "lp", "scaling", "scaling+lp")
+KEY = ("function", "depth", "width", "training", "method")
+FIELDS = (
+    *KEY,
+    "nrmse",
+    "regions",
+    "truly_stable",
+    "stable",
+    "neurons",
+    "largest_big_m",
+    "bound_cpu_s",
+    "root",
+    "best",
+    "solved",
+    "nodes",
+    "cpu_s",
+)
+
+
+def peaks(x, y):
+    """On [-2, 2]^2."""
+    return (
+        3 * (1 - x) ** 2 * np.exp(-(x**2) - (y + 1) ** 2)
+        - 10 * (x / 5 - x**3 - y**5) * np.exp(-(x**2) - y**2)
+        - np.exp(-((x + 1) ** 2) - y**2) / 3
+    )
+
+
+def ackley(x, y):
+    """On [-3.5, 3.5]^2."""
+    waves = 0.5 * (np.cos(2 * np.pi * x) + np.cos(2 * np.pi * y))
+    return -20 * np.exp(-0.2 * np.sqrt(0.5 * (x**2 + y**2))) - np.exp(waves) + np.e + 20
+
+
+def himmelblau(x, y):
+    """On [-5, 5]^2."""
+    return (x**2 + y - 11) ** 2 + (x + y**2 - 7) ** 2
+
+
+FUNCTIONS = {
+    "peaks": (peaks, 2.0),
+    "ackley": (ackley, 3.5),
+    "himmelblau": (himmelblau, 5.0),
+}
+
+
+def samples(function: str, count: int, seed: int):
+    """Inputs scaled to [-1, 1]^2, and outputs scaled by those of a fixed sample."""
+    f, half = FUNCTIONS[function]
+    reference = f(*(half * np.random.default_rng(99).uniform(-1, 1, (2, 20_000))))
+    x = np.random.default_rng(seed).uniform(-1, 1, (count, 2))
+    return x, (f(*(half * x.T)) - reference.mean()) / reference.std()
+
+
+def train(function: str, depth: int, width: int, training: str, epochs: int) -> Network:
+    """Train with Keras, seed 0."""
+    import keras
+
+    from pyomo_relu import read_network
+    from pyomo_relu.training.keras import (
+        L1Penalty,
+        PenalizedModel,
+        StabilityLoss,
+        clipped_relu,
+    )
+
+    keras.utils.set_random_seed(0)
+    l2 = keras.regularizers.L2(1e-3) if training == "l2" else None
+    model = keras.Sequential([keras.Input((2,))])
+    for _ in range(depth):
+        model.add(keras.layers.Dense(width, kernel_regularizer=l2))
+        clipped = training == "clipped"
+        model.add(clipped_relu(2.0) if clipped else keras.layers.ReLU())
+        if training == "dropout":
+            model.add(keras.layers.Dropout(0.05))
+    model.add(keras.layers.Dense(1, kernel_regularizer=l2))
+    penalties = {"l1": [L1Penalty(3e-4)], "stability": [StabilityLoss(1e-3)]}
+    trainer = PenalizedModel(model, penalties.get(training, []), -1, 1)
+    x, y = samples(function, 4000, 1)
+    steps = epochs * int(np.ceil(len(x) / 250))
+    rate = keras.optimizers.schedules.CosineDecay(1e-2, steps)
+    trainer.compile(
+        keras.optimizers.Adam(rate), "mse", jit_compile=False, steps_per_execution=16
+    )
+    trainer.fit(x, y[:, None], batch_size=250, epochs=epochs, verbose=0)
+    return read_network(model)
+
+
+def cached(function, depth, width, training, epochs) -> Network:
+    """The trained network, from disk where it is there."""
+    path = RESULTS / f"{function}_{depth}x{width}_{training}_{epochs}.npz"
+    if not path.exists():
+        network = train(function, depth, width, training, epochs)
+        network.save(path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+    return Network.load(path)
+
+
+def measure(case: dict, network: Network, time_limit: float, regions) -> dict:
+    """One row: a network by one way of preparing its model."""
+    x, y = samples(case["function"], 5000, 2)
+    row = dict(case)
+    row["nrmse"] = float(np.sqrt(np.mean((network.evaluate(x)[:, 0] - y) ** 2)) / y.std())
+    begin = time.process_time()
+    if case["method"].startswith("scaling"):
+        network = rescale(network).network
+    rung = "lp" if case["method"].endswith("lp") else "interval"
+    (summary,) = compare_bounds(network, -1.0, 1.0, [rung])
+    row["bound_cpu_s"] = time.process_time() - begin
+    sizes = [layer.big_m[2] for layer in summary.layers if layer.big_m]
+    row |= {
+        "regions": regions.n_regions if regions else "",
+        "truly_stable": truly_stable(regions) if regions else "",
+        "stable": summary.stable,
+        "neurons": summary.units,
+        "largest_big_m": max(sizes, default=0.0),
+    }
+    begin = time.process_time()
+    gap = root_gap(network, summary.bounds, time_limit=time_limit)
+    row["cpu_s"] = time.process_time() - begin
+    row |= {"root": gap.root, "best": gap.best, "solved": gap.solved, "nodes": gap.nodes}
+    if regions and gap.solved:
+        exact = regions.optimum(0).value
+        assert abs(gap.best - exact) <= 1e-3 * max(1, abs(exact)), (case, gap.best, exact)
+    return row
+
+
+def truly_stable(regions) -> int:
+    """Neurons that keep one piece on all regions."""
+    kinds = enumerate(regions.network.nodes)
+    return sum(int(regions.stable(i).sum()) for i, n in kinds if n.kind == "piecewise")
+
+
+def read(path: Path) -> list[dict]:
+    """The rows so far; a line that was cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [r for r in csv.DictReader(file) if r.get("cpu_s")]
+
+
+def cases(args):
+    """All combinations; ways to prepare a model are compared on plain training only."""
+    grid = itertools.product(args.functions, args.depths, args.widths, args.trainings)
+    for function, depth, width, training in grid:
+        for method in args.methods:
+            if training == "plain" or method in ("interval", "lp"):
+                yield dict(zip(KEY, (function, depth, width, training, method)))
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown."""
+    head = ["network", "training", "method", "nRMSE", "regions", "truly stable"]
+    head += ["proved stable", "largest M", "root", "solved", "nodes"]
+    head += ["bounds + solve CPU s"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for r in rows:
+        cells = (
+            f"{r['function']} {r['depth']}x{r['width']}",
+            r["training"],
+            r["method"],
+            f"{float(r['nrmse']):.3f}",
+            r["regions"] or "> limit",
+            f"{r['truly_stable']}/{r['neurons']}" if r["truly_stable"] else "",
+            f"{r['stable']}/{r['neurons']}",
+            f"{float(r['largest_big_m']):.3g}",
+            f"{float(r['root']):.3g}",
+            "yes" if r["solved"] == "True" else "no",
+            r["nodes"],
+            f"{float(r['bound_cpu_s']):.1f} + {float(r['cpu_s']):.1f}",
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """The trade-off: error of the network against CPU seconds of the search."""
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    for training in TRAININGS:
+        found = [r for r in rows if r["training"] == training and r["method"] == "interval"]
+        if not found:
+            continue
+        error = [float(r["nrmse"]) for r in found]
+        axes[0].plot(error, [float(r["cpu_s"]) for r in found], "o", label=training)
+        kept = [(e, int(r["regions"])) for e, r in zip(error, found) if r["regions"]]
+        axes[1].plot(*zip(*kept), "o", label=training)
+    for ax, label in zip(axes, ("CPU seconds (interval bounds)", "linear regions")):
+        ax.set_xlabel("error on fresh samples, nRMSE")
+        ax.set_ylabel(label)
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+    axes[0].legend()
+    fig.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Run what is missing, then show the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--functions", nargs="+", choices=FUNCTIONS, default=["peaks"])
+    parser.add_argument("--depths", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--widths", nargs="+", type=int, default=[10])
+    parser.add_argument("--trainings", nargs="+", choices=TRAININGS, default=TRAININGS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--time-limit", type=float, default=60.0)
+    parser.add_argument("--max-regions", type=int, default=50_000)
+    parser.add_argument("--all", action="store_true", help="the whole grid of the study")
+    parser.add_argument("--table", action="store_true", help="only show what is there")
+    parser.add_argument("--plot", type=Path, metavar="PNG")
+    args = parser.parse_args()
+    if args.all:
+        args.functions, args.depths = list(FUNCTIONS), [1, 2, 3, 4]
+        args.widths = [10, 20, 30, 40, 50]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"rows_{args.epochs}_{args.time_limit:g}s.csv"
+    rows = read(path)
+    if not args.table:
+        done = {tuple(r[k] for k in KEY) for r in rows}
+        todo = [c for c in cases(args) if tuple(str(c[k]) for k in KEY) not in done]
+        # Rewritten, so that a cut-off last line is gone before rows are appended.
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(rows)
+            file.flush()
+            regions, last = None, None
+            for case in tqdm(todo):
+                key = tuple(case[k] for k in KEY[:4])
+                network = cached(*key, args.epochs)
+                if key != last:
+                    regions, last = None, key
+                    try:
+                        regions = linear_regions(
+                            network, -1.0, 1.0, max_regions=args.max_regions
+                        )
+                    except ValueError:
+                        pass  # too many: the column stays empty
+                writer.writerow(measure(case, network, args.time_limit, regions))
+                file.flush()
+        rows = read(path)
+    print(table(rows))
+    if args.plot:
+        plot(rows, args.plot)
+
+
+if __name__ == "__main__":
+    main()

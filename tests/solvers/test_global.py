@@ -364,3 +364,36 @@ def test_warm_start_is_offered():
         progress=lambda e: first.append(e.incumbent) or True,
     )
     assert first[0] == pytest.approx(best)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_rest_without_bounds_in_rows(count):
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(count), bounds=(-1, 1))
+    m.z = pyo.Var(range(2))
+    m.unit = pyo.RangeSet(0, count - 1)
+
+    def net(block, k):
+        block.build(he_network(k, (1, 5, 1)), [m.x[k]], formulation="bigm")
+
+    m.net = ReLUNetBlock(m.unit, rule=net)
+    total = sum(m.net[k].outputs[0] for k in m.unit)
+    m.row = pyo.Constraint(expr=m.z[0] - m.z[1] <= total)
+    m.obj = pyo.Objective(expr=m.z[0] - 0.5 * m.z[1], sense=pyo.maximize)
+    assert status(solve(m, time_limit=20)) in ("infeasibleOrUnbounded", "unbounded")
+    m.low = pyo.Constraint(expr=m.z[1] + 0.1 * m.z[0] <= 3.0)
+    results = solve(m, time_limit=20)
+    value = pyo.value(m.obj)
+    assert status(results) == "optimal"
+    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT)
+    assert value == pytest.approx(pyo.value(m.obj), rel=2e-4)
+
+
+def test_reported_bound_never_cuts_off_the_optimum():
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        network = random_network(rng, n_inputs=2, widths=(8, 8))
+        exact = linear_regions(network, -1.0, 1.0).optimum([1.0], "max").value
+        m = box_model(network)
+        results = solve(m, rel_gap=0.05)  # a loose gap: the bound must be loose too
+        assert results.problem.upper_bound >= exact - 1e-9 * max(1.0, abs(exact))

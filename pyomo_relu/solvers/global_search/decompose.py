@@ -307,6 +307,7 @@ class Decomposition(Tree):
             self.incumbent.offer(answer.point)
         node.bound = max(node.bound, answer.bound)
         if not answer.solved:
-            self.stopped = self.stopped or "time"
-        if math.isfinite(node.bound):
+            self.stopped = self.stopped or answer.reason
+            heapq.heappush(self.heap, node)
+        elif math.isfinite(node.bound):
             self._close(node.bound)

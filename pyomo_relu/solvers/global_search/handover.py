@@ -65,7 +65,7 @@ class HandOver(Tree):
             if answer.solved:
                 self.floor = self.least
             elif self.stopped is None:
-                self.stopped = "time"
+                self.stopped = answer.reason
         except KeyboardInterrupt:
             self.stopped = "interrupt"
 

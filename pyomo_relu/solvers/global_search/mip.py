@@ -37,11 +37,14 @@ class Answer:
         A valid lower bound of the cost; infinite if the box holds no point.
     solved : bool
         Whether the box is done with: solved or empty.
+    reason : str or None
+        Why it isn't: ``"time"``, ``"interrupt"`` or ``"unbounded"``.
     """
 
     point: np.ndarray | None
     bound: float
     solved: bool
+    reason: str | None = None
 
 
 class BoxMIP:
@@ -321,7 +324,8 @@ class BoxMIP:
     def _answer(self, highs, cutoff: float) -> Answer:
         status = highs.getModelStatus().name
         if status == "kInfeasible":
-            return Answer(None, cutoff, True)
+            margin = 1e-7 * max(1.0, abs(cutoff)) if math.isfinite(cutoff) else 0.0
+            return Answer(None, cutoff - margin, True)
         info = highs.getInfo()
         point = None
         if info.primal_solution_status == 2:
@@ -335,7 +339,13 @@ class BoxMIP:
         if not math.isfinite(bound):
             bound = -math.inf
         bound = min(bound, cutoff)
-        return Answer(point, bound - 1e-7 * max(1.0, abs(bound)), False)
+        reason = {
+            "kInterrupt": "interrupt",
+            "kHighsInterrupt": "interrupt",
+            "kUnbounded": "unbounded",
+            "kUnboundedOrInfeasible": "unbounded",
+        }.get(status, "time")
+        return Answer(point, bound - 1e-7 * max(1.0, abs(bound)), False, reason)
 
 
 def _run(highs, stop: Callable[[], bool] | None) -> None:

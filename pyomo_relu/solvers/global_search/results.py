@@ -28,6 +28,7 @@ _STOPPED = {
     "nodes": TerminationCondition.iterationLimit,
     "interrupt": TerminationCondition.interrupted,
     "callback": TerminationCondition.interrupted,
+    "unbounded": TerminationCondition.infeasibleOrUnbounded,
 }
 
 
@@ -116,7 +117,9 @@ def read_results(search, model) -> Results:
     elif point is None and search.bound == math.inf:
         results.termination_condition = TerminationCondition.provenInfeasible
         bound = None
-    elif point is not None and search.bound >= search.cutoff - 1e-12 * max(1.0, abs(cost)):
+    elif point is not None and cost - search.bound <= search.gap + 1e-7 * max(
+        1.0, abs(cost)
+    ):
         results.termination_condition = TerminationCondition.convergenceCriteriaSatisfied
         results.solution_status = SolutionStatus.optimal
     else:

@@ -187,6 +187,9 @@ class Search(Tree):
         n = self.n
         low, high = lower[:, :n].copy(), upper[:, :n].copy()
         empty = tighten_boxes(low, high, a, b, self.problem.integer[:n])
+        if math.isfinite(self.cutoff):
+            # What is cut away costs at least this, and no more is known of it.
+            self.floor = min(self.floor, self.cutoff - 1e-9 * max(1.0, abs(self.cutoff)))
         lower[:, :n], upper[:, :n] = low, high
         return empty
 
@@ -244,6 +247,10 @@ class Search(Tree):
                 self._close(bound[i : i + 1])
                 alive[i] = False
                 continue
+            if found.unbounded:
+                # Networks are bounded on a box: it is the user's variables, everywhere.
+                self.stopped = self.stopped or "unbounded"
+                return
             if found.point is None:
                 continue
             z = found.point

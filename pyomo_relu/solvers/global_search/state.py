@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
 from pyomo_relu.solvers.global_search.problem import Problem
 
+#: Share of the gap that is left for margins of bounds.
+RESERVE = 5e-3
+
 
 @dataclass
 class Limits:
@@ -60,8 +63,8 @@ class Tree:
     floor : float
         The least bound of what is done with.
     stopped : str or None
-        ``"time"``, ``"nodes"``, ``"interrupt"``, ``"callback"``; None while it runs and
-        after a proof.
+        ``"time"``, ``"nodes"``, ``"interrupt"``, ``"callback"``, ``"unbounded"``; None while
+        it runs and after a proof.
     """
 
     def __init__(
@@ -98,8 +101,13 @@ class Tree:
         u = self.incumbent.cost
         if not math.isfinite(u):
             return math.inf
-        user = abs(self.problem.user_objective(u))
-        return u - max(self.limits.abs_gap, self.limits.rel_gap * user)
+        return u - (1.0 - RESERVE) * self.gap
+
+    @property
+    def gap(self) -> float:
+        """How far the bound may stay below the incumbent."""
+        user = abs(self.problem.user_objective(self.incumbent.cost))
+        return max(self.limits.abs_gap, self.limits.rel_gap * user)
 
     @property
     def elapsed(self) -> float:

@@ -187,6 +187,26 @@ def verification(arguments) -> None:
     )
 
 
+def plant(arguments) -> None:
+    """The example's plant of six units, and the same model as a big-M MIP."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    import plant_global
+
+    networks = [plant_global.train(k) for k in range(plant_global.UNITS)]
+    runs = [("relu_global", None, {"time_limit": arguments.limit})]
+    if arguments.mip:
+        options = {"time_limit": arguments.limit, "threads": 1}
+        runs.append(("appsi_highs", "bigm", {"options": options}))
+    for name, formulation, options in runs:
+        m = plant_global.plant(networks, formulation)
+        seconds, results = solve(m, name, load_solutions=False, **options)
+        print(
+            f"plant, {name}: {seconds:.1f} s, {results.problem.lower_bound} to "
+            f"{results.problem.upper_bound} ({results.solver.termination_condition})",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -201,6 +221,10 @@ def main() -> None:
     one.add_argument("--limit", type=float, default=60.0)
     one.add_argument("--count", type=int, default=10**6)
     one.set_defaults(run=verification)
+    one = commands.add_parser("plant")
+    one.add_argument("--limit", type=float, default=300.0)
+    one.add_argument("--mip", action="store_true")
+    one.set_defaults(run=plant)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

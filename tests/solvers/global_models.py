@@ -60,7 +60,10 @@ def random_model(seed: int, formulation: str | None = "bigm") -> pyo.ConcreteMod
             else:
                 entries.append(m.x[int(rng.integers(n))])
         m.add_component(
-            f"net{b}", ReLUNetBlock(network=net, inputs=entries, formulation=formulation)
+            f"net{b}",
+            ReLUNetBlock(
+                network=net, inputs=entries, formulation=formulation, bounds="crown"
+            ),
         )
         outputs += list(m.component(f"net{b}").outputs.values())
     m.z = pyo.Var(range(2), bounds=(-4, 4))

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
-from mnist_attack import FACTOR, attack, bounds_around
+from mnist_attack import FACTOR, attack, bounds_around, from_images
 from tqdm import tqdm
 
 from pyomo_relu import ReLUNetBlock
@@ -140,6 +140,8 @@ def solve(case: dict, network: Network, bounds: Bounds, time_limit: float) -> di
     wall, cpu = time.perf_counter(), time.process_time()
     _, started, local = MODELS[case["model"]]
     begin = attack(network, image, target) if started else None
+    if started and begin is None:
+        begin = from_images(network, image, target, x[5000:])
     distance = None if begin is None else float(abs(begin - image).sum())
     if local and distance is not None:
         bounds = bounds_around(bounds, image, distance + 1e-6)

@@ -51,6 +51,43 @@ def attack(network: Network, image: np.ndarray, target: int) -> np.ndarray | Non
     return best
 
 
+def from_images(
+    network: Network, image: np.ndarray, target: int, others: np.ndarray, count: int = 30
+) -> np.ndarray | None:
+    """An image that satisfies the rule, from those that do: where a walk is stuck.
+
+    Goes from each towards the image as far as the rule holds, then takes changes back,
+    the smaller ones first, by halves.
+    """
+    y = network.evaluate(others)
+    rest = np.delete(y, target, axis=1).max(axis=1)
+    fits = np.flatnonzero((y[:, target] >= 0) & (y[:, target] >= FACTOR * rest))
+    order = np.argsort(abs(others[fits] - image).sum(axis=1))
+    best = None
+    for k in fits[order[:count]]:
+        good, bad = 1.0, 0.0
+        for _ in range(12):
+            t = 0.5 * (good + bad)
+            holds = (
+                _margin(network.evaluate(image + t * (others[k] - image)), target)[0] >= 0
+            )
+            good, bad = (t, bad) if holds else (good, t)
+        x = image + good * (others[k] - image)
+        changed = np.argsort(abs(x - image))
+        changed = changed[abs(x - image)[changed] > 0]
+        size = len(changed) // 2
+        while size >= 1:
+            for part in np.array_split(changed, max(1, len(changed) // size)):
+                trial = x.copy()
+                trial[part] = image[part]
+                if _margin(network.evaluate(trial), target)[0] >= 0:
+                    x = trial
+            size //= 2
+        if best is None or abs(x - image).sum() < abs(best - image).sum():
+            best = x
+    return best
+
+
 def reach(w: np.ndarray, image: np.ndarray, radius: float) -> np.ndarray:
     """Largest ``w @ d`` with ``image + d`` in [0, 1] and ``|d|_1 <= radius``, by rows.
 

@@ -10,7 +10,8 @@ HiGHS returns is not believed but certified: for row duals ``y``, any at all,
 
 holds for every ``x`` in the box that satisfies the rows. It is evaluated in float64 and
 lowered by a bound on its rounding and by ``|y|`` times what each row's own rounding may
-be. A solve that doesn't end optimal keeps the old bound.
+be. A solve that doesn't end optimal keeps the old bound. With ``cuts=``, rows that the
+optimum violates are added in rounds.
 
 Source: Neumaier and Shcherbina, "Safe bounds in linear and mixed-integer linear
 programming", Math. Prog. 99, 2004, section 2; Ehlers, ATVA 2017 (the relaxation);
@@ -29,6 +30,7 @@ from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import crown
 from pyomo_relu.bounds.layers import LayerTask, by_layers
 from pyomo_relu.bounds.linear import EPS
+from pyomo_relu.bounds.lp_cuts import Extended, Rows, Separator, extended
 from pyomo_relu.bounds.parallel import built
 from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.lazy import highspy
@@ -64,7 +66,7 @@ def highs_model(model: ArrayModel, *, integer: bool) -> highspy.Highs:
 class Certifier:
     """Safe lower bounds of ``c x`` over a model, from any row duals."""
 
-    def __init__(self, model: ArrayModel) -> None:
+    def __init__(self, model: ArrayModel | Extended) -> None:
         self.model = model
         self.transposed = sp.csr_array(model.matrix.T)
         self.absolute = abs(self.transposed)
@@ -87,19 +89,28 @@ class Certifier:
 
 
 class LayerLP:
-    """The persistent linear program of one layer."""
+    """The persistent linear program of one layer.
 
-    def __init__(self, model: ArrayModel) -> None:
+    Parameters
+    ----------
+    model : ArrayModel
+    cuts : int
+        The most rounds of cuts for each objective.
+    """
+
+    def __init__(self, model: ArrayModel, cuts: int = 0) -> None:
         self.model = model
-        self.certify = Certifier(model)
+        self.cuts = cuts
+        self.separator = Separator(model) if cuts else None
         self.columns = np.arange(model.n_columns, dtype=np.int32)
         self.restart()
 
     def restart(self) -> None:
-        """Forget the basis, so that what follows doesn't depend on what came before.
+        """Forget basis and cuts: what follows doesn't depend on what came before.
 
         A new object: ``clearSolver`` leaves states behind that move last digits.
         """
+        self.certify = Certifier(self.model)
         self.highs = highs_model(self.model, integer=False)
         self.highs.setOptionValue("solver", "simplex")
 
@@ -120,6 +131,50 @@ class LayerLP:
             return None
         return self.certify.lower_bound(c, np.array(h.getSolution().row_dual))
 
+    def tightest(self, c: np.ndarray, end: float | None, decided) -> float | None:
+        """As :meth:`minimum`, then with cuts at each optimum, which stay.
+
+        Parameters
+        ----------
+        end : float or None
+            Wall clock time at which to stop.
+        decided : callable
+            Whether a bound is good enough to stop.
+        """
+        best = self.minimum(c, _left(end))
+        for _ in range(self.cuts if self.separator and self.separator.nodes else 0):
+            if best is None or decided(best) or _left(end) == 0.0:
+                break
+            values = np.array(self.highs.getSolution().col_value)
+            rows = self.separator.separate(values)
+            if rows is None:
+                break
+            self._add(rows)
+            found = self.minimum(c, _left(end))
+            if found is None:
+                break
+            gain, best = found - best, max(best, found)
+            if gain <= 1e-6 * (1.0 + abs(best)):
+                break
+        return best
+
+    def _add(self, rows: Rows) -> None:
+        n, m = len(rows.upper), rows.matrix
+        self.highs.addRows(
+            n,
+            np.full(n, -highspy.kHighsInf),
+            rows.upper,
+            m.nnz,
+            m.indptr[:-1].astype(np.int32),
+            m.indices.astype(np.int32),
+            m.data,
+        )
+        self.certify = Certifier(extended(self.certify.model, rows))
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - time.time())
+
 
 def lp_chunk(
     network: Network, token: str, task: LayerTask, rows: np.ndarray
@@ -127,7 +182,10 @@ def lp_chunk(
     """Bounds of some rows of a node, and the number of solves."""
     lp = built(
         token,
-        lambda: LayerLP(ArrayModel(network, task.lows, task.highs, task.node, task.rows)),
+        lambda: LayerLP(
+            ArrayModel(network, task.lows, task.highs, task.node, task.rows),
+            task.options.get("cuts", 0),
+        ),
     )
     lp.restart()
     lower, upper = task.lows[task.node][rows], task.highs[task.node][rows]
@@ -139,10 +197,15 @@ def lp_chunk(
         for sign, skip in ((-1.0, done[1]), (1.0, done[0])):
             if skip or task.side(row, lower[k], upper[k]):
                 continue
-            left = None if task.end is None else task.end - time.time()
-            if left is not None and left <= 0:
+            if _left(task.end) == 0.0:
                 return lower, upper, solves
-            value = lp.minimum(sign * c, left)
+            goal = sign * (task.threshold[row] - const) + noise
+
+            def decided(value: float, goal: float = goal) -> bool:
+                # NaN compares false: without a threshold nothing is decided.
+                return value > goal
+
+            value = lp.tightest(sign * c, task.end, decided)
             solves += 1
             if value is None:
                 continue
@@ -181,6 +244,7 @@ def lp(
     time_limit: float | None = None,
     executor: Executor | None = None,
     only_stability: bool = False,
+    cuts: int = 0,
 ) -> Bounds:
     """Bounds by the triangle relaxation, certified by its duals.
 
@@ -196,8 +260,13 @@ def lp(
         Where to solve; here if left out.
     only_stability : bool
         Spend no solve on a neuron that samples show on both sides of its breakpoint.
+    cuts : int
+        The most rounds of cuts for each solve (:mod:`pyomo_relu.bounds.lp_cuts`): each
+        neuron's convex hull over the box of its inputs, where the triangle is larger.
     """
+    if int(cuts) != cuts or cuts < 0:
+        raise ValueError(f"cuts must be a whole number of at least 0, not {cuts}.")
     clock = Clock(time_limit)
     start = from_crown(network, lower, upper, start)
-    options = {"only_stability": only_stability}
+    options = {"only_stability": only_stability, "cuts": int(cuts)}
     return by_layers(network, lower, upper, start, "lp", lp_chunk, clock, executor, options)

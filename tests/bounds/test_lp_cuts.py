@@ -1,0 +1,94 @@
+"""Cuts of the LP rung: valid for every activation, the hull of a neuron, tighter."""
+
+import numpy as np
+import pytest
+
+from pyomo_relu.bounds import compute_bounds
+from pyomo_relu.bounds.array_model import ArrayModel
+from pyomo_relu.bounds.lp_cuts import Separator
+from pyomo_relu.network import NetworkBuilder, activations
+from tests.bounds.soundness import assert_contains_samples, random_case
+from tests.harness.random_networks import he_network, random_network
+from tests.harness.strategies import points_in
+
+pytest.importorskip("highspy")
+
+
+def column_values(model: ArrayModel, network, x: np.ndarray) -> np.ndarray:
+    """The columns of a model at points, (N, n_columns)."""
+    found = np.full((len(x), model.n_columns), np.nan)
+    for i, values in enumerate(network.activations(x)):
+        if i not in model.entries:
+            continue
+        e = model.entries[i]
+        own = (e.column >= 0) & (e.scale == 1.0) & (e.const == 0.0)
+        found[:, e.column[own]] = values[:, own]
+    assert not np.isnan(found).any()
+    return found
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs", "clip", "pwl"])
+def test_no_activation_breaks_a_cut(name):
+    rng = np.random.default_rng(0)
+    n_cuts = 0
+    for seed in range(6):
+        network = random_network(
+            np.random.default_rng(seed), n_inputs=3, widths=(6, 5), activations=(name,)
+        )
+        bounds = compute_bounds(network, -1, 1, "crown")
+        target = network.outputs[0]
+        rows = np.arange(network.nodes[target].size)
+        model = ArrayModel(network, bounds.lower, bounds.upper, target, rows)
+        separator = Separator(model)
+        points = column_values(model, network, points_in(rng, -np.ones(3), np.ones(3), 300))
+        for _ in range(20):
+            # Any point makes cuts, also one far from the relaxation.
+            at = model.lower + rng.random(model.n_columns) * (model.upper - model.lower)
+            cuts = separator.separate(at)
+            if cuts is None:
+                continue
+            n_cuts += len(cuts.upper)
+            assert (cuts.matrix @ at > cuts.upper).all()
+            left = points @ cuts.matrix.T.toarray()
+            scale = 1e-9 * (1 + abs(cuts.upper))
+            assert (left <= cuts.upper + cuts.slack + 1e-15).all()
+            assert (cuts.slack <= scale).all()
+    assert n_cuts > 20 or name in ("clip", "pwl")
+
+
+def test_one_neuron_gets_its_convex_hull():
+    # At (1, -1) the triangle allows relu(x1 + x2) = 1, the hull only 0.
+    b = NetworkBuilder()
+    x = b.input("x", (2,))
+    h = b.affine("h", [(x, [[1.0, 1.0]])])
+    r = b.piecewise("r", h, activations.relu())
+    network = b.build([b.affine("y", [(r, [[1.0]]), (x, [[0.9, -0.9]])])])
+    grid = np.array(np.meshgrid([-1.0, 1.0], [-1.0, 1.0])).reshape(2, -1).T
+    exact = network.evaluate(grid).max()  # convex: attained at a corner
+    weak = compute_bounds(network, -1, 1, "lp").outputs[1][0]
+    strong = compute_bounds(network, -1, 1, "lp", cuts=5).outputs[1][0]
+    assert weak == pytest.approx(2.8)
+    assert strong == pytest.approx(exact) and exact == 2.0
+
+
+def test_inside_lp_and_sound_on_every_kind_of_network():
+    for seed in range(16):
+        network, lower, upper = random_case(seed, width=6, depth=2)
+        a = compute_bounds(network, lower, upper, "lp")
+        b = compute_bounds(network, lower, upper, "lp", start=a, cuts=3)
+        assert a.contains(b)
+        assert_contains_samples(b, np.random.default_rng(seed), 300)
+
+
+def test_tighter_on_a_dense_network():
+    network = he_network(0, [4, 12, 12, 1])
+    a = compute_bounds(network, -1, 1, "lp")
+    b = compute_bounds(network, -1, 1, "lp", cuts=5)
+    assert b.statistics()["output_width"] < 0.99 * a.statistics()["output_width"]
+    assert_contains_samples(b, np.random.default_rng(0), 2000)
+
+
+def test_refusals():
+    network = he_network(0, [2, 3, 1])
+    with pytest.raises(ValueError, match="cuts must be a whole number"):
+        compute_bounds(network, -1, 1, "lp", cuts=-1)

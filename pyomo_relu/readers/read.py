@@ -39,6 +39,17 @@ def _sklearn(source: Any, **options) -> Network:
     return read_sklearn(source, **options)
 
 
+def _own(source: Any, logits: bool = False) -> Network:
+    """An object that knows its network, such as the classifiers of ``training``."""
+    network = source.to_network()
+    if not isinstance(network, Network):
+        raise TypeError(
+            f"{type(source).__name__}.to_network() must return a Network, not a "
+            f"{type(network).__name__}."
+        )
+    return network
+
+
 def _saved(source: str | Path, logits: bool = False) -> Network:
     return Network.load(source)
 
@@ -94,7 +105,9 @@ def read_network(
         * a Keras model,
         * an ONNX ``ModelProto``,
         * a PyTorch ``nn.Module`` (see ``input_shape``),
-        * a scikit-learn estimator or pipeline.
+        * a scikit-learn estimator or pipeline,
+        * an object with a method ``to_network()``, such as a classifier of
+          :mod:`pyomo_relu.training`.
     logits : bool
         Take off a final softmax, log-softmax, sigmoid or arg-max and read its input.
         Without it, such a head is refused.
@@ -151,6 +164,8 @@ def _reader(source: Any) -> Callable[..., Network]:
     """The function that reads ``source``."""
     if isinstance(source, (str, Path)):
         return _file_reader(Path(source))
+    if callable(getattr(type(source), "to_network", None)):
+        return _own
     for cls in type(source).__mro__:
         package = cls.__module__.split(".")[0]
         if package in _PACKAGES:

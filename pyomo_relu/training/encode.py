@@ -112,7 +112,7 @@ class TrainingMIP:
     ) -> None:
         self.family, self.data = family, data
         self.fixed = dict(fixed or {})
-        self.margins, self.scored = margins, scored
+        self.margins, self.scored, self.loss_name = margins, scored, ""
         self.model = pyo.ConcreteModel()
         self.rows: dict[int, Rows] = {}
         self.u: dict[int, np.ndarray] = {}

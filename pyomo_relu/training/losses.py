@@ -152,6 +152,7 @@ def _margins(loss: Loss, network: StepNetwork, family: Family, data: Data) -> fl
 def write_loss(mip: TrainingMIP, loss: Loss) -> None:
     """Add the loss to a program: its variables, rows, and the objective."""
     alive = _compression(mip) if loss.compression else []
+    mip.loss_name = loss.name
     if loss.name in BIT_LOSSES:
         objective = _bits(mip, loss)
     elif loss.name in SCORE_LOSSES:
@@ -289,6 +290,37 @@ def _fit(mip: TrainingMIP) -> None:
         for j, y in enumerate(bits):
             found += mip.on_rows(last, r, j, 1) if y else mip.off_rows(last, r, j, 0)
     mip.constraints("fit", found)
+
+
+def write_sparsest(mip: TrainingMIP, floors: dict[int, np.ndarray]) -> None:
+    """Fewest non-zero weights, every point fitted and every neuron's margin kept.
+
+    Parameters
+    ----------
+    mip : TrainingMIP
+        With ``margins='neuron'``.
+    floors : dict from layer to (neurons,) array
+        The margins, which must not become smaller.
+    """
+    mip.loss_name = "min_nonzero"
+    for k, margins in mip.margin.items():
+        for m, least in zip(margins, floors[k]):
+            m.setlb(min(max(m.lb, float(least)), m.ub))
+    _fit(mip)
+    mip.completions.append(lambda network: _complete_margins(mip))
+    every = [v for k in mip.w for v in mip.w[k].flat if not v.fixed]
+    used = mip.variables("nonzero", (len(every),), domain=pyo.Binary)
+    p, rows = mip.family.bound, []
+    for h, v in zip(used, every):
+        rows += [v <= p * h, v >= -p * h]
+    mip.constraints("nonzero_rows", rows)
+
+    def complete(network: StepNetwork) -> None:
+        for h, v in zip(used, every):
+            h.set_value(float(v.value != 0), skip_validation=True)
+
+    mip.completions.append(complete)
+    mip.model.loss = pyo.Objective(expr=linear([1.0] * len(every), list(used)))
 
 
 def _complete_margins(mip: TrainingMIP) -> None:

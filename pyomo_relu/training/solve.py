@@ -113,7 +113,7 @@ def solve(
         from pyomo_relu.training.cp_sat import solve_cp_sat
 
         status, objective, bound = solve_cp_sat(
-            mip.model, time_limit, start is not None, engine.options
+            mip, time_limit, start is not None, engine.options
         )
     else:
         status, objective, bound = _pyomo(

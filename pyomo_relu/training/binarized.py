@@ -1,0 +1,134 @@
+"""`BinarizedNetClassifier`: sign neurons, weights and biases small integers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pyomo_relu.training.base import MIPClassifier
+from pyomo_relu.training.binary import weight_range
+from pyomo_relu.training.family import Family
+from pyomo_relu.training.losses import Loss
+
+
+class BinarizedNetClassifier(MIPClassifier):
+    """Sign neurons, +1 where ``w x + b >= 0`` and else -1, with few-bit weights.
+
+    Two classes have one score, more classes one each: at least 0 for the class of the
+    point and negative for all others. Predicted is the largest score.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int
+        ``()`` for none; such networks are trained class by class, one program each,
+        for every loss but 'max_correct'.
+    weights : {'ternary'} or int P
+        Weights and biases are in {-1, 0, 1}, or integers in [-P, P].
+    bias : bool
+    loss : str
+        * 'min_weight': least sum of absolute weights and biases, every point fitted.
+        * 'max_margin': largest sum over the neurons of their smallest
+          pre-activation in absolute value, every point fitted.
+        * 'max_correct': number of points with a wrong output bit.
+        * 'sat_margin': number of scores below ``margin``.
+        * 'min_hinge': squared hinge of the scores at ``margin``, piecewise linear
+          between 17 breakpoints.
+
+        Scores are relative to half their range, as in [2]_: ``P (n + 1)`` for n neurons
+        in the last hidden layer, ``P`` times the mean sum of features without one.
+    method, robust, margin, regularization, compression, splits, batch_size, \
+validation_fraction, solver, engine, time_limit, solver_options, eps, random_state, verbose
+        As for :class:`~pyomo_relu.training.BinaryNetClassifier`.
+
+    Attributes
+    ----------
+    network_, status_, loss_, bound_, gap_, compared_, history_, classes_
+        As for :class:`~pyomo_relu.training.BinaryNetClassifier`.
+
+    References
+    ----------
+    .. [1] Toro Icarte et al., Training binarized neural networks using MIP and CP, CP 2019.
+    .. [2] Thorbjarnarson and Yorke-Smith, PLoS ONE 18(2), 2023.
+
+    Examples
+    --------
+    >>> from pyomo_relu.training import BinarizedNetClassifier
+    >>> X, y = [[-1, -1], [-1, 1], [1, -1], [1, 1]], [0, 1, 1, 0]
+    >>> clf = BinarizedNetClassifier((2,), loss="min_weight").fit(X, y)
+    >>> clf.loss_, clf.status_
+    (6.0, 'optimal')
+    """
+
+    LOSSES: ClassVar[tuple[str, ...]] = (
+        "min_weight",
+        "max_margin",
+        "max_correct",
+        "sat_margin",
+        "min_hinge",
+    )
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(),
+        *,
+        weights="ternary",
+        bias=True,
+        loss="min_hinge",
+        method="exact",
+        robust=None,
+        margin=0.5,
+        regularization=0.0,
+        compression=0.0,
+        splits=8,
+        batch_size=64,
+        validation_fraction=0.25,
+        solver="relu_highs",
+        engine="mip",
+        time_limit=60.0,
+        solver_options=None,
+        eps=None,
+        random_state=None,
+        verbose=False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.weights = weights
+        self.bias = bias
+        self.loss = loss
+        self.method = method
+        self.robust = robust
+        self.margin = margin
+        self.regularization = regularization
+        self.compression = compression
+        self.splits = splits
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.solver = solver
+        self.engine = engine
+        self.time_limit = time_limit
+        self.solver_options = solver_options
+        self.eps = eps
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _family(self, outputs: int) -> Family:
+        bound, _ = weight_range(self.weights, ("ternary",))
+        return Family(
+            self._hidden(),
+            outputs,
+            "sign",
+            bound,
+            True,
+            "neuron" if self.bias else "none",
+            bound,
+            True,
+            self._robust(),
+            self.eps,
+        )
+
+    def _loss(self) -> Loss:
+        return Loss(
+            self.loss,
+            float(self.margin),
+            "neuron",
+            float(self.regularization),
+            float(self.compression),
+        )

@@ -1,0 +1,411 @@
+"""`OneVsOneBinarizedEnsemble`: one small binarized network for each pair of classes.
+
+Source: Bernardelli, Gualandi, Milanesi, Lau, Yorke-Smith, Multi-objective linear
+ensembles for robust and sparse training of few-bit neural networks (BeMi), INFORMS
+Journal on Computing 37(3), 2025.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+
+from pyomo_relu.bounds.progress import progress
+from pyomo_relu.network import Network, NetworkBuilder, activations
+from pyomo_relu.training.base import MIPClassifier, choice
+from pyomo_relu.training.binary import weight_range
+from pyomo_relu.training.encode import TrainingMIP
+from pyomo_relu.training.exact import (
+    Task,
+    constant_network,
+    dead_inputs,
+    local_search,
+)
+from pyomo_relu.training.family import Family, merged
+from pyomo_relu.training.losses import Loss, write_sparsest
+from pyomo_relu.training.solve import ENGINES, Engine, solve
+from pyomo_relu.training.step_network import StepNetwork, read_arrays, stack
+
+logger = logging.getLogger(__name__)
+
+#: Stages by their names in the paper.
+STAGES = ("sat_margin", "max_margin", "min_nonzero")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The network of two classes and what its three stages found.
+
+    Attributes
+    ----------
+    network : StepNetwork
+        One score; at least 0 for the second class.
+    kept : int
+        Training points that its first stage got right with the whole margin.
+    stages : tuple of dict
+        Status, objective, bound, seconds and non-zero weights of each stage.
+    """
+
+    network: StepNetwork
+    kept: int
+    stages: tuple[dict[str, Any], ...]
+
+
+def train_pair(task: Task, limits: tuple[float, float, float]) -> Pair:
+    """The three stages, each begun with the network of the one before.
+
+    First as many points as possible get their whole margin; then, for those points
+    alone, the sum over the neurons of their smallest margins is made large; last, with
+    these margins kept, as few weights as possible are used. Time that a stage leaves
+    goes to the next one.
+    """
+    end = time.perf_counter()
+    stages: list[dict[str, Any]] = []
+    network = constant_network(task)
+    dead = dead_inputs(task.family, task.data.x)
+
+    def run(mip: TrainingMIP, seconds: float, name: str) -> None:
+        nonlocal network, end
+        end = max(end, time.perf_counter() - seconds) + seconds
+        left = max(end - time.perf_counter(), 0.1)
+        found = solve(mip, task.engine, time_limit=left, start=network, title=name)
+        if found.network is not None:
+            network = found.network
+        stages.append(
+            {
+                "stage": name,
+                "status": found.status,
+                "objective": found.objective,
+                "bound": found.bound,
+                "seconds": found.seconds,
+                "nonzeros": network.nonzeros()[0],
+            }
+        )
+
+    if task.family.hidden:
+        # Few solvers find a network with hidden layers by themselves.
+        half = replace(task, loss=Loss("sat_margin"), time_limit=limits[0] / 2)
+        network = local_search(half, network).network or network
+    first = Loss("sat_margin", task.loss.margin)
+    run(first.mip(task.family, task.data, dead=dead), limits[0], STAGES[0])
+    kept = confident(task, network)
+    if not kept.any():
+        return Pair(network, 0, tuple(stages))
+    data = merged(task.data.x[kept], task.data.bits[kept])
+    wide = Loss("max_margin", margins="neuron")
+    # All inputs that vary over all points are used, so that nothing else is assumed.
+    run(wide.mip(task.family, data, dead=dead), limits[1], STAGES[1])
+    mip = TrainingMIP(task.family, data, margins="neuron", dead=dead)
+    floors = {
+        k: np.abs(pre).min(axis=0) for k, pre in enumerate(network.pre_activations(data.x))
+    }
+    write_sparsest(mip, floors)
+    run(mip, limits[2], STAGES[2])
+    return Pair(network, int(task.data.count[kept].sum()), tuple(stages))
+
+
+def confident(task: Task, network: StepNetwork) -> np.ndarray:
+    """Points whose score has its whole margin on the right side."""
+    from pyomo_relu.training.losses import out_bound
+
+    signed = (2.0 * task.data.bits - 1.0) * network.scores(task.data.x)
+    target = 0.5 * task.loss.margin * out_bound(task.family, task.data)
+    return (signed >= target - 1e-9).all(axis=1)
+
+
+class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
+    """One binarized network for each pair of classes; they vote.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int
+        Hidden sign neurons of each network; none by default, which HiGHS solves best.
+    weights : {'ternary'} or int P
+        In {-1, 0, 1} or integers in [-P, P].
+    bias : bool
+        The networks of the paper have no biases.
+    margin : float
+        Share of half the score's range that makes a point count as certain.
+    stage_limits : (float, float, float)
+        Seconds of the three stages of each pair; what one leaves goes to the next.
+    unclassified : label, optional
+        Predicted where more than two classes have the most votes. By default those
+        classes are compared by the sum of their scores.
+    solver, engine, solver_options, eps, random_state, verbose
+        As for :class:`~pyomo_relu.training.BinaryNetClassifier`.
+
+    Attributes
+    ----------
+    networks_ : dict of (int, int) to StepNetwork
+        By the positions of the two classes.
+    pairs_ : dict of (int, int) to Pair
+    nonzeros_ : (int, int)
+        Weights that are not 0, and all.
+    classes_ : array
+
+    Notes
+    -----
+    The class with the most votes is predicted; of two with the most, the one that their
+    own network prefers.
+
+    References
+    ----------
+    Bernardelli et al., INFORMS Journal on Computing 37(3), 2025 (BeMi).
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(),
+        *,
+        weights="ternary",
+        bias=False,
+        margin=0.5,
+        stage_limits=(1.0, 1.0, 1.0),
+        unclassified=None,
+        solver="relu_highs",
+        engine="mip",
+        solver_options=None,
+        eps=None,
+        random_state=None,
+        verbose=False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.weights = weights
+        self.bias = bias
+        self.margin = margin
+        self.stage_limits = stage_limits
+        self.unclassified = unclassified
+        self.solver = solver
+        self.engine = engine
+        self.solver_options = solver_options
+        self.eps = eps
+        self.random_state = random_state
+        self.verbose = verbose
+
+    _hidden = MIPClassifier._hidden
+
+    def fit(self, X, y, executor=None):
+        """Train all networks.
+
+        Parameters
+        ----------
+        X : (n, d) array
+        y : (n,) array
+            Class labels.
+        executor : concurrent.futures.Executor, optional
+            Trains pairs at the same time.
+
+        Returns
+        -------
+        self
+        """
+        choice("engine", self.engine, ENGINES)
+        limits = tuple(float(s) for s in self.stage_limits)
+        if len(limits) != 3 or min(limits) <= 0:
+            raise ValueError("stage_limits needs three positive numbers of seconds.")
+        if not 0 < self.margin <= 1:
+            raise ValueError(f"margin must lie in (0, 1], not {self.margin}.")
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "OneVsOneBinarizedEnsemble needs two classes; the data contains one class."
+            )
+        bound, _ = weight_range(self.weights, ("ternary",))
+        family = Family(
+            self._hidden(),
+            1,
+            "sign",
+            bound,
+            True,
+            "neuron" if self.bias else "none",
+            bound,
+            True,
+            eps=self.eps,
+        )
+        engine = Engine(self.solver, self.engine, self.solver_options, bool(self.verbose))
+        random = check_random_state(self.random_state)
+        pairs = list(combinations(range(len(self.classes_)), 2))
+        tasks = []
+        for i, j in pairs:
+            chosen = (codes == i) | (codes == j)
+            bits = (codes[chosen] == j).astype(float).reshape(-1, 1)
+            rng = np.random.default_rng(random.randint(2**31 - 1))
+            data = merged(X[chosen], bits)
+            tasks.append(
+                Task(
+                    family, data, Loss("sat_margin", float(self.margin)), engine, None, rng
+                )
+            )
+        if executor is None:
+            results = (train_pair(task, limits) for task in tasks)
+        else:
+            results = executor.map(train_pair, tasks, [limits] * len(tasks))
+        self.pairs_ = {}
+        with progress(len(pairs), "one against one", "pair") as bar:
+            for pair, result in zip(pairs, results):
+                self.pairs_[pair] = result
+                bar.update(1)
+        self._keep({pair: found.network for pair, found in self.pairs_.items()})
+        return self
+
+    def _keep(self, networks: dict[tuple[int, int], StepNetwork]) -> None:
+        self.networks_ = networks
+        counts = np.array([n.nonzeros() for n in networks.values()]).sum(axis=0)
+        self.nonzeros_ = (int(counts[0]), int(counts[1]))
+
+    # ------------------------------------------------------------------ predict
+    def pair_scores(self, X) -> np.ndarray:
+        """(n, pairs) scores; at least 0 where the second class of the pair has the vote."""
+        check_is_fitted(self, "networks_")
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        return np.hstack([network.scores(X) for network in self.networks_.values()])
+
+    def votes(self, X) -> np.ndarray:
+        """(n, classes) number of pairs that each class wins."""
+        return self._votes(self.pair_scores(X))
+
+    def _votes(self, scores: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(scores), len(self.classes_)), dtype=int)
+        for (i, j), s in zip(self.networks_, scores.T):
+            found[:, j] += s >= 0
+            found[:, i] += s < 0
+        return found
+
+    def decide(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """The position of the class of each point (-1 for none), and how it was found.
+
+        Returns
+        -------
+        winner : (n,) int array
+        tied : (n,) int array
+            Number of classes with the most votes; with 2, their own network decided,
+            with more, no class did.
+        """
+        scores = self.pair_scores(X)
+        votes = self._votes(scores)
+        most = votes == votes.max(axis=1, keepdims=True)
+        tied = most.sum(axis=1)
+        winner = np.where(tied == 1, votes.argmax(axis=1), -1)
+        column = {pair: c for c, pair in enumerate(self.networks_)}
+        for r in np.flatnonzero(tied == 2):
+            i, j = np.flatnonzero(most[r])
+            winner[r] = j if scores[r, column[i, j]] >= 0 else i
+        return winner, tied
+
+    def decision_function(self, X) -> np.ndarray:
+        """(n,) score of two classes; else (n, classes) values with the order of predict.
+
+        Votes, plus less than one half from the scores, plus a half for the class that
+        its own network prefers of two with the most votes.
+        """
+        scores = self.pair_scores(X)
+        if scores.shape[1] == 1:
+            return scores[:, 0]
+        total = np.zeros((len(scores), len(self.classes_)))
+        for (i, j), s in zip(self.networks_, scores.T):
+            total[:, j] += s
+            total[:, i] -= s
+        largest = np.abs(total).max(axis=1, keepdims=True)
+        values = self._votes(scores) + 0.2 * total / np.maximum(largest, 1e-12)
+        winner, tied = self.decide(X)
+        two = np.flatnonzero(tied == 2)
+        values[two, winner[two]] += 0.5
+        return values
+
+    def predict(self, X) -> np.ndarray:
+        """The class with the most votes; see the class for ties."""
+        winner, _ = self.decide(X)
+        if (winner >= 0).all():
+            return self.classes_[winner]
+        if self.unclassified is None:
+            values = self.decision_function(X)
+            return self.classes_[np.where(winner < 0, values.argmax(axis=1), winner)]
+        found = np.array([self.classes_[w] for w in winner], dtype=object)
+        found[winner < 0] = self.unclassified
+        return found
+
+    # ---------------------------------------------------------- other packages
+    def to_network(self, outputs: str = "votes") -> Network:
+        """The networks as one.
+
+        Parameters
+        ----------
+        outputs : {'votes', 'scores'}
+            The votes of every class, or the scores of every pair.
+        """
+        check_is_fitted(self, "networks_")
+        choice("outputs", outputs, ("votes", "scores"))
+        whole = stack(list(self.networks_.values()))
+        if outputs == "scores":
+            return whole.to_network()
+        builder = NetworkBuilder()
+        at = builder.input("input", (whole.sizes[0],))
+        for k, (w, b) in enumerate(zip(whole.weights, whole.biases)):
+            last = k == len(whole.weights) - 1
+            name = "pairs" if last else f"hidden_{k + 1}"
+            kind = activations.step if last else activations.sign
+            at = builder.affine(name, [(at, w)], b)
+            at = builder.piecewise(f"{name}_on", at, kind())
+        count = np.zeros((len(self.classes_), len(self.networks_)))
+        constant = np.zeros(len(self.classes_))
+        for c, (i, j) in enumerate(self.networks_):
+            count[j, c], count[i, c] = 1.0, -1.0
+            constant[i] += 1.0
+        return builder.build([builder.affine("votes", [(at, count)], constant)])
+
+    def to_keras(self) -> Any:
+        """All networks side by side as a Keras model with the scores of the pairs."""
+        check_is_fitted(self, "networks_")
+        return stack(list(self.networks_.values())).to_keras()
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted ensemble to an ``.npz`` file (arrays and JSON, no pickle)."""
+        check_is_fitted(self, "networks_")
+        classes = np.asarray(self.classes_)
+        if classes.dtype == object:
+            raise ValueError("labels that are Python objects can't be saved; use strings.")
+        params = {**self.get_params(), "random_state": None, "unclassified": None}
+        about = {"class": type(self).__name__, "params": params}
+        about["pairs"] = [list(pair) for pair in self.networks_]
+        arrays = {"about": np.array(json.dumps(about)), "classes": classes}
+        for c, network in enumerate(self.networks_.values()):
+            arrays |= {f"{c}.{key}": value for key, value in network.describe().items()}
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> OneVsOneBinarizedEnsemble:
+        """Read an ensemble that :meth:`save` wrote; ValueError for any other file."""
+        data = read_arrays(path)
+        try:
+            about = json.loads(str(data["about"]))
+            if about["class"] != cls.__name__:
+                raise ValueError(about["class"])
+            params = {
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in about["params"].items()
+            }
+            networks = {}
+            for c, pair in enumerate(about["pairs"]):
+                own = f"{c}."
+                part = {k[len(own) :]: v for k, v in data.items() if k.startswith(own)}
+                networks[tuple(pair)] = StepNetwork.from_arrays(part, path)
+        except (KeyError, TypeError, ValueError) as e:
+            raise ValueError(f"'{path}' holds no trained ensemble.") from e
+        found = cls(**params)
+        found.classes_ = data["classes"]
+        found._keep(networks)
+        found.n_features_in_ = next(iter(networks.values())).sizes[0]
+        return found

@@ -4,7 +4,8 @@
 
 Each measurement runs in a process of its own. Networks from files are looked for in
 ``../shared/data`` and left out where they are missing. ``--effect`` solves the final
-MIP (HiGHS, big-M) of small trained networks with the bounds of each rung.
+MIPs (HiGHS, big-M) of trained networks with the bounds of each rung: surrogates, and
+boxes around images.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pyomo_relu.network import Network, NetworkBuilder, activations
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 Case = tuple[Network, np.ndarray, np.ndarray]
+EffectCase = tuple[Case, list[np.ndarray]]
 
 #: Rungs, and the largest number of neurons for which each is run here.
 RUNGS: list[tuple[str, str, dict, int]] = [
@@ -36,6 +38,7 @@ RUNGS: list[tuple[str, str, dict, int]] = [
     ("boxes 4096", "boxes", {"count": 4096}, 200),
     ("alpha_crown", "alpha_crown", {"time_limit": 60}, 10**9),
     ("lp", "lp", {"time_limit": 60}, 1100),
+    ("lp, cuts", "lp", {"time_limit": 60, "cuts": 3}, 550),
     ("rolling 1", "rolling", {"window": 1, "time_limit": 30, "neuron_time_limit": 1}, 120),
     ("mip", "mip", {"time_limit": 30, "neuron_time_limit": 5}, 120),
 ]
@@ -207,47 +210,103 @@ def measure(case: Case, rung: str, options: dict) -> dict:
         process.join()
 
 
-def effect(seconds: float) -> list[dict]:
-    """Time of the final MIP with the bounds of each rung, one thread."""
+def image_box(number: int, radius: float = 0.05) -> Callable[[], EffectCase]:
+    """784-50-50-10 trained on MNIST; another digit's output less the true one's."""
+
+    def load() -> EffectCase:
+        data = np.load(DATA / "tsay_mnist_2x50" / "mnist_2x50.npz")
+        x = data["images"][number]
+        true, target = data["labels"][number].astype(int)
+        network = dense(
+            [data[f"w{k}"] for k in (1, 2, 3)], [data[f"b{k}"] for k in (1, 2, 3)]
+        )
+        cost = np.zeros(10)
+        cost[target], cost[true] = 1.0, -1.0
+        lower, upper = np.maximum(x - radius, 0.0), np.minimum(x + radius, 1.0)
+        return (network, lower, upper), [cost]
+
+    return load
+
+
+def surrogate(name: str) -> Callable[[], EffectCase]:
+    """The largest and the smallest output of a trained surrogate."""
+    return lambda: (CASES[name](), [np.ones(1), -np.ones(1)])
+
+
+#: Networks and the costs on their outputs that are maximized in turn.
+EFFECT: dict[str, Callable[[], EffectCase]] = {
+    "image 0 +- 0.05": image_box(0),
+    "image 1 +- 0.05": image_box(1),
+    "peaks 2-20-20-1": surrogate("peaks 2-20-20-1"),
+    "peaks 2-20-20-20-1": surrogate("peaks 2-20-20-20-1"),
+}
+
+#: The rungs whose effect is measured.
+EFFECT_RUNGS: list[tuple[str, str, dict]] = [
+    ("interval", "interval", {}),
+    ("crown", "crown", {}),
+    ("alpha_crown", "alpha_crown", {}),
+    ("lp", "lp", {}),
+    ("lp, 3 rounds of cuts", "lp", {"cuts": 3, "time_limit": 30}),
+    ("boxes 256", "boxes", {"count": 256}),
+    ("rolling 1", "rolling", {"window": 1, "time_limit": 30, "neuron_time_limit": 1}),
+]
+
+
+def effect(seconds: float, only: str) -> list[dict]:
+    """CPU seconds of the final MIPs of each network with the bounds of each rung."""
     import pyomo.environ as pyo
 
     from pyomo_relu import ReLUNetBlock
 
     rows = []
-    for name in list(CASES)[:2]:
-        network, lower, upper = CASES[name]()
-        for label, rung, options, _ in RUNGS:
+    for name, make in EFFECT.items():
+        if only not in name:
+            continue
+        try:
+            (network, lower, upper), costs = make()
+        except (FileNotFoundError, ImportError) as e:
+            print(f"{name}: left out ({e})")
+            continue
+        for label, rung, options in EFFECT_RUNGS:
+            if rung in ("boxes", "rolling") and network.n_inputs > 10:
+                continue
+            begin = time.process_time()
             bounds = compute_bounds(network, lower, upper, rung, **options)
-            for sense in (pyo.minimize, pyo.maximize):
+            spent = time.process_time() - begin
+            row = {
+                "network": name,
+                "bounds": label,
+                "stable": bounds.statistics()["stable"],
+                "bounds_cpu_seconds": round(spent, 3),
+            }
+            total, best, bound, solved = 0.0, [], [], True
+            for cost in costs:
                 m = pyo.ConcreteModel()
                 m.net = ReLUNetBlock(
                     network=network,
                     input_bounds=list(zip(lower.tolist(), upper.tolist())),
                     bounds=bounds,
                 )
-                m.objective = pyo.Objective(expr=m.net.outputs[0], sense=sense)
+                m.objective = pyo.Objective(
+                    expr=sum(c * v for c, v in zip(cost, m.net.outputs.values()) if c),
+                    sense=pyo.maximize,
+                )
                 solver = pyo.SolverFactory("appsi_highs")
                 solver.config.time_limit = seconds
-                solver.config.load_solution = False
+                solver.highs_options["parallel"] = "off"
                 begin = time.process_time()
                 result = solver.solve(m, load_solutions=False)
-                spent = time.process_time() - begin
-                low, high = (
-                    float(result.problem.lower_bound),
-                    float(result.problem.upper_bound),
-                )
-                rows.append(
-                    {
-                        "network": name,
-                        "bounds": label,
-                        "sense": "min" if sense == pyo.minimize else "max",
-                        "bounds_seconds": round(bounds.seconds, 3),
-                        "mip_cpu_seconds": round(spent, 2),
-                        "lower": round(low, 5),
-                        "upper": round(high, 5),
-                    }
-                )
-                print(rows[-1], flush=True)
+                total += time.process_time() - begin
+                low = float(result.problem.lower_bound)
+                high = float(result.problem.upper_bound)
+                solved &= high - low <= 1e-3 * (1.0 + abs(low))
+                best.append(round(low, 4))
+                bound.append(round(high, 4))
+            row |= {"mip_cpu_seconds": round(total, 2), "solved": solved}
+            row |= {"best": best, "bound": bound}
+            rows.append(row)
+            print(row, flush=True)
     return rows
 
 
@@ -259,7 +318,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="limit of each MIP")
     arguments = parser.parse_args()
     if arguments.effect:
-        rows = effect(arguments.seconds)
+        rows = effect(arguments.seconds, arguments.only)
     else:
         rows = []
         for name, make in CASES.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -163,14 +164,24 @@ class Bounds:
                 "anew for the wider box."
             )
 
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the network, the input box, the scope and every bound."""
+        digest = hashlib.sha256(f"{self.network.fingerprint}|{self.scope}".encode())
+        for array in (*self.lower, *self.upper):
+            digest.update(f"|{array.shape}|".encode())
+            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+        return digest.hexdigest()[:32]
+
     def save(self, path: str | Path) -> None:
-        """Write to ``.npz``, with the fingerprint of the network and the box."""
+        """Write to ``.npz``, with the fingerprints of the network and of the bounds."""
         arrays = {f"lower{i}": a for i, a in enumerate(self.lower)}
         arrays |= {f"upper{i}": a for i, a in enumerate(self.upper)}
         with open(path, "wb") as file:
             np.savez_compressed(
                 file,
                 fingerprint=np.array(self.network.fingerprint),
+                own_fingerprint=np.array(self.fingerprint),
                 method=np.array(self.method),
                 scope=np.array(self.scope),
                 seconds=np.array(self.seconds),
@@ -191,11 +202,12 @@ class Bounds:
         Raises
         ------
         ValueError
-            If the file is something else, or belongs to another network or box.
+            If the file is something else, was changed, or belongs to another network or box.
         """
         try:
             with np.load(path, allow_pickle=False) as data:
                 fingerprint = str(data["fingerprint"])
+                own = str(data["own_fingerprint"])
                 n = sum(key.startswith("lower") for key in data)
                 arrays = [
                     tuple(data[f"{side}{i}"] for i in range(n))
@@ -214,6 +226,11 @@ class Bounds:
                 "compute them anew for this one."
             )
         found = cls(network, *arrays, *rest)
+        if found.fingerprint != own:
+            raise ValueError(
+                f"the bounds in '{path}' were changed after they were saved; "
+                "compute them anew."
+            )
         if lower is not None and upper is not None:
             found.check_covers(network, np.asarray(lower), np.asarray(upper), path)
         return found

@@ -37,6 +37,39 @@ def test_a_saved_start_and_its_box(tmp_path):
         compute_bounds(he_network(1, [7, 10, 10, 1]), -1, 1, "crown", start=b)
 
 
+def test_saved_bounds_that_were_changed_are_refused(tmp_path):
+    a = compute_bounds(NETWORK, -1, 1, "crown")
+    a.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as data:
+        kept = dict(data)
+    for key, change in [("lower0", -1.0), ("upper3", -1e-9), ("scope", None)]:
+        other = dict(kept)
+        other[key] = np.array("model m") if change is None else kept[key] + change
+        np.savez(tmp_path / "b.npz", **other)
+        with pytest.raises(ValueError, match="changed after they were saved"):
+            Bounds.load(tmp_path / "b.npz", NETWORK)
+    np.savez(tmp_path / "b.npz", **kept)
+    assert Bounds.load(tmp_path / "b.npz", NETWORK).fingerprint == a.fingerprint
+
+
+def test_a_block_refuses_saved_bounds_of_another_box(tmp_path):
+    import pyomo.environ as pyo
+
+    from pyomo_relu import ReLUNetBlock
+
+    path = tmp_path / "b.npz"
+    compute_bounds(NETWORK, -1, 1, "crown").save(path)
+    for radius, fits in [(0.5, True), (1.0, True), (1.1, False)]:
+        m = pyo.ConcreteModel()
+        m.x = pyo.Var(range(7), bounds=(-radius, radius))
+        if fits:
+            m.net = ReLUNetBlock(network=NETWORK, inputs=m.x, bounds=str(path))
+            assert m.net.bounds.input_box[1].min() >= radius
+        else:
+            with pytest.raises(ValueError, match="smaller box"):
+                m.net = ReLUNetBlock(network=NETWORK, inputs=m.x, bounds=str(path))
+
+
 @pytest.mark.parametrize(
     "method", ["crown", "alpha_crown", "boxes", "lp", "rolling", "mip"]
 )

@@ -26,7 +26,7 @@ import numpy as np
 
 from pyomo_relu.bounds.backward import Backward, Relaxed, times
 from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.bounds.chain import BETA1, BETA2, DECAY, ChainSearch, is_chain
+from pyomo_relu.bounds.chain import BETA1, BETA2, DECAY, STALL, ChainSearch, is_chain
 from pyomo_relu.bounds.crown import (
     CHUNK,
     as_bounds,
@@ -48,9 +48,6 @@ from pyomo_relu.bounds.linear import (
 )
 from pyomo_relu.bounds.progress import Clock, progress
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
-
-# Five steps that gain less than this share end a search.
-STALL = 1e-5
 
 
 class ReluFamily:

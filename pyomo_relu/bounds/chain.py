@@ -25,6 +25,9 @@ BETA1, BETA2, DECAY = 0.7, 0.9, 0.93
 #: Steps between two looks at which queries are decided.
 PATIENCE = 5
 
+#: Where all queries together gain less than this share in that time, a search ends.
+STALL = 1e-5
+
 
 @dataclass
 class _Layer:
@@ -122,6 +125,7 @@ class ChainSearch:
         best, alive = np.full(q, -np.inf), np.arange(q)
         slopes = kept
         m, v = np.zeros(slopes.shape), np.zeros(slopes.shape)
+        total = -np.inf
         for k in range(1, iterations + 1):
             if not len(alive) or clock.expired():
                 break
@@ -132,7 +136,10 @@ class ChainSearch:
             if k == iterations:
                 break
             if k % PATIENCE == 0:
-                # Gains come in leaps while the steps are long, so a pause says nothing.
+                total, before = float(best.sum()), total
+                if k > 8 and total - before < STALL * (abs(total) + 1e-12):
+                    break
+                # One query gains in leaps while steps are long: its pause says nothing.
                 going = best[alive] < goal[alive]
                 if not going.all():
                     alive, slopes, m, v = alive[going], slopes[going], m[going], v[going]

@@ -135,7 +135,9 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
     bias : bool
         The networks of the paper have no biases.
     margin : float
-        Share of half the score's range that makes a point count as certain.
+        Share of half the score's range that makes a point count as certain. Points that
+        don't reach it are left out of the later stages; at 0.5 most of the digits are,
+        without hidden layers.
     stage_limits : (float, float, float)
         Seconds of the three stages of each pair; what one leaves goes to the next.
     unclassified : label, optional
@@ -169,7 +171,7 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         *,
         weights="ternary",
         bias=False,
-        margin=0.5,
+        margin=0.1,
         stage_limits=(1.0, 1.0, 1.0),
         unclassified=None,
         solver="relu_highs",

@@ -21,7 +21,7 @@ from tests.training.oracles import SIGNS, SQUARE, XOR
 
 @pytest.fixture(scope="module")
 def binary():
-    return BinaryNetClassifier((2,)).fit(SQUARE, XOR)
+    return BinaryNetClassifier((2,), weights="ternary").fit(SQUARE, XOR)
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,13 @@ def test_block(binary):
     m = pyo.ConcreteModel()
     m.x = pyo.Var([0, 1], bounds=(0, 1))
     m.net = ReLUNetBlock(network=binary, inputs=[m.x[0], m.x[1]])
-    m.class_one = pyo.Constraint(expr=m.net.outputs[0] >= 1e-4)
+    m.class_one = pyo.Constraint(expr=m.net.outputs[0] >= -0.5)
     m.cost = pyo.Objective(expr=m.x[0] + 2 * m.x[1])
     results = pyo.SolverFactory("relu_highs").solve(m)
     assert results.solver.termination_condition == pyo.TerminationCondition.optimal
     axis = np.linspace(0, 1, 101)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    inside = grid[binary.decision_function(grid) >= 1e-4]
+    inside = grid[binary.predict(grid) == 1]
     best = (inside @ [1.0, 2.0]).min()
     assert pyo.value(m.cost) <= best + 1e-6
     assert pyo.value(m.cost) >= best - 0.03 - 1e-6  # one step of the grid

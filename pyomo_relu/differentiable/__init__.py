@@ -9,22 +9,34 @@ from pyomo_relu.differentiable.branch_and_bound import (
     branch_and_bound,
 )
 from pyomo_relu.differentiable.certificate import Certificate
+from pyomo_relu.differentiable.chvatal import ChvatalFunction, CutLimit
 from pyomo_relu.differentiable.dual_function import DualFunction
 from pyomo_relu.differentiable.lp import Infeasible, SolverError, Unbounded
+from pyomo_relu.differentiable.margin_training import MarginFit, MarginTraining
+from pyomo_relu.differentiable.outer import ImplicitFit, implicit_fit, straight_through_fit
 from pyomo_relu.differentiable.parametric import ParametricMILP, ParametricSolution
 from pyomo_relu.differentiable.program import Program
+from pyomo_relu.differentiable.solution_gradients import SolutionGradient
 
 __all__ = [
     "Certificate",
+    "ChvatalFunction",
+    "CutLimit",
     "DualFunction",
+    "ImplicitFit",
     "Infeasible",
     "Leaf",
+    "MarginFit",
+    "MarginTraining",
     "NodeLimit",
     "ParametricMILP",
     "ParametricSolution",
     "Program",
+    "SolutionGradient",
     "SolverError",
     "Tree",
     "Unbounded",
     "branch_and_bound",
+    "implicit_fit",
+    "straight_through_fit",
 ]

@@ -255,13 +255,20 @@ class ParametricMILP:
         return DualFunction(self.tree(theta, **options))
 
     def certificate(
-        self, theta=None, *, tie: float = 1e-7, node_limit: int = 20_000
+        self,
+        theta=None,
+        *,
+        parameters=None,
+        tie: float = 1e-7,
+        node_limit: int = 20_000,
     ) -> Certificate:
         """Prove that the value is differentiable, or say why that isn't known.
 
         Parameters
         ----------
         theta : (p,) array, optional
+        parameters : sequence of int, optional
+            Numbers of the parameters that may move; the others are constants.
         tie : float
             Relative difference below which two values count as equal.
         node_limit : int
@@ -273,7 +280,10 @@ class ParametricMILP:
             If the tree grows too large; there is no certificate then.
         """
         tree = self.tree(theta, tie=tie, node_limit=node_limit)
-        return certify(tree, self.data_jacobian(theta), self._sign, tie)
+        jacobian = self.data_jacobian(theta)
+        if parameters is not None:
+            jacobian = sp.csr_array(jacobian.tocsc()[:, np.asarray(parameters)])
+        return certify(tree, jacobian, self._sign, tie)
 
     def solution_jacobian(self, theta=None, *, check: bool = True) -> np.ndarray:
         r"""Derivative of the optimal point, integers constant.

@@ -28,7 +28,7 @@ from pyomo_relu.training.solve import ENGINES, Engine
 from pyomo_relu.training.splitting import data_splitting
 from pyomo_relu.training.step_network import StepNetwork, read_arrays
 
-METHODS = ("exact", "local_search", "data_splitting", "hybrid", "ste")
+METHODS = ("exact", "local_search", "data_splitting", "hybrid", "ste", "implicit")
 
 
 def choice(name: str, value: Any, allowed) -> None:
@@ -165,6 +165,10 @@ class MIPClassifier(ClassifierMixin, BaseEstimator):
             from pyomo_relu.training.ste import straight_through
 
             return straight_through(task, X, bits)
+        if self.method == "implicit":
+            from pyomo_relu.training.implicit import implicit
+
+            return implicit(task, X, bits)
         if self.method == "exact":
             start = None if task.loss.hard else constant_network(task)
             return exact(task, start)

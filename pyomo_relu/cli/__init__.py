@@ -14,6 +14,10 @@ from collections.abc import Sequence
 
 #: Commands by name: the module that holds ``add_arguments`` and ``run``, and a line of help.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "verify": (
+        "pyomo_relu.cli.verify",
+        "prove a VNN-LIB property of a network, or find a counterexample",
+    ),
     "describe": (
         "pyomo_relu.cli.describe",
         "what a network file holds, and which neurons are stable on a box",

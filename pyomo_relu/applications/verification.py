@@ -1,0 +1,363 @@
+"""`verify`: whether a property holds for every input of a region.
+
+A ladder of rising cost, left at the first rung that decides: projected gradients look
+for a counterexample; linear bounds prove sets unreachable; with few inputs, branch and
+bound on the inputs; else optimized linear bounds, a longer attack, and a
+mixed-integer program for each unsafe set that is left.
+
+A counterexample is believed only after the network was run on it in float64, the
+property was evaluated on these outputs, and the point lies in the region, each without
+a tolerance.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.applications.attack import attack
+from pyomo_relu.applications.exact import MarginMIP
+from pyomo_relu.applications.margins import Margins, least
+from pyomo_relu.applications.properties import Property
+from pyomo_relu.applications.regions import Ball, Region, as_region
+from pyomo_relu.applications.splitting import split_inputs
+from pyomo_relu.bounds import Bounds, compute_bounds, linear_bounds_of
+from pyomo_relu.bounds.crown import crown_arrays
+from pyomo_relu.bounds.linear import RULES
+from pyomo_relu.network import Network, PiecewiseLinear
+
+logger = logging.getLogger(__name__)
+
+#: The rungs in their order.
+METHODS = ("attack", "bounds", "splitting", "mip")
+
+#: Branch and bound on the inputs goes to the end for at most this many inputs ...
+FEW_INPUTS = 8
+
+#: How far a reference may be from the network, relative to the largest output.
+AGREEMENT = 1e-3
+
+
+@dataclass
+class Verification:
+    """What :func:`verify` found.
+
+    Attributes
+    ----------
+    status : {'robust', 'counterexample', 'undecided'}
+    counterexample : (n_inputs,) array or None
+    outputs : (n_outputs,) array or None
+        The network's at the counterexample.
+    method : str
+        The rung that decided, or the last one.
+    lower : (sets,) array
+        A lower bound of the margin of each unsafe set; positive where it is proved
+        unreachable, infinite where no number is known besides.
+    upper : (sets,) array
+        The least margin of each set at any point seen.
+    names : tuple of str
+        Of the sets.
+    seconds : float
+    details : dict
+        Counts of the rungs: ``boxes``, ``nodes``, ``binaries``; ``out_of_time``.
+    """
+
+    status: str
+    counterexample: np.ndarray | None = None
+    outputs: np.ndarray | None = None
+    method: str = ""
+    lower: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    upper: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    names: tuple[str, ...] = ()
+    seconds: float = 0.0
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        head = f"{self.status} (by {self.method}, {self.seconds:.2f} s)"
+        if self.status != "undecided":
+            return head
+        open_ = np.flatnonzero(~(self.lower > 0))
+        lines = [
+            f"  {self.names[k] or f'set {k}'}: margin in "
+            f"[{self.lower[k]:.6g}, {self.upper[k]:.6g}]"
+            for k in open_
+        ]
+        return "\n".join([head, *lines])
+
+
+def verify(
+    network,
+    region: Region | tuple,
+    prop: Property,
+    *,
+    time_limit: float | None = 60.0,
+    methods: Sequence[str] = METHODS,
+    reference: Callable[[np.ndarray], np.ndarray] | None = None,
+    seed: int = 0,
+) -> Verification:
+    """Prove a property over a region, or find a counterexample.
+
+    Parameters
+    ----------
+    network : Network, or what :func:`pyomo_relu.read_network` reads
+    region : Box, Ball or (lower, upper)
+        Where the inputs are, in the units of the network.
+    prop : Property
+        See :mod:`pyomo_relu.applications.properties`.
+    time_limit : float, optional
+        Seconds; None for no limit.
+    methods : sequence of str
+        The rungs to climb, of ``attack``, ``bounds``, ``splitting``, ``mip``.
+    reference : callable, optional
+        Another program for the same network, ``x (n_inputs,) -> y (n_outputs,)``. A
+        counterexample counts only where both agree up to their rounding.
+    seed : int
+        Of the attack's random starts.
+
+    Returns
+    -------
+    Verification
+        ``undecided`` has the bounds that were reached.
+
+    Raises
+    ------
+    ValueError
+        Where region or property don't fit the network, and for an unknown method.
+    """
+    if not isinstance(network, Network):
+        from pyomo_relu.readers import read_network
+
+        network = read_network(network)
+    unknown = sorted(set(methods) - set(METHODS))
+    if unknown:
+        raise ValueError(f"there is no method '{unknown[0]}'; choose from {list(METHODS)}.")
+    if time_limit is not None and time_limit < 0:
+        raise ValueError(f"time_limit must not be negative, but is {time_limit}.")
+    region = as_region(region, network.n_inputs)
+    prop.check(network.n_inputs, network.n_outputs)
+    ladder = _Ladder(network, region, prop, time_limit, reference, seed)
+    return ladder.climb([m for m in METHODS if m in methods])
+
+
+class _Ladder:
+    """One run of :func:`verify`."""
+
+    def __init__(self, network, region, prop, time_limit, reference, seed) -> None:
+        self.begin = time.perf_counter()
+        self.deadline = np.inf if time_limit is None else self.begin + time_limit
+        self.network, self.region, self.prop = network, region, prop
+        self.reference, self.seed = reference, seed
+        n = len(prop.unsafe)
+        self.lower, self.upper = np.full(n, -np.inf), np.full(n, np.inf)
+        self.points = np.tile(0.5 * (region.lower + region.upper), (n, 1))
+        self.corners = np.zeros((0, region.size))
+        self.witness: np.ndarray | None = None
+        self.method = "no unsafe set"
+        self.details: dict[str, Any] = {}
+        self.bounds: Bounds | None = None
+        if n:
+            self.margins = Margins(network, prop, region)
+
+    # ------------------------------------------------------------------------ the run
+    def climb(self, methods: Sequence[str]) -> Verification:
+        for method in methods:
+            if self.done():
+                break
+            self.method = method
+            if self.left() <= 0:
+                self.details["out_of_time"] = True
+                break
+            getattr(self, f"_{method}")()
+        return self.result()
+
+    def done(self) -> bool:
+        return self.witness is not None or not len(self.open())
+
+    def open(self) -> np.ndarray:
+        """The sets that aren't excluded."""
+        sets = self.prop.unsafe
+        return np.array(
+            [k for k, u in enumerate(sets) if not u.excluded(self.lower[k])], dtype=int
+        )
+
+    def left(self) -> float:
+        return self.deadline - time.perf_counter()
+
+    def share(self, part: float) -> float:
+        """The moment when ``part`` of the time left is spent."""
+        now = time.perf_counter()
+        return now + part * (self.deadline - now) if np.isfinite(self.deadline) else np.inf
+
+    def confirm(self, x: np.ndarray) -> bool:
+        """Whether a point is a counterexample: run again, no tolerance anywhere."""
+        if not np.isfinite(x).all() or not self.region.contains(x):
+            return False
+        y = self.network.evaluate(x.reshape(1, -1))[0]
+        if not self.prop.violated(x, y):
+            return False
+        if self.reference is not None:
+            other = np.asarray(self.reference(x), dtype=float).reshape(-1)
+            if other.shape != y.shape or not np.allclose(
+                other, y, rtol=0, atol=AGREEMENT * (1.0 + abs(y).max())
+            ):
+                self.details["reference_disagrees"] = True
+                logger.warning(
+                    "the reference and the network differ by %g at a counterexample, "
+                    "which is not believed; check how the network was read.",
+                    abs(other - y).max() if other.shape == y.shape else np.inf,
+                )
+                return False
+        return True
+
+    def offer(self, sets, points: np.ndarray, values: np.ndarray) -> bool:
+        """Note points and their margins; whether one is a counterexample."""
+        for d, x, value in zip(sets, points, values):
+            if value < self.upper[d]:
+                self.upper[d], self.points[d] = value, x
+        for k in np.argsort(values, kind="stable"):
+            if self.witness is None and values[k] <= 0 and self.confirm(points[k]):
+                self.witness = points[k].copy()
+        return self.witness is not None
+
+    # ---------------------------------------------------------------------- the rungs
+    def _attack(self, restarts: int = 8, steps: int = 25, part: float = 0.1) -> None:
+        sets = self.open()
+        points, values = attack(
+            self.margins,
+            sets,
+            restarts=restarts,
+            steps=steps,
+            seed=self.seed,
+            deadline=self.share(part),
+            starts=np.vstack([self.points[sets], self.corners]),
+        )
+        self.offer(sets, points, values)
+
+    def _bounds(self) -> None:
+        """Linear bounds with every rule."""
+        begin = time.perf_counter()
+        network, node = self.margins.network, self.margins.node
+        low, high = self.region.lower[None], self.region.upper[None]
+        lows, highs = crown_arrays(network, low, high)
+        best = lows[node][0]
+        rows = np.arange(network.n_outputs)
+        corners = []
+        for rule in RULES:
+            found = linear_bounds_of(network, low, high, lows, highs, node, rows, rule)
+            best = np.maximum(best, least(found, low, high)[0])
+            corners.append(np.where(found.lower[0] > 0, low, high))
+        self._raise(best)
+        lows[node] = np.maximum(lows[node], np.minimum(best, highs[node][0])[None])
+        self.bounds = Bounds(
+            network,
+            tuple(np.array(a[0]) for a in lows),
+            tuple(np.array(a[0]) for a in highs),
+            "crown",
+            time.perf_counter() - begin,
+        )
+        if self.done():
+            return
+        # Where a bound is attained is a better start than any random point: it sees
+        # through the plateaus on which gradients vanish.
+        open_rows = np.concatenate([rows[self.margins.spans[d]] for d in self.open()])
+        self.corners = np.unique(np.vstack([c[open_rows] for c in corners]), axis=0)
+        self._attack(restarts=4, steps=40)
+
+    def _raise(self, rows: np.ndarray) -> None:
+        """Take lower bounds of all rows over."""
+        self.lower = np.maximum(self.lower, self.margins.of_rows(rows[None])[0])
+
+    def _splitting(self) -> None:
+        wide = int((self.region.upper > self.region.lower).sum())
+        if isinstance(self.region, Ball) and self.region.norm == "l1" and wide > 2:
+            return  # boxes know little of such a ball
+        if wide > 4 * FEW_INPUTS:
+            self.method = "bounds"
+            return
+        deadline = self.deadline if wide <= FEW_INPUTS else self.share(0.3)
+        sets = self.open()
+        found = split_inputs(self.margins, sets, self.confirm, deadline)
+        self.details["boxes"] = found.boxes
+        self.witness = found.witness
+        if found.witness is None:
+            self.lower[sets] = np.maximum(self.lower[sets], found.lower)
+        if not self.done() and self.left() <= 0:
+            self.details["out_of_time"] = True
+
+    def _mip(self) -> None:
+        """Optimized bounds, a longer attack, then the programs, the easiest set first."""
+        network = self.margins.network
+        if not self.bounds:
+            self._bounds()
+        if not self.done():
+            self.method = "alpha_crown"
+            left = self.left()
+            self.bounds = compute_bounds(
+                network,
+                self.region.lower,
+                self.region.upper,
+                "alpha_crown",
+                start=self.bounds,
+                time_limit=None if left == np.inf else max(0.0, 0.25 * left),
+            )
+            self._raise(self.bounds.lower[self.margins.node])
+        if not self.done():
+            self.method = "attack"
+            self._attack(restarts=24, steps=150, part=0.1)
+        if self.done():
+            return
+        self.method = "mip"
+        order = self.open()
+        order = order[np.argsort(-self.lower[order], kind="stable")]
+        nodes = 0
+        for k, d in enumerate(order):
+            seconds = self.left() / (len(order) - k)
+            if seconds <= 0:
+                self.details["out_of_time"] = True
+                break
+            program = MarginMIP(
+                self.margins, d, (self.bounds.lower, self.bounds.upper), self.confirm
+            )
+            found = program.solve(None if seconds == np.inf else seconds)
+            nodes += found.nodes
+            self.details["binaries"] = max(found.binaries, self.details.get("binaries", 0))
+            self.lower[d] = max(self.lower[d], found.lower)
+            if found.witness is not None:
+                self.witness = found.witness
+                break
+        self.details["nodes"] = nodes
+        if not self.done() and self.left() <= 0.0:
+            self.details["out_of_time"] = True
+
+    def result(self) -> Verification:
+        found = Verification(
+            "undecided",
+            method=self.method,
+            lower=self.lower,
+            upper=self.upper,
+            names=tuple(u.name for u in self.prop.unsafe),
+            seconds=time.perf_counter() - self.begin,
+            details=self.details,
+        )
+        if self.witness is not None:
+            x = self.witness
+            # Once more, whatever rung it came from.
+            if not self.confirm(x):
+                raise RuntimeError(
+                    "a counterexample did not survive its last check; please report this."
+                )
+            found.status, found.counterexample = "counterexample", x
+            found.outputs = self.network.evaluate(x.reshape(1, -1))[0]
+        elif not len(self.open()):
+            found.status = "robust"
+        neurons = sum(n.size for n in self.network.nodes if isinstance(n, PiecewiseLinear))
+        found.details.setdefault("neurons", neurons)
+        if self.bounds is not None:
+            stable = self.bounds.statistics()["stable"]
+            found.details.setdefault("stable", stable)
+        return found

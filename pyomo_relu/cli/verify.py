@@ -1,0 +1,116 @@
+"""Decide a VNN-LIB property of a network.
+
+The first line of the output is ``sat`` (there is a counterexample, printed below),
+``unsat`` (there is none, proved), ``timeout`` or ``unknown``, as in the verification
+competition. A counterexample was run through the network in float64 before, and for an
+ONNX file through onnxruntime where that is installed. The exit code is 10 for sat, 20 for unsat, 30 for timeout and unknown, and
+1 after an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+#: Exit codes by answer.
+CODES = {"sat": 10, "unsat": 20, "timeout": 30, "unknown": 30}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``verify``."""
+    parser.add_argument("network", metavar="NETWORK", help="a network, mostly .onnx")
+    parser.add_argument(
+        "property", metavar="PROPERTY", help="a .vnnlib file, or .gz of one"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for all disjuncts together (default: 60)",
+    )
+    parser.add_argument(
+        "--logits", action="store_true", help="take off a final softmax, sigmoid or arg-max"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the answer; the exit code says it too."""
+    from pyomo_relu.applications import read_vnnlib
+    from pyomo_relu.readers import read_network
+
+    end = time.perf_counter() + arguments.timeout
+    network = read_network(arguments.network, logits=arguments.logits)
+    prop = read_vnnlib(arguments.property)
+    sizes = (network.n_inputs, network.n_outputs)
+    if sizes != (prop.n_inputs, prop.n_outputs):
+        raise ValueError(
+            f"'{arguments.property}' is about {prop.n_inputs} inputs and {prop.n_outputs} "
+            f"outputs, but '{arguments.network}' has {sizes[0]} and {sizes[1]}."
+        )
+    reference = None if arguments.logits else onnx_reference(arguments.network)
+    answer, x, y = decide(network, prop, end, reference)
+    print(answer)
+    if x is not None:
+        lines = [f"(X_{i} {v!r})" for i, v in enumerate(x.tolist())]
+        lines += [f"(Y_{j} {v!r})" for j, v in enumerate(y.tolist())]
+        print("(" + "\n ".join(lines) + ")")
+    return CODES[answer]
+
+
+def decide(
+    network, prop, end: float, reference: Callable[..., np.ndarray] | None = None
+) -> tuple[str, np.ndarray | None, np.ndarray | None]:
+    """The answer for all cases of a property, and a counterexample where there is one.
+
+    Parameters
+    ----------
+    network : Network
+    prop : VnnlibProperty
+    end : float
+        When to give up, in the seconds of ``time.perf_counter``.
+    reference : callable, optional
+        Another program for the network, see :func:`pyomo_relu.applications.verify`.
+    """
+    from pyomo_relu.applications import verify
+
+    answer = "unsat"
+    for k, case in enumerate(prop.cases):
+        left = max(0.0, end - time.perf_counter()) / (len(prop.cases) - k)
+        found = verify(
+            network,
+            (case.lower, case.upper),
+            case.property,
+            time_limit=left,
+            reference=reference,
+        )
+        if found.status == "counterexample":
+            return "sat", found.counterexample, found.outputs
+        if found.status == "undecided":
+            answer = "timeout" if found.details.get("out_of_time") else "unknown"
+    return answer, None, None
+
+
+def onnx_reference(path: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The ONNX file run by onnxruntime; None where that isn't possible."""
+    if Path(path).suffix != ".onnx":
+        return None
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(session.get_outputs()) != 1:
+        return None
+    shape = [s if isinstance(s, int) and s > 0 else 1 for s in inputs[0].shape]
+    kind = np.float64 if "double" in inputs[0].type else np.float32
+
+    def evaluate(x: np.ndarray) -> np.ndarray:
+        return session.run(None, {inputs[0].name: x.astype(kind).reshape(shape)})[0].ravel()
+
+    return evaluate

@@ -10,7 +10,7 @@ import pytest
 
 FRAMEWORKS = [
     "tensorflow", "keras", "torch", "jax", "onnx", "onnxruntime", "sklearn", "pandas",
-    "matplotlib", "highspy", "tqdm", "loky", "distributed",
+    "matplotlib", "highspy", "tqdm", "loky", "distributed", "scipy",
 ]  # fmt: skip
 
 
@@ -39,18 +39,6 @@ print(json.dumps(sorted(tops)))
     added = set(json.loads(python(code)))
     assert "pyomo_relu" in added
     assert not added & set(FRAMEWORKS)
-
-
-def test_import_time():
-    """Under half a second of CPU time beyond Pyomo's own import; the best of three."""
-    code = """
-import time
-import pyomo.environ
-begin = time.process_time()
-import pyomo_relu
-print(time.process_time() - begin)
-"""
-    assert min(float(python(code)) for _ in range(3)) < 0.5
 
 
 @pytest.mark.parametrize(

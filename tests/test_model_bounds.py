@@ -53,7 +53,7 @@ def test_tighter_and_valid(seed, integer):
     # the exact range of each pre-activation over the model stays within
     for name in ("a",) if seed else ("a", "b"):
         block, bounds = untouched.component(name), m.component(name).bounds
-        for i, node in enumerate(block.network.nodes):
+        for node in block.network.nodes:
             if not isinstance(node, PiecewiseLinear):
                 continue
             out = block.layer[block.network.nodes[node.source].name].component("out")

@@ -3,8 +3,8 @@
 The first line of the output is ``sat`` (there is a counterexample, printed below),
 ``unsat`` (there is none, proved), ``timeout`` or ``unknown``, as in the verification
 competition. A counterexample was run through the network in float64 before, and for an
-ONNX file through onnxruntime where that is installed. The exit code is 10 for sat, 20 for unsat, 30 for timeout and unknown, and
-1 after an error.
+ONNX file through onnxruntime where that is installed. The exit code is 10 for sat, 20
+for unsat, 30 for timeout and unknown, and 1 after an error.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from pyomo_relu.formulations.lazy_rows import LazyRow
+from pyomo_relu.lazy import sparse as sp
 
 
 class VariableRecorder:

@@ -1,5 +1,8 @@
 """Adversarial examples, verification and feature visualization with trained networks."""
 
+from pyomo_relu.applications.adversarial import Adversarial, find_adversarial
+from pyomo_relu.applications.features import Feature, feature_grid, visualize_feature
+from pyomo_relu.applications.pictures import image_grid
 from pyomo_relu.applications.properties import (
     Property,
     Unsafe,
@@ -19,19 +22,25 @@ from pyomo_relu.applications.vnnlib import (
 )
 
 __all__ = [
+    "Adversarial",
     "Ball",
     "Box",
     "Case",
+    "Feature",
     "Property",
     "Unsafe",
     "Verification",
     "VnnlibError",
     "VnnlibProperty",
     "always",
+    "feature_grid",
+    "find_adversarial",
+    "image_grid",
     "never",
     "output_bounds",
     "parse_vnnlib",
     "read_vnnlib",
     "robust_classification",
     "verify",
+    "visualize_feature",
 ]

@@ -1,0 +1,93 @@
+"""What adversarial examples and feature visualization share: solving, and its proof."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from pyomo.opt import TerminationCondition
+
+#: What counts as a proof.
+PROVED = {TerminationCondition.optimal}
+NONE = {TerminationCondition.infeasible}
+
+
+@dataclass
+class Solved:
+    """What a solver says about a model.
+
+    Attributes
+    ----------
+    status : {'optimal', 'infeasible', 'stopped'}
+    bound : float
+        The solver's dual bound of the objective; NaN where it gives none.
+    """
+
+    status: str
+    bound: float
+
+
+def solve_program(
+    model: pyo.ConcreteModel, solver: Any, time_limit: float | None, warm: bool
+) -> Solved:
+    """Solve a model with any solver and load its best point.
+
+    Parameters
+    ----------
+    model : ConcreteModel
+    solver : str or solver
+        A name of ``SolverFactory`` or a solver of the user's own.
+    time_limit : float, optional
+        Seconds.
+    warm : bool
+        Whether the variables hold a start; ``relu_highs`` takes it.
+    """
+    opt = pyo.SolverFactory(solver) if isinstance(solver, str) else solver
+    if not opt.available(exception_flag=False):
+        raise ValueError(f"the solver '{solver}' is not available; install it.")
+    keywords: dict[str, Any] = {}
+    if time_limit is not None:
+        keywords["timelimit"] = time_limit
+    if warm and isinstance(solver, str) and solver == "relu_highs":
+        keywords["warmstart"] = True
+    results = opt.solve(model, **keywords)
+    condition = results.solver.termination_condition
+    objective = next(model.component_data_objects(pyo.Objective, active=True))
+    side = "lower_bound" if objective.is_minimizing() else "upper_bound"
+    try:
+        bound = float(getattr(results.problem, side))
+    except (AttributeError, TypeError, ValueError):
+        bound = math.nan  # the solver gives none
+    if condition in PROVED:
+        return Solved("optimal", bound)
+    if condition in NONE:
+        return Solved("infeasible", bound)
+    return Solved("stopped", bound)
+
+
+def input_variables(model, lower: np.ndarray, upper: np.ndarray) -> None:
+    """Add ``model.x`` with these bounds."""
+    model.x = pyo.Var(range(len(lower)), bounds=lambda m, i: (lower[i], upper[i]))
+
+
+def absolute_difference(model, name: str, pairs, bound: float) -> pyo.Var:
+    """Add variables ``d >= |a - b|`` for pairs of expressions."""
+    pairs = list(pairs)
+    d = pyo.Var(range(len(pairs)), bounds=(0, bound))
+    model.add_component(name, d)
+    rows = pyo.ConstraintList()
+    model.add_component(f"{name}_rows", rows)
+    for k, (a, b) in enumerate(pairs):
+        rows.add(d[k] >= a - b)
+        rows.add(d[k] >= b - a)
+    return d
+
+
+def point(model) -> np.ndarray:
+    """The values of ``model.x`` within their bounds."""
+    return np.array(
+        [min(max(pyo.value(v), v.lb), v.ub) for v in model.x.values()], dtype=float
+    )

@@ -117,3 +117,14 @@ def test_readme_names_nothing_that_is_missing():
     for title, known in (("formulations", FORMULATIONS), ("bounds", RUNGS)):
         (row,) = [r for r in rows if r.startswith(f"| {title} |")]
         assert set(re.findall(r"`(\w+)`", row)) <= set(known), title
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["adversarial_digit", "feature_visualization", "verify_controller"]
+)
+def test_applications(name, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    assert load(name).main(["--output", str(tmp_path)])
+    assert_picture(tmp_path / f"{name}.png")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import gallery_support  # noqa: E402
+import inventories  # noqa: E402
 
 import pyomo_relu  # noqa: E402
 
@@ -18,25 +20,20 @@ release = version = pyomo_relu.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "myst_parser",
+    "sphinx_gallery.gen_gallery",
 ]
-if os.environ.get("PYOMO_RELU_INTERSPHINX"):
-    # Needs the network, which a build otherwise does not.
-    extensions.append("sphinx.ext.intersphinx")
-    intersphinx_mapping = {
-        "python": ("https://docs.python.org/3", None),
-        "numpy": ("https://numpy.org/doc/stable", None),
-        "pyomo": ("https://pyomo.readthedocs.io/en/stable", None),
-    }
 
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 exclude_patterns = ["_build", "_generated"]
 html_theme = "furo"
 html_title = f"pyomo_relu {release}"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
@@ -46,6 +43,31 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 2
+
+# The examples run when the site is built; ``-D plot_gallery=0`` leaves that out.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"__init__\.py",
+    "nested_sections": False,
+    "within_subsection_order": "gallery_support.order",
+    "image_scrapers": ("gallery_support.saved_pictures",),
+    "reset_modules": ("gallery_support.prepare",),
+    "reset_argv": "gallery_support.arguments",
+    "capture_repr": (),
+    "first_notebook_cell": gallery_support.FIRST_CELL,
+    "last_notebook_cell": gallery_support.LAST_CELL,
+    "notebook_images": False,
+    "backreferences_dir": "gallery/backreferences",
+    "doc_module": ("pyomo_relu",),
+    "inspect_global_variables": False,
+    "min_reported_time": 1,
+    "write_computation_times": False,
+    "show_signature": False,
+    "abort_on_example_error": False,
+    "plot_gallery": "True",
+}
 
 
 def _pages_of(objects: dict[str, object]) -> str:
@@ -87,3 +109,6 @@ def _write_lists() -> None:
 
 
 _write_lists()
+# Links to other projects where their sites can be reached; elsewhere plain names.
+intersphinx_mapping = inventories.mapping(HERE / "_generated")
+intersphinx_timeout = 10

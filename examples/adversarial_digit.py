@@ -1,6 +1,9 @@
-"""The smallest change that makes a network read another digit, in three norms.
+"""The smallest adversarial digit, in three norms
+=================================================
 
-    python examples/adversarial_digit.py --output pictures
+The smallest change that makes a network read another digit, in three norms.
+
+Run it with ``python examples/adversarial_digit.py --output pictures``.
 
 Trains a small network on scikit-learn's 8 x 8 digits and draws, for each norm, the
 image that it misreads and the difference.
@@ -16,13 +19,17 @@ import numpy as np
 from pyomo_relu import read_network
 from pyomo_relu.applications import find_adversarial, image_grid
 
+# %%
+# The search
+# ----------
+
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Find and draw the images; returns the distance in each norm."""
     from sklearn.datasets import load_digits
     from sklearn.neural_network import MLPClassifier
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("."))
     parser.add_argument("--limit", type=float, default=30.0, help="seconds for each norm")
     options = parser.parse_args(argv)
@@ -62,6 +69,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
     return distances
 
+
+# %%
+# What it finds
+# -------------
 
 if __name__ == "__main__":
     main()

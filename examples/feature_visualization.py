@@ -1,6 +1,9 @@
-"""What a network of digits likes best: each class, plain and with penalties.
+"""What a neuron looks for
+==========================
 
-    python examples/feature_visualization.py --output pictures
+What a network of digits likes best: each class, plain and with penalties.
+
+Run it with ``python examples/feature_visualization.py --output pictures``.
 
 Trains a small network on scikit-learn's 8 x 8 digits. Each column is a class; the rows
 are the plain optimum, the one with a total-variation penalty, and the one that stays
@@ -15,13 +18,17 @@ from pathlib import Path
 from pyomo_relu import read_network
 from pyomo_relu.applications import image_grid, visualize_feature
 
+# %%
+# The search
+# ----------
+
 
 def main(argv: list[str] | None = None) -> dict[str, list[float]]:
     """Find and draw the images; returns the class margins by row."""
     from sklearn.datasets import load_digits
     from sklearn.neural_network import MLPClassifier
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("."))
     parser.add_argument("--classes", type=int, default=5)
     parser.add_argument("--limit", type=float, default=6.0, help="seconds for each image")
@@ -62,6 +69,10 @@ def main(argv: list[str] | None = None) -> dict[str, list[float]]:
     )
     return found
 
+
+# %%
+# What it finds
+# -------------
 
 if __name__ == "__main__":
     main()

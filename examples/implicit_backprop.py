@@ -1,4 +1,7 @@
-"""Backpropagation through a network that is trained exactly, on Breast Cancer data.
+"""Backpropagation through a mixed-integer program
+==================================================
+
+Backpropagation through a network that is trained exactly, on Breast Cancer data.
 
 A projection of nine features to two is learned in front of a step network (2-2-1) whose
 weights are the proven optimum of a mixed-integer program: the gradient of the optimal
@@ -28,6 +31,11 @@ POINTS, COST = 14, 4.0
 BLUE, ORANGE, GRAY = "#0072b2", "#d55e00", "#777777"
 
 
+# %%
+# The data
+# --------
+
+
 def read_data() -> tuple[np.ndarray, np.ndarray, str]:
     """Features in [0, 1] and labels -1, 1: the original set, or scikit-learn's."""
     if DATA.exists():
@@ -38,6 +46,11 @@ def read_data() -> tuple[np.ndarray, np.ndarray, str]:
     x, y = load_breast_cancer(return_X_y=True)
     x = (x - x.min(axis=0)) / np.ptp(x, axis=0)
     return x, 1.0 - 2.0 * y, "Breast Cancer (diagnostic)"
+
+
+# %%
+# What is compared
+# ----------------
 
 
 def accuracy(scores: np.ndarray, y: np.ndarray) -> float:
@@ -91,6 +104,11 @@ def run(seed: int, iterations: int) -> dict[str, list[float]]:
     return found
 
 
+# %%
+# The picture
+# -----------
+
+
 def padded(runs: list[list[float]], length: int) -> np.ndarray:
     """Curves of one length; a search that has ended stays where it is."""
     return np.array([[*r, *[r[-1]] * (length - len(r))][:length] for r in runs])
@@ -122,6 +140,11 @@ def plot(runs: list[dict[str, list[float]]], length: int, path: Path, name: str)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+# %%
+# The whole job
+# -------------
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
@@ -161,6 +184,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     print(f"picture: {path}")
     return found
 
+
+# %%
+# What it finds
+# -------------
 
 if __name__ == "__main__":
     main()

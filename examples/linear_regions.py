@@ -1,4 +1,7 @@
-"""A network from inside: its linear regions, in the plane and along a line.
+"""The linear regions of a network, drawn
+=========================================
+
+A network from inside: its linear regions, in the plane and along a line.
 
 A scikit-learn network (2-16-16-1, ReLU) learns the peaks function. It is affine on each of
 some hundred convex regions, which are split exactly; the formula bounds their number by
@@ -33,6 +36,11 @@ from pyomo_relu.network.compression import compress
 HERE = Path(__file__).resolve().parent
 
 
+# %%
+# The function and its network
+# ----------------------------
+
+
 def peaks(x, y):
     """The peaks function of MATLAB, for coordinates in [-1, 1]."""
     x, y = 3.0 * x, 3.0 * y
@@ -60,6 +68,11 @@ def train(penalty: float, samples: int = 2000):
         warnings.simplefilter("ignore")  # the number of iterations ends the training
         model.fit(x, peaks(*x.T))
     return model, model.score(x, peaks(*x.T))
+
+
+# %%
+# Regions, pieces along a line, and the bound by formula
+# ------------------------------------------------------
 
 
 def run(output: Path) -> dict[str, list[float]]:
@@ -105,6 +118,10 @@ def main(argv: list[str] | None = None) -> dict[str, list[float]]:
     options.output.mkdir(parents=True, exist_ok=True)
     return run(options.output)
 
+
+# %%
+# What it finds
+# -------------
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,5 @@
-"""The exact optimum of a network with many local ones: the peaks function.
+"""The exact optimum of a network with many local ones
+======================================================
 
 A scikit-learn network (2-24-24-1, ReLU) is trained on samples of the peaks function.
 Descent from random points ends in one of several local minima; the mixed-integer model
@@ -25,6 +26,11 @@ from pyomo_relu.analysis import linear_regions, plot_regions
 
 HERE = Path(__file__).resolve().parent
 BOX = (-3.0, 3.0)
+
+
+# %%
+# The function and its network
+# ----------------------------
 
 
 def peaks(x, y):
@@ -57,6 +63,11 @@ def train(width: int, samples: int = 3000, seed: int = 1):
     return network
 
 
+# %%
+# The model
+# ---------
+
+
 def build_model(network) -> pyo.ConcreteModel:
     """Minimize the network over the box."""
     m = pyo.ConcreteModel("peaks")
@@ -64,6 +75,11 @@ def build_model(network) -> pyo.ConcreteModel:
     m.peaks = ReLUNetBlock(network=network, inputs=m.x)
     m.lowest = pyo.Objective(expr=m.peaks.outputs[0])
     return m
+
+
+# %%
+# What local searches find
+# ------------------------
 
 
 def local_minima(network, starts: int = 40) -> np.ndarray:
@@ -99,6 +115,11 @@ def plot(m, regions, path: Path) -> None:
     axes[1].legend(loc="upper left")
     fig.savefig(path, dpi=110)
     plt.close(fig)
+
+
+# %%
+# The whole job
+# -------------
 
 
 def run(width: int, output: Path) -> dict[str, float]:
@@ -154,6 +175,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     options.output.mkdir(parents=True, exist_ok=True)
     return run(options.width, options.output)
 
+
+# %%
+# What it finds
+# -------------
 
 if __name__ == "__main__":
     main()

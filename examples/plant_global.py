@@ -1,4 +1,7 @@
-"""A plant of six units: which to run, and how, within a shared utility limit.
+"""A plant of six units: global optimization against the MIP
+============================================================
+
+A plant of six units: which to run, and how, within a shared utility limit.
 
 Each unit is known through a surrogate: a 4-20-20-2 ReLU network trained on simulated
 data, from four operating variables to product value and utility use. A unit that is off
@@ -8,7 +11,7 @@ profit.
 ``relu_global`` prices the utility and searches each unit in the space of its four
 inputs; the same model as a big-M MIP has 240 ReLUs.
 
-    python examples/plant_global.py
+Run it with ``python examples/plant_global.py``.
 """
 
 from __future__ import annotations
@@ -21,6 +24,11 @@ import pyomo.environ as pyo
 from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations
 
 UNITS, INPUTS, HIDDEN = 6, 4, 20
+
+
+# %%
+# Units and their surrogates
+# --------------------------
 
 
 def simulate(unit: int, x: np.ndarray) -> np.ndarray:
@@ -83,6 +91,12 @@ def train(unit: int, samples: int = 3000, epochs: int = 60) -> Network:
     return builder.build([last], output_names=["value", "utility"])
 
 
+# %%
+# The plant
+# ---------
+# One indexed network block; the choice to run a unit switches what its surrogate earns.
+
+
 def plant(networks, formulation=None) -> pyo.ConcreteModel:
     """The plant: six blocks, on/off choices, one utility."""
     m = pyo.ConcreteModel()
@@ -119,6 +133,11 @@ def plant(networks, formulation=None) -> pyo.ConcreteModel:
     return m
 
 
+# %%
+# The whole job
+# -------------
+
+
 def main() -> None:
     """Train, solve, and print the plan."""
     begin = time.perf_counter()
@@ -142,6 +161,10 @@ def main() -> None:
         else:
             print(f"unit {k}: off")
 
+
+# %%
+# What it finds
+# -------------
 
 if __name__ == "__main__":
     main()

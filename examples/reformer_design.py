@@ -1,4 +1,5 @@
-"""Design of an autothermal reformer with a neural network inside a Pyomo model.
+"""Design of an autothermal reformer with a network inside
+==========================================================
 
 A 4 x 10 ReLU network is trained on 2,800 simulations of an autothermal reformer: from
 the bypass fraction and the ratio of natural gas to steam it predicts thirteen outputs.
@@ -39,6 +40,12 @@ RATIO = (0.8, 1.2)
 N2_LIMIT = 0.34
 #: The published optimum of this example; another training differs in the third digit.
 PUBLISHED_H2 = 0.33255
+
+
+# %%
+# The data and the network
+# ------------------------
+# The scaling is a part of the Keras model, so that the Pyomo model speaks of fractions and ratios.
 
 
 def read_data(path: Path = DATA) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -97,6 +104,13 @@ def train(x: np.ndarray, y: np.ndarray, epochs: int, seed: int = 0):
     )
 
 
+# %%
+# The Pyomo model
+# ---------------
+# The inputs are two variables of the model. The outputs have names, and stand in a constraint
+# and in the objective like any variable.
+
+
 def build_model(network, output_names: list[str], **options) -> pyo.ConcreteModel:
     """The design problem: most hydrogen, nitrogen at most 34 %."""
     m = pyo.ConcreteModel("reformer")
@@ -111,6 +125,12 @@ def build_model(network, output_names: list[str], **options) -> pyo.ConcreteMode
     m.purity = pyo.Constraint(expr=m.reformer.outputs["N2"] <= N2_LIMIT)
     m.hydrogen = pyo.Objective(expr=m.reformer.outputs["H2"], sense=pyo.maximize)
     return m
+
+
+# %%
+# A check and a picture
+# ---------------------
+# With two inputs the network can be evaluated on a dense grid: no point of it may be better.
 
 
 def grid_best(block, shape: tuple[int, int] = (701, 1601)):
@@ -186,6 +206,11 @@ def plot(m, grid, x: np.ndarray, y: np.ndarray, names: list[str], path: Path) ->
     right.legend(loc="upper right")
     fig.savefig(path, dpi=110)
     plt.close(fig)
+
+
+# %%
+# The whole job
+# -------------
 
 
 def run(load: Path | None, epochs: int, output: Path) -> dict[str, float]:
@@ -264,6 +289,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     options.output.mkdir(parents=True, exist_ok=True)
     return run(options.load, options.epochs, options.output)
 
+
+# %%
+# What it finds
+# -------------
 
 if __name__ == "__main__":
     main()

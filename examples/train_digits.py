@@ -1,4 +1,5 @@
-"""Digits from a few images, with weights in {-1, 0, 1}, trained by integer programs.
+"""Digits from a few images, weights in {-1, 0, 1}
+==================================================
 
 One small network for each pair of classes is trained on a few 8 x 8 digits, in three
 stages: certain points, wide margins, few weights. One neuron for each class shows the
@@ -26,6 +27,11 @@ HERE = Path(__file__).resolve().parent
 COLOURS = ListedColormap(["#2166ac", "#f7f7f7", "#b2182b"])
 
 
+# %%
+# The data
+# --------
+
+
 def few_shot(x, y, count: int, seed: int = 1):
     """Positions of ``count`` random images of each class, and of all others."""
     rng = np.random.default_rng(seed)
@@ -43,11 +49,21 @@ def read_mnist(folder: Path):
         return x, np.frombuffer(file.read(), np.uint8, offset=8).astype(int)
 
 
+# %%
+# Training
+# --------
+
+
 def train_pairs(x, y, seconds: float) -> OneVsOneBinarizedEnsemble:
     """One neuron with weights in {-1, 0, 1} for each pair of classes."""
     limits = (seconds, 2 * seconds, seconds)
     ensemble = OneVsOneBinarizedEnsemble(bias=True, stage_limits=limits, random_state=0)
     return ensemble.fit(x, y)
+
+
+# %%
+# The picture
+# -----------
 
 
 def picture(axis, weights: np.ndarray, title: str) -> None:
@@ -89,6 +105,11 @@ def draw(one: BinarizedNetClassifier, pairs, mnist, output: Path) -> None:
     figure.suptitle("Weights in {-1, 0, 1}: blue, white, red", fontsize=10)
     figure.savefig(output / "train_digits.png", dpi=150)
     plt.close(figure)
+
+
+# %%
+# The whole job
+# -------------
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
@@ -140,6 +161,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     draw(one, pairs, mnist, args.output)
     return found
 
+
+# %%
+# What it finds
+# -------------
 
 if __name__ == "__main__":
     main()

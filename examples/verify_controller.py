@@ -1,9 +1,12 @@
-"""Is a controller's decision the same everywhere near a state? Verified, and drawn.
+"""Verifying a controller
+=========================
 
-    python examples/verify_controller.py --output pictures
+Is a controller's decision the same everywhere near a state? Verified, and drawn.
+
+Run it with ``python examples/verify_controller.py --output pictures``.
 
 The controller of an inverted pendulum is trained here, to imitate a stabilizing rule:
-push left or right, from angle and angular velocity. For boxes of states `verify` proves
+push left or right, from angle and angular velocity. For boxes of states ``verify`` proves
 that the decision is one and the same, or gives a state where it is the other. The
 picture shows the decision, the proved boxes and the counterexamples.
 """
@@ -21,13 +24,18 @@ from pyomo_relu.applications import never, verify
 COLUMNS = 12
 
 
+# %%
+# The controller, and its boxes
+# -----------------------------
+
+
 def main(argv: list[str] | None = None) -> dict[str, int]:
     """Verify a grid of boxes and draw it; returns how many ended how."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
     from sklearn.neural_network import MLPRegressor
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("."))
     options = parser.parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -69,6 +77,10 @@ def main(argv: list[str] | None = None) -> dict[str, int]:
     print(counts)
     return counts
 
+
+# %%
+# What it finds
+# -------------
 
 if __name__ == "__main__":
     main()

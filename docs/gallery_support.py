@@ -1,0 +1,102 @@
+"""What sphinx-gallery needs to run the examples as they are: plain scripts with a main().
+
+The scripts save their pictures instead of showing them, read a command line, and find
+their data by ``__file__``, none of which sphinx-gallery knows.
+"""
+
+from __future__ import annotations
+
+import builtins
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sphinx_gallery.scrapers import figure_rst
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+#: When the picture of each script was saved that is on its page already.
+_taken: dict[str, float | None] = {}
+
+#: The gallery's order; an example that is not listed comes last.
+ORDER = (
+    "reformer_design",
+    "storage_plant",
+    "reactor_dae",
+    "gdp_choice",
+    "plant_global",
+    "bounds_decide",
+    "adversarial_digit",
+    "feature_visualization",
+    "verify_controller",
+    "linear_regions",
+    "peaks",
+    "binarized_design",
+    "train_digits",
+    "implicit_backprop",
+)
+
+#: Arguments that keep a page under two minutes; the pages say so.
+ARGUMENTS: dict[str, list[str]] = {
+    "reformer_design": ["--load"],
+    "adversarial_digit": ["--limit", "20"],
+    "feature_visualization": ["--limit", "3"],
+    "implicit_backprop": ["--seeds", "4"],
+}
+
+FIRST_CELL = """\
+# A notebook has neither a file name nor a command line; the script below asks for both.
+# Data that it reads lie in the folder `examples/data` of the repository.
+import sys
+
+__file__ = "notebook.ipynb"
+sys.argv = ["notebook"]
+%matplotlib inline"""
+
+LAST_CELL = """\
+# The pictures that were saved.
+from pathlib import Path
+
+from IPython.display import Image, display
+
+for picture in sorted(Path().glob("*.png")):
+    display(Image(picture))"""
+
+
+def order(name: str) -> tuple[int, str]:
+    """Sort key of a script in the gallery."""
+    stem = Path(name).stem
+    return (ORDER.index(stem) if stem in ORDER else len(ORDER), stem)
+
+
+def arguments(gallery_conf: dict[str, Any], script_vars: dict[str, Any]) -> list[str]:
+    """The command line of a script; pictures go where it runs, in its own folder."""
+    extra = ARGUMENTS.get(Path(script_vars["src_file"]).stem, [])
+    return [*extra, "--output", "."]
+
+
+def prepare(gallery_conf: dict[str, Any], name: str | None) -> None:
+    """Give a script its ``__file__``, and note a picture that it had saved before."""
+    if name is None:
+        return
+    script = (EXAMPLES / Path(name).name).resolve()
+    builtins.__file__ = str(script)  # type: ignore[attr-defined]
+    _taken[script.stem] = _time(script.with_suffix(".png"))
+
+
+def _time(picture: Path) -> float | None:
+    return picture.stat().st_mtime if picture.exists() else None
+
+
+def saved_pictures(
+    block: tuple, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
+) -> str:
+    """The picture that a script has saved under its own name, as reStructuredText."""
+    source = Path(block_vars["src_file"]).with_suffix(".png")
+    time = _time(source)
+    if time is None or time == _taken.get(source.stem):
+        return ""
+    _taken[source.stem] = time
+    target = Path(next(block_vars["image_path_iterator"]))
+    shutil.copyfile(source, target)
+    title = source.stem.replace("_", " ")
+    return figure_rst([str(target)], gallery_conf["src_dir"], fig_titles=title)

@@ -9,6 +9,7 @@ with scikit-learn from a fixed seed, or read from ``../shared/data``.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,13 @@ DENSE = {
     "d784-256-256-256-10": (784, 256, 256, 256, 10),
 }
 CONV = "c28-8k4s2-8k4s2-10"
+
+#: Random networks of solve.py: sizes, and how many.
+RANDOM = (((2, 20, 20, 1), 10), ((5, 20, 20, 1), 10), ((10, 30, 30, 1), 5))
+#: Hidden layers of the surrogates.
+SURROGATES = ((10, 10), (25, 25), (50, 50), (50, 50, 50))
+#: Radii of the boxes around images, and how many images.
+IMAGES = ((0.02, 6), (0.05, 4))
 
 
 def he_layers(seed: int, sizes) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -117,60 +125,208 @@ def _surface(name: str, x: np.ndarray) -> np.ndarray:
     return -((a**2 + b - 11) ** 2 + (a + b**2 - 7) ** 2) / 100  # Himmelblau
 
 
-def write_solve(folder: Path, whole: bool) -> list[str]:
-    """Write the instances of solve.py, all or a quick part; return their names."""
-    names = []
+def _reformer():
+    """Layers, cost, row and right-hand side: H2 maximized with N2 at most 0.34."""
+    table = np.genfromtxt(DATA / "reformer/reformer.csv", delimiter=",", names=True)
+    columns = list(table.dtype.names)
+    data = np.array([table[c] for c in columns]).T
+    x, y = data[:, :2], data[:, 2:]
+    low, high = x.min(axis=0), x.max(axis=0)
+    mean, scale = y.mean(axis=0), y.std(axis=0) + 1e-12
+    scaled = 2 * (x - low) / (high - low) - 1
+    layers = _trained(0, scaled, (y - mean) / scale, (10, 10, 10, 10))
+    h2, n2 = columns.index("H2") - 2, columns.index("N2") - 2
+    row, cost = np.zeros(y.shape[1]), np.zeros(y.shape[1])
+    row[n2] = cost[h2] = 1.0
+    return layers, cost, row, (0.34 - mean[n2]) / scale[n2]
 
-    def add(name, *args, **kwds):
-        save(folder / f"{name}.npz", *args, **kwds)
-        names.append(name)
 
-    for sizes, count in (
-        ((2, 20, 20, 1), 10 if whole else 4),
-        ((5, 20, 20, 1), 10 if whole else 3),
-        ((10, 30, 30, 1), 5 if whole else 1),
-    ):
-        box = -np.ones(sizes[0]), np.ones(sizes[0])
+def _images(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first test images of MNIST in [0, 1], (count, 784), and their labels."""
+    import gzip
+
+    with gzip.open(DATA / "mnist/t10k-images.idx3-ubyte.gz") as file:
+        pixels = np.frombuffer(file.read(16 + 784 * count), np.uint8, offset=16)
+    with gzip.open(DATA / "mnist/t10k-labels.idx1-ubyte.gz") as file:
+        labels = np.frombuffer(file.read(8 + count), np.uint8, offset=8)
+    return pixels.reshape(count, 784) / 255.0, labels.astype(int)
+
+
+def _dense_of(path: Path, **options) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The layers of a file that holds a chain of dense layers with ReLU between."""
+    from pyomo_relu import read_network
+    from pyomo_relu.network import Affine
+
+    network = read_network(path, **options)
+    return [
+        (
+            np.asarray(
+                n.weights[0].todense()
+                if hasattr(n.weights[0], "todense")
+                else n.weights[0],
+                dtype=float,
+            ),
+            np.asarray(n.bias, dtype=float),
+        )
+        for n in network.nodes
+        if isinstance(n, Affine)
+    ]
+
+
+def _against(n: int, target: int, true: int) -> np.ndarray:
+    """The cost vector of one output minus another."""
+    cost = np.zeros(n)
+    cost[target], cost[true] = 1.0, -1.0
+    return cost
+
+
+def _runner_up(layers, image: np.ndarray, true: int) -> int:
+    """The class with the largest output but the true one."""
+    x = image
+    for k, (w, b) in enumerate(layers):
+        x = w @ x + b
+        if k + 1 < len(layers):
+            x = np.maximum(x, 0)
+    x[true] = -np.inf
+    return int(np.argmax(x))
+
+
+def random_instances():
+    """Random He networks, on [-1, 1]."""
+    for sizes, count in RANDOM:
         for seed in range(count):
-            name = f"he-{'-'.join(map(str, sizes))}-s{seed}"
-            add(name, he_layers(seed, sizes), *box, np.ones(1))
-    x = np.random.default_rng(0).uniform(-1, 1, (2500, 2))
+            yield (
+                f"he-{'-'.join(map(str, sizes))}-s{seed}",
+                lambda seed=seed, sizes=sizes: (
+                    he_layers(seed, sizes),
+                    -np.ones(sizes[0]),
+                    np.ones(sizes[0]),
+                    np.ones(1),
+                ),
+            )
+
+
+def surrogate_instances():
+    """Trained surrogates of three surfaces, and of the reformer."""
     box = -np.ones(2), np.ones(2)
-    for surface in ("peaks", "ackley", "himmelblau"):
-        for hidden in ((10, 10), (25, 25), (50, 50, 50))[: None if whole else 2]:
-            shape = "x".join([str(len(hidden)), str(hidden[0])])
-            layers = _trained(0, x, _surface(surface, x), hidden)
-            add(f"{surface}-{shape}", layers, *box, np.ones(1))
-    reformer = DATA / "reformer/reformer.csv"
-    if reformer.exists():
-        table = np.genfromtxt(reformer, delimiter=",", names=True)
-        columns = list(table.dtype.names)
-        data = np.array([table[c] for c in columns]).T
-        x, y = data[:, :2], data[:, 2:]
-        low, high = x.min(axis=0), x.max(axis=0)
-        mean, scale = y.mean(axis=0), y.std(axis=0) + 1e-12
-        hidden = (10, 10, 10, 10)
-        scaled = 2 * (x - low) / (high - low) - 1
-        layers = _trained(0, scaled, (y - mean) / scale, hidden)
-        h2, n2 = columns.index("H2") - 2, columns.index("N2") - 2
-        row = np.zeros(y.shape[1])
-        row[n2] = 1.0
-        right = (0.34 - mean[n2]) / scale[n2]
-        cost = np.zeros(y.shape[1])
-        cost[h2] = 1.0
-        add("reformer", layers, *box, cost, rows=row, right=right)
-    mnist = DATA / "tsay_mnist_2x50/mnist_2x50.npz"
-    if mnist.exists():
-        d = np.load(mnist)
-        layers = [(d[f"w{k}"].astype(float), d[f"b{k}"].astype(float)) for k in (1, 2, 3)]
-        images = d["images"].astype(float)
-        images = images / max(images.max(), 1.0)
-        for k in range(10 if whole else 3):
-            for radius in (0.02, 0.05):
-                true, target = (int(t) for t in d["labels"][k])
-                cost = np.zeros(10)
-                cost[target], cost[true] = 1.0, -1.0
-                image = images[k]
-                low, high = np.clip(image - radius, 0, 1), np.clip(image + radius, 0, 1)
-                add(f"mnist-2x50-{k}-r{radius}", layers, low, high, cost)
-    return names
+
+    def surrogate(surface, hidden):
+        x = np.random.default_rng(0).uniform(-1, 1, (2500, 2))
+        return _trained(0, x, _surface(surface, x), hidden), *box, np.ones(1)
+
+    def reformer():
+        layers, cost, row, right = _reformer()
+        return layers, *box, cost, row, right
+
+    for hidden in SURROGATES:
+        for surface in ("peaks", "ackley", "himmelblau"):
+            name = f"{surface}-{len(hidden)}x{hidden[0]}"
+            yield name, lambda a=surface, b=hidden: surrogate(a, b)
+    if (DATA / "reformer/reformer.csv").exists():
+        yield "reformer", reformer
+
+
+def peer_instances():
+    """Networks that come with other packages."""
+
+    def peaks():
+        layers = _dense_of(DATA / "relumip_peaks/peaks_3x10.h5")
+        return layers, np.full(2, -3.0), np.full(2, 3.0), np.ones(1)
+
+    def line():
+        layers = _dense_of(DATA / "omlt_models/keras_linear_131_relu.keras")
+        return layers, -np.ones(1), np.ones(1), np.ones(1)
+
+    def gemm(eps):
+        layers = _dense_of(DATA / "omlt_models/gemm.onnx", logits=True)
+        return (layers, *(np.full(784, 0.5 + e) for e in (-eps, eps)), _against(10, 0, 8))
+
+    def diabetes():
+        from sklearn.datasets import load_diabetes
+
+        x = load_diabetes().data
+        layers = _dense_of(DATA / "gurobi_ml/diabetes.keras")
+        return layers, x.min(axis=0), x.max(axis=0), np.ones(1)
+
+    def attack(read, eps, scale=(0.0, 1.0)):
+        images, labels = _images(1)
+        (w, b), *rest = read()
+        # The network's own normalization goes into its first layer.
+        layers = [(w / scale[1], b - w.sum(axis=1) * scale[0] / scale[1]), *rest]
+        target = _runner_up(layers, images[0], labels[0])
+        low, high = (np.clip(images[0] + e, 0, 1) for e in (-eps, eps))
+        return layers, low, high, _against(10, target, labels[0])
+
+    def gamspy():
+        import torch
+
+        state = torch.load(DATA / "gamspy/ffn_data.pth", map_location="cpu")
+        names = ("l1", "l2")
+        return [
+            tuple(state[f"{n}.{k}"].double().numpy() for k in ("weight", "bias"))
+            for n in names
+        ]
+
+    def onnx():
+        return _dense_of(DATA / "gurobi_ml/mnist_model.onnx")
+
+    if not (DATA / "omlt_models").exists():
+        return
+    yield "relumip-peaks-3x10", peaks
+    yield "omlt-line-131", line
+    for eps in (0.005, 0.01):
+        yield f"omlt-gemm-e{eps}", lambda eps=eps: gemm(eps)
+    yield "gurobi-diabetes", diabetes
+    yield "gurobi-mnist-r0.02", lambda: attack(onnx, 0.02)
+    yield "gamspy-mnist-r0.05", lambda: attack(gamspy, 0.05, (0.1307, 0.3081))
+
+
+def image_instances():
+    """Boxes around MNIST images, the 784-50-50-10 network of Tsay et al."""
+    path = DATA / "tsay_mnist_2x50/mnist_2x50.npz"
+    if not path.exists():
+        return
+
+    def box(k, radius):
+        d = np.load(path)
+        layers = [(d[f"w{j}"].astype(float), d[f"b{j}"].astype(float)) for j in (1, 2, 3)]
+        image = d["images"][k].astype(float)
+        image = image / max(float(d["images"].max()), 1.0)
+        true, target = (int(t) for t in d["labels"][k])
+        low, high = (np.clip(image + e, 0, 1) for e in (-radius, radius))
+        return layers, low, high, _against(10, target, true)
+
+    for radius, count in IMAGES:
+        for k in range(count):
+            yield f"mnist-2x50-{k}-r{radius}", lambda a=k, b=radius: box(a, b)
+
+
+def write_solve(folder: Path, pattern: str = "") -> list[str]:
+    """Write the instances of solve.py that aren't there yet; return names, small first.
+
+    ``pattern`` is a regular expression; what it doesn't match is left out.
+    """
+    names = []
+    for family in (
+        random_instances,
+        surrogate_instances,
+        peer_instances,
+        image_instances,
+    ):
+        for name, make in family():
+            if not re.search(pattern, name):
+                continue
+            names.append(name)
+            path = folder / f"{name}.npz"
+            if not path.exists():
+                half = folder / f".{os.getpid()}.npz"
+                save(half, *make())
+                half.replace(path)  # another run may read it
+    return sorted(names, key=lambda name: _size(folder / f"{name}.npz"))
+
+
+def _size(path: Path) -> int:
+    """Hidden neurons times inputs: the cheap instances come first."""
+    with np.load(path) as data:
+        biases = [data[k].size for k in data.files if k.startswith("b")]
+        return sum(biases[:-1]) * data["lower"].size

@@ -2,159 +2,144 @@
 
     python benchmarks/solve.py --peer-python peers/bin/python --limit 120
 
-writes solve.csv, solve.md and solve.png into --out. Each instance maximizes a linear
-function of a network's outputs over a box. One process and one thread for each pair;
-CPU seconds of building and solving together; whatever isn't proven optimal (gap 1e-4)
-within the limit counts as the limit. Values are forward passes at the points found.
+appends to the table ``--csv`` (by default results/solve.csv beside this file) and writes
+solve.md and solve.png into --out, where the instances lie as well. What the table holds
+already isn't run again, so a run may be ended and taken up at any time; ``--again`` runs
+it once more and adds a row. ``--report`` only writes the tables.
+
+Each instance maximizes a linear function of a network's outputs over a box. One process
+and one thread for each pair; CPU seconds of building and solving together; whatever
+isn't proven optimal (gap 1e-4) within the limit counts as the limit. Values are forward
+passes at the points found.
 """
 
 from __future__ import annotations
 
+import csv
+import datetime
+import hashlib
 import json
-import math
-import re
+import time
+from pathlib import Path
 
-from common import arguments, geometric_mean, run, seconds, table, write_csv
+import numpy as np
+from common import HERE, arguments, run
 from instances import write_solve
+from solve_report import plot, report
 
 TOOLS = (
     "pyomo_relu",
+    "pyomo_relu-global",
     "pyomo_relu-lp",
     "pyomo_relu-nostart",
     "pyomo_relu-appsi",
     "omlt-bigm",
     "scip-ml-sos",
     "gurobi-ml",
+    "start",
 )
+DEFAULT = (
+    "pyomo_relu",
+    "pyomo_relu-global",
+    "omlt-bigm",
+    "scip-ml-sos",
+    "gurobi-ml",
+    "start",
+)
+#: `relu_global` branches on the inputs; beyond so many it isn't meant to be used.
+GLOBAL_INPUTS = 10
+FIELDS = (
+    "instance",
+    "tool",
+    "build",
+    "solve",
+    "value",
+    "bound",
+    "status",
+    "solved",
+    "nodes",
+    "limit",
+    "calibration",
+    "date",
+    "fingerprint",
+    "error",
+)
+NUMBERS = ("build", "solve", "value", "bound", "limit", "calibration")
 
 
-def cost(row: dict, limit: float) -> float:
-    """CPU seconds; the limit where optimality wasn't proven."""
-    if "error" in row or not row["solved"]:
-        return limit
-    return min(row["build"] + row["solve"], limit)
+def fingerprint(path: Path) -> str:
+    """Eight hex digits of an instance's numbers."""
+    digest = hashlib.sha256()
+    with np.load(path) as data:
+        for name in sorted(data.files):
+            digest.update(name.encode() + np.ascontiguousarray(data[name]).tobytes())
+    return digest.hexdigest()[:8]
 
 
-def report(rows: list[dict], names: list[str], tools: list[str], limit: float) -> str:
-    """The tables of the page."""
-    found = {(r["instance"], r["tool"]): r for r in rows}
-    best = {}
-    for name in names:
-        known = [r.get("value") for r in rows if r["instance"] == name]
-        best[name] = max((v for v in known if v is not None), default=math.nan)
-    lines = []
-    for name in names:
-        cells = [name, f"{best[name]:.5g}"]
-        for tool in tools:
-            row = found.get((name, tool))
-            if row is None or "error" in row:
-                cells.append("failed")
-            elif row["status"] == "licence":
-                cells.append("licence")
-            elif row["solved"]:
-                cells.append(seconds(cost(row, limit)))
-            elif row["value"] is None:
-                cells.append("limit, no point")
-            else:
-                cells.append(f"limit ({row['value']:.4g} of {row['bound']:.4g})")
-        lines.append(cells)
-    parts = ["## By instance\n\n" + table(["instance", "best known", *tools], lines)]
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(name.rsplit("-s", 1)[0].split("-r")[0].split("-")[0], []).append(
-            name
-        )
-    groups["all"] = names
-    lines = []
-    for group, members in groups.items():
-        cells = [f"{group} ({len(members)})"]
-        for tool in tools:
-            run_ones = [found[n, tool] for n in members if (n, tool) in found]
-            run_ones = [r for r in run_ones if r.get("status") != "licence"]
-            mean = geometric_mean(cost(r, limit) for r in run_ones)
-            proven = sum(bool(r.get("solved")) for r in run_ones)
-            cells.append(f"{mean:.3g} s, {proven} of {len(run_ones)} proven")
-        lines.append(cells)
-    parts.append(
-        "## Geometric means, the limit where not proven\n\n" + table(["", *tools], lines)
-    )
-    lines = []
-    for tool in tools:
-        with_point = sum(found.get((n, tool), {}).get("value") is not None for n in names)
-        lines.append([tool, f"{with_point} of {len(names)}"])
-    parts.append("## Instances with a feasible point\n\n" + table(["", "points"], lines))
-    starts = [found[n, "start"] for n in names if (n, "start") in found]
-    if starts:
-        lines, good = [], 0
-        for name in names:
-            row = found.get((name, "start"), {})
-            value = row.get("value")
-            gap = math.nan
-            if value is not None:
-                gap = (best[name] - value) / max(1e-9, abs(best[name]))
-                good += gap <= 0.01
-            cells = "none" if value is None else f"{value:.6g}"
-            lines.append([name, cells, f"{100 * gap:.3f} %", seconds(row.get("solve"))])
-        parts.append(
-            f"## Start within one second: {good} of {len(starts)} within 1 %\n\n"
-            + table(["instance", "value", "below the best", "CPU s"], lines)
-        )
-    failed = [r for r in rows if "error" in r]
-    if failed:
-        parts.append(
-            "Failed: "
-            + "; ".join(f"{r['tool']} on {r['instance']}: {r['error']}" for r in failed)
-        )
-    return "\n\n".join(parts) + "\n"
+def read_rows(path: Path) -> list[dict]:
+    """The table so far, numbers as numbers."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        for key in NUMBERS:
+            row[key] = float(row[key]) if row[key] not in ("", "None") else None
+        row["solved"] = row["solved"] == "True"
+    return rows
 
 
-def plot(rows: list[dict], tools: list[str], count: int, limit: float, path) -> None:
-    """Performance profile: share of instances proven within a time."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-    except ImportError:
-        return
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    for tool in tools:
-        times = sorted(
-            cost(r, limit) for r in rows if r["tool"] == tool and r.get("solved")
-        )
-        shares = [(k + 1) / count for k in range(len(times))]
-        axes.step([*times, limit], [*shares, shares[-1] if shares else 0], label=tool)
-    axes.set_xscale("log")
-    axes.set_xlabel("CPU seconds")
-    axes.set_ylabel("share of instances proven optimal")
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
+def append(path: Path, row: dict) -> None:
+    """Add one row; several runs may append to one table."""
+    fresh = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, restval="")
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--limit", type=float, default=120.0, help="CPU seconds")
     parser.add_argument("--only", default="", help="regular expression of instances")
+    parser.add_argument("--csv", type=Path, default=HERE / "results/solve.csv")
+    parser.add_argument("--again", action="store_true", help="run what is there again")
+    parser.add_argument("--minutes", type=float, default=1e9, help="then start no more")
+    parser.add_argument("--report", action="store_true", help="tables of what there is")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    names = write_solve(args.out, whole=not args.quick)
-    names = [n for n in names if re.search(args.only, n)]
-    tools = [t for t in TOOLS if not args.tools or t in args.tools]
-    rows = []
-    for name in names:
-        for tool in [*tools, "start"]:
-            row = {"instance": name, "tool": tool}
+    args.csv.parent.mkdir(parents=True, exist_ok=True)
+    names = write_solve(args.out, args.only)
+    if args.quick:
+        names = names[::5]
+    tools = [t for t in TOOLS if t in (args.tools or DEFAULT)]
+    begin = time.time()
+    for name in names if not args.report else ():
+        path = args.out / f"{name}.npz"
+        mark = fingerprint(path)
+        with np.load(path) as data:
+            n_inputs = data["lower"].size
+        for tool in tools:
+            done = {(r["instance"], r["tool"]) for r in read_rows(args.csv)}
+            if (name, tool) in done and not args.again:
+                continue
+            if tool == "pyomo_relu-global" and n_inputs > GLOBAL_INPUTS:
+                continue
+            if time.time() - begin > 60 * args.minutes:
+                continue
             limit = 1.0 if tool == "start" else args.limit
-            row |= run("solve", tool, args.out / f"{name}.npz", limit, args.peer_python)
+            row = {"instance": name, "tool": tool, "limit": limit, "fingerprint": mark}
+            row |= run("solve", tool, path, limit, args.peer_python)
+            row["date"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
             print(json.dumps(row), flush=True)
-            rows.append(row)
-            write_csv(args.out / "solve.csv", rows)
+            append(args.csv, row)
     used = {p: run("versions", p, args.out, 0, args.peer_python) for p in ("own", "omlt")}
+    rows = [r for r in read_rows(args.csv) if r["instance"] in names]
     text = report(rows, names, tools, args.limit)
     text += "\nVersions: " + json.dumps(used) + "\n"
     (args.out / "solve.md").write_text(text)
-    plot(rows, tools, len(names), args.limit, args.out / "solve.png")
+    plot(rows, tools, args.limit, args.out / "solve.png")
     print(text)
 
 

@@ -2,7 +2,8 @@
 
 ``python worker.py build|solve TOOL INSTANCE.npz LIMIT`` prints one line of JSON. Run by
 build.py and solve.py with the Python of this package or of the peers; each tool's
-imports are left out of the times.
+imports are left out of the times. ``calibration`` is the CPU seconds of a fixed piece of
+work before and after, so that rows of different hours can be compared.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ import time
 import numpy as np
 
 PEERS = ("omlt-bigm", "omlt-partition", "scip-ml-sos", "scip-ml-bigm", "gurobi-ml")
-OWN = ("pyomo_relu", "pyomo_relu-lp", "pyomo_relu-nostart", "pyomo_relu-appsi", "start")
+OWN = (
+    "pyomo_relu",
+    "pyomo_relu-global",
+    "pyomo_relu-lp",
+    "pyomo_relu-nostart",
+    "pyomo_relu-appsi",
+    "start",
+)
 
 
 def read(path: str) -> dict:
@@ -82,7 +90,7 @@ def own_network(instance: dict):
     return builder.build([last])
 
 
-def own_model(instance: dict, network, bounds=None):
+def own_model(instance: dict, network, bounds=None, formulation="bigm"):
     import pyomo.environ as pyo
 
     from pyomo_relu import ReLUNetBlock
@@ -94,7 +102,8 @@ def own_model(instance: dict, network, bounds=None):
     ):
         v.setlb(a)
         v.setub(b)
-    m.net = ReLUNetBlock(network=network, inputs=m.x, formulation="bigm", bounds=bounds)
+    given = {} if formulation is None else {"bounds": bounds}
+    m.net = ReLUNetBlock(network=network, inputs=m.x, formulation=formulation, **given)
     finish(m, m.net.outputs, instance)
     return m
 
@@ -136,7 +145,10 @@ def build_own(instance, tool):
 def solve_own(instance, tool, limit):
     network = own_network(instance)
     begin = time.process_time()
-    m = own_model(instance, network, "lp" if tool == "pyomo_relu-lp" else None)
+    if tool == "pyomo_relu-global":
+        m = own_model(instance, network, formulation=None)
+    else:
+        m = own_model(instance, network, "lp" if tool == "pyomo_relu-lp" else None)
     built = time.process_time()
     if tool == "start":
         from pyomo_relu import find_start
@@ -148,14 +160,21 @@ def solve_own(instance, tool, limit):
         return solve_appsi(m, instance, m.x, begin, built, limit)
     from pyomo.contrib.solver.common.factory import SolverFactory
 
-    results = SolverFactory("relu_highs").solve(
+    if tool == "pyomo_relu-global":
+        solver, options = SolverFactory("relu_global"), {}
+    else:
+        solver = SolverFactory("relu_highs")
+        options = {
+            "start": None if tool == "pyomo_relu-nostart" else "auto",
+            "solver_options": {"mip_min_logging_interval": 0.2},
+        }
+    results = solver.solve(
         m,
         threads=1,
-        start=None if tool == "pyomo_relu-nostart" else "auto",
         progress=lambda p: time.process_time() - begin > limit,
-        solver_options={"mip_min_logging_interval": 0.2},
         raise_exception_on_nonoptimal_result=False,
         load_solutions=False,
+        **options,
     )
     done = time.process_time()
     x = None
@@ -566,7 +585,10 @@ def measure_solve(path: str, tool: str, limit: float) -> dict:
     )
     solver(small, tool, 5.0)
     instance = read(path)
+    calibrate()
+    before = calibrate()
     build, solve, x, bound, status, nodes = solver(instance, tool, limit)
+    after = calibrate()
     value = None
     if x is not None:
         y = forward(instance, np.clip(x, instance["lower"], instance["upper"]))
@@ -581,7 +603,23 @@ def measure_solve(path: str, tool: str, limit: float) -> dict:
         "status": status,
         "solved": status == "convergenceCriteriaSatisfied",
         "nodes": int(nodes),
+        "calibration": (before + after) / 2,
     }
+
+
+def calibrate() -> float:
+    """CPU seconds of a fixed piece of work: dictionaries, sorting, small matrices."""
+    begin = time.process_time()
+    found: dict[int, float] = {}
+    for k in range(120_000):
+        key = k * 7919 % 10_007
+        found[key] = found.get(key, 0.0) + 0.5 * k
+    values = np.sin(np.arange(200_000.0))
+    matrix = np.cos(np.arange(10_000.0)).reshape(100, 100)
+    for _ in range(8):
+        values = np.roll(np.sort(values) * 1.01, 3)
+        matrix = np.tanh(matrix @ matrix)
+    return time.process_time() - begin
 
 
 def versions() -> dict:

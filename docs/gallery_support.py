@@ -7,6 +7,7 @@ their data by ``__file__``, none of which sphinx-gallery knows.
 from __future__ import annotations
 
 import builtins
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def prepare(gallery_conf: dict[str, Any], name: str | None) -> None:
     """Give a script its ``__file__``, and note a picture that it had saved before."""
     if name is None:
         return
+    # Solvers write their logs to loggers, which Sphinx shows.
+    logging.getLogger("pyomo").setLevel(logging.WARNING)
     script = (EXAMPLES / Path(name).name).resolve()
     builtins.__file__ = str(script)  # type: ignore[attr-defined]
     _taken[script.stem] = _time(script.with_suffix(".png"))

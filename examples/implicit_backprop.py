@@ -149,7 +149,7 @@ def plot(runs: list[dict[str, list[float]]], length: int, path: Path, name: str)
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Run the comparison; returns the means."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--output", type=Path, default=Path("."))

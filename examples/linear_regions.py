@@ -112,7 +112,7 @@ def run(output: Path) -> dict[str, list[float]]:
 
 def main(argv: list[str] | None = None) -> dict[str, list[float]]:
     """Read the arguments and run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the plot")
     options = parser.parse_args(argv)
     options.output.mkdir(parents=True, exist_ok=True)

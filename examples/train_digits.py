@@ -114,7 +114,7 @@ def draw(one: BinarizedNetClassifier, pairs, mnist, output: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Train, print what was found, save the picture."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=6, help="of each class")
     parser.add_argument("--seconds", type=float, default=0.25, help="of a stage")
     parser.add_argument("--mnist", type=Path, help="folder of the MNIST test files")

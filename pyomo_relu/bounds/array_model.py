@@ -109,7 +109,7 @@ class ArrayModel:
             else:
                 assert isinstance(node, Max)
                 self._max(i, node, used)
-        self._finish()
+        self.finish()
 
     # ----------------------------------------------------------------- what is needed
     def _needed(self, rows: np.ndarray, depth: list[int], floor: int | None) -> None:
@@ -149,7 +149,7 @@ class ArrayModel:
         return depth[i] < floor + (not isinstance(self.network.nodes[i], Affine))
 
     # ------------------------------------------------------------------------ columns
-    def _columns(self, lower, upper, binary: bool = False) -> np.ndarray:
+    def add_columns(self, lower, upper, binary: bool = False) -> np.ndarray:
         lower, upper = np.atleast_1d(lower), np.atleast_1d(upper)
         found = np.arange(self.n_columns, self.n_columns + len(lower))
         self.col_lower.append(np.asarray(lower, dtype=float))
@@ -159,7 +159,7 @@ class ArrayModel:
             self.binaries.append(found)
         return found
 
-    def _add_rows(self, n: int, parts, lower, upper, slack) -> None:
+    def add_rows(self, n: int, parts, lower, upper, slack) -> None:
         """Add ``n`` rows from parts (row numbers from 0, columns, values)."""
         for r, columns, values in parts:
             r, columns = np.asarray(r), np.asarray(columns)
@@ -175,7 +175,7 @@ class ArrayModel:
     def _box(self, i: int, used: np.ndarray) -> None:
         at = np.flatnonzero(used)
         e = Entries.constant(len(used))
-        e.column[at] = self._columns(self.lows[i][at], self.highs[i][at])
+        e.column[at] = self.add_columns(self.lows[i][at], self.highs[i][at])
         e.scale[at] = 1.0
         self.entries[i] = e
 
@@ -218,12 +218,12 @@ class ArrayModel:
         e.noise[rows[counts <= 1]] = noise[counts <= 1]
         many = counts > 1
         at = rows[many]
-        e.column[at] = self._columns(self.lows[i][at], self.highs[i][at])
+        e.column[at] = self.add_columns(self.lows[i][at], self.highs[i][at])
         e.scale[at] = 1.0
         m = matrix[many].tocoo()
         n = int(many.sum())
         if n:
-            self._add_rows(
+            self.add_rows(
                 n,
                 [(m.row, m.col, m.data), (np.arange(n), e.column[at], -1.0)],
                 -const[many],
@@ -252,7 +252,7 @@ class ArrayModel:
         )
         at = np.flatnonzero(used & ~single)
         if len(at):
-            e.column[at] = self._columns(self.lows[i][at], self.highs[i][at])
+            e.column[at] = self.add_columns(self.lows[i][at], self.highs[i][at])
             e.scale[at] = 1.0
             if not self.integer:
                 self._hull(node, at, source, e.column[at], low, high)
@@ -270,7 +270,7 @@ class ArrayModel:
         parts = [(n, y, 1.0)]
         parts.append((n[held], x.column[at][held], -(slope * x.scale[at])[held]))
         slack = abs(slope) * x.noise[at] + 8.0 * EPS * abs(shift) + extra
-        self._add_rows(len(at), parts, lower + shift, upper + shift, slack)
+        self.add_rows(len(at), parts, lower + shift, upper + shift, slack)
 
     def _hull(self, node, at, x: Entries, y, low, high) -> None:
         """The facets of the convex hull of each unit's graph."""
@@ -304,16 +304,16 @@ class ArrayModel:
 
     def _relu_bigm(self, at, x: Entries, y, low, high) -> None:
         n = np.arange(len(at))
-        z = self._columns(np.zeros(len(at)), np.ones(len(at)), binary=True)
+        z = self.add_columns(np.zeros(len(at)), np.ones(len(at)), binary=True)
         held = x.column[at] >= 0
         of_x = (n[held], x.column[at][held], -x.scale[at][held])
         shift, slack = x.const[at], x.noise[at]
         self._unit_rows(y, np.ones(len(at)), x, at, 0.0, np.inf)
         # y - x - l z <= -l  and  y <= u z
-        self._add_rows(
+        self.add_rows(
             len(at), [(n, y, 1.0), of_x, (n, z, -low[at])], -np.inf, -low[at] + shift, slack
         )
-        self._add_rows(len(at), [(n, y, 1.0), (n, z, -high[at])], -np.inf, 0.0, 0.0)
+        self.add_rows(len(at), [(n, y, 1.0), (n, z, -high[at])], -np.inf, 0.0, 0.0)
 
     def _choice(self, node, at, x: Entries, y, low, high) -> None:
         """A copy of the argument for each piece, one of them chosen."""
@@ -328,18 +328,18 @@ class ArrayModel:
             if not len(k):
                 continue
             left, right = ends.x[2 * p, 0, k], ends.x[2 * p + 1, 0, k]
-            part = self._columns(np.minimum(left, 0.0), np.maximum(right, 0.0))
-            z = self._columns(np.zeros(len(k)), np.ones(len(k)), binary=True)
+            part = self.add_columns(np.minimum(left, 0.0), np.maximum(right, 0.0))
+            z = self.add_columns(np.zeros(len(k)), np.ones(len(k)), binary=True)
             argument.append((k, part, -1.0))
             value += [(k, part, sub.slopes[k, p]), (k, z, sub.intercepts[k, p])]
             one.append((k, z, 1.0))
             r = np.arange(len(k))
-            self._add_rows(len(k), [(r, part, 1.0), (r, z, -left)], 0.0, np.inf, 0.0)
-            self._add_rows(len(k), [(r, part, 1.0), (r, z, -right)], -np.inf, 0.0, 0.0)
+            self.add_rows(len(k), [(r, part, 1.0), (r, z, -left)], 0.0, np.inf, 0.0)
+            self.add_rows(len(k), [(r, part, 1.0), (r, z, -right)], -np.inf, 0.0, 0.0)
         const = -x.const[at]
-        self._add_rows(len(at), argument, const, const, x.noise[at] + 4 * EPS * abs(const))
-        self._add_rows(len(at), value, 0.0, 0.0, ends.slack[0])
-        self._add_rows(len(at), one, 1.0, 1.0, 0.0)
+        self.add_rows(len(at), argument, const, const, x.noise[at] + 4 * EPS * abs(const))
+        self.add_rows(len(at), value, 0.0, 0.0, ends.slack[0])
+        self.add_rows(len(at), one, 1.0, 1.0, 0.0)
 
     def _max(self, i: int, node: Max, used: np.ndarray) -> None:
         x = self.entries[node.source]
@@ -356,7 +356,7 @@ class ArrayModel:
                 e.const[j], e.noise[j] = x.const[leader], x.noise[leader]
                 continue
             alive = np.unique(np.append(alive, leader))
-            y = self._columns(self.lows[i][j], self.highs[i][j])
+            y = self.add_columns(self.lows[i][j], self.highs[i][j])
             e.column[j], e.scale[j] = y[0], 1.0
             ys, n = np.repeat(y, len(alive)), np.arange(len(alive))
             self._unit_rows(ys, np.ones(len(alive)), x, alive, 0.0, np.inf)
@@ -369,17 +369,17 @@ class ArrayModel:
 
     def _max_choice(self, ys, n, x: Entries, alive, low, high) -> None:
         """``y <= x_j + (max of the others - l_j) (1 - z_j)`` for each argument."""
-        z = self._columns(np.zeros(len(n)), np.ones(len(n)), binary=True)
+        z = self.add_columns(np.zeros(len(n)), np.ones(len(n)), binary=True)
         tops = high[alive]
         others = np.array([np.delete(tops, k).max() for k in n])
         big = np.maximum(others - low[alive], 0.0)
         held = x.column[alive] >= 0
         of_x = (n[held], x.column[alive][held], -x.scale[alive][held])
         upper = x.const[alive] + big
-        self._add_rows(
+        self.add_rows(
             len(n), [(n, ys, 1.0), of_x, (n, z, big)], -np.inf, upper, x.noise[alive]
         )
-        self._add_rows(1, [(np.zeros(len(n), dtype=int), z, 1.0)], 1.0, 1.0, 0.0)
+        self.add_rows(1, [(np.zeros(len(n), dtype=int), z, 1.0)], 1.0, 1.0, 0.0)
 
     def _plane(self, y, x: Entries, group, d, const) -> None:
         """``y <= sum d_j x_j + const``."""
@@ -389,10 +389,10 @@ class ArrayModel:
         parts = [(np.zeros(1, dtype=int), y, 1.0), (zero, x.column[group][held], coefs)]
         shift = d @ x.const[group]
         slack = abs(d) @ (x.noise[group] + 8.0 * EPS * len(group) * abs(x.const[group]))
-        self._add_rows(1, parts, -np.inf, const + shift, slack)
+        self.add_rows(1, parts, -np.inf, const + shift, slack)
 
     # -------------------------------------------------------------------------- finish
-    def _finish(self) -> None:
+    def finish(self) -> None:
         def join(arrays):
             return np.concatenate(arrays) if arrays else np.zeros(0)
 

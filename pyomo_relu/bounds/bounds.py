@@ -207,7 +207,8 @@ class Bounds:
         try:
             with np.load(path, allow_pickle=False) as data:
                 fingerprint = str(data["fingerprint"])
-                own = str(data["own_fingerprint"])
+                # Without it: a file of an older version of this package.
+                own = str(data["own_fingerprint"]) if "own_fingerprint" in data else None
                 n = sum(key.startswith("lower") for key in data)
                 arrays = [
                     tuple(data[f"{side}{i}"] for i in range(n))
@@ -224,6 +225,11 @@ class Bounds:
             raise ValueError(
                 f"the bounds in '{path}' belong to another network; "
                 "compute them anew for this one."
+            )
+        if own is None:
+            raise ValueError(
+                f"the bounds in '{path}' were saved by an older version, without a digest "
+                "of their numbers; compute them anew and save them again."
             )
         found = cls(network, *arrays, *rest)
         if found.fingerprint != own:

@@ -11,7 +11,7 @@ Jo, Constraints 23(3), 2018, section 2.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import as_bounds, crown_arrays, meet, needed_rows
 from pyomo_relu.bounds.interval import node_range
+from pyomo_relu.bounds.linear import EPS
 from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.network import Affine, Input, Network, PiecewiseLinear
@@ -73,6 +74,67 @@ class LayerTask:
         return bool(a <= low + 1e-7 * (1 + abs(low))), bool(
             b >= high - 1e-7 * (1 + abs(high))
         )
+
+
+def seconds_left(end: float | None) -> float | None:
+    """Seconds until a wall clock time, at least 0; None for no limit."""
+    return None if end is None else max(0.0, end - time.time())
+
+
+def solve_rows(
+    task: LayerTask,
+    rows: np.ndarray,
+    objective: Callable[[int], tuple[np.ndarray, float, float]],
+    minimum: Callable[[np.ndarray, float], float | None],
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Bounds of some rows of a node by a solve for each side that is open.
+
+    Parameters
+    ----------
+    task : LayerTask
+    rows : int array
+    objective : callable
+        A row's coefficients over a model's columns, its constant, its noise.
+    minimum : callable
+        Gets coefficients ``c`` and a goal beyond which the side is decided (NaN: never);
+        returns a valid lower bound of ``c x``, or None.
+
+    Returns
+    -------
+    lower, upper : arrays
+    solves : int
+    """
+    lower, upper = task.lows[task.node][rows], task.highs[task.node][rows]
+    solves = 0
+    for k, row in enumerate(rows):
+        c, const, noise = objective(row)
+        done = task.attained(row, lower[k], upper[k])
+        # The upper side first: a neuron that stays below its breakpoint is decided.
+        for sign, skip in ((-1.0, done[1]), (1.0, done[0])):
+            if skip or task.side(row, lower[k], upper[k]):
+                continue
+            if seconds_left(task.end) == 0.0:
+                return lower, upper, solves
+            value = minimum(sign * c, sign * (task.threshold[row] - const) + noise)
+            solves += 1
+            if value is None:
+                continue
+            bound = value + sign * const
+            bound -= noise + 4.0 * EPS * (abs(const) + abs(value))
+            if sign > 0:
+                lower[k] = min(max(lower[k], bound), upper[k])
+            else:
+                upper[k] = max(min(upper[k], -bound), lower[k])
+    return lower, upper, solves
+
+
+def usable(
+    start: Bounds | None, methods: Collection[str], lower: np.ndarray, upper: np.ndarray
+) -> bool:
+    """Whether ``start`` is by one of the methods, on this very box."""
+    if start is None or start.method not in methods:
+        return False
+    return all(np.array_equal(a, b) for a, b in zip(start.input_box, (lower, upper)))
 
 
 def sample_ranges(

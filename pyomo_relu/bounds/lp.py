@@ -11,7 +11,8 @@ HiGHS returns is not believed but certified: for row duals ``y``, any at all,
 holds for every ``x`` in the box that satisfies the rows. It is evaluated in float64 and
 lowered by a bound on its rounding and by ``|y|`` times what each row's own rounding may
 be. A solve that doesn't end optimal keeps the old bound. With ``cuts=``, rows that the
-optimum violates are added in rounds.
+optimum violates are added in rounds; with ``parts=``, the rows of partitions are there
+from the start.
 
 Source: Neumaier and Shcherbina, "Safe bounds in linear and mixed-integer linear
 programming", Math. Prog. 99, 2004, section 2; Ehlers, ATVA 2017 (the relaxation);
@@ -20,7 +21,6 @@ Salman et al., arXiv 1902.08722.
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Executor
 
 import numpy as np
@@ -28,9 +28,17 @@ import numpy as np
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import crown
-from pyomo_relu.bounds.layers import LayerTask, by_layers
+from pyomo_relu.bounds.layers import (
+    LayerTask,
+    by_layers,
+    seconds_left,
+    solve_rows,
+    usable,
+)
 from pyomo_relu.bounds.linear import EPS
-from pyomo_relu.bounds.lp_cuts import Extended, Rows, Separator, extended
+from pyomo_relu.bounds.lp_cuts import Separator
+from pyomo_relu.bounds.lp_parts import add_partitions
+from pyomo_relu.bounds.lp_rows import Extended, Rows, extended
 from pyomo_relu.bounds.parallel import built
 from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.lazy import highspy
@@ -131,26 +139,26 @@ class LayerLP:
             return None
         return self.certify.lower_bound(c, np.array(h.getSolution().row_dual))
 
-    def tightest(self, c: np.ndarray, end: float | None, decided) -> float | None:
+    def tightest(self, c: np.ndarray, goal: float, end: float | None) -> float | None:
         """As :meth:`minimum`, then with cuts at each optimum, which stay.
 
         Parameters
         ----------
+        goal : float
+            A bound beyond which to stop; NaN where there is none.
         end : float or None
             Wall clock time at which to stop.
-        decided : callable
-            Whether a bound is good enough to stop.
         """
-        best = self.minimum(c, _left(end))
+        best = self.minimum(c, seconds_left(end))
         for _ in range(self.cuts if self.separator and self.separator.nodes else 0):
-            if best is None or decided(best) or _left(end) == 0.0:
+            if best is None or best > goal or seconds_left(end) == 0.0:
                 break
             values = np.array(self.highs.getSolution().col_value)
             rows = self.separator.separate(values)
             if rows is None:
                 break
             self._add(rows)
-            found = self.minimum(c, _left(end))
+            found = self.minimum(c, seconds_left(end))
             if found is None:
                 break
             gain, best = found - best, max(best, found)
@@ -172,50 +180,24 @@ class LayerLP:
         self.certify = Certifier(extended(self.certify.model, rows))
 
 
-def _left(end: float | None) -> float | None:
-    return None if end is None else max(0.0, end - time.time())
-
-
 def lp_chunk(
     network: Network, token: str, task: LayerTask, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Bounds of some rows of a node, and the number of solves."""
-    lp = built(
-        token,
-        lambda: LayerLP(
-            ArrayModel(network, task.lows, task.highs, task.node, task.rows),
-            task.options.get("cuts", 0),
-        ),
-    )
+
+    def build() -> LayerLP:
+        model = ArrayModel(network, task.lows, task.highs, task.node, task.rows)
+        if task.options.get("parts", 0) > 1:
+            add_partitions(model, task.options["parts"])
+        return LayerLP(model, task.options.get("cuts", 0))
+
+    lp = built(token, build)
     lp.restart()
-    lower, upper = task.lows[task.node][rows], task.highs[task.node][rows]
-    solves = 0
-    for k, row in enumerate(rows):
-        c, const, noise = lp.model.objective(row)
-        done = task.attained(row, lower[k], upper[k])
-        # The upper side first: a neuron that stays below its breakpoint is decided.
-        for sign, skip in ((-1.0, done[1]), (1.0, done[0])):
-            if skip or task.side(row, lower[k], upper[k]):
-                continue
-            if _left(task.end) == 0.0:
-                return lower, upper, solves
-            goal = sign * (task.threshold[row] - const) + noise
 
-            def decided(value: float, goal: float = goal) -> bool:
-                # NaN compares false: without a threshold nothing is decided.
-                return value > goal
+    def minimum(c: np.ndarray, goal: float) -> float | None:
+        return lp.tightest(c, goal, task.end)
 
-            value = lp.tightest(sign * c, task.end, decided)
-            solves += 1
-            if value is None:
-                continue
-            bound = value + sign * const
-            bound -= noise + 4.0 * EPS * (abs(const) + abs(value))
-            if sign > 0:
-                lower[k] = min(max(lower[k], bound), upper[k])
-            else:
-                upper[k] = max(min(upper[k], -bound), lower[k])
-    return lower, upper, solves
+    return solve_rows(task, rows, lp.model.objective, minimum)
 
 
 #: Rungs that already hold what ``crown`` would give.
@@ -226,10 +208,7 @@ def from_crown(
     network: Network, lower: np.ndarray, upper: np.ndarray, start: Bounds | None
 ) -> Bounds:
     """``start``, or what ``crown`` makes of it where it is weaker, on this box."""
-    inside = start is not None and start.method in AT_LEAST_CROWN
-    if inside and all(
-        np.array_equal(a, b) for a, b in zip(start.input_box, (lower, upper))
-    ):
+    if usable(start, AT_LEAST_CROWN, lower, upper):
         assert start is not None
         return start
     return crown(network, lower, upper, start)
@@ -245,6 +224,7 @@ def lp(
     executor: Executor | None = None,
     only_stability: bool = False,
     cuts: int = 0,
+    parts: int = 1,
 ) -> Bounds:
     """Bounds by the triangle relaxation, certified by its duals.
 
@@ -262,11 +242,18 @@ def lp(
         Spend no solve on a neuron that samples show on both sides of its breakpoint.
     cuts : int
         The most rounds of cuts for each solve (:mod:`pyomo_relu.bounds.lp_cuts`): each
-        neuron's convex hull over the box of its inputs, where the triangle is larger.
+        unit's convex hull over the box of its inputs, where the triangle is larger.
+    parts : int
+        Over how many parts of its inputs each unit is relaxed
+        (:mod:`pyomo_relu.bounds.lp_parts`): 1 is the triangle, more are tighter and
+        cost more columns and rows.
     """
-    if int(cuts) != cuts or cuts < 0:
-        raise ValueError(f"cuts must be a whole number of at least 0, not {cuts}.")
+    for name, number, least in (("cuts", cuts, 0), ("parts", parts, 1)):
+        if int(number) != number or number < least:
+            raise ValueError(
+                f"{name} must be a whole number of at least {least}, not {number}."
+            )
     clock = Clock(time_limit)
     start = from_crown(network, lower, upper, start)
-    options = {"only_stability": only_stability, "cuts": int(cuts)}
+    options = {"only_stability": only_stability, "cuts": int(cuts), "parts": int(parts)}
     return by_layers(network, lower, upper, start, "lp", lp_chunk, clock, executor, options)

@@ -15,14 +15,19 @@ arXiv 1711.07356; Zhao et al., arXiv 2401.05280 (rolling horizon).
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Executor
 
 import numpy as np
 
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.bounds.layers import LayerTask, by_layers
+from pyomo_relu.bounds.layers import (
+    LayerTask,
+    by_layers,
+    seconds_left,
+    solve_rows,
+    usable,
+)
 from pyomo_relu.bounds.lp import AT_LEAST_CROWN, highs_model, lp
 from pyomo_relu.bounds.parallel import built
 from pyomo_relu.bounds.progress import Clock
@@ -38,6 +43,10 @@ LARGEST = 1e7
 HEURISTICS = ("feasibility_jump", "rins", "rens", "root_reduced_cost")
 
 
+#: Rungs whose bounds an exact model may start from.
+AT_LEAST_LP = tuple(m for m in AT_LEAST_CROWN if m != "crown")
+
+
 class LayerMIP:
     """The mixed-integer program of one layer; objectives change."""
 
@@ -49,13 +58,13 @@ class LayerMIP:
         self.trusted = bool(size <= LARGEST and weight <= LARGEST)
         self.columns = np.arange(model.n_columns, dtype=np.int32)
 
-    def minimum(self, c: np.ndarray, seconds: float | None, decided) -> float | None:
+    def minimum(self, c: np.ndarray, goal: float, seconds: float | None) -> float | None:
         """A lower bound of the minimum of ``c x`` with a margin; None if there is none.
 
         Parameters
         ----------
-        decided : callable
-            Whether a dual bound is good enough to stop.
+        goal : float
+            A bound beyond which to stop; NaN where there is none.
         """
         reach = float(abs(c) @ np.maximum(abs(self.model.lower), abs(self.model.upper)))
         if not self.trusted or reach > LARGEST:
@@ -72,8 +81,12 @@ class LayerMIP:
         if seconds is not None:
             h.setOptionValue("time_limit", seconds)
 
+        # What is taken off for the solver's tolerances; a decision must outlast it.
+        margin = 1e-6 * (1.0 + self.scale + 0.1 * reach)
+        enough = goal + 2.0 * (margin + 1e-6 * abs(goal))
+
         def interrupt(event) -> None:
-            event.data_in.user_interrupt = bool(decided(event.data_out.mip_dual_bound))
+            event.data_in.user_interrupt = bool(event.data_out.mip_dual_bound > enough)
 
         h.cbMipInterrupt += interrupt
         h.run()
@@ -94,7 +107,7 @@ class LayerMIP:
             return None
         if not np.isfinite(value):
             return None
-        return float(value) - 1e-6 * (1.0 + abs(value) + self.scale + 0.1 * reach)
+        return float(value) - margin - 1e-6 * abs(value)
 
 
 def mip_chunk(
@@ -116,47 +129,12 @@ def mip_chunk(
             )
         ),
     )
-    lower, upper = task.lows[task.node][rows], task.highs[task.node][rows]
-    solves = 0
-    for k, row in enumerate(rows):
-        c, const, noise = mip.model.objective(row)
-        done = task.attained(row, lower[k], upper[k])
-        for sign, skip in ((-1.0, done[1]), (1.0, done[0])):
-            if skip or task.side(row, lower[k], upper[k]):
-                continue
-            seconds = options.get("neuron_time_limit")
-            if task.end is not None:
-                left = task.end - time.time()
-                if left <= 0:
-                    return lower, upper, solves
-                seconds = left if seconds is None else min(seconds, left)
-            t = task.threshold[row]
-            goal = sign * (t - const) + 1e-5 * (1.0 + abs(t - const))
 
-            def decided(dual: float, goal: float = goal) -> bool:
-                # NaN compares false: without a threshold nothing is decided.
-                return dual > goal
+    def minimum(c: np.ndarray, goal: float) -> float | None:
+        limits = (options.get("neuron_time_limit"), seconds_left(task.end))
+        return mip.minimum(c, goal, min((t for t in limits if t is not None), default=None))
 
-            value = mip.minimum(sign * c, seconds, decided)
-            solves += 1
-            if value is None:
-                continue
-            bound = value + sign * const - noise - 1e-12 * (abs(const) + abs(value))
-            if sign > 0:
-                lower[k] = min(max(lower[k], bound), upper[k])
-            else:
-                upper[k] = max(min(upper[k], -bound), lower[k])
-    return lower, upper, solves
-
-
-def _start(network, lower, upper, start: Bounds | None, clock: Clock, executor) -> Bounds:
-    """``start``, or what ``lp`` makes of it where it is weaker."""
-    known = set(AT_LEAST_CROWN) - {"crown"}
-    if start is not None and start.method in known:
-        box = start.input_box
-        if np.array_equal(box[0], lower) and np.array_equal(box[1], upper):
-            return start
-    return lp(network, lower, upper, start, time_limit=clock.left(), executor=executor)
+    return solve_rows(task, rows, mip.model.objective, minimum)
 
 
 def mip(
@@ -250,7 +228,9 @@ def rolling(
 
 def _solve(network, lower, upper, start, method, time_limit, executor, options) -> Bounds:
     clock = Clock(time_limit)
-    start = _start(network, lower, upper, start, clock, executor)
+    if not usable(start, AT_LEAST_LP, lower, upper):
+        start = lp(network, lower, upper, start, time_limit=clock.left(), executor=executor)
+    assert start is not None
     if start.details.get("keyboard"):
         return start
     return by_layers(

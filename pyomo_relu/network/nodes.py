@@ -93,7 +93,7 @@ class Node:
     name: str
     shape: tuple[int, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of entries of the flat vector."""
         return int(np.prod(self.shape, dtype=np.int64))
@@ -180,7 +180,7 @@ class PiecewiseLinear(Node):
     def sources(self) -> tuple[int, ...]:
         return (self.source,)
 
-    @property
+    @cached_property
     def is_relu(self) -> bool:
         """Whether every neuron is ``max(0, x)``."""
         return bool(

@@ -48,6 +48,10 @@ def test_saved_bounds_that_were_changed_are_refused(tmp_path):
         np.savez(tmp_path / "b.npz", **other)
         with pytest.raises(ValueError, match="changed after they were saved"):
             Bounds.load(tmp_path / "b.npz", NETWORK)
+    old = {k: v for k, v in kept.items() if k != "own_fingerprint"}
+    np.savez(tmp_path / "b.npz", **old)
+    with pytest.raises(ValueError, match="older version.*compute them anew"):
+        Bounds.load(tmp_path / "b.npz", NETWORK)
     np.savez(tmp_path / "b.npz", **kept)
     assert Bounds.load(tmp_path / "b.npz", NETWORK).fingerprint == a.fingerprint
 

@@ -3,7 +3,11 @@
 import concurrent.futures as cf
 import os
 import pickle
+import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +19,13 @@ from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.progress import Clock
 from tests.harness.random_networks import he_network
 
+ROOT = Path(__file__).resolve().parents[2]
+DASK = [sys.executable, "-m", "dask"]
+
 NETWORK = he_network(0, [4, 30, 30, 2])
 METHODS = [
     ("lp", {}),
+    ("lp", {"cuts": 2, "parts": 2}),
     ("boxes", {"count": 600}),
 ]
 
@@ -30,14 +38,16 @@ def same(a, b) -> bool:
 
 @pytest.fixture(scope="module")
 def here():
-    return {m: compute_bounds(NETWORK, -1, 1, m, **o) for m, o in METHODS}
+    """The bounds of ``lp`` and ``boxes`` without an executor."""
+    plain = [(m, o) for m, o in METHODS if "cuts" not in o]
+    return {m: compute_bounds(NETWORK, -1, 1, m, **o) for m, o in plain}
 
 
 @pytest.mark.parametrize("method, options", METHODS)
-def test_processes_give_the_same_bits(here, method, options):
+def test_processes_give_the_same_bits(method, options):
     with cf.ProcessPoolExecutor(2) as pool:
         found = compute_bounds(NETWORK, -1, 1, method, executor=pool, **options)
-    assert same(found, here[method])
+    assert same(found, compute_bounds(NETWORK, -1, 1, method, **options))
 
 
 def test_threads_give_the_same_bits(here):
@@ -54,6 +64,19 @@ def test_loky_gives_the_same_bits(here):
     finally:
         pool.shutdown(wait=True)
     assert same(found, here["lp"])
+
+
+def test_a_dead_loky_worker_costs_nothing_but_time(tmp_path, caplog):
+    loky = pytest.importorskip("loky")
+    pool, died = loky.get_reusable_executor(max_workers=2), tmp_path / "died"
+    try:
+        found = dict(
+            run_chunks(die_once, NETWORK, str(died), range(6), pool, Clock(None), "x")
+        )
+    finally:
+        pool.shutdown(wait=True)
+    assert died.exists() and found == {k: 10 * k for k in range(6)}
+    assert caplog.text
 
 
 @pytest.mark.parametrize("method", ["mip", "rolling"])
@@ -155,24 +178,80 @@ def test_ctrl_c_in_alpha_crown_keeps_what_is_proved(monkeypatch):
     assert crown.contains(found, 1e-9) and found.contains(crown, 1e-9)
 
 
-@pytest.mark.slow
-def test_dask_cluster_gives_the_same_bits(here):
+@pytest.fixture(scope="module")
+def dask_client(tmp_path_factory):
+    """A scheduler and two worker processes, as the guide starts them."""
     distributed = pytest.importorskip("dask.distributed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        pool = client.get_executor()
+    file = tmp_path_factory.mktemp("dask") / "scheduler.json"
+    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    commands = [
+        [*DASK, "scheduler", "--host", "127.0.0.1", "--port", "0", *common],
+        *[[*DASK, "worker", "--nthreads", "1", *common] for _ in range(2)],
+    ]
+    # The workers import this module.
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    processes = [
+        subprocess.Popen(
+            c, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL
+        )
+        for c in commands
+    ]
+    try:
+        with distributed.Client(scheduler_file=str(file), timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            yield client
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method, options", METHODS)
+def test_dask_cluster_gives_the_same_bits(dask_client, method, options):
+    pool = dask_client.get_executor()
+    found = compute_bounds(NETWORK, -1, 1, method, executor=pool, **options)
+    assert same(found, compute_bounds(NETWORK, -1, 1, method, **options))
+
+
+@pytest.mark.slow
+def test_a_dead_dask_worker_costs_nothing_but_time(dask_client, tmp_path):
+    pool, died = dask_client.get_executor(), tmp_path / "died"
+    found = dict(run_chunks(die_once, NETWORK, str(died), range(6), pool, Clock(120), "x"))
+    assert died.exists() and found == {k: 10 * k for k in range(6)}
+
+
+MPI_SCRIPT = """
+import numpy as np
+from mpi4py.futures import MPIPoolExecutor
+from pyomo_relu.bounds import compute_bounds
+from tests.bounds.test_parallel import METHODS, NETWORK, same
+
+if __name__ == "__main__":
+    with MPIPoolExecutor() as pool:
         for method, options in METHODS:
             found = compute_bounds(NETWORK, -1, 1, method, executor=pool, **options)
-            assert same(found, here[method])
+            assert same(found, compute_bounds(NETWORK, -1, 1, method, **options))
+        print("workers:", pool.num_workers)
+"""
 
 
 @pytest.mark.slow
-def test_mpi4py_executor_gives_the_same_bits(here):
-    futures = pytest.importorskip("mpi4py.futures")
-    with futures.MPIPoolExecutor(2) as pool:
-        found = compute_bounds(NETWORK, -1, 1, "lp", executor=pool)
-    assert same(found, here["lp"])
+def test_mpi4py_executor_gives_the_same_bits(tmp_path):
+    pytest.importorskip("mpi4py.futures")
+    if shutil.which("mpiexec") is None:
+        pytest.skip("MPI's mpiexec is missing")
+    script = tmp_path / "tighten.py"
+    script.write_text(MPI_SCRIPT)
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    root["OMPI_MCA_rmaps_base_oversubscribe"] = "1"  # also on fewer cores
+    result = subprocess.run(
+        ["mpiexec", "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script)],
+        env={**os.environ, **root, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "workers: 2" in result.stdout

@@ -17,9 +17,21 @@ RUNGS = {
     "alpha_crown": {"iterations": 8},
     "boxes": {"count": 24},
     "lp": {},
+    "lp with cuts": {"cuts": 2},
+    "lp with parts": {"parts": 3},
+    "lp with parts and cuts": {"parts": 2, "cuts": 1},
     "rolling": {"window": 1, "neuron_time_limit": 1.0},
     "mip": {"neuron_time_limit": 1.0},
 }
+
+#: What is left to a few of many networks, because it takes its time.
+SLOW_RUNGS = ("lp with parts and cuts", "rolling", "mip")
+
+
+def bounds_by(rung, network, lower, upper, start=None):
+    """The bounds of a rung of the table above."""
+    method = rung.split(" ")[0]
+    return compute_bounds(network, lower, upper, method, start, **RUNGS[rung])
 
 
 @pytest.mark.parametrize("method", list(RUNGS))
@@ -36,7 +48,7 @@ def test_contains_the_exact_ranges(method):
             max_pool=seed % 4 == 2,
         )
         regions = linear_regions(network, -1.0, 1.0)
-        bounds = compute_bounds(network, -1, 1, method, **RUNGS[method])
+        bounds = bounds_by(method, network, -1, 1)
         for i in range(len(network.nodes)):
             low, high = regions.range(i)
             tolerance = 1e-9 * (1 + abs(low) + abs(high))
@@ -57,7 +69,7 @@ def test_float32_weights_and_a_point(method):
             x = b.piecewise(f"r{k}", x, activations.leaky_relu(0.01))
         network = b.build([x])
         point = rng.standard_normal(40)
-        bounds = compute_bounds(network, point, point, method, **RUNGS[method])
+        bounds = bounds_by(method, network, point, point)
         assert_sound(bounds, np.vstack([point, point]))
         low, high = bounds.outputs
         assert (high - low <= 1e-8 * (1e-3 + abs(low) + abs(high))).all()
@@ -66,8 +78,8 @@ def test_float32_weights_and_a_point(method):
 def test_a_degenerate_box_is_no_wider_than_rounding():
     network = he_network(0, [6, 20, 20, 3])
     x = np.linspace(-1, 1, 6)
-    for method, options in RUNGS.items():
-        bounds = compute_bounds(network, x, x, method, **options)
+    for method in RUNGS:
+        bounds = bounds_by(method, network, x, x)
         assert bounds.outputs[0] == pytest.approx(network.evaluate(x), abs=1e-10)
         assert bounds.outputs[1] == pytest.approx(network.evaluate(x), abs=1e-10)
 
@@ -75,14 +87,14 @@ def test_a_degenerate_box_is_no_wider_than_rounding():
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(10))
 def test_a_million_activations_over_thousands_of_networks(block):
-    """200 networks a block, every rung on each; mip and rolling on every fifth."""
+    """200 networks a block, every rung on each; the slow ones on every fifth."""
     activations_seen = networks_seen = 0
     for seed in range(10_000 + 300 * block, 10_200 + 300 * block):
         network, lower, upper = random_case(seed, width=6, depth=2 + seed % 2)
-        for method, options in RUNGS.items():
-            if method in ("rolling", "mip") and seed % 5:
+        for method in RUNGS:
+            if method in SLOW_RUNGS and seed % 5:
                 continue
-            bounds = compute_bounds(network, lower, upper, method, **options)
+            bounds = bounds_by(method, network, lower, upper)
             assert_sound(bounds, count=150, seed=seed)
             activations_seen += 150 * sum(n.size for n in network.nodes)
         networks_seen += 1
@@ -94,10 +106,12 @@ def test_monotone_over_many_networks():
     for seed in range(20_000, 20_150):
         network, lower, upper = random_case(seed, width=6, depth=2)
         below = compute_bounds(network, lower, upper, "interval")
-        for method in ("crown", "lp", "mip"):
-            options = RUNGS[method]
-            bounds = compute_bounds(network, lower, upper, method, below, **options)
+        for method in ("crown", "lp", "lp with parts", "mip"):
+            bounds = bounds_by(method, network, lower, upper, below)
             assert below.contains(bounds, 1e-9), (seed, method)
+            if method == "lp":
+                cut = bounds_by("lp with cuts", network, lower, upper, bounds)
+                assert bounds.contains(cut, 1e-9), seed
             below = bounds
 
 
@@ -110,8 +124,8 @@ def test_exact_ranges_of_many_networks():
         if network.n_inputs > 2:
             continue
         regions = linear_regions(network, lower, upper)
-        for method, options in RUNGS.items():
-            bounds = compute_bounds(network, lower, upper, method, **options)
+        for method in RUNGS:
+            bounds = bounds_by(method, network, lower, upper)
             for i in range(len(network.nodes)):
                 low, high = regions.range(i)
                 tolerance = 1e-8 * (1 + abs(low) + abs(high))

@@ -9,6 +9,7 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 from pyomo.common.modeling import unique_component_name
+from pyomo.contrib.appsi.solvers import Highs
 
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import Bounds
@@ -264,20 +265,23 @@ def _input_values(block, default: np.ndarray) -> np.ndarray:
     return np.array([d if v is None else v for v, d in zip(values, default)])
 
 
+#: What is checked is the model, not how far a solver may stray from it.
+TIGHT_HIGHS = {
+    "mip_rel_gap": 1e-9,
+    "mip_abs_gap": 1e-9,
+    "mip_feasibility_tolerance": 1e-9,
+    "primal_feasibility_tolerance": 1e-9,
+}
+
+
 def _solve(solver, model, what: str, options: dict | None, scale: float) -> None:
     """Solve to optimality, or fail."""
     if options is None:
-        options = {}
-        if "highs" in str(getattr(solver, "name", "")).lower() and scale < 1e3:
-            # What is checked is the model, not how far a solver may stray from it.
-            options = {
-                "mip_rel_gap": 1e-9,
-                "mip_abs_gap": 1e-9,
-                "mip_feasibility_tolerance": 1e-9,
-                "primal_feasibility_tolerance": 1e-9,
-            }
+        # appsi's solvers have no name.
+        is_highs = isinstance(solver, Highs) or getattr(solver, "name", None) == "highs"
+        options = TIGHT_HIGHS if is_highs and scale < 1e3 else {}
     try:
-        results = solver.solve(model, options=options)
+        results = solver.solve(model, options=dict(options))
     except RuntimeError as e:  # how appsi reports an infeasible model
         raise AssertionError(f"{what}: no solution ({e})") from e
     assert pyo.check_optimal_termination(results), (

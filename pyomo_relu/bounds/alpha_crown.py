@@ -26,7 +26,7 @@ import numpy as np
 
 from pyomo_relu.bounds.backward import Backward, Relaxed, times
 from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.bounds.chain import BETA1, BETA2, DECAY, STALL, ChainSearch, is_chain
+from pyomo_relu.bounds.chain import BETA1, BETA2, LAST, STALL, ChainSearch, is_chain
 from pyomo_relu.bounds.crown import (
     CHUNK,
     as_bounds,
@@ -48,6 +48,10 @@ from pyomo_relu.bounds.linear import (
 )
 from pyomo_relu.bounds.progress import Clock, progress
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
+
+#: Steps of a search: so many, and so many more for each layer of units below. Deep
+#: queries take longer to settle (docs/benchmarks/bounds.md).
+STEPS = (10, 20)
 
 
 class ReluFamily:
@@ -164,7 +168,7 @@ class Optimizer:
         i: int,
         rows: np.ndarray,
         initial: np.ndarray,
-        iterations: int,
+        iterations: int | None,
         rate: float,
         clock: Clock,
         goal: np.ndarray,
@@ -181,6 +185,9 @@ class Optimizer:
             A bound from which on the query is decided; infinite where there is none.
         """
         above = self.ancestors(i)
+        if iterations is None:
+            units = sum(isinstance(self.network.nodes[j], PiecewiseLinear) for j in above)
+            iterations = STEPS[0] + STEPS[1] * units
         if is_chain(self.network, i, above):
             return self._along_chain(i, rows, initial, iterations, rate, clock, above, goal)
         free: dict[tuple[int, str], _Adam] = {}
@@ -211,7 +218,9 @@ class Optimizer:
                 break
             if k == iterations or clock.expired():
                 break
-            self._climb(above, corner, trace, relaxed, free, k, rate * DECAY**k)
+            self._climb(
+                above, corner, trace, relaxed, free, k, rate * LAST ** (k / iterations)
+            )
         return self._rigorous(i, a0, above, kept)
 
     def _along_chain(
@@ -334,7 +343,7 @@ def alpha_crown(
     upper: np.ndarray,
     start: Bounds | None = None,
     *,
-    iterations: int = 45,
+    iterations: int | None = None,
     rate: float = 0.7,
     time_limit: float | None = None,
 ) -> Bounds:
@@ -346,8 +355,9 @@ def alpha_crown(
     lower, upper : (n_inputs,) arrays
     start : Bounds, optional
         Valid bounds to start from.
-    iterations : int
-        Steps for each neuron's bound, at most.
+    iterations : int, optional
+        Steps for each neuron's bound, at most; 10 and 20 more for each layer of units
+        below it if left out.
     rate : float
         Length of the first steps, as a share of the range of a slope.
     time_limit : float, optional
@@ -395,7 +405,7 @@ def _tighten(
     readers: list[int],
     low: np.ndarray,
     high: np.ndarray,
-    iterations: int,
+    iterations: int | None,
     rate: float,
     clock: Clock,
 ) -> None:

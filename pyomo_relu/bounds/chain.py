@@ -19,8 +19,11 @@ from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Network, PiecewiseLinear
 
-# Adam: first and second moment, and how the steps shrink.
-BETA1, BETA2, DECAY = 0.7, 0.9, 0.93
+# Adam: first and second moment.
+BETA1, BETA2 = 0.7, 0.9
+
+#: To which share of the first the last step has shrunk.
+LAST = 0.04
 
 #: Steps between two looks at which queries are decided.
 PATIENCE = 5
@@ -154,7 +157,7 @@ class ChainSearch:
             step = np.sqrt(v)
             step += 1e-30
             np.divide(m, step, out=step)
-            step *= rate * DECAY**k * np.sqrt(1 - BETA2**k) / (1 - BETA1**k)
+            step *= rate * LAST ** (k / iterations) * np.sqrt(1 - BETA2**k) / (1 - BETA1**k)
             slopes = slopes + step
             np.clip(slopes, 0.0, 1.0, out=slopes)
         for layer in self.layers:

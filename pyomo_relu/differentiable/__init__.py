@@ -17,6 +17,8 @@ from pyomo_relu.differentiable.outer import ImplicitFit, implicit_fit, straight_
 from pyomo_relu.differentiable.parametric import ParametricMILP, ParametricSolution
 from pyomo_relu.differentiable.program import Program
 from pyomo_relu.differentiable.solution_gradients import SolutionGradient
+from pyomo_relu.differentiable.tune import TuneFit, largest_radius, tune_fit
+from pyomo_relu.differentiable.validation import ValidationFit, ValidationMargin
 
 __all__ = [
     "Certificate",
@@ -35,8 +37,13 @@ __all__ = [
     "SolutionGradient",
     "SolverError",
     "Tree",
+    "TuneFit",
     "Unbounded",
+    "ValidationFit",
+    "ValidationMargin",
     "branch_and_bound",
     "implicit_fit",
+    "largest_radius",
     "straight_through_fit",
+    "tune_fit",
 ]

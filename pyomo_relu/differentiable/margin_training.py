@@ -49,11 +49,13 @@ class MarginFit:
     x_gradient : (n, d) array
         Of the value in the features.
     cost_gradient : (n,) array
-        In the costs of slacks: ``-slacks``.
+        In the costs of slacks: ``-slacks`` (times ``tilt`` for validation).
     radius_gradient : float
         In the robust radius.
     point : (variables,) array
         The program's solution, to start another from.
+    validation_margin : float
+        ``t'`` of the points for validation, 0 without them.
     """
 
     value: float
@@ -65,11 +67,34 @@ class MarginFit:
     cost_gradient: np.ndarray
     radius_gradient: float
     point: np.ndarray
+    validation_margin: float = 0.0
 
     def scores(self, x) -> np.ndarray:
         """The output of the network, (n,); positive for the second class."""
         on = np.asarray(x, dtype=float) @ self.weights[0].T + self.biases[0] >= 0
         return on @ self.weights[1][0] + self.biases[1][0]
+
+    def objective(self, x, y, costs) -> float:
+        """The best ``t - costs @ slacks`` of this network on other points.
+
+        Parameters
+        ----------
+        x : (m, d) array
+        y : (m,) array
+            Labels -1 and 1.
+        costs : (m,) array
+
+        Returns
+        -------
+        float
+            With ``t`` at least 0 and at most the distance of the hidden units from 0.
+        """
+        pre = np.asarray(x, dtype=float) @ self.weights[0].T + self.biases[0]
+        limit = float(np.abs(pre).min())
+        signed = np.asarray(y) * self.scores(x)
+        # Concave and piecewise linear in t: the optimum is at a kink or at an end.
+        levels = np.append(np.clip(signed, 0.0, limit), [0.0, limit])
+        return max(float(t - costs @ np.maximum(t - signed, 0.0)) for t in levels)
 
 
 class MarginTraining:
@@ -87,6 +112,12 @@ class MarginTraining:
     order : bool
         Order the units by their first weight. Units may be exchanged, so the optimum
         stays, and the search is shorter.
+    validation : int
+        So many of the last points have a margin ``t'`` of their own, and count
+        ``tilt * (t' - costs @ slacks)``; with ``soft``. Their patterns need hold at the
+        points only, not on boxes. Both margins may be negative, so that the value stays
+        Lipschitz: see :class:`~pyomo_relu.differentiable.ValidationMargin`.
+    tilt : float
 
     Notes
     -----
@@ -102,15 +133,25 @@ class MarginTraining:
         hidden: int = 2,
         soft: bool = False,
         order: bool = True,
+        validation: int = 0,
+        tilt: float = 1.0,
     ) -> None:
         labels = np.asarray(y, dtype=float).reshape(-1)
         if not np.isin(labels, (-1.0, 1.0)).all() or not len(labels):
             raise ValueError("y must hold labels -1 and 1.")
         if hidden < 1:
             raise ValueError("hidden must be at least 1.")
+        if validation and not (soft and 0 < validation < len(labels) and tilt > 0):
+            raise ValueError(
+                "validation takes soft=True, a number of points below all of them, and a "
+                "positive tilt."
+            )
         self.y, self.d, self.h = labels, int(n_features), int(hidden)
         self.n, self.soft, self.order = len(labels), bool(soft), bool(order)
         n, d, h = self.n, self.d, self.h
+        self.group = (np.arange(n) >= n - validation).astype(int)
+        self.share = np.where(self.group == 1, float(tilt), 1.0)
+        self.tilts = np.array([1.0, float(tilt)])[: 1 + bool(validation)]
         at, self.columns = 0, {}
         for name, shape in (
             ("w", (h, d)),
@@ -118,7 +159,7 @@ class MarginTraining:
             ("v", (h,)),
             ("v0", (1,)),
             ("a", (h, d)),
-            ("t", (1,)),
+            ("t", (len(self.tilts),)),
             ("s", (n, h)),
             ("u", (n, h)),
             ("xi", (n if soft else 0,)),
@@ -143,7 +184,8 @@ class MarginTraining:
         on = np.arange(n * h)
         off = on + n * h
         # on:  W x + b - r a - t - M u >= -M;  off: -W x - b - r a - t + M u >= 0
-        features = np.arange(d)
+        features, margin = np.arange(d), c["t"][self.group]
+        boxed = self.group[i] == 0
         for rows, sign in ((on, 1.0), (off, -1.0)):
             shape = (len(rows), d)
             self._add(
@@ -152,11 +194,10 @@ class MarginTraining:
                 np.zeros(shape),
                 f"x{sign:+.0f}",
             )
-            self._add(
-                np.broadcast_to(rows[:, None], shape), c["a"][l], np.zeros(shape), "r"
-            )
+            wide = np.broadcast_to(rows[boxed, None], (boxed.sum(), d))
+            self._add(wide, c["a"][l[boxed]], np.zeros(wide.shape), "r")
             self._add(rows, c["b"][l], np.full(len(rows), sign))
-            self._add(rows, np.full(len(rows), c["t"][0]), -np.ones(len(rows)))
+            self._add(rows, margin[i], -np.ones(len(rows)))
             self._add(rows, c["u"][i, l], np.zeros(len(rows)), f"M{sign:+.0f}")
         self._x_entry = (i[:, None] * d + features[None, :]).reshape(-1)
         self._m_point = i
@@ -166,7 +207,7 @@ class MarginTraining:
         for j in range(h):
             self._add(rows, c["s"][:, j], self.y)
         self._add(rows, np.full(n, c["v0"][0]), self.y)
-        self._add(rows, np.full(n, c["t"][0]), -np.ones(n))
+        self._add(rows, margin, -np.ones(n))
         if self.soft:
             self._add(rows, c["xi"], np.ones(n))
         at += n
@@ -273,13 +314,16 @@ class MarginTraining:
         low = self._low.copy()
         low[: n * h] = -m
         cost = np.zeros(self.n_columns)
-        cost[c["t"]] = -1.0
+        cost[c["t"]] = -self.tilts
         lower, upper = -np.ones(self.n_columns), np.ones(self.n_columns)
         for name in ("a", "t", "u", "xi"):
             lower[c[name]] = 0.0
         upper[c["t"]] = top
+        if len(self.tilts) > 1:
+            # Lower than any optimum can be, since the network of zeros is worth 0.
+            lower[c["t"]] = -top * (1.0 + self.tilts.max() / self.tilts.min()) - 1.0
         if self.soft:
-            cost[c["xi"]] = costs
+            cost[c["xi"]] = costs * self.share
             upper[c["xi"]] = 2.0 * top + 1.0
         integer = np.zeros(self.n_columns, dtype=bool)
         integer[c["u"]] = True
@@ -306,7 +350,7 @@ class MarginTraining:
         if self.soft:
             rows.append(1 + self.columns["xi"])
             columns.append(n * d + np.arange(n))
-            values.append(np.ones(n))
+            values.append(self.share)
         return sp.csr_array(
             (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
             shape=(start + len(indices), n * d + n + 1),
@@ -344,6 +388,7 @@ class MarginTraining:
             gc,
             gr,
             p,
+            float(p[c["t"][-1]]) if len(c["t"]) > 1 else 0.0,
         )
 
     def certificate(

@@ -51,12 +51,12 @@ def check_activations(training: MarginTraining, fit, x, radius: float = 0.0) -> 
 
 
 def test_activations():  # 3
-    for seed in range(6):
+    for seed in range(4):
         rng = np.random.default_rng(seed)
-        x, y = rng.uniform(-1, 1, (6, 2)), np.where(rng.random(6) < 0.5, -1, 1)
+        x, y = rng.uniform(-1, 1, (5, 2)), np.where(rng.random(5) < 0.5, -1, 1)
         for soft in (False, True):
-            training = MarginTraining(y, 2, soft=soft)
-            costs = np.full(6, 0.5) if soft else None
+            training = MarginTraining(y, 2, hidden=1 + seed % 2, soft=soft)
+            costs = np.full(5, 0.5) if soft else None
             check_activations(training, training.fit(x, costs), x)
             check_activations(training, training.fit(x, costs, 0.05), x, 0.05)
 
@@ -95,22 +95,26 @@ def test_kink_of_exact_xor(xor):  # 8
         high = (xor.fit(XOR + h * direction).value - 0.5) / h
         low = (0.5 - xor.fit(XOR - h * direction).value) / h
         jumps.append(abs(high - low))
-    assert max(jumps) > 0.1
+        if jumps[-1] > 0.1:
+            break
+    assert jumps[-1] > 0.1
 
 
 def test_lipschitz():  # 9
+    largest = 0.0
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        y = np.array([-1, 1, 1, -1, 1])
+        y = np.array([-1, 1, 1, -1])
         training = MarginTraining(y, 2)
-        x = rng.uniform(-1, 1, (5, 2))
+        x = rng.uniform(-1, 1, (4, 2))
         other = x + rng.normal(size=x.shape) * 10.0 ** -rng.integers(0, 3)
         a, b = training.fit(x), training.fit(other)
         distance = np.abs(x - other).sum(axis=1).max()
         assert abs(a.value - b.value) <= distance + 1e-8
         for fit in (a, b):
             assert np.abs(fit.x_gradient).max(axis=1).sum() <= 1 + 1e-7
-    assert a.value > 0 or b.value > 0
+        largest = max(largest, a.value, b.value)
+    assert largest > 0.1
 
 
 def test_dual_function_on_other_data(xor):  # 10
@@ -173,7 +177,7 @@ def six_points():
 
 def test_outer_loop_rises():  # 14
     x, y = six_points()
-    fit = implicit_fit(x, y, cost=None, iterations=15, seed=1)
+    fit = implicit_fit(x, y, cost=None, iterations=8, seed=1)
     values = [h["value"] for h in fit.history]
     assert (np.diff(values) > 0).all()
     assert values[-1] > values[0] + 0.1
@@ -212,29 +216,59 @@ def test_straight_through_learns():
     assert max(np.abs(a).max() for a in (w, b, v)) <= 1
 
 
-def integral(training, a, b, steps: int) -> float:
-    """Midpoint rule of the formula's inner product with the path's velocity."""
-    total = 0.0
+def curve(points):
+    """A random curve through the middle of two data sets, as position and velocity."""
+    a, bend, b = points
+    return (
+        lambda s: (1 - s) * a + s * b + s * (1 - s) * bend,
+        lambda s: b - a + (1 - 2 * s) * bend,
+    )
+
+
+def integral(training, position, velocity, steps: int, costs=None):
+    """Midpoint rule of the formula's inner product with the curve's velocity.
+
+    Also the number of networks' patterns it passes.
+    """
+    total, patterns, point = 0.0, set(), None
     for k in range(steps):
-        fit = training.fit(a + (k + 0.5) / steps * (b - a))
-        total += (fit.x_gradient * (b - a)).sum() / steps
-    return total
+        s = (k + 0.5) / steps
+        fit = training.fit(position(s), costs, start=point)
+        point = fit.point
+        total += (fit.x_gradient * velocity(s)).sum() / steps
+        patterns.add(tuple(np.round(point[training.columns["u"]]).reshape(-1)))
+    return total, len(patterns)
 
 
-def test_conservative_chain_rule(xor, seed=0):  # 15
-    """Along a path across kinks the integral of the selection is the difference."""
-    a, b = noisy(seed, 0.3), noisy(seed + 10, 0.3)
-    change = xor.fit(b).value - xor.fit(a).value
-    assert integral(xor, a, b, 50) == pytest.approx(change, abs=0.02)
+def change_along(training, position, costs=None) -> float:
+    return (
+        training.fit(position(1.0), costs).value - training.fit(position(0.0), costs).value
+    )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_conservative_chain_rule(seed):  # 15
+    """Along a curve across kinks the integral of the selection is the difference."""
+    rng = np.random.default_rng(seed)
+    training = MarginTraining([-1, 1, 1, -1, 1], 2, hidden=1, soft=True)
+    position, velocity = curve(rng.uniform(-1, 1, (3, 5, 2)))
+    costs = np.full(5, 0.3)
+    change = change_along(training, position, costs)
+    found, patterns = integral(training, position, velocity, 30, costs)
+    assert patterns >= 3
+    assert found == pytest.approx(change, abs=0.02)
     assert abs(change) > 0.03
 
 
 @pytest.mark.slow
 def test_conservative_chain_rule_converges(xor):  # 15
+    """Straight lines between noisy XOR sets, and bent curves."""
     for seed in range(4):
-        a, b = noisy(seed, 0.3), noisy(seed + 10, 0.3)
-        change = xor.fit(b).value - xor.fit(a).value
-        errors = [abs(integral(xor, a, b, k) - change) for k in (40, 240)]
+        ends = noisy(seed, 0.3), noisy(seed + 10, 0.3)
+        bend = 0.5 * (seed % 2) * np.random.default_rng(seed).normal(size=XOR.shape)
+        position, velocity = curve((ends[0], bend, ends[1]))
+        change = change_along(xor, position)
+        errors = [abs(integral(xor, position, velocity, k)[0] - change) for k in (40, 240)]
         assert errors[1] < 0.004
 
 

@@ -1,0 +1,155 @@
+r"""`ValidationMargin`: what training weights and the robust radius do for validation.
+
+Training maximizes :math:`f(w; c, r) = t - \sum_i c_i \xi_i` with the optimum
+:math:`z_0(c, r)`, and :math:`g(w) = t' - \sum_j c'_j \xi'_j` is the same objective on points
+for validation. The trained network is piecewise constant in the costs ``c``, so its
+derivative says nothing. The value function does: with :math:`\tau > 0` and the optimum
+:math:`z_\tau` of :math:`f + \tau g`,
+
+.. math::
+    F_\tau(c, r) = \frac{z_\tau(c, r) - z_0(c, r)}{\tau}
+    = \max_w\ g(w) - \frac{1}{\tau}\bigl(z_0(c, r) - f(w; c, r)\bigr),
+    \qquad
+    \nabla F_\tau = \frac{\nabla z_\tau - \nabla z_0}{\tau},
+
+the best validation margin less a penalty for not being an optimum of training. Both
+gradients are envelope formulas: :math:`\partial z / \partial c = -\xi` and
+:math:`\partial z / \partial r = -\sum \pi \|W_l\|_1`.
+:math:`F_\tau \ge g` of the trained network, it is nondecreasing in :math:`\tau`, and falls
+to the best ``g`` among the optima of training as :math:`\tau \to 0`.
+
+In :math:`z_\tau` both margins may be negative: units may be on the wrong side of a point
+at the price of the margin. So no network becomes infeasible by a change of the data,
+:math:`F_\tau` is Lipschitz and semialgebraic, and its formula is an element of a
+conservative gradient everywhere. A positive margin means what it always does.
+
+Sources: value-function penalties of bilevel programs, Shen and Chen, arXiv 2302.05185;
+the difference of optimal values as in blackbox differentiation, Vlastelica et al.,
+arXiv 1912.02175.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyomo_relu.differentiable.margin_training import MarginFit, MarginTraining
+
+
+@dataclass(frozen=True)
+class ValidationFit:
+    r"""The value :math:`F_\tau` and its derivatives.
+
+    Attributes
+    ----------
+    value : float
+        An upper bound on ``margin``.
+    margin : float
+        ``t' - costs @ slacks`` of the trained network on the points for validation.
+    cost_gradient : (n,) array
+        Of the value in the costs of the points for training.
+    radius_gradient : float
+    x_gradient : (n, d) array
+        In the features of the points for training.
+    x_validation_gradient : (m, d) array
+    trained, tilted : MarginFit
+        The optima of both programs.
+    """
+
+    value: float
+    margin: float
+    cost_gradient: np.ndarray
+    radius_gradient: float
+    x_gradient: np.ndarray
+    x_validation_gradient: np.ndarray
+    trained: MarginFit
+    tilted: MarginFit
+
+
+class ValidationMargin:
+    """The margin on points for validation as a function of training's data.
+
+    Parameters
+    ----------
+    y : (n,) array
+        Labels -1 and 1 of the points for training.
+    y_validation : (m,) array
+    n_features : int
+    validation_costs : (m,) array
+        Of falling short of the margin; their sum should be above 1, or every margin is
+        worth more than its slacks.
+    hidden : int
+        Step units.
+    tilt : float
+        The weight of validation in the second program. Small values tell only what a
+        small change of the optimum can do, large ones hide what training does.
+    """
+
+    def __init__(
+        self,
+        y,
+        y_validation,
+        n_features: int,
+        *,
+        validation_costs,
+        hidden: int = 2,
+        tilt: float = 1.0,
+    ) -> None:
+        first = np.asarray(y, dtype=float).reshape(-1)
+        last = np.asarray(y_validation, dtype=float).reshape(-1)
+        self.validation_costs = np.asarray(validation_costs, dtype=float)
+        if self.validation_costs.shape != last.shape:
+            raise ValueError(f"validation_costs must have {len(last)} entries.")
+        self.n, self.tilt, self.y_validation = len(first), float(tilt), last
+        self.training = MarginTraining(first, n_features, hidden=hidden, soft=True)
+        self.joint = MarginTraining(
+            np.concatenate([first, last]),
+            n_features,
+            hidden=hidden,
+            soft=True,
+            validation=len(last),
+            tilt=tilt,
+        )
+
+    def fit(
+        self,
+        x,
+        x_validation,
+        costs,
+        radius: float = 0.0,
+        *,
+        start: ValidationFit | None = None,
+    ) -> ValidationFit:
+        """Solve both programs, and differentiate.
+
+        Parameters
+        ----------
+        x : (n, d) array
+        x_validation : (m, d) array
+        costs : (n,) array
+            Positive.
+        radius : float
+            Of the boxes around the points for training.
+        start : ValidationFit, optional
+            An earlier one, whose points both searches start from.
+        """
+        n, tau = self.n, self.tilt
+        begin = (None, None) if start is None else (start.trained.point, start.tilted.point)
+        trained = self.training.fit(x, costs, radius, start=begin[0])
+        tilted = self.joint.fit(
+            np.concatenate([x, x_validation]),
+            np.concatenate([np.broadcast_to(costs, n), self.validation_costs]),
+            radius,
+            start=begin[1],
+        )
+        return ValidationFit(
+            (tilted.value - trained.value) / tau,
+            trained.objective(x_validation, self.y_validation, self.validation_costs),
+            (tilted.cost_gradient[:n] - trained.cost_gradient) / tau,
+            (tilted.radius_gradient - trained.radius_gradient) / tau,
+            (tilted.x_gradient[:n] - trained.x_gradient) / tau,
+            tilted.x_gradient[n:] / tau,
+            trained,
+            tilted,
+        )

@@ -179,10 +179,10 @@ def run(samples: int, output: Path) -> dict[str, float]:
         for p, d, a in zip(PRICE, DEMAND, AIR, strict=True)
     )
     cost = pyo.value(m.cost)
-    true = sum(
-        PRICE[t] * float(simulate(pyo.value(m.made[t]), AIR[t])) for t in range(24)
+    true = sum(PRICE[t] * float(simulate(pyo.value(m.made[t]), AIR[t])) for t in range(24))
+    print(
+        f"24 networks with {24 * 28} ReLU, {binaries} binaries, solved in {seconds:.1f} s"
     )
-    print(f"24 networks with {24 * 28} ReLU, {binaries} binaries, solved in {seconds:.1f} s")
     print(f"  plan with the tank            {cost:8.1f} EUR")
     print(f"  the same plan as simulated    {true:8.1f} EUR")
     print(f"  following the demand          {follow:8.1f} EUR")

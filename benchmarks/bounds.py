@@ -1,11 +1,13 @@
 """Widths, stable neurons, CPU seconds and peak memory of every rung of the ladder.
 
-    OMP_NUM_THREADS=1 python benchmarks/bounds.py [--csv FILE] [--only WORD] [--effect]
+    OMP_NUM_THREADS=1 python benchmarks/bounds.py [--csv FILE] [--only WORD]
 
-Each measurement runs in a process of its own. Networks from files are looked for in
-``../shared/data`` and left out where they are missing. ``--effect`` solves the final
-MIPs (HiGHS, big-M) of trained networks with the bounds of each rung: surrogates, and
-boxes around images.
+Each measurement runs in a process of its own, and its row is added to the CSV at once
+(benchmarks/results/bounds.csv); rows that are there are not measured again. What takes
+less than half a second is measured five times, and the least CPU time counts. Networks
+from files are looked for in ``../shared/data`` and left out where they are missing.
+``benchmarks/bounds_effect.py`` measures what the bounds do for the final MIP,
+``benchmarks/bounds_report.py`` makes tables and the picture of both.
 """
 
 from __future__ import annotations
@@ -27,21 +29,32 @@ from pyomo_relu.network import Network, NetworkBuilder, activations
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 Case = tuple[Network, np.ndarray, np.ndarray]
-EffectCase = tuple[Case, list[np.ndarray]]
 
-#: Rungs, and the largest number of neurons for which each is run here.
-RUNGS: list[tuple[str, str, dict, int]] = [
-    ("interval", "interval", {}, 10**9),
-    ("improved_interval", "improved_interval", {}, 10**9),
-    ("crown", "crown", {}, 10**9),
-    ("boxes 256", "boxes", {"count": 256}, 700),
-    ("boxes 4096", "boxes", {"count": 4096}, 200),
-    ("alpha_crown", "alpha_crown", {"time_limit": 60}, 10**9),
-    ("lp", "lp", {"time_limit": 60}, 1100),
-    ("lp, cuts", "lp", {"time_limit": 60, "cuts": 3}, 550),
-    ("rolling 1", "rolling", {"window": 1, "time_limit": 30, "neuron_time_limit": 1}, 120),
-    ("mip", "mip", {"time_limit": 30, "neuron_time_limit": 5}, 120),
-]
+RESULTS = Path(__file__).resolve().parent / "results"
+
+#: Rungs by label: name, options, the largest number of neurons for which each is run
+#: here. Time limits are wall seconds.
+RUNGS: dict[str, tuple[str, dict, int]] = {
+    "interval": ("interval", {}, 10**9),
+    "improved_interval": ("improved_interval", {}, 10**9),
+    "crown": ("crown", {}, 10**9),
+    "alpha_crown": ("alpha_crown", {"time_limit": 60}, 10**9),
+    "boxes 256": ("boxes", {"count": 256}, 700),
+    "boxes 4096": ("boxes", {"count": 4096}, 200),
+    "lp": ("lp", {"time_limit": 60}, 2000),
+    "lp, 2 parts": ("lp", {"time_limit": 60, "parts": 2}, 550),
+    "lp, 4 parts": ("lp", {"time_limit": 60, "parts": 4}, 550),
+    "lp, 3 rounds of cuts": ("lp", {"time_limit": 60, "cuts": 3}, 550),
+    "rolling, window 1": (
+        "rolling",
+        {"window": 1, "time_limit": 30, "neuron_time_limit": 1},
+        120,
+    ),
+    "mip": ("mip", {"time_limit": 60, "neuron_time_limit": 20}, 120),
+}
+
+#: Rungs that split the box of the inputs, for this many inputs at most.
+FEW_INPUTS = 10
 
 
 def peaks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -179,19 +192,24 @@ def _peak_mb() -> float:
 
 def _measure(case: Case, rung: str, options: dict, pipe) -> None:
     network, lower, upper = case
-    before, start = _peak_mb(), time.process_time()
-    bounds = compute_bounds(network, lower, upper, rung, **options)
-    seconds = time.process_time() - start
+    before, seconds = _peak_mb(), []
+    while not seconds or (sum(seconds) < 0.5 and len(seconds) < 5):
+        start = time.process_time()
+        bounds = compute_bounds(network, lower, upper, rung, **options)
+        seconds.append(time.process_time() - start)
     s = bounds.statistics()
     pipe.send(
         {
+            "inputs": network.n_inputs,
             "neurons": s["neurons"],
             "stable": s["stable"],
-            "mean_width": s["mean_width"],
-            "output_width": s["output_width"],
-            "cpu_seconds": seconds,
-            "peak_mb": _peak_mb() - before,
+            "mean_width": f"{s['mean_width']:.6g}",
+            "output_width": f"{s['output_width']:.6g}",
+            "cpu_seconds": f"{min(seconds):.4f}",
+            "runs": len(seconds),
+            "peak_mb": f"{_peak_mb() - before:.1f}",
             "complete": not bounds.details.get("interrupted", False),
+            "limit_seconds": options.get("time_limit", ""),
         }
     )
 
@@ -210,146 +228,52 @@ def measure(case: Case, rung: str, options: dict) -> dict:
         process.join()
 
 
-def image_box(number: int, radius: float = 0.05) -> Callable[[], EffectCase]:
-    """784-50-50-10 trained on MNIST; another digit's output less the true one's."""
-
-    def load() -> EffectCase:
-        data = np.load(DATA / "tsay_mnist_2x50" / "mnist_2x50.npz")
-        x = data["images"][number]
-        true, target = data["labels"][number].astype(int)
-        network = dense(
-            [data[f"w{k}"] for k in (1, 2, 3)], [data[f"b{k}"] for k in (1, 2, 3)]
-        )
-        cost = np.zeros(10)
-        cost[target], cost[true] = 1.0, -1.0
-        lower, upper = np.maximum(x - radius, 0.0), np.minimum(x + radius, 1.0)
-        return (network, lower, upper), [cost]
-
-    return load
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV; none where there is no file yet."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def surrogate(name: str) -> Callable[[], EffectCase]:
-    """The largest and the smallest output of a trained surrogate."""
-    return lambda: (CASES[name](), [np.ones(1), -np.ones(1)])
-
-
-#: Networks and the costs on their outputs that are maximized in turn.
-EFFECT: dict[str, Callable[[], EffectCase]] = {
-    "image 0 +- 0.05": image_box(0),
-    "image 1 +- 0.05": image_box(1),
-    "peaks 2-20-20-1": surrogate("peaks 2-20-20-1"),
-    "peaks 2-20-20-20-1": surrogate("peaks 2-20-20-20-1"),
-}
-
-#: The rungs whose effect is measured.
-EFFECT_RUNGS: list[tuple[str, str, dict]] = [
-    ("interval", "interval", {}),
-    ("crown", "crown", {}),
-    ("alpha_crown", "alpha_crown", {}),
-    ("lp", "lp", {}),
-    ("lp, 3 rounds of cuts", "lp", {"cuts": 3, "time_limit": 30}),
-    ("boxes 256", "boxes", {"count": 256}),
-    ("rolling 1", "rolling", {"window": 1, "time_limit": 30, "neuron_time_limit": 1}),
-]
-
-
-def effect(seconds: float, only: str) -> list[dict]:
-    """CPU seconds of the final MIPs of each network with the bounds of each rung."""
-    import pyomo.environ as pyo
-
-    from pyomo_relu import ReLUNetBlock
-
-    rows = []
-    for name, make in EFFECT.items():
-        if only not in name:
-            continue
-        try:
-            (network, lower, upper), costs = make()
-        except (FileNotFoundError, ImportError) as e:
-            print(f"{name}: left out ({e})")
-            continue
-        for label, rung, options in EFFECT_RUNGS:
-            if rung in ("boxes", "rolling") and network.n_inputs > 10:
-                continue
-            begin = time.process_time()
-            bounds = compute_bounds(network, lower, upper, rung, **options)
-            spent = time.process_time() - begin
-            row = {
-                "network": name,
-                "bounds": label,
-                "stable": bounds.statistics()["stable"],
-                "bounds_cpu_seconds": round(spent, 3),
-            }
-            total, best, bound, solved = 0.0, [], [], True
-            for cost in costs:
-                m = pyo.ConcreteModel()
-                m.net = ReLUNetBlock(
-                    network=network,
-                    input_bounds=list(zip(lower.tolist(), upper.tolist())),
-                    bounds=bounds,
-                )
-                m.objective = pyo.Objective(
-                    expr=sum(c * v for c, v in zip(cost, m.net.outputs.values()) if c),
-                    sense=pyo.maximize,
-                )
-                solver = pyo.SolverFactory("appsi_highs")
-                solver.config.time_limit = seconds
-                solver.highs_options["parallel"] = "off"
-                begin = time.process_time()
-                result = solver.solve(m, load_solutions=False)
-                total += time.process_time() - begin
-                low = float(result.problem.lower_bound)
-                high = float(result.problem.upper_bound)
-                solved &= high - low <= 1e-3 * (1.0 + abs(low))
-                best.append(round(low, 4))
-                bound.append(round(high, 4))
-            row |= {"mip_cpu_seconds": round(total, 2), "solved": solved}
-            row |= {"best": best, "bound": bound}
-            rows.append(row)
-            print(row, flush=True)
-    return rows
+def add_row(path: Path, row: dict) -> None:
+    """Add a row to a CSV, and its header to a new one."""
+    new = not path.exists()
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--csv", help="write the rows to this file too")
+    parser.add_argument("--csv", type=Path, default=RESULTS / "bounds.csv")
     parser.add_argument("--only", default="", help="networks whose name holds this word")
-    parser.add_argument("--effect", action="store_true", help="the final MIP instead")
-    parser.add_argument("--seconds", type=float, default=30.0, help="limit of each MIP")
     arguments = parser.parse_args()
-    if arguments.effect:
-        rows = effect(arguments.seconds, arguments.only)
-    else:
-        rows = []
-        for name, make in CASES.items():
-            if arguments.only not in name:
+    known = {(row["network"], row["rung"]) for row in read_rows(arguments.csv)}
+    for name, make in CASES.items():
+        if arguments.only not in name:
+            continue
+        try:
+            case = make()
+        except (FileNotFoundError, ImportError) as e:
+            print(f"{name}: left out ({e})")
+            continue
+        print(f"\n{name}: {case[0].n_neurons} neurons")
+        for label, (rung, options, limit) in RUNGS.items():
+            few = case[0].n_inputs <= FEW_INPUTS or rung != "boxes"
+            if case[0].n_neurons > limit or not few or (name, label) in known:
                 continue
-            try:
-                case = make()
-            except (FileNotFoundError, ImportError) as e:
-                print(f"{name}: left out ({e})")
-                continue
-            print(f"\n{name}: {case[0].n_neurons} neurons")
+            row = {"network": name, "rung": label, **measure(case, rung, options)}
+            add_row(arguments.csv, row)
+            mark = "" if row["complete"] else "  (time limit)"
             print(
-                f"{'rung':18s} {'output':>10s} {'mean':>10s} {'stable':>7s} {'CPU s':>8s} MB"
+                f"{label:22s} {row['output_width']:>10s} {row['mean_width']:>10s} "
+                f"{row['stable']:6d} {row['cpu_seconds']:>9s} {row['peak_mb']:>6s}{mark}",
+                flush=True,
             )
-            for label, rung, options, limit in RUNGS:
-                few = case[0].n_inputs <= 10 or not rung.startswith("boxes")
-                if case[0].n_neurons > limit or not few:
-                    continue
-                row = {"network": name, "rung": label, **measure(case, rung, options)}
-                rows.append(row)
-                mark = "" if row["complete"] else "  (time limit)"
-                print(
-                    f"{label:18s} {row['output_width']:10.4g} {row['mean_width']:10.4g} "
-                    f"{row['stable']:7d} {row['cpu_seconds']:8.3f} {row['peak_mb']:.0f}{mark}",
-                    flush=True,
-                )
-    if arguments.csv and rows:
-        with open(arguments.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -72,13 +72,82 @@ def test_peaks(tmp_path):
     assert_picture(tmp_path / "peaks.png")
 
 
-def test_time_indexed(tmp_path):
+def test_storage_plant(tmp_path):
+    pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    found = load("time_indexed").main(["--elements", "10", "--output", str(tmp_path)])
+    found = load("storage_plant").main(["--gap", "0.02", "--output", str(tmp_path)])
     assert found["error"] < 1e-6
-    assert found["cost"] < 0.95 * found["without_tank"]
-    assert 18.0 < found["product"] < 24.0
-    assert_picture(tmp_path / "time_indexed.png")
+    assert found["cost"] < 0.9 * found["without_tank"]
+    assert abs(found["simulated"] - found["cost"]) < 0.03 * found["cost"]
+    assert_picture(tmp_path / "storage_plant.png")
+
+
+def test_reactor_dae(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = load("reactor_dae").main(["--elements", "10", "--output", str(tmp_path)])
+    assert found["error"] < 1e-6
+    assert 21.0 < found["planned"] < 24.0
+    assert abs(found["simulated"] - found["planned"]) < 0.6
+    assert_picture(tmp_path / "reactor_dae.png")
+
+
+def test_gdp_choice(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = load("gdp_choice").main(["--points", "3", "--output", str(tmp_path)])
+    assert found["grades"] == ["synthesis gas", "hydrogen-rich gas", "fuel gas"]
+    assert found["better_by_grid"] < 1e-6
+    assert found["error"] < 1e-6
+    assert_picture(tmp_path / "gdp_choice.png")
+
+
+def test_the_saved_reformer_is_the_keras_model():
+    pytest.importorskip("keras")
+    from pyomo_relu import read_network
+
+    data = ROOT / "examples" / "data"
+    saved = read_network(data / "reformer_4x10.npz")
+    x = [[0.1, 0.8], [0.35, 1.07], [0.8, 1.2]]
+    again = read_network(data / "reformer_4x10.keras").evaluate(x)
+    assert abs(saved.evaluate(x) - again).max() < 1e-9
+    assert saved.output_names[9] == "H2"
+
+
+def test_bounds_decide(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    found = load("bounds_decide").main(["--width", "7", "--output", str(tmp_path)])
+    values = [f["value"] for f in found.values()]
+    assert max(values) - min(values) < 1e-4
+    relaxation = {name: f["relaxation"] for name, f in found.items()}
+    assert relaxation["interval"] <= relaxation["crown"] + 1e-7
+    assert relaxation["alpha_crown"] <= relaxation["lp, 3 rounds of cuts"] + 1e-7
+    assert max(relaxation.values()) <= min(values) + 1e-6
+    assert_picture(tmp_path / "bounds_decide.png")
+
+
+def test_binarized_design(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    found = load("binarized_design").main(
+        ["--experiments", "16", "--seconds", "6", "--output", str(tmp_path)]
+    )
+    assert found["wrong"] <= 3
+    assert found["score"] >= 0
+    assert 1.0 < found["production"] < 5.5
+    assert_picture(tmp_path / "binarized_design.png")
+
+
+def test_every_example_is_tested():
+    here = Path(__file__).resolve().parent
+    tests = "".join(
+        path.read_text(encoding="utf8") for path in sorted(here.rglob("test_*.py"))
+    )
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        assert (
+            f'"{script.stem}"' in tests
+            or f"/{script.name}" in tests
+            or (f'"{script.name}"' in tests)
+        ), f"no test runs {script.name}"
 
 
 def readme_blocks(language: str) -> list[str]:

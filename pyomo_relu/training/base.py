@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,9 +23,10 @@ from pyomo_relu.training.exact import (
     exact,
     local_search,
 )
-from pyomo_relu.training.family import DUAL_NORMS, Family, merged
+from pyomo_relu.training.family import Family, merged
 from pyomo_relu.training.hybrid import hybrid
 from pyomo_relu.training.losses import Loss
+from pyomo_relu.training.norms import DUAL_NORMS, dual_norm
 from pyomo_relu.training.solve import ENGINES, Engine
 from pyomo_relu.training.splitting import data_splitting
 from pyomo_relu.training.step_network import StepNetwork, read_arrays
@@ -37,17 +40,27 @@ def choice(name: str, value: Any, allowed) -> None:
         raise ValueError(f"{name} must be one of {list(allowed)}, not {value!r}.")
 
 
-class MIPClassifier(ClassifierMixin, BaseEstimator):
+class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the classifiers that are trained by mixed-integer programs."""
 
-    LOSSES: ClassVar[tuple[str, ...]] = ()
+    #: The names of the losses, and of what they are in :class:`Loss`.
+    LOSSES: ClassVar[Mapping[str, str]] = {}
+    #: What ``max_margin`` maximizes; see :class:`Loss`.
+    MARGINS: ClassVar[str] = "common"
 
     # ------------------------------------------------------------------ options
+    @abstractmethod
     def _family(self, outputs: int) -> Family:
-        raise NotImplementedError
+        """The networks among which the best is looked for."""
 
     def _loss(self) -> Loss:
-        raise NotImplementedError
+        return Loss(
+            self.LOSSES[self.loss],
+            float(self.margin),
+            self.MARGINS,
+            float(self.regularization),
+            float(self.compression),
+        )
 
     def _hidden(self) -> tuple[int, ...]:
         sizes = tuple(np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)))
@@ -70,8 +83,8 @@ class MIPClassifier(ClassifierMixin, BaseEstimator):
             ) from e
         if norm not in DUAL_NORMS:
             raise ValueError(
-                f"robust takes the norms {list(DUAL_NORMS)}, not {norm!r}: their dual norms "
-                "are linear. A ball of the l2 norm lies in that of 'linf' with its radius."
+                f"robust takes the norms {list(DUAL_NORMS)}, not {norm!r}; every ball lies "
+                "in one of 'linf'."
             )
         if not (math.isfinite(radius) and radius >= 0):
             raise ValueError(f"robust needs a radius >= 0, not {radius}.")
@@ -254,7 +267,7 @@ class MIPClassifier(ClassifierMixin, BaseEstimator):
         choice("norm", norm, DUAL_NORMS)
         right = self.predict(X) == np.asarray(y)
         w, b = self.network_.weights[0], self.network_.biases[0]
-        size = np.abs(w).sum(axis=1) if norm == "linf" else np.abs(w).max(axis=1)
+        size = dual_norm(w, norm)
         away = np.abs(np.asarray(X, dtype=float) @ w.T + b) > radius * size
         away |= size == 0
         return float((right & away.all(axis=1)).mean())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pyomo_relu.training.base import MIPClassifier
 from pyomo_relu.training.binary import weight_range
 from pyomo_relu.training.family import Family
-from pyomo_relu.training.losses import Loss
+from pyomo_relu.training.losses import names
 
 
 class BinarizedNetClassifier(MIPClassifier):
@@ -58,13 +59,10 @@ validation_fraction, solver, engine, time_limit, solver_options, eps, random_sta
     (6.0, 'optimal')
     """
 
-    LOSSES: ClassVar[tuple[str, ...]] = (
-        "min_weight",
-        "max_margin",
-        "max_correct",
-        "sat_margin",
-        "min_hinge",
+    LOSSES: ClassVar[Mapping[str, str]] = names(
+        "min_weight", "max_margin", "max_correct", "sat_margin", "min_hinge"
     )
+    MARGINS: ClassVar[str] = "neuron"
 
     def __init__(
         self,
@@ -122,13 +120,4 @@ validation_fraction, solver, engine, time_limit, solver_options, eps, random_sta
             True,
             self._robust(),
             self.eps,
-        )
-
-    def _loss(self) -> Loss:
-        return Loss(
-            self.loss,
-            float(self.margin),
-            "neuron",
-            float(self.regularization),
-            float(self.compression),
         )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
 from pyomo_relu.training.base import MIPClassifier, choice
 from pyomo_relu.training.family import Family
-from pyomo_relu.training.losses import Loss
-
-_NAMES = {"saturated": "sat_margin"}
+from pyomo_relu.training.losses import names
 
 
 class BinaryNetClassifier(MIPClassifier):
@@ -95,14 +94,10 @@ class BinaryNetClassifier(MIPClassifier):
     ('optimal', 0.0, 1.0)
     """
 
-    LOSSES: ClassVar[tuple[str, ...]] = (
-        "zero_one",
-        "l1",
-        "hinge",
-        "saturated",
-        "max_margin",
-        "min_weight",
-    )
+    LOSSES: ClassVar[Mapping[str, str]] = {
+        **names("zero_one", "l1", "hinge", "max_margin", "min_weight"),
+        "saturated": "sat_margin",
+    }
 
     def __init__(
         self,
@@ -159,15 +154,6 @@ class BinaryNetClassifier(MIPClassifier):
             self.thresholds,
             robust=self._robust(),
             eps=self.eps,
-        )
-
-    def _loss(self) -> Loss:
-        return Loss(
-            _NAMES.get(self.loss, self.loss),
-            float(self.margin),
-            "common",
-            float(self.regularization),
-            float(self.compression),
         )
 
 

@@ -53,7 +53,9 @@ def solve_cp_sat(
         If CP-SAT ends with an error, such as an unknown parameter.
     """
     if importlib.util.find_spec("ortools") is None:
-        raise ImportError("engine='cp_sat' needs OR-Tools; pip install ortools.")
+        raise ImportError(
+            "engine='cp_sat' needs OR-Tools; pip install 'pyomo_relu[cpsat]'."
+        )
     if mip.loss_name not in INTEGER_LOSSES or not all(mip.exact_sums.values()) or mip.fixed:
         raise ValueError(
             "engine='cp_sat' solves programs in integers alone: features and weights must "

@@ -33,6 +33,7 @@ from pyomo_relu.training.family import (
     levels,
     robust_radius,
 )
+from pyomo_relu.training.norms import largest, write_spread
 from pyomo_relu.training.step_network import StepNetwork
 
 Fixed = Mapping[int, tuple[np.ndarray, np.ndarray]]
@@ -120,6 +121,8 @@ class TrainingMIP:
         self.b: dict[int, np.ndarray] = {}
         self.margin: dict[int, np.ndarray] = {}
         self.exact_sums: dict[int, bool] = {}
+        #: What the losses on scores want these to reach.
+        self.score_target = 0.0
         #: Called in this order with a network to give every variable its value.
         self.completions: list[Callable[[StepNetwork], None]] = []
         self.sizes = family.sizes(data.x.shape[1])
@@ -212,8 +215,7 @@ class TrainingMIP:
 
     def _largest_spread(self) -> float:
         dual, radius = robust_radius(self.family)
-        alive = int((~self.dead).sum())
-        return radius * self.family.bound * (alive if dual == "l1" else 1.0)
+        return radius * largest(dual, int((~self.dead).sum()), self.family.bound)
 
     def _bias_bounds(self, k: int) -> np.ndarray:
         return np.array(
@@ -227,7 +229,8 @@ class TrainingMIP:
         if k in self.fixed:  # the last layer, given: nothing is left to decide
             raise ValueError("a network of given layers has nothing to train.")
         if k == 0 and self.family.robust is not None:
-            spread, extra = self._spread(), self._largest_spread()
+            spread = write_spread(self, *robust_radius(self.family))
+            extra = self._largest_spread()
         used = ~self.dead if k == 0 else np.ones(self.sizes[k], bool)
         reach = self.family.bound * np.abs(values[:, used]).sum(axis=1)
         upper = reach[:, None] + self._bias_bounds(k)[None, :]
@@ -272,37 +275,6 @@ class TrainingMIP:
                 v.set_value(float(x), skip_validation=True)
 
         self.completions.append(complete)
-
-    def _spread(self) -> np.ndarray:
-        """``radius * ||w_l||_*`` of the first layer as a variable for each neuron."""
-        dual, radius = robust_radius(self.family)
-        n_out, n_in = self.sizes[1], self.sizes[0]
-        spread = self.variables("spread", (n_out,), bounds=(0, self._largest_spread()))
-        alive = np.flatnonzero(~self.dead)
-        count = n_in if dual == "l1" else 1
-        size = self.variables("size", (n_out, count), bounds=(0, self.family.bound))
-        w, rows = self.w[0], []
-        for j in range(n_out):
-            for f in alive:
-                a = size[j, f if dual == "l1" else 0]
-                rows += [a >= w[j, f], a >= -w[j, f]]
-            parts = size[j, alive] if dual == "l1" else size[j]
-            rows.append(
-                (0.0, linear([radius] * len(parts) + [-1.0], [*parts, spread[j]]), 0.0)
-            )
-        self.constraints("dual_norm", rows)
-
-        def complete(network: StepNetwork) -> None:
-            magnitude = np.abs(network.weights[0])
-            if dual == "linf":
-                magnitude = magnitude.max(axis=1, keepdims=True)
-            for v, x in zip(size.flat, magnitude.flat):
-                v.set_value(float(x), skip_validation=True)
-            for v, x in zip(spread, magnitude.sum(axis=1)):
-                v.set_value(radius * float(x), skip_validation=True)
-
-        self.completions.append(complete)
-        return spread
 
     def _on_cells(self, k: int) -> Rows:
         family, u = self.family, self.u[k - 1]

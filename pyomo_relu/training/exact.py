@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.training import rounding
+from pyomo_relu.training.encode import TrainingMIP
 from pyomo_relu.training.family import Data, Family, merged
 from pyomo_relu.training.losses import Loss, value
 from pyomo_relu.training.solve import Engine, Solve, solve
 from pyomo_relu.training.step_network import StepNetwork
+
+#: Share of the time that the start from the relaxation may take, and its most seconds.
+START, LONGEST_START = 0.25, 30.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ def exact(task: Task, start: StepNetwork | None = None, title: str = "exact") ->
         return by_class(task, start)
     dead = dead_inputs(task.family, task.data.x)
     mip = task.loss.mip(task.family, task.data, dead=dead)
+    if rounding.applies(mip):
+        start = better_start(task, mip, start, clock.left(START))
     found = solve(mip, task.engine, time_limit=clock.left(), start=start, title=title)
     history: list[dict[str, Any]] = []
     record(history, found)
@@ -116,6 +123,16 @@ def exact(task: Task, start: StepNetwork | None = None, title: str = "exact") ->
     loss = task.value(found.network)
     bound = min(found.bound, loss)
     return Training(found.network, found.status, loss, bound, found.compared, history)
+
+
+def better_start(
+    task: Task, mip: TrainingMIP, start: StepNetwork | None, seconds: float | None
+) -> StepNetwork | None:
+    """The start, or the rounded relaxation of the program where its loss is smaller."""
+    found = rounding.rounded(mip, LONGEST_START if seconds is None else seconds)
+    if found is None or (start is not None and task.value(start) <= task.value(found)):
+        return start
+    return found
 
 
 def separates(task: Task) -> bool:

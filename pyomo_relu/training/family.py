@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pyomo_relu.training.norms import DUAL_NORMS
+
 #: Feasibility tolerance of the MIP solvers that a separation must dominate.
 TOLERANCE = 1e-6
 
@@ -14,9 +16,6 @@ DOMINANCE = 10.0
 
 #: ... and chosen at this multiple, but not below ``LEAST``.
 CHOSEN, LEAST = 20.0, 1e-4
-
-#: Norm of the ball and the norm of the weights that is its dual.
-DUAL_NORMS = {"linf": "l1", "l1": "linf"}
 
 
 @dataclass(frozen=True)

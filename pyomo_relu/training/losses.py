@@ -18,6 +18,7 @@ import pyomo.environ as pyo
 
 from pyomo_relu.training.encode import TrainingMIP, linear
 from pyomo_relu.training.family import Data, Family
+from pyomo_relu.training.norms import dual_norm
 from pyomo_relu.training.step_network import StepNetwork
 
 #: Losses on the output bits.
@@ -29,6 +30,11 @@ HARD_LOSSES = ("max_margin", "min_weight")
 
 #: Breakpoints of the squared hinge: chords between them, exact at each.
 CHORDS = 16
+
+
+def names(*known: str) -> dict[str, str]:
+    """A table of losses that a classifier calls as they are called here."""
+    return {name: name for name in known}
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,7 @@ def _spread_of(network: StepNetwork, family: Family):
     if family.hidden or family.robust is None:
         return 0.0
     norm, radius = family.robust
-    size = np.abs(network.weights[0])
-    return radius * (size.sum(axis=1) if norm == "linf" else size.max(axis=1))
+    return radius * dual_norm(network.weights[0], norm)
 
 
 def _target(loss: Loss, network: StepNetwork, family: Family, data: Data) -> float:
@@ -137,10 +142,7 @@ def _margins(loss: Loss, network: StepNetwork, family: Family, data: Data) -> fl
     least = [np.abs(p) for p in pres]
     if family.robust is not None:
         norm, radius = family.robust
-        size = np.abs(network.weights[0])
-        least[0] = least[0] - radius * (
-            size.sum(axis=1) if norm == "linf" else size.max(axis=1)
-        )
+        least[0] = least[0] - radius * dual_norm(network.weights[0], norm)
     least[-1] = np.where((pres[-1] >= 0) == (data.bits > 0.5), least[-1], -least[-1])
     mins = [p.min(axis=0) for p in least]
     if loss.margins == "common":
@@ -227,6 +229,7 @@ def _scores(mip: TrainingMIP, loss: Loss, alive: list[np.ndarray]):
         most = half * family.bound * (len(alive[-1]) + 1)
     else:
         target = most = half * out_bound(family, mip.data)
+    mip.score_target = float(most)
     saturated = loss.name == "sat_margin"
     shape = (len(kinds), family.outputs)
     options = {"domain": pyo.Binary} if saturated else {"bounds": (0, None)}

@@ -5,6 +5,7 @@ Source: Kurtz and Bah, arXiv 2110.11382.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,13 @@ from pyomo_relu.training.exact import (
     record,
 )
 from pyomo_relu.training.family import merged
-from pyomo_relu.training.losses import value
+from pyomo_relu.training.hybrid import refine
+from pyomo_relu.training.losses import BIT_LOSSES, value
 from pyomo_relu.training.solve import solve
 from pyomo_relu.training.step_network import StepNetwork
+
+#: Share of the remaining time that widening the margins may take after each program.
+WIDEN_SHARE = 0.1
 
 
 def split_in_two(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -68,8 +73,13 @@ def data_splitting(
     splits: int = 8,
     batch_size: int | None = 64,
     start: StepNetwork | None = None,
+    widen: bool = True,
 ) -> Training:
     """Train on ever finer clusters of the data.
+
+    A program of bits has no reason to keep a neuron away from the points. Its neurons
+    are therefore given their largest margins afterwards, one by one, with all
+    activations of its points as they are.
 
     Parameters
     ----------
@@ -83,6 +93,8 @@ def data_splitting(
     batch_size : int or None
         Points of each program, a random window of the shuffled data; None for all.
     start : StepNetwork, optional
+    widen : bool
+        Whether margins are made large; for losses on bits without regularization.
     """
     only_soft(task.loss, "data_splitting")
     clock, rng = task.clock(), task.rng
@@ -124,6 +136,10 @@ def data_splitting(
                 continue
             network, last = found.network, found
             compared += found.compared
+            if widen and task.loss.name in BIT_LOSSES and not task.loss.regularization:
+                part = replace(task, data=data, time_limit=clock.left(WIDEN_SHARE))
+                wider = refine(part, network)
+                network, compared = wider.network, compared + wider.compared
             accuracy, now = _accuracy(network, *validation), task.value(network)
             record(history, found, clusters=clusters, accuracy=accuracy, loss=now)
             bar.set_postfix(accuracy=f"{accuracy:.3f}", loss=f"{now:g}")

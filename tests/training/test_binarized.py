@@ -173,7 +173,7 @@ def test_cp_sat_refuses(monkeypatch):
     from pyomo_relu.training import BinaryNetClassifier
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install ortools"):
+    with pytest.raises(ImportError, match=r"pip install 'pyomo_relu\[cpsat\]'"):
         BinarizedNetClassifier((2,), loss="max_correct", engine="cp_sat").fit(SIGNS, XOR)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     for clf in (

@@ -71,6 +71,58 @@ def test_robust_in_the_l1_ball():
         assert clf.loss_ == errors
 
 
+@pytest.mark.parametrize("weights", ["continuous", "ternary"])
+@pytest.mark.parametrize(
+    ("radius", "errors"), [(0.35, 0), (0.36, 1), (0.499, 1), (0.51, 2)]
+)
+def test_robust_in_the_l2_ball(weights, radius, errors):
+    """(1, 1) has gap 1 over 2 sqrt(2): r < 0.3535; one feature has gap 1 over 2."""
+    clf = BinaryNetClassifier((2,), weights=weights, robust=("l2", radius))
+    clf.fit(SQUARE, XOR)
+    assert (clf.loss_, clf.status_) == (errors, "optimal")
+    assert clf.robust_share(SQUARE, XOR, radius, "l2") == 1 - errors / 4
+    angles = np.linspace(0, 2 * np.pi, 721)
+    circle = radius * np.column_stack([np.cos(angles), np.sin(angles)])
+    points = (SQUARE[:, None] + circle[None]).reshape(-1, 2)
+    wrong = (clf.predict(points) != np.repeat(XOR, 721)).reshape(4, 721).any(axis=1)
+    assert wrong.sum() == errors
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.2])
+def test_margin_of_xor_in_the_l2_ball(radius):
+    """1/2 - sqrt(2) r, in closed form, less what the tower over-estimates."""
+    clf = BinaryNetClassifier((2,), loss="max_margin", robust=("l2", radius))
+    clf.fit(SQUARE, XOR)
+    assert clf.status_ == "optimal"
+    assert clf.loss_ == pytest.approx(np.sqrt(2) * radius - 0.5, abs=1e-3 * radius + 1e-5)
+
+
+def test_the_tower_is_above_the_norm():
+    """The least value that the rows allow, for given weights, by HiGHS."""
+    import pyomo.environ as pyo
+
+    from pyomo_relu.training.encode import TrainingMIP
+    from pyomo_relu.training.norms import excess
+
+    rng = np.random.default_rng(0)
+    for d in (1, 2, 3, 5, 8, 9):
+        x = rng.uniform(0, 1, (2, d))
+        family = Family((), 1, robust=("l2", 0.5))
+        mip = TrainingMIP(family, merged(x, np.array([[0.0], [1.0]])))
+        spread = mip.rows[0].spread[0]
+        mip.model.least = pyo.Objective(expr=spread)
+        for _ in range(5):
+            w = rng.uniform(-1, 1, d) * (rng.uniform(size=d) < 0.8)
+            for v, value_ in zip(mip.w[0][0], w):
+                v.fix(value_)
+            pyo.SolverFactory("relu_highs").solve(mip.model)
+            norm = 0.5 * np.linalg.norm(w)
+            assert norm - 1e-6 <= spread.value <= norm * (1 + excess(d)) + 1e-6
+            mip.start(StepNetwork((w[None],), (np.zeros(1),)))
+            assert norm - 1e-9 <= spread.value <= norm * (1 + excess(d)) + 1e-9
+    assert excess(9) < 0.0013
+
+
 @pytest.mark.parametrize("name", ["AND", "OR", "MAJORITY"])
 def test_one_neuron(name):
     x, y = {"AND": (SQUARE, AND), "OR": (SQUARE, OR), "MAJORITY": (CUBE, MAJORITY)}[name]
@@ -257,6 +309,34 @@ def test_breast_cancer_by_data_splitting():
     assert [h["clusters"] for h in clf.history_] == list(range(2, 10))
 
 
+def test_splitting_widens_margins():
+    """The same bits on the points of a program, and no neuron nearer to them."""
+    from pyomo_relu.training.exact import Task
+    from pyomo_relu.training.splitting import data_splitting
+
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0, 1, (24, 3))
+    bits = (x[:, :1] + x[:, 1:2] > 1).astype(float)
+    networks = []
+    for widen in (False, True):
+        task = Task(
+            Family((2,), 1),
+            merged(x, bits),
+            Loss("zero_one"),
+            Engine(),
+            20.0,
+            np.random.default_rng(0),
+        )
+        found = data_splitting(
+            task, x, bits, (x, bits), splits=1, batch_size=None, widen=widen
+        )
+        networks.append(found.network)
+    for before, after in zip(*(n.pre_activations(x) for n in networks)):
+        assert ((before >= 0) == (after >= 0)).all()
+        assert (np.abs(after).min(axis=0) >= np.abs(before).min(axis=0) - 1e-6).all()
+    assert np.abs(networks[1].pre_activations(x)[0]).min(axis=0).max() > 0.01
+
+
 def test_splitting_refuses():
     with pytest.raises(ValueError, match="loss='max_margin', which must fit"):
         BinaryNetClassifier((2,), method="data_splitting", loss="max_margin").fit(
@@ -274,7 +354,7 @@ def test_splitting_refuses():
         ({"weights": "real"}, "weights must be 'continuous' or 'ternary'"),
         ({"weights": 0}, "weights must be"),
         ({"thresholds": "none"}, "thresholds must be one of"),
-        ({"robust": ("l2", 0.1)}, "dual norms are linear"),
+        ({"robust": ("l3", 0.1)}, "robust takes the norms"),
         ({"robust": 0.1}, r"\(norm, radius\)"),
         ({"robust": ("linf", -1.0)}, "radius >= 0"),
         ({"hidden_layer_sizes": (0,)}, "positive integers"),

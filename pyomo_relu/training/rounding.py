@@ -1,0 +1,219 @@
+"""Starts for programs of one neuron: the relaxation, rounded, then changed by ones.
+
+Without hidden layers the relaxation of the margin and of the weights is strong: a basic
+solution has at most one weight off its bounds for each tight point. Rounding it and a
+few changes of single weights gives a network close to the bound before the
+branch-and-bound begins.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from pyomo_relu.training.encode import TrainingMIP
+from pyomo_relu.training.step_network import StepNetwork
+
+#: The soft minimum of the margins is sharpened in these steps, relative to the margin.
+SHARPNESS = (5.0, 20.0, 80.0)
+
+#: Losses of which :func:`rounded` knows what to improve.
+KNOWN = ("max_margin", "min_nonzero", "sat_margin", "min_hinge", "hinge")
+
+
+def applies(mip: TrainingMIP) -> bool:
+    """Whether the program is one of a single neuron with integer weights."""
+    family = mip.family
+    return (
+        not family.hidden
+        and family.outputs == 1
+        and family.integer
+        and family.robust is None
+        and mip.loss_name in KNOWN
+    )
+
+
+def relaxation(mip: TrainingMIP, seconds: float) -> np.ndarray | None:
+    """Weights and bias of the relaxed program, (d + 1,); None where it has none."""
+    import highspy
+
+    from pyomo_relu.solvers.standard_form import compile_standard_form, pass_model
+
+    form = compile_standard_form(mip.model)
+    highs = highspy.Highs()
+    highs.setOptionValue("output_flag", False)
+    highs.setOptionValue("time_limit", max(float(seconds), 0.01))
+    pass_model(highs, form, relaxed=True)
+    highs.run()
+    if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        return None
+    at = form.column_numbers()
+    values = highs.getSolution().col_value
+    found = np.zeros(mip.sizes[0] + 1)
+    for j, v in enumerate([*mip.w[0][0], mip.b[0][0]]):
+        if id(v) in at:
+            found[j] = values[at[id(v)]]
+    return found
+
+
+class _Neuron:
+    """The points of a program of one neuron, signed so that scores shall be positive."""
+
+    def __init__(self, mip: TrainingMIP) -> None:
+        x, data = mip.data.x, mip.data
+        sign = 2.0 * data.bits[:, 0] - 1.0
+        self.rows = sign[:, None] * np.column_stack([x, np.ones(len(x))])
+        self.count = data.count
+        self.activation = mip.family.activation
+        b = mip.b[0][0]
+        bias = 0.0 if isinstance(b, (int, float)) else float(b.ub)
+        self.box = np.append(np.where(mip.dead, 0.0, mip.family.bound), bias)
+        self.integer_bias = isinstance(b, (int, float)) or b.is_integer()
+
+    def network(self, theta: np.ndarray) -> StepNetwork:
+        return StepNetwork((theta[None, :-1],), (theta[-1:],), self.activation)
+
+    def rounded(self, theta: np.ndarray) -> np.ndarray:
+        """Nearest integers; a bias that is continuous is set between the classes."""
+        theta = np.clip(np.round(theta), -self.box, self.box)
+        if not self.integer_bias:
+            theta[-1] = self.centre(theta)
+        return theta
+
+    def centre(self, theta: np.ndarray) -> float:
+        """The bias of the largest smallest margin."""
+        signs, scores = self.rows[:, -1], self.rows[:, :-1] @ theta[:-1]
+        up, down = scores[signs > 0], -scores[signs < 0]
+        if not len(up) or not len(down):
+            return float(theta[-1])
+        middle = -0.5 * (up.min() + down.max())
+        return float(np.clip(middle, -self.box[-1], self.box[-1]))
+
+    def descend(self, theta, cost, end: float, judge) -> np.ndarray:
+        """Change one number by one while that lowers ``cost``; the best by ``judge``."""
+        signed = self.rows @ theta
+        best, least = theta, judge(theta, signed)
+        now = cost(signed[:, None])[0]
+        movable = self.box > 0
+        movable[-1] &= self.integer_bias
+        columns = np.flatnonzero(movable)
+        rows = self.rows[:, columns]
+        while time.perf_counter() < end:
+            choice = None
+            for step in (1.0, -1.0):
+                costs = cost(signed[:, None] + step * rows)
+                costs[np.abs(theta[columns] + step) > self.box[columns]] = np.inf
+                j = int(costs.argmin()) if len(costs) else 0
+                if len(costs) and costs[j] < now - 1e-9:
+                    now, choice = costs[j], (j, step)
+            if choice is None:
+                break
+            j, step = choice
+            theta = theta.copy()
+            theta[columns[j]] += step
+            signed = signed + step * rows[:, j]
+            value = judge(theta, signed)
+            if value < least:
+                best, least = theta, value
+        return best
+
+
+def rounded(mip: TrainingMIP, seconds: float) -> StepNetwork | None:
+    """A network near the relaxation of the program, or None where nothing was found.
+
+    It need not satisfy every row: a solver checks that, as it does with any start.
+
+    Parameters
+    ----------
+    mip : TrainingMIP
+        One for which :func:`applies`.
+    seconds : float
+        For the relaxation and for the changes, each half.
+    """
+    begin = time.perf_counter()
+    theta = relaxation(mip, 0.5 * seconds)
+    if theta is None:
+        return None
+    neuron, end = _Neuron(mip), begin + seconds
+    relaxed = neuron.rows @ theta
+    theta = neuron.rounded(theta)
+    if mip.loss_name == "max_margin":
+        theta = _widest(neuron, theta, float(relaxed.min()), end)
+    elif mip.loss_name == "min_nonzero":
+        floor = float(mip.margin[0][0].lb)
+        theta = _reach(neuron, theta, floor, end)
+        theta = sparsest(neuron, theta, floor)
+    else:
+        target = mip.score_target
+        theta = neuron.descend(theta, _short(neuron, target), end, _shortfall(target))
+    if not neuron.integer_bias:
+        theta = np.append(theta[:-1], neuron.centre(theta))
+    return neuron.network(theta)
+
+
+def fewer_weights(mip: TrainingMIP, network: StepNetwork) -> StepNetwork:
+    """The network with weights set to 0 one by one while its margin stays as asked."""
+    neuron = _Neuron(mip)
+    theta = np.append(network.weights[0][0], network.biases[0])
+    return neuron.network(sparsest(neuron, theta, float(mip.margin[0][0].lb)))
+
+
+def _widest(neuron: _Neuron, theta, scale: float, end: float) -> np.ndarray:
+    """Raise the smallest margin by way of a soft minimum that gets sharper."""
+    if scale <= 0:
+        return theta
+
+    def judge(_, signed):
+        return -signed.min()
+
+    for sharp in SHARPNESS:
+        beta = sharp / scale
+        theta = neuron.descend(theta, lambda s, b=beta: _soft_least(s, b), end, judge)
+    return theta
+
+
+def _reach(neuron: _Neuron, theta, floor: float, end: float) -> np.ndarray:
+    """Bring every margin to the floor."""
+
+    def cost(signed):
+        return (np.maximum(floor - signed, 0.0) ** 2).sum(axis=0)
+
+    def judge(_, signed):
+        return cost(signed[:, None])[0]
+
+    return neuron.descend(theta, cost, end, judge)
+
+
+def sparsest(neuron: _Neuron, theta: np.ndarray, floor: float) -> np.ndarray:
+    """Set weights to 0, the one that costs least margin first, above the floor."""
+    signed = neuron.rows @ theta
+    while True:
+        without = signed[:, None] - neuron.rows[:, :-1] * theta[:-1]
+        margins = without.min(axis=0)
+        margins[theta[:-1] == 0] = -np.inf
+        j = int(margins.argmax())
+        if not margins[j] >= floor:
+            return theta
+        theta, signed = theta.copy(), without[:, j]
+        theta[j] = 0.0
+
+
+def _soft_least(signed: np.ndarray, beta: float) -> np.ndarray:
+    """Minus the soft minimum of each column."""
+    least = signed.min(axis=0)
+    return np.log(np.exp(-beta * (signed - least)).sum(axis=0)) / beta - least
+
+
+def _short(neuron: _Neuron, target: float):
+    def cost(signed):
+        return neuron.count @ np.maximum(target - signed, 0.0) ** 2
+
+    return cost
+
+
+def _shortfall(target: float):
+    def judge(_, signed):
+        return float((np.maximum(target - signed, 0.0) ** 2).sum())
+
+    return judge

@@ -29,7 +29,7 @@ from pyomo_relu.network.rescaling import rescale
 RESULTS = Path(__file__).resolve().parent / "results" / "plate"
 TRAININGS = ("plain", "clipped", "l1", "l2", "dropout", "stability")
 METHODS = ("interval", "lp", "scaling", "scaling+lp")
-KEY = ("function", "depth", "width", "training", "method")
+KEY = ("function", "depth", "width", "training", "seed", "method")
 FIELDS = (
     *KEY,
     "nrmse",
@@ -82,8 +82,10 @@ def samples(function: str, count: int, seed: int):
     return x, (f(*(half * x.T)) - reference.mean()) / reference.std()
 
 
-def train(function: str, depth: int, width: int, training: str, epochs: int) -> Network:
-    """Train with Keras, seed 0."""
+def train(
+    function: str, depth: int, width: int, training: str, seed: int, epochs: int
+) -> Network:
+    """Train with Keras."""
     import keras
 
     from pyomo_relu import read_network
@@ -94,7 +96,7 @@ def train(function: str, depth: int, width: int, training: str, epochs: int) -> 
         clipped_relu,
     )
 
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(seed)
     l2 = keras.regularizers.L2(1e-3) if training == "l2" else None
     model = keras.Sequential([keras.Input((2,))])
     for _ in range(depth):
@@ -116,11 +118,11 @@ def train(function: str, depth: int, width: int, training: str, epochs: int) -> 
     return read_network(model)
 
 
-def cached(function, depth, width, training, epochs) -> Network:
+def cached(function, depth, width, training, seed, epochs) -> Network:
     """The trained network, from disk where it is there."""
-    path = RESULTS / f"{function}_{depth}x{width}_{training}_{epochs}.npz"
+    path = RESULTS / f"{function}_{depth}x{width}_{training}_{seed}_{epochs}.npz"
     if not path.exists():
-        network = train(function, depth, width, training, epochs)
+        network = train(function, depth, width, training, seed, epochs)
         network.save(path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
     return Network.load(path)
@@ -171,11 +173,12 @@ def read(path: Path) -> list[dict]:
 
 def cases(args):
     """All combinations; ways to prepare a model are compared on plain training only."""
-    grid = itertools.product(args.functions, args.depths, args.widths, args.trainings)
-    for function, depth, width, training in grid:
+    shapes = sorted(itertools.product(args.widths, args.depths), key=lambda s: s[0] * s[1])
+    grid = itertools.product(range(args.seeds), shapes, args.functions, args.trainings)
+    for seed, (width, depth), function, training in grid:
         for method in args.methods:
             if training == "plain" or method in ("interval", "lp"):
-                yield dict(zip(KEY, (function, depth, width, training, method)))
+                yield dict(zip(KEY, (function, depth, width, training, seed, method)))
 
 
 def table(rows: list[dict]) -> str:
@@ -233,6 +236,7 @@ def main() -> None:
     parser.add_argument("--widths", nargs="+", type=int, default=[10])
     parser.add_argument("--trainings", nargs="+", choices=TRAININGS, default=TRAININGS)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--seeds", type=int, default=1, metavar="N")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--time-limit", type=float, default=60.0)
     parser.add_argument("--max-regions", type=int, default=50_000)
@@ -257,7 +261,7 @@ def main() -> None:
             file.flush()
             regions, last = None, None
             for case in tqdm(todo):
-                key = tuple(case[k] for k in KEY[:4])
+                key = tuple(case[k] for k in KEY[:5])
                 network = cached(*key, args.epochs)
                 if key != last:
                     regions, last = None, key

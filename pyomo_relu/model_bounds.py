@@ -30,6 +30,10 @@ from pyomo_relu.network import PiecewiseLinear
 MARGIN = 1e-6
 
 
+class InfeasibleModelError(ValueError):
+    """No point satisfies the model's constraints, so they bound nothing."""
+
+
 def _users(model, ctype) -> list[Any]:
     """Active data of the user's own, what formulations wrote left out."""
     written: set[int] = set()
@@ -170,7 +174,7 @@ class _Search:
         self.highs.run()
         status = self.highs.getModelStatus()
         if status == highspy.HighsModelStatus.kInfeasible:
-            raise ValueError(
+            raise InfeasibleModelError(
                 "the model is infeasible, so its constraints bound nothing; check them "
                 "before tightening with them."
             )
@@ -196,6 +200,7 @@ def model_bounds(
     start: Bounds,
     *,
     integer: bool = False,
+    inputs: bool = True,
     time_limit: float | None = None,
 ) -> Bounds:
     """Tighten the bounds of one network with all constraints of its model.
@@ -208,6 +213,8 @@ def model_bounds(
         Valid bounds of the block's network.
     integer : bool
         Keep integrality, of the networks and of the user's variables.
+    inputs : bool
+        Whether to bound the inputs as well; with many of them it takes most of the time.
     time_limit : float, optional
         Seconds; what isn't reached keeps its bounds.
 
@@ -218,8 +225,8 @@ def model_bounds(
 
     Raises
     ------
-    ValueError
-        If the model is infeasible, which is not hidden.
+    InfeasibleModelError
+        A ValueError: if the model is infeasible, which is not hidden.
     """
     begin = time.perf_counter()
     clock = Clock(time_limit)
@@ -264,7 +271,7 @@ def model_bounds(
         units = [
             u
             for u, e in enumerate(entries)
-            if not isinstance(e, float) and e.is_variable_type()
+            if inputs and not isinstance(e, float) and e.is_variable_type()
         ]
         ask(node, units, [entries[u] for u in units])
     found = renew()

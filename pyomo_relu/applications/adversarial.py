@@ -2,8 +2,12 @@ r"""Adversarial examples: the smallest change of an input that changes the decis
 
 A mixed-integer program over the network: minimize the distance to the image, subject to
 a rule about the outputs. The norms are the sum of changes (``l1``), the largest change
-(``linf``) and the number of changed pixels (``l0``). A gradient attack gives the start;
-its distance bounds how far any pixel of the optimum moves, which tightens all bounds.
+(``linf``) and the number of changed pixels (``l0``).
+
+Nothing farther than a known image can be the closest one. So the program is restricted
+to that distance, and every neuron is bounded by linear programs over the whole of it,
+distance and rule included. Without a known image, or where the program isn't solved in
+time, smaller distances are searched: one without an image is a lower bound.
 
 Source: Fischetti and Jo, Constraints 23(3), 2018, section 4 (the ``l1`` model, the cap on
 each pixel, and the rule that the target is 1.2 times every other); Tjeng et al.,
@@ -18,26 +22,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyomo.environ as pyo
 
-from pyomo_relu.applications.attack import attack
-from pyomo_relu.applications.margins import Margins
+from pyomo_relu.applications.decision import Decision
+from pyomo_relu.applications.distances import NORMS, DistanceProgram, distance
 from pyomo_relu.applications.pictures import image_grid
-from pyomo_relu.applications.programs import (
-    absolute_difference,
-    input_variables,
-    point,
-    solve_program,
-)
-from pyomo_relu.applications.properties import Property, Unsafe
-from pyomo_relu.applications.regions import Box
-from pyomo_relu.block import ReLUNetBlock
-from pyomo_relu.network import Network
+from pyomo_relu.applications.programs import solve_program
+from pyomo_relu.applications.starts import find_start
+from pyomo_relu.model_bounds import InfeasibleModelError
+from pyomo_relu.network import Network, PiecewiseLinear
 
-NORMS = ("l1", "linf", "l0")
+#: With fewer unstable neurons the search is over before linear programs bound them.
+FEW_UNSTABLE = 16
 
-#: A pixel counts as changed from this difference on.
-CHANGED = 1e-9
+#: Rounds of bounds over the model; each uses those of the last.
+ROUNDS = 3
+
+#: Share of the time for a start, for the bounds of a program, and for the first program.
+START_SHARE, BOUND_SHARE, FIRST_SHARE = 0.1, 0.4, 0.6
 
 
 @dataclass
@@ -61,6 +62,10 @@ class Adversarial:
         The network's decision before and after (-1 without an image).
     norm : str
     seconds : float
+    start : float
+        The distance of the first image, infinite where none was found.
+    nodes : int
+        Of all search trees.
     """
 
     status: str
@@ -72,7 +77,9 @@ class Adversarial:
     label: int
     found: int
     norm: str
-    seconds: float
+    seconds: float = 0.0
+    start: float = np.inf
+    nodes: int = 0
 
     @property
     def optimal(self) -> bool:
@@ -124,6 +131,9 @@ def find_adversarial(
     solver: Any = "relu_highs",
     time_limit: float | None = 60.0,
     seed: int = 0,
+    start: bool | np.ndarray = True,
+    examples: np.ndarray | None = None,
+    restrict: bool = True,
     **block,
 ) -> Adversarial:
     """The closest input that the network decides differently.
@@ -139,8 +149,8 @@ def find_adversarial(
     label : int, optional
         The class of the original; the network's decision if left out.
     ratio : float, optional
-        The winner's output must be at least ``ratio`` times every other, Fischetti and
-        Jo's rule with 1.2. It is meant for outputs that aren't negative.
+        The winner's output must be at least ``ratio`` times every other, and not
+        negative: Fischetti and Jo's rule with 1.2.
     margin : float
         Without ``ratio``, by how much the winner's output must exceed the others; larger
         than the solver's tolerance.
@@ -154,6 +164,14 @@ def find_adversarial(
         Seconds.
     seed : int
         Of the attack.
+    start : bool or (n_inputs,) array_like
+        An image that obeys the rule, or whether to look for one.
+    examples : (N, n_inputs) array_like, optional
+        Other images, of a data set: from those that obey the rule the search for a start
+        walks to the original. They help where gradients vanish.
+    restrict : bool
+        Whether to bound all neurons over the images that may be closest. Otherwise the
+        bounds are those of ``bounds=`` over the box.
     **block
         ``formulation=``, ``bounds=`` and others of :class:`pyomo_relu.ReLUNetBlock`.
 
@@ -171,7 +189,9 @@ def find_adversarial(
     x0 = network.flat_inputs(image)[0]
     if len(x0) != 1:
         raise ValueError(f"one image is needed, but {len(x0)} were given.")
-    search = _Search(network, x0[0], norm, target, label, ratio, margin)
+    if norm not in NORMS:
+        raise ValueError(f"there is no norm '{norm}'; choose one of {list(NORMS)}.")
+    decision = Decision(network, x0[0], target, label, ratio, margin)
     low, high = (
         np.array(np.broadcast_to(np.asarray(a, float).reshape(-1), x0[0].shape))
         for a in (lower, upper)
@@ -182,252 +202,188 @@ def find_adversarial(
         if not pixel_cap >= 0:
             raise ValueError(f"pixel_cap must not be negative, but is {pixel_cap}.")
         low, high = np.maximum(low, x0[0] - pixel_cap), np.minimum(high, x0[0] + pixel_cap)
-    result = search.run(low, high, solver, time_limit, seed, block)
+    search = _Search(decision, norm, low, high, solver, time_limit, restrict, block)
+    if decision.wins(x0[0], margin):
+        first = x0[0].copy()
+    elif isinstance(start, (bool, np.bool_)):
+        seconds = 10.0 if time_limit is None else START_SHARE * time_limit
+        if examples is not None:
+            examples = network.flat_inputs(examples)[0]
+        options = {"seconds": seconds, "seed": seed, "examples": examples}
+        first = find_start(decision, norm, low, high, **options) if start else None
+    else:
+        first = np.clip(network.flat_inputs(start)[0][0], low, high)
+        if not decision.wins(first, margin):
+            raise ValueError("the given start does not obey the rule; give start=True.")
+    result = search.run(first)
     result.seconds = time.perf_counter() - begin
     return result
 
 
 class _Search:
-    """One run of :func:`find_adversarial`."""
+    """One run of :func:`find_adversarial`, from a start to a proof."""
 
-    def __init__(self, network, x0, norm, target, label, ratio, margin) -> None:
-        m = network.n_outputs
-        if m < 2:
-            raise ValueError("the network has one output; a decision needs two or more.")
-        if norm not in NORMS:
-            raise ValueError(f"there is no norm '{norm}'; choose one of {list(NORMS)}.")
-        self.network, self.x0, self.norm = network, x0, norm
-        decided = int(network.evaluate(x0[None])[0].argmax())
-        self.label = decided if label is None else int(label)
-        for what, value in (("target", target), ("label", self.label)):
-            if value is not None and not 0 <= value < m:
-                raise ValueError(f"{what} {value} is not one of the {m} classes.")
-        if target == self.label:
-            raise ValueError(f"target {target} is the class of the original.")
-        if ratio is not None and ratio <= 0:
-            raise ValueError(f"ratio must be positive, but is {ratio}.")
-        if margin < 0:
-            raise ValueError(f"margin must not be negative, but is {margin}.")
-        self.ratio, self.margin = ratio, margin
-        others = [k for k in range(m) if k != self.label]
-        self.winners = others if target is None else [target]
-        # Untargeted, a winner only has to beat the label: the decision is another then.
-        self.beaten = {
-            w: [k for k in range(m) if k != w]
-            if target is not None or ratio is not None
-            else [self.label]
-            for w in self.winners
-        }
+    def __init__(
+        self, decision, norm, low, high, solver, time_limit, restrict, block
+    ) -> None:
+        self.decision, self.norm, self.low, self.high = decision, norm, low, high
+        self.solver, self.restrict, self.block = solver, restrict, block
+        self.x0, self.network = decision.original, decision.network
+        limit = np.inf if time_limit is None else time_limit
+        self.deadline = time.perf_counter() + limit
+        self.best: np.ndarray | None = None
+        self.lower, self.nodes = 0.0, 0
 
-    def rows(self, w: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
-        """``A y <= b``: class ``w`` wins."""
-        beaten = self.beaten[w]
-        a = np.zeros((len(beaten), self.network.n_outputs))
-        a[:, w] = -1.0
-        a[np.arange(len(beaten)), beaten] = 1.0 if self.ratio is None else self.ratio
-        slack = -margin if self.ratio is None else 0.0
-        return a, np.full(len(beaten), slack)
+    def left(self) -> float:
+        return self.deadline - time.perf_counter()
 
-    def wins(self, x: np.ndarray, margin: float = 0.0) -> bool:
-        """Whether the rule holds in a forward pass; ``ratio`` up to 1e-6 of the outputs."""
-        y = self.network.evaluate(x[None])[0]
-        slack = 0.0 if self.ratio is None else 1e-6 * (1.0 + abs(y).max())
-        for w in self.winners:
-            a, b = self.rows(w, margin)
-            if (a @ y <= b + slack).all():
-                return True
-        return False
+    def length(self) -> float:
+        """The distance of the best image."""
+        return np.inf if self.best is None else distance(self.norm, self.x0, self.best)
 
-    def distance(self, x: np.ndarray) -> float:
-        d = abs(x - self.x0)
-        if self.norm == "l0":
-            return float((d > CHANGED).sum())
-        return float(d.sum() if self.norm == "l1" else d.max(initial=0.0))
+    def run(self, start: np.ndarray | None) -> Adversarial:
+        self.best = start
+        first = self.length()
+        if first == 0.0:
+            return self.result("optimal", first)
+        if not self.restrict:
+            return self.result(self.within(None, self.left()), first)
+        if start is None:
+            status = self.outwards()
+            if status in ("optimal", "impossible"):
+                return self.result(status, first)
+        if self.best is None:
+            return self.result("unknown", first)
+        radius = self.length() * (1.0 + 1e-9) + 1e-6
+        status = self.within(radius, FIRST_SHARE * self.left())
+        if status != "stopped":
+            return self.result("optimal", first)
+        return self.result(self.inwards(), first)
 
-    # -------------------------------------------------------------------------- start
-    def start(self, low, high, seed: int, seconds: float) -> np.ndarray | None:
-        """An adversarial image by gradients, pulled back towards the original."""
-        sets = tuple(Unsafe(*self.rows(w, self.margin)) for w in self.winners)
-        margins = Margins(self.network, Property(sets), Box(low, high))
-        deadline = time.perf_counter() + seconds
-        best = None
-        for radius in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-            span = radius * (high - low)
-            region = Box(np.maximum(low, self.x0 - span), np.minimum(high, self.x0 + span))
-            margins.region = region
-            points, values = attack(
-                margins,
-                range(len(sets)),
-                restarts=4,
-                steps=30,
-                seed=seed,
-                deadline=deadline,
-                starts=self.x0[None],
-            )
-            for x, value in zip(points, values):
-                if value <= 0 and self.wins(x, self.margin):
-                    x = self._pull_back(x)
-                    if best is None or self.distance(x) < self.distance(best):
-                        best = x
-            if time.perf_counter() > deadline or (best is not None and self.norm != "l0"):
+    def outwards(self) -> str:
+        """Search rising distances, the last without a limit, until one has an image."""
+        reach = np.maximum(self.high - self.x0, self.x0 - self.low)
+        far = {"l1": reach.sum(), "linf": reach.max(initial=0.0), "l0": len(reach)}
+        radii = [float(far[self.norm]) * 2.0**-k for k in range(6, 0, -1)]
+        radii = [r for r in radii if self.norm != "l0" or r >= 1.0]
+        for k, radius in enumerate([*radii, None]):
+            if self.left() <= 0:
                 break
-        return best
+            status = self.within(radius, self.left() / (len(radii) + 1 - k))
+            if status == "optimal" or (status == "impossible" and radius is None):
+                return status
+            elif self.best is not None:
+                break
+        return "stopped"
 
-    def _pull_back(self, x: np.ndarray) -> np.ndarray:
-        """Halve the way to the original as often as the rule holds; drop idle pixels."""
-        good, bad = 1.0, 0.0
-        for _ in range(20):
-            middle = 0.5 * (good + bad)
-            if self.wins(self.x0 + middle * (x - self.x0), self.margin):
-                good = middle
-            else:
-                bad = middle
-        near = self.x0 + good * (x - self.x0)
-        near = np.minimum(np.maximum(near, np.minimum(x, self.x0)), np.maximum(x, self.x0))
-        if not self.wins(near, self.margin):
-            near = x
-        if self.norm == "linf":
-            return near
-        # Fewer pixels with larger changes are better in the other norms.
-        near = x.copy() if self.norm == "l0" else near
-        for i in np.argsort(abs(near - self.x0), kind="stable"):
-            if near[i] != self.x0[i]:
-                old, near[i] = near[i], self.x0[i]
-                if not self.wins(near, self.margin):
-                    near[i] = old
-        return near
+    def inwards(self) -> str:
+        """Halve the gap: an empty distance is a bound, one with an image is the answer."""
+        top = self.length()
+        least = 1.0 if self.norm == "l0" else 1e-3 * top
+        while self.left() > 1.0 and top - self.lower > least:
+            radius = 0.5 * (self.lower + top)
+            status = self.within(radius, 0.5 * self.left())
+            if status == "optimal":
+                return status
+            if status != "impossible":
+                top = radius
+        return "stopped"
 
-    # -------------------------------------------------------------------------- model
-    def run(self, low, high, solver, time_limit, seed, block) -> Adversarial:
-        seconds = 10.0 if time_limit is None else 0.1 * time_limit
+    def within(self, radius: float | None, seconds: float) -> str:
+        """One program: the closest image within a distance.
+
+        Returns
+        -------
+        {'optimal', 'impossible', 'stopped'}
+        """
         begin = time.perf_counter()
-        start = None
-        if self.wins(self.x0, self.margin):
-            start = self.x0.copy()
-        else:
-            start = self.start(low, high, seed, seconds)
-        if start is not None and self.norm != "l0":
-            # No pixel of an optimum moves further than the start's distance.
-            reach = self.distance(start) * (1.0 + 1e-9) + 1e-9
-            low = np.maximum(low, self.x0 - reach)
-            high = np.minimum(high, self.x0 + reach)
-        model = self.model(low, high, block)
-        if start is not None:
-            self.set_start(model, start)
-        left = None
-        if time_limit is not None:
-            left = max(0.1, time_limit - (time.perf_counter() - begin))
-        solved = solve_program(model, solver, left, start is not None)
-        found = [] if start is None else [start]
-        if all(v.value is not None for v in model.x.values()):
-            found.append(self._exact(point(model)))
-        found = [x for x in found if self.wins(x)]
-        status, bound = solved.status, max(0.0, np.nan_to_num(solved.bound, nan=0.0))
-        if not found:
-            # An optimum whose image fails in the forward pass proves its bound only.
-            status = "impossible" if status == "infeasible" else "unknown"
-            return self._result(status, None, np.inf if status == "impossible" else bound)
-        best = min(found, key=self.distance)
-        distance = self.distance(best)
-        if status == "optimal" and distance > bound + 1e-4 * (1.0 + distance):
-            status = "feasible"
-        elif status != "optimal":
-            status = "feasible"
-        return self._result(status, best, min(bound, distance))
+        norm, block = self.norm, dict(self.block)
+        program = DistanceProgram(
+            self.decision, norm, self.low, self.high, radius, block=block
+        )
+        warm = self.best is not None and (radius is None or self.length() <= radius)
+        if self.restrict and not self.tighten(program, BOUND_SHARE * seconds):
+            return self.none_within(radius)
+        if warm:
+            program.set_point(self.best)
+            program.model.net.warm_start(self.best)
+        limit = None
+        if np.isfinite(seconds):
+            limit = max(0.1, seconds - (time.perf_counter() - begin))
+        start = "auto" if radius is None and self.restrict else None
+        solved = solve_program(program.model, self.solver, limit, warm, start)
+        self.nodes += solved.nodes
+        x = program.point()
+        if x is not None and self.decision.wins(x):
+            x = self.exact(x)
+            if self.best is None or distance(norm, self.x0, x) < self.length():
+                self.best = x
+        if solved.status == "infeasible":
+            return self.none_within(radius)
+        # What is farther than the radius is farther than this bound as well.
+        bound = solved.bound if np.isfinite(solved.bound) else 0.0
+        self.lower = max(self.lower, bound if radius is None else min(bound, radius))
+        # An optimum whose image fails in the forward pass proves its bound only.
+        near = self.length() <= self.lower + 1e-4 * (1.0 + self.lower)
+        return "optimal" if solved.status == "optimal" and near else "stopped"
 
-    def _exact(self, x: np.ndarray) -> np.ndarray:
-        """Changes within the solver's tolerance undone, where the rule then still holds."""
-        small = abs(x - self.x0) <= 1e-6
-        clean = np.where(small, self.x0, x)
-        return clean if self.wins(clean) else x
+    def none_within(self, radius: float | None) -> str:
+        """Within the solver's tolerances no image is nearer than the radius."""
+        if radius is None:
+            return "impossible" if self.best is None else "stopped"
+        self.lower = max(self.lower, radius)
+        return "impossible"
 
-    def _result(self, status: str, x, bound: float) -> Adversarial:
-        y = None if x is None else self.network.evaluate(x[None])[0]
-        return Adversarial(
-            status,
-            x,
-            np.inf if x is None else self.distance(x),
-            float(bound),
-            self.x0,
-            y,
-            self.label,
-            -1 if y is None else int(y.argmax()),
-            self.norm,
-            0.0,
+    def tighten(self, program: DistanceProgram, seconds: float) -> bool:
+        """Bound the neurons over the whole program; False where it has no point."""
+        net, end = program.model.net, time.perf_counter() + seconds
+        unstable = self.unstable(net)
+        for _ in range(ROUNDS):
+            left = end - time.perf_counter()
+            if unstable <= FEW_UNSTABLE or left <= 0:
+                break
+            try:
+                limit = left if np.isfinite(left) else None
+                net.tighten("model", inputs=False, time_limit=limit)
+            except InfeasibleModelError:
+                return False
+            before, unstable = unstable, self.unstable(net)
+            if unstable > 0.9 * before:
+                break
+        return True
+
+    def unstable(self, net) -> int:
+        bounds = net.bounds
+        return sum(
+            int((~bounds.stable(i)).sum())
+            for i, node in enumerate(self.network.nodes)
+            if isinstance(node, PiecewiseLinear)
         )
 
-    def model(self, low, high, block) -> pyo.ConcreteModel:
-        """The mixed-integer program."""
-        m = pyo.ConcreteModel()
-        input_variables(m, low, high)
-        m.net = ReLUNetBlock(network=self.network, inputs=m.x, **block)
-        n, x0 = len(self.x0), self.x0
-        if self.norm == "l0":
-            m.changed = pyo.Var(range(n), domain=pyo.Binary)
-            m.up = pyo.Constraint(
-                range(n),
-                rule=lambda m, i: m.x[i] - x0[i] <= (high[i] - x0[i]) * m.changed[i],
-            )
-            m.down = pyo.Constraint(
-                range(n),
-                rule=lambda m, i: x0[i] - m.x[i] <= (x0[i] - low[i]) * m.changed[i],
-            )
-            m.distance = pyo.Objective(expr=sum(m.changed.values()))
+    def exact(self, x: np.ndarray) -> np.ndarray:
+        """Changes within the solver's tolerance undone, where the rule then still holds."""
+        clean = np.where(abs(x - self.x0) <= 1e-6, self.x0, x)
+        return clean if self.decision.wins(clean) else x
+
+    def result(self, status: str, first: float) -> Adversarial:
+        x, length = self.best, self.length()
+        if x is not None:
+            status = "feasible" if status == "stopped" else "optimal"
+            bound = min(self.lower, length)
         else:
-            reach = float(np.maximum(high - x0, x0 - low).max())
-            if self.norm == "l1":
-                d = absolute_difference(
-                    m, "change", ((m.x[i], x0[i]) for i in range(n)), reach
-                )
-                m.distance = pyo.Objective(expr=sum(d.values()))
-            else:
-                m.change = pyo.Var(bounds=(0, reach))
-                m.up = pyo.Constraint(
-                    range(n), rule=lambda m, i: m.change >= m.x[i] - x0[i]
-                )
-                m.down = pyo.Constraint(
-                    range(n), rule=lambda m, i: m.change >= x0[i] - m.x[i]
-                )
-                m.distance = pyo.Objective(expr=m.change)
-        self._rule(m)
-        return m
-
-    def _rule(self, m: pyo.ConcreteModel) -> None:
-        """Some class wins: one binary for each where there are several."""
-        y_low, y_high = m.net.bounds.outputs
-        m.rule = pyo.ConstraintList()
-        several = len(self.winners) > 1
-        if several:
-            m.winner = pyo.Var(self.winners, domain=pyo.Binary)
-            m.one = pyo.Constraint(expr=sum(m.winner.values()) == 1)
-        for w in self.winners:
-            a, b = self.rows(w, self.margin)
-            for row, limit in zip(a, b):
-                left = sum(c * m.net.outputs[k] for k, c in enumerate(row) if c)
-                worst = float(np.where(row > 0, row * y_high, row * y_low).sum())
-                excess = max(0.0, worst - limit) * (1.0 + 1e-9) + 1e-9
-                free = excess * (1 - m.winner[w]) if several else 0.0
-                m.rule.add(left <= limit + free)
-
-    def set_start(self, m: pyo.ConcreteModel, x: np.ndarray) -> None:
-        """Give the variables of the user's side the values of an image."""
-        d = abs(x - self.x0)
-        for i, v in m.x.items():
-            v.set_value(float(x[i]), skip_validation=True)
-        if self.norm == "l0":
-            for i, v in m.changed.items():
-                v.set_value(int(d[i] > 0))
-        elif self.norm == "l1":
-            for i, v in m.change.items():
-                v.set_value(float(d[i]), skip_validation=True)
-        else:
-            m.change.set_value(float(d.max(initial=0.0)), skip_validation=True)
-        if len(self.winners) > 1:
-            y = self.network.evaluate(x[None])[0]
-            ok = [w for w in self.winners if self._obeys(w, y)]
-            for w, v in m.winner.items():
-                v.set_value(int(bool(ok) and w == ok[0]))
-
-    def _obeys(self, w: int, y: np.ndarray) -> bool:
-        a, b = self.rows(w, self.margin)
-        return bool((a @ y <= b + 1e-9).all())
+            status = status if status == "impossible" else "unknown"
+            bound = np.inf if status == "impossible" else self.lower
+        y = None if x is None else self.network.evaluate(x[None])[0]
+        return Adversarial(
+            status=status,
+            image=x,
+            distance=length,
+            bound=float(bound),
+            original=self.x0,
+            outputs=y,
+            label=self.decision.label,
+            found=-1 if y is None else int(y.argmax()),
+            norm=self.norm,
+            start=first,
+            nodes=self.nodes,
+        )

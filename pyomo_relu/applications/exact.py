@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.applications.balls import add_ball
 from pyomo_relu.applications.margins import Margins
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.lp import highs_model
@@ -67,12 +68,15 @@ class MarginMIP:
     ) -> None:
         self.margins, self.confirm = margins, confirm
         self.strict = margins.property.unsafe[d].strict
-        network = margins.single(d)
+        # A ball is two kinds of rows without binaries, instead of a row of the margin.
+        network = margins.single(d, ball=False)
         lows, highs = self._extended(network, *bounds)
         target = network.outputs[0]
         self.model = ArrayModel(network, lows, highs, target, np.array([0]), integer=True)
-        self.cost, self.const, self.noise = self.model.objective(0)
         self.columns, self.taken = self._input_columns(network)
+        if margins.ball is not None and self.model.n_columns:
+            add_ball(self.model, self.columns, self.taken, margins.ball)
+        self.cost, self.const, self.noise = self.model.objective(0)
         model = self.model
         reach = float(abs(self.cost) @ np.maximum(abs(model.lower), abs(model.upper)))
         size = np.maximum(abs(model.lower), abs(model.upper)).max(initial=1.0)

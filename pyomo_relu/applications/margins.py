@@ -44,8 +44,8 @@ class Margins:
         self.spans = [slice(a, b) for a, b in zip(ends, ends[1:])]
         nodes = list(network.nodes)
         ball = None
-        if isinstance(region, Ball) and region.norm == "l1":
-            ball = self._distance(nodes, network, region)
+        if self.ball is not None:
+            ball = self._distance(nodes, network, self.ball)
             # One more row behind each set.
             A = [np.vstack([a, np.zeros((1, m))]) for a in A]
             C = [np.vstack([c, np.zeros((1, n))]) for c in C]
@@ -146,13 +146,26 @@ class Margins:
         )
         return found, least(found, lower, upper), (lows, highs)
 
-    def single(self, d: int) -> Network:
+    @property
+    def ball(self) -> Ball | None:
+        """The region where it is an L1 ball, with a row of its own in each set."""
+        region = self.region
+        return region if isinstance(region, Ball) and region.norm == "l1" else None
+
+    def single(self, d: int, ball: bool = True) -> Network:
         """A network whose one output is the margin of a set.
 
         For a set of several rows it ends in a maximum.
+
+        Parameters
+        ----------
+        d : int
+        ball : bool
+            Whether the row of an L1 ball counts.
         """
         nodes, span = list(self.network.nodes), self.spans[d]
-        rows = np.arange(span.start, span.stop)
+        without = self.ball is not None and not ball
+        rows = np.arange(span.start, span.stop - without)
         if len(rows) > 1:
             nodes.append(
                 Max(

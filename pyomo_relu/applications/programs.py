@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
+from pyomo.contrib.solver.common.results import TerminationCondition as Condition
 from pyomo.opt import TerminationCondition
+
+from pyomo_relu.solvers.highs import ReluHighs
 
 #: What counts as a proof.
 PROVED = {TerminationCondition.optimal}
@@ -24,14 +27,21 @@ class Solved:
     status : {'optimal', 'infeasible', 'stopped'}
     bound : float
         The solver's dual bound of the objective; NaN where it gives none.
+    nodes : int
+        Of the search tree; 0 where the solver doesn't say.
     """
 
     status: str
     bound: float
+    nodes: int = 0
 
 
 def solve_program(
-    model: pyo.ConcreteModel, solver: Any, time_limit: float | None, warm: bool
+    model: pyo.ConcreteModel,
+    solver: Any,
+    time_limit: float | None,
+    warm: bool,
+    start: str | None = "auto",
 ) -> Solved:
     """Solve a model with any solver and load its best point.
 
@@ -44,15 +54,15 @@ def solve_program(
         Seconds.
     warm : bool
         Whether the variables hold a start; ``relu_highs`` takes it.
+    start : {'auto', None}
+        Whether ``relu_highs`` looks for a start where there is none.
     """
     opt = pyo.SolverFactory(solver) if isinstance(solver, str) else solver
     if not opt.available(exception_flag=False):
         raise ValueError(f"the solver '{solver}' is not available; install it.")
-    keywords: dict[str, Any] = {}
-    if time_limit is not None:
-        keywords["timelimit"] = time_limit
-    if warm and isinstance(solver, str) and solver == "relu_highs":
-        keywords["warmstart"] = True
+    if isinstance(opt, ReluHighs):
+        return _solve_highs(model, opt, time_limit, warm, start)
+    keywords = {} if time_limit is None else {"timelimit": time_limit}
     results = opt.solve(model, **keywords)
     condition = results.solver.termination_condition
     objective = next(model.component_data_objects(pyo.Objective, active=True))
@@ -63,9 +73,34 @@ def solve_program(
         bound = math.nan  # the solver gives none
     if condition in PROVED:
         return Solved("optimal", bound)
-    if condition in NONE:
-        return Solved("infeasible", bound)
-    return Solved("stopped", bound)
+    return Solved("infeasible" if condition in NONE else "stopped", bound)
+
+
+def _solve_highs(model, opt, time_limit, warm, start) -> Solved:
+    """By the solver's own interface, to which a missing solution is a result."""
+    keywords: dict[str, Any] = {"warmstart": True} if warm else {"start": start}
+    if time_limit is not None:
+        keywords["time_limit"] = time_limit
+    results = ReluHighs.solve(
+        opt,
+        model,
+        load_solutions=False,
+        raise_exception_on_nonoptimal_result=False,
+        **keywords,
+    )
+    if results.incumbent_objective is not None:
+        results.solution_loader.load_vars()
+    status = {
+        Condition.convergenceCriteriaSatisfied: "optimal",
+        Condition.provenInfeasible: "infeasible",
+    }.get(results.termination_condition, "stopped")
+    bound = results.objective_bound
+    nodes = results.extra_info.get("mip_node_count", None)
+    return Solved(
+        status,
+        math.nan if bound is None else float(bound),
+        0 if nodes is None else int(nodes.value() or 0),
+    )
 
 
 def input_variables(model, lower: np.ndarray, upper: np.ndarray) -> None:

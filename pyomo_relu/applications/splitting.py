@@ -78,6 +78,7 @@ def split_inputs(
     confirm: Callable[[np.ndarray], bool],
     deadline: float = np.inf,
     batch: int = BATCH,
+    max_boxes: int | None = None,
 ) -> SplitResult:
     """Prove that no point of a box is in any of the sets, or find one that is.
 
@@ -92,6 +93,8 @@ def split_inputs(
         Of ``time.perf_counter()``.
     batch : int
         Boxes of one round.
+    max_boxes : int, optional
+        How many to bound at most, about.
     """
     region, unsafe = margins.region, margins.property.unsafe
     strict = np.array([unsafe[d].strict for d in sets])
@@ -109,6 +112,8 @@ def split_inputs(
     with bar:
         while stack.size:
             if time.perf_counter() > deadline:
+                break
+            if max_boxes is not None and result.boxes >= max_boxes:
                 break
             low, high, stored, known = stack.pop(batch)
             found, rows, hidden = margins.linear(

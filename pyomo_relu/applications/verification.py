@@ -2,8 +2,9 @@
 
 A ladder of rising cost, left at the first rung that decides: projected gradients look
 for a counterexample; linear bounds prove sets unreachable; with few inputs, branch and
-bound on the inputs; else optimized linear bounds, a longer attack, and a
-mixed-integer program for each unsafe set that is left.
+bound on the inputs, first of all sets in one batch, then by ``relu_global``; else
+optimized linear bounds, a longer attack, and a mixed-integer program for each unsafe set
+that is left.
 
 A counterexample is believed only after the network was run on it in float64, the
 property was evaluated on these outputs, and the point lies in the region, each without
@@ -21,7 +22,9 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.applications.attack import attack
+from pyomo_relu.applications.balls import both_ends, bounds_in_ball
 from pyomo_relu.applications.exact import MarginMIP
+from pyomo_relu.applications.inputs_search import search_inputs
 from pyomo_relu.applications.margins import Margins, least
 from pyomo_relu.applications.properties import Property
 from pyomo_relu.applications.regions import Ball, Region, as_region
@@ -34,10 +37,14 @@ from pyomo_relu.network import Network, PiecewiseLinear
 logger = logging.getLogger(__name__)
 
 #: The rungs in their order.
-METHODS = ("attack", "bounds", "splitting", "mip")
+METHODS = ("attack", "bounds", "splitting", "relu_global", "mip")
 
-#: Branch and bound on the inputs goes to the end for at most this many inputs ...
+#: ``relu_global`` goes to the end for at most this many inputs ...
 FEW_INPUTS = 8
+
+#: ... after so many boxes of all sets together, or as many with up to four times the
+#: inputs, where the program follows. (ACAS Xu: most are decided by then, in 1 s.)
+FIRST_BOXES = 4096
 
 #: How far a reference may be from the network, relative to the largest output.
 AGREEMENT = 1e-3
@@ -112,7 +119,7 @@ def verify(
     time_limit : float, optional
         Seconds; None for no limit.
     methods : sequence of str
-        The rungs to climb, of ``attack``, ``bounds``, ``splitting``, ``mip``.
+        The rungs to climb, of :data:`METHODS`.
     reference : callable, optional
         Another program for the same network, ``x (n_inputs,) -> y (n_outputs,)``. A
         counterexample counts only where both agree up to their rounding.
@@ -165,6 +172,7 @@ class _Ladder:
 
     # ------------------------------------------------------------------------ the run
     def climb(self, methods: Sequence[str]) -> Verification:
+        self.methods = methods
         for method in methods:
             if self.done():
                 break
@@ -243,13 +251,19 @@ class _Ladder:
         begin = time.perf_counter()
         network, node = self.margins.network, self.margins.node
         low, high = self.region.lower[None], self.region.upper[None]
-        lows, highs = crown_arrays(network, low, high)
+        ball = self.margins.ball
+        if ball is None:
+            lows, highs = crown_arrays(network, low, high)
+        else:
+            lows, highs = bounds_in_ball(network, ball)
         best = lows[node][0]
         rows = np.arange(network.n_outputs)
         corners = []
         for rule in RULES:
             found = linear_bounds_of(network, low, high, lows, highs, node, rows, rule)
             best = np.maximum(best, least(found, low, high)[0])
+            if ball is not None:
+                best = np.maximum(best, both_ends(found, ball)[0])
             corners.append(np.where(found.lower[0] > 0, low, high))
         self._raise(best)
         lows[node] = np.maximum(lows[node], np.minimum(best, highs[node][0])[None])
@@ -279,13 +293,43 @@ class _Ladder:
         if wide > 4 * FEW_INPUTS:
             self.method = "bounds"
             return
-        deadline = self.deadline if wide <= FEW_INPUTS else self.share(0.3)
+        last = "relu_global" not in self.methods and "mip" not in self.methods
         sets = self.open()
-        found = split_inputs(self.margins, sets, self.confirm, deadline)
+        found = split_inputs(
+            self.margins,
+            sets,
+            self.confirm,
+            self.deadline if last else self.share(0.3),
+            max_boxes=None if last else FIRST_BOXES,
+        )
         self.details["boxes"] = found.boxes
         self.witness = found.witness
         if found.witness is None:
             self.lower[sets] = np.maximum(self.lower[sets], found.lower)
+        if not self.done() and self.left() <= 0:
+            self.details["out_of_time"] = True
+
+    def _relu_global(self) -> None:
+        """Branch and bound on the inputs, one set after the other."""
+        wide = int((self.region.upper > self.region.lower).sum())
+        if wide > FEW_INPUTS:
+            return
+        order = self.open()
+        order = order[np.argsort(-self.lower[order], kind="stable")]
+        for k, d in enumerate(order):
+            # The share of a set that was quick is left to the others.
+            seconds = self.left() / (len(order) - k)
+            if seconds <= 0:
+                break
+            found = search_inputs(
+                self.margins, d, self.confirm, None if seconds == np.inf else seconds
+            )
+            self.details["boxes"] = self.details.get("boxes", 0) + found.boxes
+            if found.witness is not None:
+                self.witness = found.witness
+                return
+            if found.proved:
+                self.lower[d] = np.inf
         if not self.done() and self.left() <= 0:
             self.details["out_of_time"] = True
 
@@ -294,7 +338,7 @@ class _Ladder:
         network = self.margins.network
         if not self.bounds:
             self._bounds()
-        if not self.done():
+        if not self.done() and self.margins.ball is None:
             self.method = "alpha_crown"
             left = self.left()
             self.bounds = compute_bounds(

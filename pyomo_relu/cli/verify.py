@@ -90,7 +90,8 @@ def decide(
         )
         if found.status == "counterexample":
             return "sat", found.counterexample, found.outputs
-        if found.status == "undecided":
+        if found.status == "undecided" and answer != "unknown":
+            # More time would not decide a case that is unknown.
             answer = "timeout" if found.details.get("out_of_time") else "unknown"
     return answer, None, None
 

@@ -168,6 +168,136 @@ def test_any_solver_and_picture(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
+@pytest.fixture
+def deep():
+    """A network with enough unstable neurons that bounds over the program are used."""
+    net = he_network(4, [8, 12, 12, 3])
+    x = np.random.default_rng(1).uniform(0, 1, 8)
+    return net, np.where(np.arange(8) < 3, np.round(x), x)
+
+
+@pytest.mark.parametrize("norm", ["l1", "linf", "l0"])
+@pytest.mark.parametrize("ratio", [None, 1.2])
+def test_restricted_and_whole_domain_agree(deep, norm, ratio, monkeypatch):
+    """With a start, without one, and without any restriction: the same distance."""
+    from pyomo_relu.applications import adversarial
+
+    tightened = []
+    tighten = adversarial._Search.tighten
+    monkeypatch.setattr(
+        adversarial._Search,
+        "tighten",
+        lambda self, program, s: tightened.append(1) or tighten(self, program, s),
+    )
+    net, x = deep
+    options = {"norm": norm, "ratio": ratio, "time_limit": 30}
+    near = find_adversarial(net, x, **options)
+    assert tightened and near.optimal and near.distance <= near.start
+    outwards = find_adversarial(net, x, start=False, **options)
+    whole = find_adversarial(net, x, start=False, restrict=False, **options)
+    for other in (outwards, whole):
+        assert other.optimal and np.isinf(other.start)
+        assert other.distance == pytest.approx(near.distance, rel=1e-3)
+        assert other.bound == pytest.approx(near.bound, rel=1e-3)
+
+
+def test_unfinished_search_has_a_valid_bound(deep, monkeypatch):
+    """Programs that are stopped: the bound comes from smaller distances."""
+    from pyomo_relu.applications import adversarial
+    from pyomo_relu.applications.programs import Solved
+
+    net, x = deep
+    known = find_adversarial(net, x, time_limit=30).distance
+    solve, calls = adversarial.solve_program, []
+
+    def stopped(model, *args):
+        calls.append(1)
+        if len(calls) == 1:
+            return Solved("stopped", -np.inf)
+        return solve(model, *args)
+
+    monkeypatch.setattr(adversarial, "solve_program", stopped)
+    monkeypatch.setattr(adversarial, "find_start", lambda *a, **k: far)
+    far = next(
+        p
+        for p in np.random.default_rng(0).uniform(0, 1, (500, 8))
+        if net.evaluate(p).argmax() != net.evaluate(x).argmax()
+    )
+    found = find_adversarial(net, x, time_limit=60)
+    assert len(calls) > 1 and found.start > known + 0.1
+    assert found.bound <= known + 1e-5 and found.distance >= known - 1e-5
+    assert found.bound > 0.2 * known
+
+
+def test_a_given_start(deep):
+    net, x = deep
+    best = find_adversarial(net, x, time_limit=30)
+    again = find_adversarial(net, x, start=best.image, margin=0.0, time_limit=30)
+    assert again.start == pytest.approx(best.distance)
+    assert again.distance <= best.distance + 1e-6
+    with pytest.raises(ValueError, match="start does not obey"):
+        find_adversarial(net, x, start=x)
+
+
+@pytest.mark.parametrize("norm", ["l1", "linf", "l0"])
+def test_starts_obey_the_rule(norm):
+    from pyomo_relu.applications.decision import Decision
+    from pyomo_relu.applications.starts import find_start
+
+    net = he_network(2, (30, 12, 8, 4))
+    x = np.random.default_rng(0).uniform(0, 1, 30)
+    others = np.random.default_rng(1).uniform(0, 1, (300, 30))
+    low, high, count = np.zeros(30), np.ones(30), 0
+    for target in range(4):
+        if target == net.evaluate(x).argmax():
+            continue
+        decision = Decision(net, x, target, ratio=1.2)
+        found = find_start(decision, norm, low, high, examples=others)
+        if found is None:
+            continue
+        count += 1
+        y = net.evaluate(found)
+        assert (found >= 0).all() and (found <= 1).all() and y[target] >= -1e-5
+        assert (y[target] >= 1.2 * np.delete(y, target) - 1e-5).all()
+    assert count
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_all_pixels_of_digits_by_their_linear_regions(digits, seed):
+    """Brute force over activation patterns: a linear program for each one."""
+    from itertools import product
+
+    from scipy.optimize import linprog
+    from sklearn.datasets import load_digits
+    from sklearn.neural_network import MLPClassifier
+
+    x, y = load_digits(return_X_y=True)
+    model = MLPClassifier((6,), max_iter=150, random_state=seed).fit(x / 16.0, y)
+    net, image = read_network(model, logits=True), x[10 + seed] / 16.0
+    label = int(net.evaluate(image).argmax())
+    target = (label + 5) % 10
+    (w1, w2), (b1, b2) = [a.T for a in model.coefs_], model.intercepts_
+    best, n = np.inf, 64
+    for pattern in product([0.0, 1.0], repeat=6):
+        on = np.array(pattern)
+        out, const = w2 @ (on[:, None] * w1), w2 @ (on * b1) + b2
+        side = np.where(on > 0, -1.0, 1.0)
+        # x = image + p - q: the pattern's cell, then the target's lead of 1e-4.
+        others = np.delete(np.arange(10), target)
+        rows = np.vstack([side[:, None] * w1, out[others] - out[target]])
+        limit = np.concatenate([-side * b1, const[target] - const[others] - 1e-4])
+        found = linprog(
+            np.ones(2 * n),
+            A_ub=np.hstack([rows, -rows]),
+            b_ub=limit - rows @ image,
+            bounds=[(0, 1 - v) for v in image] + [(0, v) for v in image],
+        )
+        if found.status == 0:
+            best = min(best, found.fun)
+    result = find_adversarial(net, image, target=target, time_limit=30)
+    assert result.optimal and result.distance == pytest.approx(best, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

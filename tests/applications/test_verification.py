@@ -26,7 +26,13 @@ def competition(name):
 
 
 @pytest.mark.parametrize(
-    "methods", [("attack", "bounds", "splitting", "mip"), ("attack", "mip"), ("splitting",)]
+    "methods",
+    [
+        ("attack", "bounds", "splitting", "mip"),
+        ("attack", "mip"),
+        ("splitting",),
+        ("relu_global",),
+    ],
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_output_limits_against_exact_regions(seed, methods):
@@ -129,3 +135,68 @@ def test_sizes_that_do_not_fit_are_said(tmp_path, capsys):
     )
     code = main(["verify", str(tmp_path / "n.npz"), str(tmp_path / "p.vnnlib")])
     assert code == 1 and "1 inputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "cases, answer",
+    [
+        (["robust", "robust"], "unsat"),
+        (["robust", "counterexample"], "sat"),
+        (["late", "counterexample"], "sat"),
+        (["late", "robust"], "timeout"),
+        (["gave up", "late"], "unknown"),
+        (["late", "gave up"], "unknown"),
+    ],
+)
+def test_answer_of_several_cases(cases, answer, monkeypatch):
+    """A counterexample decides; what more time would not decide is no timeout."""
+    import pyomo_relu.applications as applications
+    from pyomo_relu.applications import Case, Property, Verification, VnnlibProperty
+    from pyomo_relu.cli.verify import decide
+
+    results = iter(cases)
+
+    def verify(*args, **options):
+        kind = next(results)
+        if kind in ("robust", "counterexample"):
+            return Verification(kind, np.zeros(1), np.zeros(1))
+        return Verification("undecided", details={"out_of_time": kind == "late"})
+
+    monkeypatch.setattr(applications, "verify", verify)
+    case = Case(np.zeros(1), np.ones(1), Property())
+    prop = VnnlibProperty(1, 1, (case,) * len(cases))
+    found, x, _ = decide(None, prop, np.inf)
+    assert found == answer and (x is not None) == (answer == "sat")
+
+
+@pytest.mark.parametrize(
+    "boxes, limit, answer",
+    [
+        # y = |x| on two intervals
+        ([(-3, -2), (1, 2)], 0.5, "unsat"),
+        ([(-3, -2), (0.25, 2)], 0.5, "sat"),
+        ([(0.25, 2), (-3, -2)], 0.5, "sat"),
+    ],
+)
+def test_disjunction_of_boxes_and_exit_codes(tmp_path, capsys, boxes, limit, answer):
+    from pyomo_relu import NetworkBuilder, activations
+
+    b = NetworkBuilder()
+    x = b.input("x", (1,))
+    r = b.piecewise("r", b.affine("h", [(x, [[1.0], [-1.0]])]), activations.relu())
+    b.build([b.affine("y", [(r, [[1.0, 1.0]])])]).save(tmp_path / "n.npz")
+    parts = " ".join(
+        f"(and (>= X_0 {low}) (<= X_0 {high}) (<= Y_0 {limit}))" for low, high in boxes
+    )
+    (tmp_path / "p.vnnlib").write_text(
+        f"(declare-const X_0 Real)(declare-const Y_0 Real)(assert (or {parts}))"
+    )
+    files = [str(tmp_path / "n.npz"), str(tmp_path / "p.vnnlib")]
+    code = main(["verify", *files])
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0] == answer and code == {"sat": 10, "unsat": 20}[answer]
+    if answer == "sat":
+        value = float(lines[1].strip("()").split()[1])
+        assert 0.25 <= value <= 0.5
+    assert main(["verify", *files, "--timeout", "0"]) == 30
+    assert capsys.readouterr().out.split("\n")[0] == "timeout"

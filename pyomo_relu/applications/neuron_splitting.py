@@ -1,0 +1,368 @@
+r"""Branch and bound on the sides of neurons with optimized linear bounds: many inputs.
+
+For chains of affine layers and ReLU. A subproblem fixes the sides of some neurons. Its
+bound is a backward pass with a slope :math:`\alpha` for each undecided neuron and a
+multiplier :math:`\beta \ge 0` for each fixed one: with :math:`z \ge 0` known, :math:`f`
+is at least the minimum of :math:`f - \beta z` for any such multiplier. Both are ascended
+with closed gradients, from the parent's values, for all subproblems of a round at once.
+Whatever their values are, the bound holds; its rounding is taken off.
+
+The neuron to split is the one whose children have the best bounds, of a few with a large
+share in the parent's relaxation.
+
+Source: Wang et al., NeurIPS 2021, arXiv 2103.06624 (beta-CROWN); De Palma et al.,
+arXiv 2104.06718 (filtered smart branching); Bunel et al., JMLR 21, 2020.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyomo_relu.bounds.progress import progress
+from pyomo_relu.network import Affine, Input, Network, PiecewiseLinear
+
+EPS = np.finfo(float).eps
+
+#: Subproblems split in a round, steps of ascent for each, candidates to split on.
+BATCH, STEPS, CANDIDATES = 64, 12, 3
+
+#: First step lengths of slopes and multipliers, and the factor after each step.
+ALPHA_RATE, BETA_RATE, DECAY = 0.15, 0.08, 0.93
+
+
+@dataclass
+class NeuronResult:
+    """What a search over the sides of neurons found.
+
+    Attributes
+    ----------
+    proved : bool
+        Whether the row is positive over the whole box.
+    witness : (n_inputs,) array or None
+        A point that the caller's check has confirmed.
+    lower : float
+        A lower bound of the row.
+    nodes : int
+        Subproblems that were bounded.
+    """
+
+    proved: bool = False
+    witness: np.ndarray | None = None
+    lower: float = -np.inf
+    nodes: int = 0
+
+
+@dataclass
+class _Step:
+    """An affine layer, and the columns of the ReLU that it reads (None: the inputs)."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    noise: np.ndarray
+    source: slice | None
+
+
+class ReluChain:
+    """A chain of affine layers and ReLU over a box, as arrays.
+
+    Parameters
+    ----------
+    network : Network
+    lows, highs : sequences of (size,) arrays
+        Valid bounds of every node.
+
+    Raises
+    ------
+    ValueError
+        If the network is something else; see :meth:`fits`.
+    """
+
+    def __init__(self, network: Network, lows, highs) -> None:
+        if not self.fits(network):
+            raise ValueError("the network is no chain of affine layers and ReLU.")
+        self.network = network
+        self.steps: list[_Step] = []
+        columns: dict[int, slice] = {}
+        low, high = [], []
+        size, count = np.zeros(0), 0
+        source: slice | None = None
+        for i, node in enumerate(network.nodes):
+            size_here = np.maximum(abs(lows[i]), abs(highs[i]))
+            if isinstance(node, Input):
+                self.low, self.high = lows[i], highs[i]
+            elif isinstance(node, Affine):
+                w = node.weights[0]
+                w = np.asarray(w.todense() if hasattr(w, "todense") else w)
+                noise = abs(w) @ size + abs(node.bias) + size_here
+                self.steps.append(_Step(w, node.bias, noise, source))
+            else:
+                columns[i] = slice(count, count + node.size)
+                count += node.size
+                low.append(lows[node.source])
+                high.append(highs[node.source])
+            source, size = columns.get(i), size_here
+        self.count = count
+        self.z_low, self.z_high = np.concatenate(low), np.concatenate(high)
+        widest = max(max(s.weight.shape) for s in self.steps)
+        self.gamma = 4.0 * (widest + 16.0) * EPS
+        self.center = 0.5 * (self.low + self.high)
+        self.radius = np.maximum(self.high - self.center, self.center - self.low)
+
+    @staticmethod
+    def fits(network: Network) -> bool:
+        """Whether a network is one input, then affine layers and ReLU in a row."""
+        nodes = network.nodes
+        return (
+            isinstance(nodes[0], Input)
+            and len(network.outputs) == 1
+            and network.outputs[0] == len(nodes) - 1
+            and isinstance(nodes[-1], Affine)
+            and any(isinstance(n, PiecewiseLinear) for n in nodes)
+            and all(
+                tuple(n.sources) == (i,)
+                and (
+                    isinstance(n, Affine)
+                    or (
+                        isinstance(n, PiecewiseLinear)
+                        and n.is_relu
+                        and isinstance(nodes[i], Affine)
+                    )
+                )
+                for i, n in enumerate(nodes[1:])
+            )
+        )
+
+    def sides(self, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of pre-activations (N, count) with sides (N, count) fixed."""
+        low = np.where(fixed > 0, np.maximum(self.z_low, 0.0), self.z_low)
+        high = np.where(fixed < 0, np.minimum(self.z_high, 0.0), self.z_high)
+        return low, high
+
+    def backward(self, row: int, fixed, alpha, beta, rigorous: bool = True):
+        """Lower bounds (N,) of an output, and what the ascent needs.
+
+        Parameters
+        ----------
+        row : int
+            Of the last layer.
+        fixed : (N, count) int8 array
+            1 active, -1 inactive, 0 open.
+        alpha, beta : (N, count) arrays
+
+        Returns
+        -------
+        value : (N,) array
+        slopes : (N, n_inputs) array
+            Of the linear function of the inputs.
+        posts : (N, count) array
+            Coefficients of the activations.
+        upper, const : (N, count) arrays
+            The chord above each open neuron.
+        """
+        low, high = self.sides(fixed)
+        open_ = (low < 0) & (high > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            upper = np.where(open_, high / (high - low), (low >= 0).astype(float))
+        const = np.where(open_, -low * upper, 0.0)
+        lower = np.where(open_, alpha, upper)
+        posts = np.zeros(fixed.shape)
+        value = np.full(len(fixed), 0.0)
+        error = np.full(len(fixed), 0.0)
+        a = np.zeros((len(fixed), self.steps[-1].weight.shape[0]))
+        a[:, row] = 1.0
+        for step in reversed(self.steps):
+            value += a @ step.bias
+            if rigorous:
+                error += abs(a) @ step.noise
+            a = a @ step.weight
+            s = step.source
+            if s is not None:
+                posts[:, s] = a
+                down = np.minimum(a, 0.0)
+                value += (down * const[:, s]).sum(axis=1)
+                a = np.maximum(a, 0.0) * lower[:, s] + down * upper[:, s]
+                a = a - fixed[:, s] * beta[:, s]
+        value = value + a @ self.center - abs(a) @ self.radius
+        if rigorous:
+            error += abs(a) @ (abs(self.center) + self.radius)
+            value = value - self.gamma * (error + abs(value))
+        return value, a, posts, upper, const
+
+    def forward(self, slopes, posts, alpha, fixed, upper, const):
+        """The box's corner that attains a bound, and pre-activations along its lines."""
+        x = np.where(slopes > 0, self.low, self.high)
+        z = np.zeros(fixed.shape)
+        low, high = self.sides(fixed)
+        lower = np.where((low < 0) & (high > 0), alpha, upper)
+        here = x
+        for step, after in zip(self.steps, self.steps[1:]):
+            here = here @ step.weight.T + step.bias
+            s = after.source
+            if s is not None:
+                z[:, s] = here
+                below = lower[:, s] * here
+                above = upper[:, s] * here + const[:, s]
+                here = np.where(posts[:, s] >= 0, below, above)
+        return x, z
+
+    def ascend(self, row: int, fixed, alpha, beta, steps: int):
+        """Raise the bounds; best values (N,), their slopes and multipliers, corners."""
+        best = np.full(len(fixed), -np.inf)
+        kept_alpha, kept_beta = alpha.copy(), beta.copy()
+        moments = [np.zeros(fixed.shape) for _ in range(4)]
+        corners = []
+        for k in range(1, steps + 1):
+            value, slopes, posts, upper, const = self.backward(row, fixed, alpha, beta)
+            better = value > best
+            best = np.where(better, value, best)
+            kept_alpha[better], kept_beta[better] = alpha[better], beta[better]
+            if k == steps or (best > 0).all():
+                if k == 1:
+                    corners.append(np.where(slopes > 0, self.low, self.high))
+                break
+            x, z = self.forward(slopes, posts, alpha, fixed, upper, const)
+            if k in (1, steps - 1):
+                corners.append(x)
+            gradients = np.maximum(posts, 0.0) * z, -fixed * z
+            rates = ALPHA_RATE, BETA_RATE
+            moved = []
+            for j, (g, rate, old) in enumerate(zip(gradients, rates, (alpha, beta))):
+                m, v = moments[2 * j], moments[2 * j + 1]
+                m *= 0.9
+                m += 0.1 * g
+                v *= 0.99
+                v += 0.01 * g * g
+                size = np.sqrt(v / (1.0 - 0.99**k)) + 1e-30
+                moved.append(old + rate * DECAY**k * m / (1.0 - 0.9**k) / size)
+            alpha = np.clip(moved[0], 0.0, 1.0)
+            beta = np.maximum(moved[1], 0.0) * (fixed != 0)
+        return best, kept_alpha, kept_beta, corners, posts
+
+    def choose(self, row: int, fixed, alpha, beta, posts) -> np.ndarray:
+        """The neuron to split for each subproblem, (N,)."""
+        low, high = self.sides(fixed)
+        open_ = (low < 0) & (high > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(open_, high / (high - low), 0.0)
+        bias = np.zeros(self.count)
+        for step, after in zip(self.steps, self.steps[1:]):
+            if after.source is not None:
+                bias[after.source] = step.bias
+        loss = np.minimum(posts, 0.0) * (-low * ratio)
+        first = bias * posts * (ratio - 1.0)
+        score = np.where(open_, abs(np.maximum(first, bias * posts * ratio) + loss), -1.0)
+        by_loss = np.where(open_, -loss, -1.0)
+        k = min(CANDIDATES, self.count)
+        ranked = np.hstack(
+            [np.argsort(-score, axis=1)[:, :k], np.argsort(-by_loss, axis=1)[:, :k]]
+        )
+        n, m = ranked.shape
+        at = np.repeat(np.arange(n), m)
+        neuron = ranked.ravel()
+        worst = np.full(n * m, np.inf)
+        total = np.zeros(n * m)
+        for side in (1, -1):
+            trial = fixed[at]
+            trial[np.arange(len(at)), neuron] = side
+            value = self.backward(row, trial, alpha[at], beta[at], rigorous=False)[0]
+            worst = np.minimum(worst, value)
+            total += np.minimum(value, 0.0)
+        gain = worst + 0.5 * total
+        gain[~open_[at, neuron]] = -np.inf
+        best = gain.reshape(n, m).argmax(axis=1)
+        return ranked[np.arange(n), best]
+
+
+def split_neurons(
+    chain: ReluChain,
+    row: int,
+    confirm: Callable[[np.ndarray], bool],
+    deadline: float = np.inf,
+    batch: int = BATCH,
+) -> NeuronResult:
+    """Prove that an output of a chain is positive over the box, or find a point.
+
+    Parameters
+    ----------
+    chain : ReluChain
+    row : int
+        Of the outputs.
+    confirm : callable
+        Whether a point (n_inputs,) is a counterexample.
+    deadline : float
+        Of ``time.perf_counter()``.
+    batch : int
+        Subproblems split in a round.
+    """
+    result, n = NeuronResult(), chain.count
+    fixed = np.zeros((1, n), dtype=np.int8)
+    start = (chain.z_high > -chain.z_low).astype(float)[None]
+    beta = np.zeros((1, n))
+    value, alpha, beta, corners, posts = chain.ascend(row, fixed, start, beta, 60)
+    result.nodes, result.lower = 1, float(value[0])
+    stack = [(value, fixed, alpha, beta, posts)]
+    with progress(0, "splitting neurons", "node") as bar:
+        while stack:
+            open_ = sum(len(part[0]) for part in stack)
+            lower = min(part[0].min() for part in stack)
+            result.lower = max(result.lower, float(lower))
+            value, fixed, alpha, beta, posts = _take(stack, batch)
+            if not len(value):
+                continue
+            if time.perf_counter() > deadline:
+                return result
+            witness = _offer(chain, row, corners, confirm)
+            if witness is not None:
+                result.witness = witness
+                return result
+            neuron = chain.choose(row, fixed, alpha, beta, posts)
+            low, high = chain.sides(fixed)
+            at = np.arange(len(fixed))
+            stuck = ~((low[at, neuron] < 0) & (high[at, neuron] > 0))
+            if stuck.any():  # every neuron decided, and the bound is not above zero
+                return result
+            two = [np.concatenate([a, a]) for a in (fixed, alpha, beta)]
+            two[0][np.arange(2 * len(at)), np.concatenate([neuron, neuron])] = np.repeat(
+                np.array([1, -1], dtype=np.int8), len(at)
+            )
+            parent = np.concatenate([value, value])
+            value, alpha, beta, corners, posts = chain.ascend(row, *two, STEPS)
+            value = np.maximum(value, parent)
+            result.nodes += len(value)
+            bar.update(len(value))
+            left = ~(value > 0)
+            if left.any():
+                stack.append(
+                    tuple(a[left] for a in (value, two[0], alpha, beta, posts))
+                )
+            del open_
+    result.proved, result.lower = True, max(result.lower, np.nextafter(0.0, 1.0))
+    return result
+
+
+def _take(stack: list, n: int) -> tuple:
+    """Remove up to ``n`` subproblems, the last pushed first, the least bounds of them."""
+    taken = []
+    while stack and n > 0:
+        part = stack.pop()
+        if len(part[0]) > n:
+            order = np.argsort(-part[0], kind="stable")
+            part = tuple(a[order] for a in part)
+            stack.append(tuple(a[:-n] for a in part))
+            part = tuple(a[-n:] for a in part)
+        n -= len(part[0])
+        taken.append(part)
+    return tuple(np.concatenate(a) for a in zip(*taken))
+
+
+def _offer(chain: ReluChain, row: int, corners, confirm) -> np.ndarray | None:
+    if not corners:
+        return None
+    points = np.vstack(corners)
+    values = chain.network.evaluate(points)[:, row]
+    best = int(values.argmin())
+    return points[best] if values[best] <= 0 and confirm(points[best]) else None

@@ -12,6 +12,7 @@ import pyomo.environ as pyo
 
 import pyomo_relu
 from pyomo_relu import ReLUNetBlock
+from pyomo_relu.network import activations
 
 FRAMEWORKS = {
     "keras": "tensorflow",
@@ -31,14 +32,14 @@ def weights() -> list[tuple[np.ndarray, np.ndarray]]:
 def saved() -> object:
     """A network built by hand, saved as .npz and read again."""
     builder = pyomo_relu.NetworkBuilder()
-    x = builder.input(2)
+    node = builder.input("x", (2,))
     layers = weights()
     for k, (w, b) in enumerate(layers):
-        x = builder.affine(x, w.T, b)
+        node = builder.affine(f"dense_{k}", [(node, w.T)], b)
         if k + 1 < len(layers):
-            x = builder.relu(x)
+            node = builder.piecewise(f"relu_{k}", node, activations.relu())
     path = Path(tempfile.mkdtemp()) / "net.npz"
-    builder.build(x).save(path)
+    builder.build([node]).save(path)
     return path
 
 

@@ -151,7 +151,8 @@ def test_names_stay_unique():
 
 def test_products_of_sparse_weights_are_sorted():
     rng = np.random.default_rng(0)
-    a, b = (sp.random_array((40, 40), density=0.1, format="csr", rng=rng) for _ in range(2))
+    dense = rng.normal(size=(2, 40, 40)) * (rng.random((2, 40, 40)) < 0.1)
+    a, b = (sp.csr_array(matrix) for matrix in dense)
     builder = NetworkBuilder()
     first = builder.affine("a", [(builder.input("x", (40,)), a)])
     second = builder.affine("b", [(first, b[:3])])

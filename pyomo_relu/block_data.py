@@ -20,6 +20,7 @@ from pyomo_relu.formulations.values import add_rows
 from pyomo_relu.model_bounds import check_scope, is_stale, model_bounds
 from pyomo_relu.network import Max, Network, PiecewiseLinear
 from pyomo_relu.statistics import BlockStatistics, block_statistics
+from pyomo_relu.written import census
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class ReLUNetBlockData(BlockData):
         self._options: dict[str, Any] = {}
         self._output_bounds: tuple[list[float], list[float]] | None = None
         self._build_seconds = 0.0
+        self._written: tuple[int, int, int] | None = None
 
     # -------------------------------------------------------------------- building
     def build(
@@ -200,6 +202,7 @@ class ReLUNetBlockData(BlockData):
             self._formulations = new.formulations
             self._spec, self._options = new.spec, dict(new.options)
             self._build_seconds = new.seconds
+            self._written = census(new.container)
             self._set_output_bounds(new.bounds)
         point = self._input_values()
         if point is not None:
@@ -352,7 +355,9 @@ class ReLUNetBlockData(BlockData):
             return
         check_scope(self, self._bounds)
         rows = self.component("input_box")
-        enforced = set(rows.keys()) if rows is not None else set()
+        enforced = set()
+        if rows is not None and rows.active:
+            enforced = {key for key, row in rows.items() if row.active}
         low, high = _inputs.own_box(self._entries)
         old_low, old_high = self._bounds.input_box
         for i, entry in enumerate(self._entries):
@@ -416,7 +421,8 @@ class ReLUNetBlockData(BlockData):
         # Layers that read an output take its value, so the outputs come first.
         outputs = self.network.evaluate(point[0])
         for v, y in zip(self.component("outputs").values(), outputs.tolist()):
-            v.set_value(y, skip_validation=True)
+            if not v.fixed:
+                v.set_value(y, skip_validation=True)
         self._set_layer_values(point)
         return outputs
 
@@ -435,6 +441,13 @@ class ReLUNetBlockData(BlockData):
         assert self._bounds is not None and self._formulations is not None
         network, bounds = self.network, self._bounds
         values = [a[0] for a in network.activations(point)]
+        fixed = [
+            (v, v.value)
+            for layer in layers.values()
+            for component in layer.component_objects(Var)
+            for v in component.values()
+            if v.fixed
+        ]
         for i, node in enumerate(network.nodes):
             if i in network.inputs:
                 continue
@@ -451,3 +464,5 @@ class ReLUNetBlockData(BlockData):
                     return unit_pieces(node, u, low, high)
 
                 self._formulations[i].set_values(block, node, values[s], values[i], pieces)
+        for v, known in fixed:  # by the user, who means it
+            v.set_value(known, skip_validation=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -42,6 +43,10 @@ class BlockColumns:
         Columns, -1 for an output that is none because it is fixed or unused.
     own : int array
         Columns of the variables in the block's layers.
+    variables : list of VarData
+        Those variables.
+    others : list of VarData
+        Variables in the layers that are no columns: fixed by the user, or unused.
     """
 
     block: Any
@@ -50,6 +55,7 @@ class BlockColumns:
     outputs: np.ndarray
     own: np.ndarray
     variables: list[Any]
+    others: list[Any]
     pieces: dict[int, dict[int, list[Piece]]] = field(default_factory=dict)
 
     def inputs(self, points: np.ndarray) -> np.ndarray:
@@ -62,7 +68,8 @@ class BlockColumns:
         With ``shift`` all pre-activations are moved by it: what differs from one sign
         of the shift to the other are the binaries of units on the border.
         """
-        saved = [v.value for v in self.variables]
+        shown = [*self.variables, *self.others]
+        saved = [v.value for v in shown]
         block, network = self.block, self.block.network
         layers = block.component("layer")
         values = [a[0] for a in network.activations(x.reshape(1, -1))]
@@ -88,7 +95,7 @@ class BlockColumns:
                     )
             return np.array([v.value for v in self.variables], dtype=float)
         finally:
-            for v, old in zip(self.variables, saved):
+            for v, old in zip(shown, saved):
                 v.set_value(old, skip_validation=True)
 
     def _pieces(self, i: int) -> Callable[[int], list[Piece]]:
@@ -182,9 +189,23 @@ class NetworkProblem:
     def fill_layers(self, point: np.ndarray) -> np.ndarray:
         """Set the columns of outputs and layers of one point from its drivers."""
         self.forward(point[None, :])
-        for one in self.maps:
-            point[one.own] = one.layer_values(one.inputs(point[None, :])[0])
+        with self._showing(point):
+            for one in self.maps:
+                point[one.own] = one.layer_values(one.inputs(point[None, :])[0])
         return point
+
+    @contextmanager
+    def _showing(self, point: np.ndarray) -> Iterator[None]:
+        """Inputs and outputs have a point's values: some formulations read those."""
+        columns = [self.form.columns[j] for j in self.io.tolist()]
+        saved = [v.value for v in columns]
+        try:
+            for v, x in zip(columns, point[self.io].tolist()):
+                v.set_value(x, skip_validation=True)
+            yield
+        finally:
+            for v, old in zip(columns, saved):
+                v.set_value(old, skip_validation=True)
 
     def pattern(self, point: np.ndarray) -> np.ndarray:
         """Values of :attr:`pattern_columns` at the drivers of a point."""
@@ -194,12 +215,13 @@ class NetworkProblem:
         """Which pattern columns may change with a step out of the region, bool."""
         point = self.forward(point.copy()[None, :])[0]
         sides = []
-        for sign in (shift, -shift):
-            moved = point.copy()
-            for one in self.maps:
-                x = one.inputs(point[None, :])[0]
-                moved[one.own] = one.layer_values(x, sign)
-            sides.append(moved[self.pattern_columns])
+        with self._showing(point):
+            for sign in (shift, -shift):
+                moved = point.copy()
+                for one in self.maps:
+                    x = one.inputs(point[None, :])[0]
+                    moved[one.own] = one.layer_values(x, sign)
+                sides.append(moved[self.pattern_columns])
         return sides[0] != sides[1]
 
 
@@ -263,13 +285,17 @@ def _columns_of(block, form: StandardForm, numbers: dict[int, int]) -> BlockColu
     outputs = np.array(
         [numbers.get(id(v), -1) for v in block.component("outputs").values()], dtype=int
     )
-    own, found = [], []
+    own, found, others = [], [], []
     for component in layer_components(block, Var):
         for v in component.values():
             if id(v) in numbers:
                 own.append(numbers[id(v)])
                 found.append(v)
-    return BlockColumns(block, matrix, constant, outputs, np.array(own, dtype=int), found)
+            else:
+                others.append(v)
+    return BlockColumns(
+        block, matrix, constant, outputs, np.array(own, dtype=int), found, others
+    )
 
 
 def set_unused_inputs(blocks) -> None:

@@ -16,7 +16,6 @@ from pyomo_relu.heuristics.gradient import ascend, batch_size
 from pyomo_relu.heuristics.image import ModelImage
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.heuristics.region import RegionPoint, RegionSolver, solve_fixed
-from pyomo_relu.solvers.standard_form import StandardForm
 
 #: A point counts as feasible up to this violation, HiGHS's tolerance for MIPs.
 FEASIBLE = 1e-6
@@ -105,15 +104,12 @@ def find_start(model, time_limit: float = 1.0, seed: int = 0) -> Start:
     return result
 
 
-def search_start(
-    model, form: StandardForm, blocks, time_limit: float, seed: int = 0
-) -> Start:
+def search_start(problem: NetworkProblem, time_limit: float, seed: int = 0) -> Start:
     """As :func:`find_start` on a compiled model; no value in the model changes.
 
     It stops after fewer walks without success, since a solver goes on from there.
     """
     begin = time.perf_counter()
-    problem = NetworkProblem(form, blocks)
     result = _Search(problem, begin + time_limit, seed, patience=4).run(None)
     result.seconds = time.perf_counter() - begin
     return result

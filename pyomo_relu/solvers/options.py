@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyomo.common.config import Bool, ConfigValue, NonNegativeFloat
+from pyomo.common.config import Bool, ConfigValue, NonNegativeFloat, NonNegativeInt
 from pyomo.contrib.solver.common.config import BranchAndBoundConfig
 
 #: Defaults for models that hold network blocks; ``solver_options`` overrides them.
@@ -30,21 +30,30 @@ NETWORK_DEFAULTS: dict[str, Any] = {
 }
 
 
+#: Boxes before HiGHS, unless ``boxes=`` says otherwise.
+BOXES = 20_000
+
+#: HiGHS options that end a search before its proof; boxes would not heed them.
+STOPS = ("mip_max_", "objective_target", "objective_bound", "simplex_iteration_limit")
+
+
 @dataclass(frozen=True)
 class Progress:
     """What a progress callback gets.
 
     Attributes
     ----------
-    kind : {'log', 'incumbent'}
-        A line of HiGHS's MIP log, or a better solution.
+    kind : {'boxes', 'log', 'incumbent'}
+        A round of the boxes that go first, a line of HiGHS's MIP log, or a better
+        solution.
     seconds : float
-        Since HiGHS began.
+        Since the boxes, or HiGHS, began.
     incumbent, bound : float
         In the sense of the model's objective; infinite where there is none.
     gap : float
         Relative, as HiGHS defines it.
     nodes : int
+        Of HiGHS's tree, or boxes.
     """
 
     kind: str
@@ -79,6 +88,11 @@ class ReluHighsConfig(BranchAndBoundConfig):
         from :func:`pyomo_relu.find_start`.
     start_time : float
         What that may take, in seconds; never more than a tenth of the time limit.
+    boxes : int
+        How many boxes of the inputs are bounded before HiGHS, where networks with an
+        exact formulation depend on at most 10 variables: as in ``relu_global``, whose
+        proof in boxes then saves HiGHS's. Only with ``start='auto'``, and within its
+        time; 0 for none.
     progress : callable, optional
         Called with a :class:`Progress`; a true return value stops the solver, which
         then gives its best point.
@@ -109,6 +123,10 @@ class ReluHighsConfig(BranchAndBoundConfig):
         self.start_time: float = self.declare(
             "start_time",
             ConfigValue(1.0, NonNegativeFloat, description="seconds for start='auto'"),
+        )
+        self.boxes: int = self.declare(
+            "boxes",
+            ConfigValue(BOXES, NonNegativeInt, description="before HiGHS, at most"),
         )
         self.progress: Callable[[Progress], Any] | None = self.declare(
             "progress", ConfigValue(None, _callback, description="callback")
@@ -157,6 +175,22 @@ def apply_config(highs, config: Any, has_networks: bool) -> None:
     }
     set_options(highs, {k: v for k, v in own.items() if v is not None})
     set_options(highs, config.solver_options)
+
+
+def stops_early(config: Any) -> bool:
+    """Whether the user's options end HiGHS before its proof."""
+    return any(str(name).startswith(STOPS) for name in config.solver_options)
+
+
+def gaps(config: Any) -> tuple[float, float]:
+    """The relative and the absolute gap asked for, HiGHS's own by default."""
+    options = config.solver_options.value()
+    relative = options.get("mip_rel_gap", config.rel_gap)
+    absolute = options.get("mip_abs_gap", config.abs_gap)
+    return (
+        1e-4 if relative is None else float(relative),
+        1e-6 if absolute is None else float(absolute),
+    )
 
 
 def _known(highs, name: str) -> bool:

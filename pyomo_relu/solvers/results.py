@@ -117,8 +117,11 @@ class HighsSolutionLoader(SolutionLoader):
             suffixes["rc"].update(self.get_reduced_costs())
 
 
-def read_results(highs, model, form: StandardForm) -> Results:
-    """The results of a run: status, bounds, gap, nodes and the solution's loader."""
+def read_results(highs, model, form: StandardForm, boxed: Any = None) -> Results:
+    """The results of a run: status, bounds, gap, nodes and the solution's loader.
+
+    ``boxed`` is what boxes found before, if they did: its bound holds as well.
+    """
     info = highs.getInfo()
     results = Results()
     condition = termination(highs.getModelStatus())
@@ -136,8 +139,15 @@ def read_results(highs, model, form: StandardForm) -> Results:
         bound = info.mip_dual_bound
         if condition is TerminationCondition.provenInfeasible:
             bound = None
+        gap = info.mip_gap
+        if bound is not None and boxed is not None:
+            nearer = min if form.maximize else max
+            bound = nearer(bound, boxed.bound)
+            if feasible:
+                missing = abs(bound - info.objective_function_value)
+                gap = min(gap, missing / max(abs(info.objective_function_value), 1e-10))
         results.objective_bound = bound
-        results.extra_info.mip_gap = info.mip_gap
+        results.extra_info.mip_gap = gap
         results.extra_info.mip_node_count = info.mip_node_count
     elif done:
         results.objective_bound = info.objective_function_value
@@ -150,6 +160,26 @@ def read_results(highs, model, form: StandardForm) -> Results:
     if done and not form.is_mip and solution.dual_valid:
         duals, costs = list(solution.row_dual), list(solution.col_dual)
     results.solution_loader = HighsSolutionLoader(model, form, values, duals, costs)
+    return results
+
+
+def boxed_results(model, form: StandardForm, boxed: Any) -> Results:
+    """The results where boxes made HiGHS superfluous, or were interrupted."""
+    results = Results()
+    results.termination_condition = (
+        TerminationCondition.convergenceCriteriaSatisfied
+        if boxed.proven
+        else TerminationCondition.interrupted
+    )
+    results.solution_status = (
+        SolutionStatus.optimal if boxed.proven else SolutionStatus.feasible
+    )
+    results.incumbent_objective, results.objective_bound = boxed.value, boxed.bound
+    results.extra_info.mip_gap = abs(boxed.bound - boxed.value) / max(
+        abs(boxed.value), 1e-10
+    )
+    results.extra_info.mip_node_count = 0
+    results.solution_loader = HighsSolutionLoader(model, form, boxed.point.tolist())
     return results
 
 

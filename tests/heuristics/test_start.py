@@ -9,6 +9,7 @@ from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations, find_start
 from pyomo_relu.formulations import FORMULATIONS
+from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.heuristics.start import search_start
 from pyomo_relu.solvers.standard_form import compile_standard_form
 from tests.harness.random_networks import ALL_ACTIVATIONS, he_network, random_network
@@ -234,7 +235,8 @@ def test_search_leaves_the_values_alone():
     m = box_model((3, 6, 1))
     for v in m.component_data_objects(pyo.Var):
         v.set_value(0.125, skip_validation=True)
-    start = search_start(m, compile_standard_form(m), [m.net], 0.5)
+    problem = NetworkProblem(compile_standard_form(m), [m.net])
+    start = search_start(problem, 0.5)
     assert start.feasible
     assert all(v.value == 0.125 for v in m.component_data_objects(pyo.Var))
 

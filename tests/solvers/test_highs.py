@@ -152,7 +152,7 @@ def infeasible(domain):
 def test_infeasible(domain, monkeypatch):
     said = []
     monkeypatch.setattr(
-        "pyomo_relu.solvers.highs.logger.warning", lambda text, *a: said.append(text % a)
+        "pyomo_relu.solvers.legacy.logger.warning", lambda text, *a: said.append(text % a)
     )
     m = infeasible(domain)
     with pytest.raises(NoOptimalSolutionError):

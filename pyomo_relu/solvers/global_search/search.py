@@ -45,7 +45,8 @@ class Search(Tree):
     ) -> None:
         super().__init__(problem, limits, report)
         self.executor = executor
-        self._current = math.inf  # least bound among the boxes of this round
+        # Least bound among the boxes of this round; nothing is known before the first.
+        self._current = -math.inf
         self.n = problem.n
         later = np.arange(len(problem.columns)) >= problem.n + problem.q
         open_ = problem.lower < problem.upper

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import logging
 import math
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -13,7 +12,6 @@ from typing import Any
 from pyomo.common.timing import HierarchicalTimer
 from pyomo.contrib.solver.common.base import (
     Availability,
-    LegacySolverWrapper,
     SolverBase,
 )
 from pyomo.contrib.solver.common.factory import SolverFactory
@@ -25,9 +23,8 @@ from pyomo.contrib.solver.common.util import (
 from pyomo.core.staleflag import StaleFlagManager
 
 from pyomo_relu.solvers.global_search.config import OWN_KEYWORDS, ReluGlobalConfig
+from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.options import Progress
-
-logger = logging.getLogger(__name__)
 
 #: Seconds between two lines of the log.
 LOG_EVERY = 1.0
@@ -234,28 +231,18 @@ class _Log:
         )
 
 
-class LegacyReluGlobal(LegacySolverWrapper, ReluGlobal):
-    """``pyo.SolverFactory("relu_global")``: Pyomo's customary way to call a solver."""
+class LegacyReluGlobal(LegacyCall, ReluGlobal):
+    """``pyo.SolverFactory("relu_global")``: Pyomo's customary way to call a solver.
 
-    def solve(self, model, **kwds: Any):  # type: ignore[override]
-        """Solve a model.
+    ``solve`` takes the usual ``tee``, ``timelimit``, ``load_solutions``, and the keywords
+    of :class:`ReluGlobal`; ``options`` may hold the latter too.
+    """
 
-        Parameters
-        ----------
-        model : BlockData
-        **kwds
-            The usual ``tee``, ``timelimit``, ``load_solutions``, and those of
-            :class:`ReluGlobal`; ``options`` may hold the latter too.
+    own_keywords = OWN_KEYWORDS
 
-        Returns
-        -------
-        SolverResults
-            The customary results. Without a feasible point nothing is loaded and no
-            error is raised; see ``results.solver.termination_condition``.
-        """
-        kept = dict(self.options)
-        options = {**kept, **(kwds.pop("options", None) or {})}
-        for key, setting in options.items():
+    def _take_options(self, options: dict[str, Any], kwds: dict[str, Any]) -> dict:
+        kwds = dict(kwds)
+        for key, setting in {**options, **(kwds.pop("options", None) or {})}.items():
             if key not in OWN_KEYWORDS:
                 raise ValueError(
                     f"relu_global has no option '{key}'; it takes "
@@ -263,48 +250,8 @@ class LegacyReluGlobal(LegacySolverWrapper, ReluGlobal):
                     + "."
                 )
             kwds.setdefault(key, setting)
-        own = {k: kwds.pop(k) for k in list(kwds) if k in OWN_KEYWORDS}
-        load = kwds.pop("load_solutions", True)
-        restored = (
-            *OWN_KEYWORDS,
-            "tee",
-            "load_solutions",
-            "raise_exception_on_nonoptimal_result",
-        )
-        saved = {k: self.config.get(k).value() for k in restored}
-        try:
-            self.config.solver_options.reset()
-            for key, setting in own.items():
-                self.config.get(key).set_value(setting)
-            legacy = super().solve(model, load_solutions=False, **kwds)
-            results: Results = self._last_results
-            found = results.incumbent_objective is not None
-            if load and found:
-                results.solution_loader.load_solution()
-                legacy.solution.clear()
-            elif load:
-                logger.warning(
-                    "relu_global found no feasible point (%s); values are as before.",
-                    results.termination_condition.name,
-                )
-            return legacy
-        finally:
-            # Pyomo's wrapper keeps what one call sets; here each call stands alone.
-            for key, setting in saved.items():
-                self.config.get(key).set_value(setting)
-            self.config.solver_options.set_value(kept)
-            self._last_results = None
-
-    def _map_results(self, model, results: Results):
-        self._last_results = results
-        legacy, solution = super()._map_results(model, results)
-        legacy.solver.wallclock_time = results.timing_info.wall_time
-        nodes = results.extra_info.get("mip_node_count", None)
-        if nodes is not None:
-            tree = legacy.solver.statistics.branch_and_bound
-            tree.number_of_created_subproblems = nodes.value()
-            tree.number_of_bounded_subproblems = nodes.value()
-        return legacy, solution
+        self.config.solver_options.reset()
+        return kwds
 
 
 SolverFactory.register(

@@ -1,0 +1,192 @@
+"""Boxes before the MIP: what a partition of few inputs decides in a fraction of a second.
+
+HiGHS takes seconds to minutes for a network of two inputs that branching on the inputs
+proves optimal in a tenth of a second. So ``relu_highs`` lets the search of
+``relu_global`` go first, for a limited number of boxes. Its best point is the start,
+and its bound is a bound of the model; where they meet there is nothing left to do.
+
+The search looks at the networks themselves, not at what the formulation wrote. It is
+asked only where both mean the same: an exact formulation, nothing of it relaxed or
+deactivated, no row of the user's on variables inside. What the user took away inside a
+network (a fixed binary, a tighter bound) shows in the best point, which has to hold in
+the model as it is, or nothing of the search is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.formulations import BigM, Cuts, Hull, Partition
+from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.heuristics.start import FEASIBLE
+from pyomo_relu.network import PiecewiseLinear
+from pyomo_relu.solvers.global_search.problem import Problem, read_problem
+from pyomo_relu.solvers.global_search.results import gap_of
+from pyomo_relu.solvers.global_search.search import Search
+from pyomo_relu.solvers.global_search.state import Limits, Tree
+from pyomo_relu.solvers.global_search.units import find_units
+from pyomo_relu.solvers.standard_form import StandardForm
+from pyomo_relu.written import is_as_written
+
+logger = logging.getLogger(__name__)
+
+#: Formulations whose feasible inputs and outputs are exactly the network's graph.
+EXACT = (BigM, Cuts, Hull, Partition)
+#: With more inputs that can move the MIP is the better search.
+MOST_INPUTS = 10
+
+
+@dataclass
+class Boxed:
+    """What the boxes found.
+
+    Attributes
+    ----------
+    point : (n_columns,) array
+        Feasible in the standard form.
+    value, bound : float
+        Of the model's objective, there and at best.
+    proven : bool
+        Whether they are within the gap.
+    stopped : str or None
+        ``"interrupt"`` after Ctrl-C or where ``progress`` said so.
+    boxes : int
+    seconds : float
+    """
+
+    point: np.ndarray
+    value: float
+    bound: float
+    proven: bool
+    stopped: str | None
+    boxes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        state = "proven" if self.proven else "open"
+        return (
+            f"{self.boxes} boxes in {self.seconds:.2f} s, objective {self.value:.8g}, "
+            f"bound {self.bound:.8g}, {state}"
+        )
+
+
+def may_go_first(form: StandardForm, problem: NetworkProblem) -> bool:
+    """Whether boxes answer the question that the model asks.
+
+    Parameters
+    ----------
+    form : StandardForm
+        Of the whole model.
+    problem : NetworkProblem
+        Its networks.
+    """
+    moving = form.lower[problem.drivers] < form.upper[problem.drivers]
+    if not form.is_mip or form.objective is None or moving.sum() > MOST_INPUTS:
+        return False
+    for one in problem.maps:
+        block = one.block
+        if any(type(f) not in EXACT for f in block._formulations.values()):
+            return False
+        if not is_as_written(block):
+            return False
+        for node in block.network.nodes:
+            if isinstance(node, PiecewiseLinear) and not node.is_continuous:
+                return False  # at a step a model may choose, a network may not
+    users = form.matrix[~problem.layer_rows]
+    touched = problem.layer_columns[users.indices].any()
+    return not (touched or form.cost[problem.layer_columns].any())
+
+
+def search_boxes(
+    model,
+    form: StandardForm,
+    problem: NetworkProblem,
+    *,
+    nodes: int,
+    cpu_seconds: float,
+    seconds: float,
+    gaps: tuple[float, float] = (1e-4, 1e-6),
+    report: Callable[[float, float, float, float, int], Any] | None = None,
+) -> Boxed | None:
+    """Search the inputs by boxes; None where that gives nothing to go by.
+
+    Parameters
+    ----------
+    model, form, problem
+        The same model, three times.
+    nodes : int
+        Boxes bounded at most.
+    cpu_seconds, seconds : float
+        Of the process and on the clock, at most.
+    gaps : (float, float)
+        Relative and absolute.
+    report : callable, optional
+        Called with seconds, incumbent, bound, gap and boxes, now and then; a true
+        return value ends the search.
+    """
+    begin, cpu = time.perf_counter(), time.process_time()
+    inputs = read_problem(model)
+    if inputs.infeasible or inputs.unbounded or inputs.network is None:
+        return None
+    if len(find_units(inputs)) != 1:
+        return None
+    asked = False
+
+    def tell(tree: Tree, kind: str) -> bool:
+        nonlocal asked
+        if report is not None:
+            found = inputs.user_objective(tree.incumbent.cost)
+            bound = inputs.user_objective(tree.bound)
+            now = tree.elapsed, found, bound, gap_of(found, bound), tree.counts.boxes
+            asked |= bool(report(*now))
+        return asked or time.process_time() - cpu > cpu_seconds
+
+    inner = [0.95 * gap for gap in gaps]  # so that rounding can't open it again
+    limits = Limits(*inner, time_limit=seconds, node_limit=nodes)
+    search = Search(inputs, limits, None, tell)
+    search.run()
+    if search.incumbent.point is None:
+        return None
+    point = _in_columns(form, problem, inputs, search.incumbent.point)
+    if point is None:
+        return None
+    value, bound = form.objective_value(point), inputs.user_objective(search.bound)
+    scale = max(1.0, abs(value))
+    if abs(value - inputs.user_objective(search.incumbent.cost)) > 1e-6 * scale:
+        logger.warning("boxes and model disagree on the objective; boxes are left out.")
+        return None
+    missing = (bound - value) if form.maximize else (value - bound)
+    stopped = "interrupt" if asked or search.stopped == "interrupt" else None
+    return Boxed(
+        point,
+        value,
+        bound,
+        missing <= max(gaps[1], gaps[0] * abs(value)),
+        stopped,
+        search.counts.boxes,
+        time.perf_counter() - begin,
+    )
+
+
+def _in_columns(
+    form: StandardForm, problem: NetworkProblem, inputs: Problem, found: np.ndarray
+) -> np.ndarray | None:
+    """The search's point in all columns of the model; None if it doesn't hold there."""
+    numbers = form.column_numbers()
+    point = np.full(len(form.columns), math.nan)
+    for v, x in zip(inputs.columns, found.tolist()):
+        j = numbers.get(id(v))
+        if j is not None:
+            point[j] = x
+    if np.isnan(point[problem.drivers]).any() or np.isnan(point[problem.rest]).any():
+        return None
+    point[problem.layer_columns] = 0.0
+    point = problem.fill_layers(np.nan_to_num(point, nan=0.0))
+    return point if form.violation(point) <= FEASIBLE else None

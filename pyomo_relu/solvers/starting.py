@@ -1,0 +1,87 @@
+"""Before HiGHS runs: networks that can be relied on, and a complete start."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pyomo_relu.solvers.standard_form import StandardForm
+
+
+def check_networks(blocks) -> None:
+    """Refuse network blocks that don't say what the network does.
+
+    Raises
+    ------
+    ValueError
+        For a block without a formulation, and for inputs that may leave the box the
+        network was written for, by their bounds or by a fixed value.
+    """
+    for block in blocks:
+        if block._network is None or block.bounds is None:
+            raise ValueError(
+                f"'{block.name}' has no formulation, so its outputs would be free; call "
+                f"{block.name}.reformulate('bigm'), or deactivate it."
+            )
+        block.check_box()
+        low, high = block.bounds.input_box
+        for i, entry in enumerate(block._entries):
+            if isinstance(entry, float) or not entry.is_variable_type():
+                continue
+            if entry.fixed and entry.value is not None:
+                slack = 1e-6 * max(1.0, abs(low[i]), abs(high[i]))
+                if not low[i] - slack <= entry.value <= high[i] + slack:
+                    raise ValueError(
+                        f"'{block.name}': '{entry.name}' is fixed at {entry.value:g}, "
+                        f"outside [{low[i]:g}, {high[i]:g}] for which the network was "
+                        "written; widen its bounds and call reformulate()."
+                    )
+
+
+def present_values(form: StandardForm, blocks, deadline: float) -> np.ndarray | None:
+    """The variables' present values as a start; the model's values stay.
+
+    A network whose inputs have values but whose own variables have not gets these from
+    a forward pass, and what is still missing from a small MIP with the rest fixed. HiGHS
+    would do that itself, but it reports bounds of such a MIP as bounds of the model.
+
+    Parameters
+    ----------
+    form : StandardForm
+    blocks : list of network blocks
+    deadline : float
+        Of ``time.perf_counter()``.
+    """
+    point = np.array(
+        [math.nan if v.value is None else float(v.value) for v in form.columns]
+    )
+    missing = np.isnan(point)
+    if not missing.any():
+        return point
+    if missing.all():
+        return None
+    from pyomo_relu.heuristics.problem import complete_through_networks
+    from pyomo_relu.heuristics.region import solve_fixed
+
+    complete_through_networks(form, blocks, point)
+    known = np.flatnonzero(~np.isnan(point))
+    if len(known) == len(point):
+        return point
+    # Values that don't fit together as they are may still do so in the integers.
+    for part in (known, known[form.integer[known]]):
+        if len(part):
+            found = solve_fixed(form, part, point[part], deadline)
+            if found is not None:
+                return found
+    return None
+
+
+def give_start(highs, point: np.ndarray) -> None:
+    """Give HiGHS a complete start."""
+    import highspy
+
+    solution = highspy.HighsSolution()
+    solution.col_value = point.tolist()
+    solution.value_valid = True
+    highs.setSolution(solution)

@@ -13,7 +13,7 @@ better. It answers the second as well, for such a network is piecewise constant,
 most production that the network calls safe is the optimum of another small program.
 
 Run it with ``python examples/binarized_design.py``; it needs the extras ``sklearn`` and
-``plot`` and takes about half a minute. The experiments are simulated.
+``plot`` and takes about a minute. The experiments are simulated.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--experiments", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=30.0, help="for the training")
+    parser.add_argument("--seconds", type=float, default=40.0, help="for the training")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the plot")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,9 @@ A projection of nine features to two is learned in front of a step network (2-2-
 weights are the proven optimum of a mixed-integer program: the gradient of the optimal
 margin in the data, by the envelope formula, moves the projection. It is compared with
 the same network on the fixed first projection, and with projection and network trained
-together by straight-through gradients.
+together by straight-through gradients. A second outer loop learns the weights of the
+training points, two of which have a wrong label, and the robust radius, from ten points
+for validation.
 
 Run it with ``python examples/implicit_backprop.py``; it needs the extra ``plot``, and
 ``../shared/data/bdnn`` or scikit-learn for the data.
@@ -22,13 +24,19 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from pyomo_relu.differentiable import MarginTraining, implicit_fit, straight_through_fit
+from pyomo_relu.differentiable import (
+    MarginTraining,
+    implicit_fit,
+    straight_through_fit,
+    tune_fit,
+)
 from pyomo_relu.differentiable.outer import class_costs
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent.parent / "shared" / "data" / "bdnn" / "breast-cancer-wisconsin.csv"
 POINTS, COST = 14, 4.0
-BLUE, ORANGE, GRAY = "#0072b2", "#d55e00", "#777777"
+VALIDATION, WRONG, SMALL_COST = 10, 2, 1.4
+BLUE, ORANGE, GRAY, GREEN = "#0072b2", "#d55e00", "#777777", "#009e73"
 
 
 # %%
@@ -109,17 +117,74 @@ def run(seed: int, iterations: int) -> dict[str, list[float]]:
 # -----------
 
 
+def run_weights(seed: int, iterations: int) -> dict[str, list[float]]:
+    """Weights and radius learned with two wrong labels, on two principal components."""
+    x, y, _ = read_data()
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(x))
+    train, held, test = np.split(order, [POINTS, POINTS + VALIDATION])
+    center = x[train].mean(axis=0)
+    axes = np.linalg.svd(x[train] - center, full_matrices=False)[2][:2].T
+    z = (x - center) @ axes
+    labels, wrong = y[train].copy(), rng.choice(POINTS, WRONG, replace=False)
+    labels[wrong] *= -1
+    fit = tune_fit(
+        z[train],
+        labels,
+        z[held],
+        y[held],
+        hidden=1,
+        cost=SMALL_COST,
+        iterations=iterations,
+    )
+    share = [h["costs"][wrong].mean() * POINTS / SMALL_COST for h in fit.history]
+    return {
+        "value": [h["value"] for h in fit.history],
+        "margin": [h["margin"] for h in fit.history],
+        "weight": share,
+        "radius": [h["radius"] for h in fit.history],
+        "accuracy": [
+            accuracy(fit.history[0]["network"].scores(z[test]), y[test]),
+            accuracy(fit.network.scores(z[test]), y[test]),
+        ],
+    }
+
+
 def padded(runs: list[list[float]], length: int) -> np.ndarray:
     """Curves of one length; a search that has ended stays where it is."""
     return np.array([[*r, *[r[-1]] * (length - len(r))][:length] for r in runs])
 
 
-def plot(runs: list[dict[str, list[float]]], length: int, path: Path, name: str) -> None:
+def plot_weights(axis, runs: list[dict[str, list[float]]], length: int) -> None:
+    """The second loop: its objective and the weight of wrong labels."""
+    steps = np.arange(length)
+    for key, color, label in (
+        ("value", GREEN, "validation objective"),
+        ("weight", ORANGE, "weight of wrong labels / mean weight"),
+    ):
+        curves = padded([r[key] for r in runs], length)
+        axis.plot(steps, curves.T, color=color, alpha=0.25, lw=0.9)
+        axis.plot(steps, curves.mean(axis=0), color=color, lw=2.4, label=label)
+    axis.set(xlabel="iteration", title="weights and radius learned")
+    axis.set(xlim=(0, max(length - 1, 1)))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize=9)
+
+
+def plot(
+    runs: list[dict[str, list[float]]],
+    length: int,
+    weights: list[dict[str, list[float]]],
+    path: Path,
+    name: str,
+) -> None:
     """Objective and accuracy against iterations, each seed thin and the mean thick."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.2), constrained_layout=True)
+    plot_weights(axes[2], weights, max(len(r["value"]) for r in weights))
     steps = np.arange(length)
     titles = ("objective (margin less slacks), training", "accuracy, test")
-    for axis, key, title in zip(axes, ("objective", "accuracy"), titles):
+    for axis, key, title in zip(axes[:2], ("objective", "accuracy"), titles):
         ours = padded([r[key] for r in runs], length)
         other = padded([r[f"ste_{key}"] for r in runs], length)
         for curves, color in ((other, ORANGE), (ours, BLUE)):
@@ -152,6 +217,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--weight-seeds", type=int, default=5)
+    parser.add_argument("--weight-iterations", type=int, default=4)
     parser.add_argument("--output", type=Path, default=Path("."))
     options = parser.parse_args(arguments)
     name, begin, runs = read_data()[2], time.perf_counter(), []
@@ -168,6 +235,17 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             f"{r['ste_exact'][1]:5.3f}",
             flush=True,
         )
+    print("split   weights, radius: objective   weight of wrong   radius   test accuracy")
+    weights = []
+    for seed in range(options.weight_seeds):
+        w = run_weights(seed, options.weight_iterations)
+        weights.append(w)
+        print(
+            f"{seed:5d}       {w['value'][0]:13.3f} {w['value'][-1]:6.3f} "
+            f"{w['weight'][0]:10.2f} {w['weight'][-1]:6.2f} {max(w['radius']):8.3f}  "
+            f"{w['accuracy'][0]:7.3f} {w['accuracy'][1]:6.3f}",
+            flush=True,
+        )
     found = {
         "fixed": float(np.mean([r["accuracy"][0] for r in runs])),
         "implicit": float(np.mean([r["accuracy"][-1] for r in runs])),
@@ -175,12 +253,19 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         "straight_through_exact": float(np.mean([r["ste_exact"][1] for r in runs])),
         "objective_fixed": float(np.mean([r["objective"][0] for r in runs])),
         "objective": float(np.mean([r["objective"][-1] for r in runs])),
+        "weights_objective_fixed": float(np.mean([w["value"][0] for w in weights])),
+        "weights_objective": float(np.mean([w["value"][-1] for w in weights])),
+        "weights_margin_fixed": float(np.mean([w["margin"][0] for w in weights])),
+        "weights_margin": float(np.mean([max(w["margin"]) for w in weights])),
+        "weight_of_wrong_labels": float(np.mean([w["weight"][-1] for w in weights])),
+        "weights_accuracy_fixed": float(np.mean([w["accuracy"][0] for w in weights])),
+        "weights_accuracy": float(np.mean([w["accuracy"][1] for w in weights])),
         "seconds": time.perf_counter() - begin,
     }
     for key, value in found.items():
         print(f"{key:24s} {value:.3f}")
     path = options.output / "implicit_backprop.png"
-    plot(runs, options.iterations + 1, path, name)
+    plot(runs, options.iterations + 1, weights, path, name)
     print(f"picture: {path}")
     return found
 

@@ -1,5 +1,5 @@
-"""A plant of six units: global optimization against the MIP
-============================================================
+"""A plant of many units: global optimization against the MIP
+=============================================================
 
 A plant of six units: which to run, and how, within a shared utility limit.
 
@@ -16,14 +16,19 @@ Run it with ``python examples/plant_global.py``.
 
 from __future__ import annotations
 
+import argparse
 import time
+from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
 
 from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations
 
+HERE = Path(__file__).resolve().parent
 UNITS, INPUTS, HIDDEN = 6, 4, 20
+#: Utility there is for six units.
+UTILITY = 7.0
 
 
 # %%
@@ -125,7 +130,9 @@ def plant(networks, formulation=None) -> pyo.ConcreteModel:
     def uses(m, k):
         return m.utility[k] >= m.surrogate[k].outputs["utility"] - 8.0 * (1 - m.on[k])
 
-    m.limit = pyo.Constraint(expr=sum(m.utility[k] for k in m.unit) <= 7.0)
+    m.limit = pyo.Constraint(
+        expr=sum(m.utility[k] for k in m.unit) <= UTILITY * len(networks) / UNITS
+    )
     cost = {k: 1.0 + 0.3 * k for k in m.unit}
     m.profit = pyo.Objective(
         expr=sum(m.value[k] - cost[k] * m.on[k] for k in m.unit), sense=pyo.maximize
@@ -134,23 +141,88 @@ def plant(networks, formulation=None) -> pyo.ConcreteModel:
 
 
 # %%
+# Two ways to solve it
+# --------------------
+# Both are given the same time. What counts is the gap between the best plan that is known
+# and what is proved of all others.
+
+
+def solve(networks, name: str, limit: float) -> tuple[pyo.ConcreteModel, dict]:
+    """The plant by one solver: profit, what is proved, and seconds."""
+    m = plant(networks, None if name == "relu_global" else "bigm")
+    begin = time.perf_counter()
+    results = pyo.SolverFactory(name).solve(m, time_limit=limit)
+    return m, {
+        "seconds": time.perf_counter() - begin,
+        "profit": float(results.problem.lower_bound),
+        "proved": float(results.problem.upper_bound),
+        "status": str(results.solver.termination_condition),
+    }
+
+
+def plot(m: pyo.ConcreteModel, found: dict[str, dict], path: Path) -> None:
+    """The gap of each solver, and the plan."""
+    import matplotlib.pyplot as plt
+
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.1), layout="constrained")
+    colours = {"relu_global": "#2166ac", "relu_highs": "#b2182b"}
+    labels = {"relu_global": "relu_global", "relu_highs": "big-M MIP\n(relu_highs)"}
+    for row, (name, f) in enumerate(found.items()):
+        width = max(f["proved"] - f["profit"], 0.01)
+        left.barh(row, width, left=f["profit"], height=0.35, color=colours[name])
+        left.text(
+            f["profit"], row - 0.28, f"profit {f['profit']:.3f}, proved at most "
+            f"{f['proved']:.3f}, {f['seconds']:.0f} s",
+            fontsize=9,
+        )  # fmt: skip
+    left.set_yticks(range(len(found)), [labels[name] for name in found])
+    ends = [v for f in found.values() for v in (f["profit"], f["proved"])]
+    span = max(ends) - min(ends)
+    left.set(xlim=(min(ends) - 0.05 * span, max(ends) + 0.25 * span))
+    left.set(ylim=(len(found) - 0.5, -0.6), xlabel="profit (money per hour)")
+    left.set_title("From the best plan known to what is proved")
+    units = np.array(list(m.unit))
+    on = np.array([m.on[k].value > 0.5 for k in units])
+    value = np.array([m.value[k].value for k in units]) * on
+    utility = np.array([m.utility[k].value for k in units]) * on
+    right.bar(units - 0.2, value, 0.4, color="#4393c3", label="product value")
+    right.bar(units + 0.2, utility, 0.4, color="#f4a582", label="utility used")
+    for k in units[~on]:
+        right.text(k, 0.1, "off", ha="center", color="0.4")
+    right.set(xlabel="unit", ylabel="money per hour; units of utility", xticks=units)
+    right.set_title(
+        f"The plan: {utility.sum():.2f} of {UTILITY * len(units) / UNITS:.2f} units of utility used"
+    )
+    right.legend(loc="upper right")
+    right.set_ylim(0, 1.25 * max(value.max(), utility.max()))
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
+
+
+# %%
 # The whole job
 # -------------
 
 
-def main() -> None:
-    """Train, solve, and print the plan."""
+def main(arguments: list[str] | None = None) -> dict[str, dict]:
+    """Train, solve both ways, print the plan, draw; returns what each solver found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--units", type=int, default=UNITS)
+    parser.add_argument("--limit", type=float, default=45.0, help="seconds for a solver")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder for the plot")
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
-    networks = [train(k) for k in range(UNITS)]
-    print(f"six surrogates trained in {time.perf_counter() - begin:.1f} s")
-    m = plant(networks)
-    begin = time.perf_counter()
-    results = pyo.SolverFactory("relu_global").solve(m, tee=True, time_limit=300)
-    print(
-        f"{results.solver.termination_condition} in {time.perf_counter() - begin:.1f} s: "
-        f"profit {pyo.value(m.profit):.4f}, proved at most "
-        f"{results.problem.upper_bound:.4f}"
-    )
+    networks = [train(k) for k in range(options.units)]
+    print(f"surrogates trained in {time.perf_counter() - begin:.1f} s")
+    found = {}
+    other, found["relu_highs"] = solve(networks, "relu_highs", options.limit)
+    m, found["relu_global"] = solve(networks, "relu_global", options.limit)
+    for name, f in found.items():
+        print(
+            f"{name:11}  profit {f['profit']:.4f}, proved at most {f['proved']:.4f}, "
+            f"{f['seconds']:.1f} s ({f['status']})"
+        )
     for k in m.unit:
         if m.on[k].value > 0.5:
             x = ", ".join(f"{m.x[k, j].value:.3f}" for j in range(INPUTS))
@@ -160,6 +232,11 @@ def main() -> None:
             )
         else:
             print(f"unit {k}: off")
+    found["relu_global"]["error"] = max(m.surrogate[k].error() for k in m.unit)
+    path = options.output / "plant_global.png"
+    plot(m, found, path)
+    print(f"plot: {path}")
+    return found
 
 
 # %%

@@ -137,6 +137,19 @@ def test_binarized_design(tmp_path):
     assert_picture(tmp_path / "binarized_design.png")
 
 
+def test_plant_global(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = load("plant_global").main(
+        ["--units", "1", "--limit", "10", "--output", str(tmp_path)]
+    )
+    for f in found.values():
+        assert f["profit"] <= f["proved"] + 1e-6
+    assert found["relu_highs"]["profit"] <= found["relu_global"]["proved"] + 1e-6
+    assert found["relu_global"]["profit"] <= found["relu_highs"]["proved"] + 1e-6
+    assert found["relu_global"]["error"] < 1e-5
+    assert_picture(tmp_path / "plant_global.png")
+
+
 def test_every_example_is_tested():
     here = Path(__file__).resolve().parent
     tests = "".join(

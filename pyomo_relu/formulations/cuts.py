@@ -24,12 +24,14 @@ map :math:`I` from inputs to arguments,
     (w^k_i - w^{I(i)}_i) U_i \} z_k \Bigr) + \sum_k b^k z_k
 
 The cuts are found in rounds: the LP relaxation is solved, every unit's most violated
-one is added, until none is violated by more than ``tolerance``. With
+one is added, until none is violated by more than ``tolerance`` or ``time_limit``
+seconds are over. With
 ``scope="network"`` the LP is the network over its box, once for the smallest and once
 for the largest value of each output; with ``scope="model"`` it is the user's model with
 its objective, as it stands when the formulation is chosen, so call ``reformulate``
 after the objective is declared. Cuts that are slack in all of the last relaxations are
-dropped, the others stay as rows ``cut``. They are valid whatever the objective.
+dropped, the others stay as rows ``cut``; all stay if the time was over before. They are
+valid whatever the objective.
 
 Source: Anderson, Huchette, Ma, Tjandraatmadja, Vielma, "Strong mixed-integer
 programming formulations for trained neural networks", arXiv 1811.01988.
@@ -93,6 +95,10 @@ from pyomo_relu.formulations.values import Row, combined, row_at_most
 logger = logging.getLogger(__name__)
 
 
+def _seconds(spec: Any) -> float | None:
+    return None if spec is None else NonNegativeFloat(spec)
+
+
 @register_formulation
 class Cuts(Formulation):
     """Big-M and the violated ideal inequalities of each neuron, as rows."""
@@ -125,7 +131,19 @@ class Cuts(Formulation):
     CONFIG.declare(
         "solver",
         ConfigValue(
-            default="appsi_highs", domain=str, description="Pyomo solver of the relaxations"
+            default="appsi_highs",
+            domain=str,
+            description="Pyomo solver of the relaxations, which must take a block whose "
+            "inputs lie outside of it ('appsi_gurobi' does, 'gurobi_direct' doesn't)",
+        ),
+    )
+    CONFIG.declare(
+        "time_limit",
+        ConfigValue(
+            default=60.0,
+            domain=_seconds,
+            description="seconds for the relaxations and the separation, after which the "
+            "cuts found so far stay, with a warning; None for no limit",
         ),
     )
     CONFIG.declare(
@@ -172,38 +190,59 @@ class Cuts(Formulation):
                 units.append((layer, unit))
         if not units or not self.config.rounds:
             return
-        with RelaxedSolver(block, self.config.scope, self.config.solver) as relaxed:
-            self._separate(relaxed, units)
+        config = self.config
+        with RelaxedSolver(
+            block, config.scope, config.solver, config.time_limit
+        ) as relaxed:
+            cuts, tight = self._separate(relaxed, units)
+            if tight is None:
+                return
+            for k, cut in enumerate(cuts):
+                if k not in tight:
+                    del cut.parent_component()[cut.index()]
 
-    def _separate(self, relaxed: RelaxedSolver, units) -> None:
-        config, cuts = self.config, []
+    def _separate(self, relaxed: RelaxedSolver, units) -> tuple[list, set[int] | None]:
+        """Add cuts; all of them, and which are tight, None where it ended early."""
+        cuts: list[Any] = []
         numbers: Counter = Counter()
         tight: set[int] = set()
         for objective in relaxed.objectives():
-            for _ in range(config.rounds):
-                if not relaxed.solve(objective):
-                    return
-                room = config.max_cuts - len(cuts)
-                new = [
-                    (unit.separate(config.tolerance), layer, unit) for layer, unit in units
-                ]
-                new = [entry for entry in new if entry[0] is not None]
-                new.sort(key=lambda entry: -entry[0][0])
-                for (_, row), layer, unit in new[:room]:
-                    cuts.append(_add_cut(layer, unit.key, row, numbers))
-                if not new[:room]:
+            solved = relaxed.solve(objective)
+            for _ in range(self.config.rounds):
+                if not solved or not self._add_violated(relaxed, units, cuts, numbers):
                     break
-            else:
-                if not relaxed.solve(objective):
-                    return
-            slack = config.tolerance * 10
+                solved = relaxed.solve(objective)
+            if relaxed.out_of_time:
+                logger.warning(
+                    "%s: the cuts were ended after time_limit=%g seconds; the %d found so "
+                    "far stay.",
+                    relaxed.block.name,
+                    self.config.time_limit,
+                    len(cuts),
+                )
+            if not solved or relaxed.out_of_time:
+                return cuts, None
+            slack = self.config.tolerance * 10
             for k, cut in enumerate(cuts):
                 scale = max(1.0, abs(value(cut.upper)))
                 if value(cut.upper) - value(cut.body) <= slack * scale:
                     tight.add(k)
-        for k, cut in enumerate(cuts):
-            if k not in tight:
-                del cut.parent_component()[cut.index()]
+        return cuts, tight
+
+    def _add_violated(self, relaxed, units, cuts: list, numbers: Counter) -> bool:
+        """Add each unit's most violated cut, the worst first; False if there is none."""
+        new = []
+        for layer, unit in units:
+            if relaxed.out_of_time:
+                break
+            found = unit.separate(self.config.tolerance)
+            if found is not None:
+                new.append((found, layer, unit))
+        new.sort(key=lambda entry: -entry[0][0])
+        new = new[: self.config.max_cuts - len(cuts)]
+        for (_, row), layer, unit in new:
+            cuts.append(_add_cut(layer, unit.key, row, numbers))
+        return bool(new)
 
 
 def _add_cut(layer, key: tuple, row, numbers: Counter):

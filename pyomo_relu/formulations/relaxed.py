@@ -7,6 +7,8 @@ continuous, and afterwards everything is as it was, values included.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,10 +30,15 @@ class RelaxedSolver:
         alone is taken, and a warning says so.
     solver : str
         Pyomo solver; a persistent one is used as such.
+    time_limit : float, optional
+        Seconds from when the context is opened; no limit if left out.
     """
 
-    def __init__(self, block, scope: str, solver: str) -> None:
+    def __init__(
+        self, block, scope: str, solver: str, time_limit: float | None = None
+    ) -> None:
         self.block, self.scope, self.solver = block, scope, pyo.SolverFactory(solver)
+        self.end = None if time_limit is None else time.monotonic() + time_limit
         self.target = block
         self.goal: Any = None
         if scope == "model":
@@ -90,6 +97,20 @@ class RelaxedSolver:
             v.set_value(number, skip_validation=True)
             v.stale = stale
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time limit is reached."""
+        return self.end is not None and time.monotonic() >= self.end
+
+    def _limit(self) -> dict[str, Any]:
+        """What is left of the time, as a keyword of ``solve``."""
+        if self.end is None:
+            return {}
+        left = max(1, math.ceil(self.end - time.monotonic()))  # glpsol takes integers
+        # HiGHS compares its limit with the time of all runs of one instance.
+        runs = getattr(getattr(self.solver, "_solver_model", None), "getRunTime", None)
+        return {"timelimit": left if runs is None else left + runs()}
+
     def objectives(self) -> Iterator[Any]:
         """The model's own (None), or each output with either sense."""
         if self.goal is not None:
@@ -100,17 +121,24 @@ class RelaxedSolver:
             yield y, pyo.maximize
 
     def solve(self, objective: Any) -> bool:
-        """Solve for one of :meth:`objectives`; False, and a warning, if it fails."""
+        """Solve for one of :meth:`objectives`; False, and a warning, if it fails.
+
+        False without one when time is up.
+        """
+        if self.out_of_time:
+            return False
         if objective is not None:
             self.own.set_value(objective[0])
             self.own.sense = objective[1]
         try:
-            results = self.solver.solve(self.target)
+            results = self.solver.solve(self.target, **self._limit())
             good = pyo.check_optimal_termination(results)
             why = str(results.solver.termination_condition)
+            if self.end is not None and why == "maxTimeLimit":
+                self.end = time.monotonic()
         except Exception as e:  # whatever a solver makes of the user's model
             good, why = False, f"{type(e).__name__}: {e}"
-        if not good:
+        if not good and not self.out_of_time:
             logger.warning(
                 "%s: the relaxation was not solved (%s); no more cuts are added.",
                 self.block.name,

@@ -6,6 +6,7 @@ import io
 import logging
 import pickle
 import random
+import time
 
 import numpy as np
 import pyomo.environ as pyo
@@ -13,6 +14,8 @@ import pytest
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.formulations import FORMULATIONS
+from pyomo_relu.formulations.relaxed import RelaxedSolver
+from tests.harness.checks import solver_or_skip
 from tests.harness.formulations import boxed_model, primitive_network, violations
 from tests.harness.random_networks import he_network
 
@@ -154,6 +157,7 @@ def layers_of(m) -> dict:
         ("partition", {"split": "equal_range"}, "parts >= 3"),
         ("partition", {"split": lambda w, parts: [[0]]}, "into one group"),
         ("cuts", {"solver": "no_such_solver"}, "not available"),
+        ("cuts", {"time_limit": -1}, "time_limit"),
         ("disjunctive", {"transformation": "gdp.nothing"}, "unknown"),
         ("complementarity", {"mpec": "mpec.nothing"}, "unknown"),
         ("bigm", {"big": 3}, "no option 'big'"),
@@ -197,6 +201,71 @@ def test_cuts_of_the_whole_model(m, caplog):
     with caplog.at_level(logging.WARNING):
         m.net.reformulate("cuts", scope="model")
     assert "needs one active objective" in caplog.text
+
+
+def n_cuts(m) -> int:
+    rows = [block.component("cut") for block in m.net.layer.values()]
+    return sum(len(row) for row in rows if row is not None)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        "appsi_highs",
+        "highs",
+        "cbc",
+        "glpk",
+        "scip_direct",
+        "appsi_gurobi",
+        "gurobi_direct_v2",
+    ],
+)
+def test_cuts_of_other_solvers(m, solver):
+    """Any LP solver separates them; options beyond its own interface aren't used."""
+    solver_or_skip(solver)
+    expected = best(m)
+    m.net.reformulate("cuts", solver=solver, time_limit=30)
+    assert n_cuts(m) > 0
+    assert best(m) == pytest.approx(expected, abs=1e-6)
+
+
+def test_cuts_without_time_are_bigm(m, caplog):
+    m.net.reformulate("bigm")
+    bigm = lp_text(m)
+    with caplog.at_level(logging.WARNING):
+        m.net.reformulate("cuts", time_limit=0)
+    assert "ended after time_limit=0 seconds; the 0 found so far stay" in caplog.text
+    assert lp_text(m) == bigm
+    caplog.clear()
+    m.net.reformulate("cuts", time_limit=None)
+    assert n_cuts(m) > 0 and not caplog.records
+
+
+def test_cuts_found_in_time_stay(m, monkeypatch, caplog):
+    """Time is up in the second round: the first round's cuts are there, nothing else."""
+    expected = best(m)
+    checks = iter(range(10**9))
+    end = 13  # one check for each relaxation, one for each of its 9 units
+    monkeypatch.setattr(
+        RelaxedSolver, "out_of_time", property(lambda self: next(checks) >= end)
+    )
+    point = [v.value for v in m.x.values()]
+    m.net.reformulate("cuts")
+    assert n_cuts(m) > 0 and "the cuts were ended" in caplog.text
+    assert len(list(m.component_data_objects(pyo.Objective))) == 1
+    assert all(v.is_binary() for v in m.net.layer["relu_1"].on.values())
+    assert [v.value for v in m.x.values()] == point
+    assert best(m) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_cuts_of_an_image_network_end_in_time(hidden):
+    m = boxed_model(he_network(0, [784, hidden, hidden, 10]), 0.0, 1.0)
+    begin = time.monotonic()
+    m.net.reformulate("bigm")
+    bigm = time.monotonic() - begin
+    m.net.reformulate("cuts", time_limit=2)
+    assert time.monotonic() - begin < 2 * bigm + 2 + 10
 
 
 def test_cuts_leave_the_model_as_it_was(m):

@@ -4,8 +4,9 @@
     python benchmarks/verification.py --set mnistfc --only 256x2 --limit 300
 
 Writes one line for each instance as soon as it is decided; a killed run goes on where it
-was. A wrong verdict ends the run with exit code 1. The files are read from
-``../shared/data/verification`` beside the checkout, or from --data.
+was, and one that was decided with a smaller limit is not run again. A wrong verdict
+ends the run with exit code 1. The files are read from ``../shared/data/verification``
+beside the checkout, or from --data.
 """
 
 from __future__ import annotations
@@ -28,13 +29,18 @@ FIELDS = ["set", "onnx", "vnnlib", "limit", "known", "verdict", "wall", "cpu"]
 HERE = Path(__file__).resolve().parent
 
 
-def read_done(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
-    """Instances that a former run has decided, or has given the same limit."""
+def read_done(path: Path, limit: float) -> dict[tuple[str, str], dict[str, str]]:
+    """Instances that a former run decided in no more time, or gave as much in vain."""
     if not path.exists():
         return {}
     with open(path, newline="") as file:
         rows = [r for r in csv.DictReader(file) if None not in r.values()]
-    return {(r["onnx"], r["vnnlib"], r["limit"]): r for r in rows}
+    found = {}
+    for r in rows:
+        decided = r["verdict"] in ("sat", "unsat")
+        if (decided and float(r["limit"]) <= limit) or float(r["limit"]) == limit:
+            found[r["onnx"], r["vnnlib"]] = r
+    return found
 
 
 def instances(data: Path, name: str, only: str | None) -> list[dict[str, str]]:
@@ -68,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     output = options.output or HERE / "results" / f"verification_{options.set}.csv"
     output.parent.mkdir(parents=True, exist_ok=True)
     todo = instances(data, options.set, options.only)
-    done = read_done(output)
+    done = read_done(output, options.limit)
     fresh = not output.exists()
     networks: dict[str, object] = {}
     counts = {"right": 0, "wrong": 0, "no known verdict": 0, "undecided": 0}
@@ -77,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         if fresh:
             writer.writeheader()
         for row in tqdm(todo, unit="instance", disable=None):
-            key = (row["onnx"], row["vnnlib"], f"{options.limit:g}")
+            key = (row["onnx"], row["vnnlib"])
             if key not in done:
                 path = data / options.set / row["onnx"]
                 if row["onnx"] not in networks:
@@ -87,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
                 wall, cpu = time.perf_counter(), time.process_time()
                 verdict, *_ = decide(network, prop, wall + options.limit, reference)
                 row |= {
-                    "limit": key[2],
+                    "limit": f"{options.limit:g}",
                     "verdict": verdict,
                     "wall": f"{time.perf_counter() - wall:.2f}",
                     "cpu": f"{time.process_time() - cpu:.2f}",

@@ -304,44 +304,84 @@ def split_neurons(
     beta = np.zeros((1, n))
     value, alpha, beta, corners, posts = chain.ascend(row, fixed, start, beta, 60)
     result.nodes, result.lower = 1, float(value[0])
-    stack = [(value, fixed, alpha, beta, posts)]
+    stack = [_packed(value, fixed, alpha, beta, posts)]
     with progress(0, "splitting neurons", "node") as bar:
         while stack:
-            open_ = sum(len(part[0]) for part in stack)
-            lower = min(part[0].min() for part in stack)
-            result.lower = max(result.lower, float(lower))
+            result.lower = max(result.lower, min(float(p[0].min()) for p in stack))
             value, fixed, alpha, beta, posts = _take(stack, batch)
-            if not len(value):
-                continue
-            if time.perf_counter() > deadline:
-                return result
-            witness = _offer(chain, row, corners, confirm)
-            if witness is not None:
-                result.witness = witness
+            result.witness = _offer(chain, row, corners, confirm)
+            if result.witness is not None or time.perf_counter() > deadline:
                 return result
             neuron = chain.choose(row, fixed, alpha, beta, posts)
             low, high = chain.sides(fixed)
             at = np.arange(len(fixed))
             stuck = ~((low[at, neuron] < 0) & (high[at, neuron] > 0))
-            if stuck.any():  # every neuron decided, and the bound is not above zero
-                return result
-            two = [np.concatenate([a, a]) for a in (fixed, alpha, beta)]
-            two[0][np.arange(2 * len(at)), np.concatenate([neuron, neuron])] = np.repeat(
-                np.array([1, -1], dtype=np.int8), len(at)
+            for k in np.flatnonzero(stuck):
+                bound, x = _decided(chain, row, fixed[k])
+                if bound <= 0:
+                    result.witness = x if confirm(x) else None
+                    return result
+            go = ~stuck
+            at = np.arange(go.sum())
+            value, fixed, alpha, beta, neuron = (
+                a[go] for a in (value, fixed, alpha, beta, neuron)
             )
-            parent = np.concatenate([value, value])
-            value, alpha, beta, corners, posts = chain.ascend(row, *two, STEPS)
+            corners = []
+            if not len(at):
+                continue
+            fixed, alpha, beta, parent, neuron = (
+                np.concatenate([a, a]) for a in (fixed, alpha, beta, value, neuron)
+            )
+            both = np.arange(len(fixed))
+            fixed[both, neuron] = np.where(both < len(at), 1, -1)
+            found = chain.ascend(row, fixed, alpha, beta, STEPS)
+            value, alpha, beta, corners, posts = found
             value = np.maximum(value, parent)
             result.nodes += len(value)
             bar.update(len(value))
             left = ~(value > 0)
             if left.any():
-                stack.append(
-                    tuple(a[left] for a in (value, two[0], alpha, beta, posts))
-                )
-            del open_
-    result.proved, result.lower = True, max(result.lower, np.nextafter(0.0, 1.0))
+                parts = (value, fixed, alpha, beta, posts)
+                stack.append(_packed(*(a[left] for a in parts)))
+    result.proved, result.lower = True, np.inf
     return result
+
+
+def _decided(chain: ReluChain, row: int, fixed: np.ndarray):
+    """The bound of a subproblem without open neurons, by a linear program; its point.
+
+    The program's multipliers are the best ones, and as rigorous as any. It may violate
+    the sides at a price, so that there are multipliers where no point has these sides.
+    """
+    from scipy.optimize import linprog
+
+    low, high = chain.sides(fixed[None])
+    side = np.where(low[0] >= 0, 1.0, -1.0)
+    here, const = np.eye(len(chain.low)), np.zeros(len(chain.low))
+    rows, limits = [], []
+    for step, after in zip(chain.steps, [*chain.steps[1:], None]):
+        here, const = step.weight @ here, step.weight @ const + step.bias
+        if after is not None and after.source is not None:
+            s = side[after.source]
+            rows.append(-s[:, None] * here)
+            limits.append(s * const)
+            here, const = here * (s > 0)[:, None], const * (s > 0)
+    a = np.hstack([np.vstack(rows), -np.ones((chain.count, 1))])
+    price = 1e4 * (1.0 + abs(here[row]).sum())
+    box = [*zip(chain.low, chain.high), (0, None)]
+    found = linprog([*here[row], price], A_ub=a, b_ub=np.concatenate(limits), bounds=box)
+    if found.status != 0:
+        return -np.inf, chain.center
+    full = side.astype(np.int8)[None]
+    # Sides that the bounds know need no multiplier, but may have one.
+    beta = np.maximum(-found.ineqlin.marginals, 0.0)[None]
+    value, *_ = chain.backward(row, full, np.zeros(beta.shape), beta)
+    return float(value[0]), np.clip(found.x[:-1], chain.low, chain.high)
+
+
+def _packed(value, fixed, *arrays: np.ndarray) -> tuple:
+    """What is kept of subproblems; slopes and multipliers may be any, so shorter ones."""
+    return value, fixed, *(a.astype(np.float32) for a in arrays)
 
 
 def _take(stack: list, n: int) -> tuple:
@@ -356,7 +396,8 @@ def _take(stack: list, n: int) -> tuple:
             part = tuple(a[-n:] for a in part)
         n -= len(part[0])
         taken.append(part)
-    return tuple(np.concatenate(a) for a in zip(*taken))
+    value, fixed, *rest = (np.concatenate(a) for a in zip(*taken))
+    return value, fixed, *(a.astype(float) for a in rest)
 
 
 def _offer(chain: ReluChain, row: int, corners, confirm) -> np.ndarray | None:

@@ -3,8 +3,8 @@
 A ladder of rising cost, left at the first rung that decides: projected gradients look
 for a counterexample; linear bounds prove sets unreachable; with few inputs, branch and
 bound on the inputs, first of all sets in one batch, then by ``relu_global``; else
-optimized linear bounds, a longer attack, and a mixed-integer program for each unsafe set
-that is left.
+optimized linear bounds, a longer attack, branch and bound on the sides of neurons, and a
+mixed-integer program for each unsafe set that is left.
 
 A counterexample is believed only after the network was run on it in float64, the
 property was evaluated on these outputs, and the point lies in the region, each without
@@ -26,6 +26,7 @@ from pyomo_relu.applications.balls import both_ends, bounds_in_ball
 from pyomo_relu.applications.exact import MarginMIP
 from pyomo_relu.applications.inputs_search import search_inputs
 from pyomo_relu.applications.margins import Margins, least
+from pyomo_relu.applications.neuron_splitting import ReluChain, split_neurons
 from pyomo_relu.applications.properties import Property
 from pyomo_relu.applications.regions import Ball, Region, as_region
 from pyomo_relu.applications.splitting import split_inputs
@@ -37,7 +38,7 @@ from pyomo_relu.network import Network, PiecewiseLinear
 logger = logging.getLogger(__name__)
 
 #: The rungs in their order.
-METHODS = ("attack", "bounds", "splitting", "relu_global", "mip")
+METHODS = ("attack", "bounds", "splitting", "relu_global", "neurons", "mip")
 
 #: ``relu_global`` goes to the end for at most this many inputs ...
 FEW_INPUTS = 8
@@ -45,6 +46,9 @@ FEW_INPUTS = 8
 #: ... after so many boxes of all sets together, or as many with up to four times the
 #: inputs, where the program follows. (ACAS Xu: most are decided by then, in 1 s.)
 FIRST_BOXES = 4096
+
+#: Share of the time for branch and bound on neurons before the programs.
+NEURON_SHARE = 0.7
 
 #: How far a reference may be from the network, relative to the largest output.
 AGREEMENT = 1e-3
@@ -71,7 +75,8 @@ class Verification:
         Of the sets.
     seconds : float
     details : dict
-        Counts of the rungs: ``boxes``, ``nodes``, ``binaries``; ``out_of_time``.
+        Counts of the rungs: ``boxes``, ``splits``, ``nodes``,
+        ``binaries``; ``out_of_time``.
     """
 
     status: str
@@ -167,6 +172,7 @@ class _Ladder:
         self.method = "no unsafe set"
         self.details: dict[str, Any] = {}
         self.bounds: Bounds | None = None
+        self.optimized = False
         if n:
             self.margins = Margins(network, prop, region)
 
@@ -293,7 +299,7 @@ class _Ladder:
         if wide > 4 * FEW_INPUTS:
             self.method = "bounds"
             return
-        last = "relu_global" not in self.methods and "mip" not in self.methods
+        last = self.methods[-1] == "splitting"
         sets = self.open()
         found = split_inputs(
             self.margins,
@@ -333,16 +339,19 @@ class _Ladder:
         if not self.done() and self.left() <= 0:
             self.details["out_of_time"] = True
 
-    def _mip(self) -> None:
-        """Optimized bounds, a longer attack, then the programs, the easiest set first."""
-        network = self.margins.network
+    def _optimized(self) -> None:
+        """Optimized bounds and a longer attack, once."""
+        if self.optimized:
+            return
+        self.optimized = True
+        method = self.method
         if not self.bounds:
             self._bounds()
         if not self.done() and self.margins.ball is None:
             self.method = "alpha_crown"
             left = self.left()
             self.bounds = compute_bounds(
-                network,
+                self.margins.network,
                 self.region.lower,
                 self.region.upper,
                 "alpha_crown",
@@ -353,6 +362,37 @@ class _Ladder:
         if not self.done():
             self.method = "attack"
             self._attack(restarts=24, steps=150, part=0.1)
+        if not self.done():
+            self.method = method
+
+    def _neurons(self) -> None:
+        """Branch and bound on the sides of neurons, for sets of one row."""
+        network, spans = self.margins.network, self.margins.spans
+        if self.margins.ball is not None or not ReluChain.fits(network):
+            return
+        self._optimized()
+        if self.done():
+            return
+        chain = ReluChain(network, self.bounds.lower, self.bounds.upper)
+        order = [d for d in self.open() if spans[d].stop - spans[d].start == 1]
+        order.sort(key=lambda d: -self.lower[d])
+        # The rest of the time is for the programs: small networks are quicker there.
+        end = self.share(NEURON_SHARE if "mip" in self.methods else 1.0)
+        for k, d in enumerate(order):
+            now = time.perf_counter()
+            limit = now + (end - now) / (len(order) - k)
+            found = split_neurons(chain, spans[d].start, self.confirm, limit)
+            self.details["splits"] = self.details.get("splits", 0) + found.nodes
+            self.lower[d] = max(self.lower[d], found.lower)
+            if found.witness is not None:
+                self.witness = found.witness
+                return
+        if not self.done() and self.left() <= 0:
+            self.details["out_of_time"] = True
+
+    def _mip(self) -> None:
+        """One program for each set that is left, the easiest first."""
+        self._optimized()
         if self.done():
             return
         self.method = "mip"

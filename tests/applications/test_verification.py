@@ -32,6 +32,7 @@ def competition(name):
         ("attack", "mip"),
         ("splitting",),
         ("relu_global",),
+        ("neurons",),
     ],
 )
 @pytest.mark.parametrize("seed", range(4))

@@ -165,11 +165,13 @@ def plot_weights(axis, runs: list[dict[str, list[float]]], length: int) -> None:
         curves = padded([r[key] for r in runs], length)
         axis.plot(steps, curves.T, color=color, alpha=0.25, lw=0.9)
         axis.plot(steps, curves.mean(axis=0), color=color, lw=2.4, label=label)
-    axis.set(xlabel="iteration", title="weights and radius learned")
-    axis.set(xlim=(0, max(length - 1, 1)))
+    title = f"{WRONG} wrong labels, weights and radius learned, {len(runs)} splits"
+    top = 1.3 * max(max(r["weight"]) for r in runs)
+    axis.set(xlabel="iteration", title=title, xlim=(0, max(length - 1, 1)), ylim=(0, top))
+    axis.set_xticks(steps)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize=9)
+    axis.legend(frameon=False, fontsize=9, loc="upper right")
 
 
 def plot(

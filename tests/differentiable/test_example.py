@@ -13,9 +13,13 @@ def test_implicit_backprop(tmp_path):
     example = load("implicit_backprop")
     if not example.DATA.exists():
         pytest.importorskip("sklearn")
-    found = example.main(["--seeds", "1", "--iterations", "3", "--output", str(tmp_path)])
+    found = example.main(
+        ["--seeds", "1", "--iterations", "2", "--weight-seeds", "1"]
+        + ["--weight-iterations", "1", "--output", str(tmp_path)]
+    )
     assert found["objective"] > found["objective_fixed"]
     assert found["implicit"] > 0.9
+    assert found["weights_objective"] >= found["weights_objective_fixed"]
     assert_picture(tmp_path / "implicit_backprop.png")
 
 

@@ -7,7 +7,8 @@ enumeration (1), XOR tables (2), local search (4), partitions (5) and fixed acti
 ``test_refining_keeps_predictions``; the table of Guzelsoy and Ralphs (7) and lower bounds
 (10) in ``test_dual_function``; Chvatal functions (11) in ``test_chvatal``. Here are
 activations (3), gradients and kinks (8), Lipschitz bounds (9), bounds on other data (10),
-weights of points (12), the radius (13), the outer loop (14), the chain rule (15).
+weights of points (12), the radius (13), the outer loop (14), the chain rule (15). More on
+weights and radius is in ``test_validation``.
 """
 
 from __future__ import annotations
@@ -254,7 +255,7 @@ def test_conservative_chain_rule(seed):  # 15
     position, velocity = curve(rng.uniform(-1, 1, (3, 5, 2)))
     costs = np.full(5, 0.3)
     change = change_along(training, position, costs)
-    found, patterns = integral(training, position, velocity, 30, costs)
+    found, patterns = integral(training, position, velocity, 60, costs)
     assert patterns >= 3
     assert found == pytest.approx(change, abs=0.02)
     assert abs(change) > 0.03

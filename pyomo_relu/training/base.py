@@ -262,15 +262,57 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         The first layer's activations must be constant on the ball, as the robust
         training has it, so this is a lower bound of the share that resists every
-        attack; :func:`pyomo_relu.applications.verify` decides the rest.
+        attack; :meth:`verify` decides the rest.
         """
         choice("norm", norm, DUAL_NORMS)
         right = self.predict(X) == np.asarray(y)
+        return float((right & self._unmoved(X, radius, norm)).mean())
+
+    def _unmoved(self, X, radius: float, norm: str) -> np.ndarray:
+        """Points on whose ball the activations of the first layer decide, and stay."""
         w, b = self.network_.weights[0], self.network_.biases[0]
-        size = dual_norm(w, norm)
-        away = np.abs(np.asarray(X, dtype=float) @ w.T + b) > radius * size
-        away |= size == 0
-        return float((right & away.all(axis=1)).mean())
+        size, pre = dual_norm(w, norm), np.asarray(X, dtype=float) @ w.T + b
+        stay = ((np.abs(pre) > radius * size) | (size == 0)).all(axis=1)
+        if len(self.network_.weights) == 1 and len(b) > 1:
+            # Signs of scores decide only where one class alone has its bit.
+            stay &= (pre >= 0).sum(axis=1) == 1
+        return stay
+
+    def verify(self, X, y, radius: float, norm: str = "linf", time_limit=60.0):
+        """Decide exactly whether points keep their class on the whole ball around them.
+
+        Points where :meth:`robust_share` is sure are not looked at again, the others go
+        to :func:`pyomo_relu.applications.verify`.
+
+        Parameters
+        ----------
+        X : (n, d) array
+        y : (n,) array
+        radius : float
+        norm : {'linf', 'l1'}
+        time_limit : float or None
+            Seconds for each point.
+
+        Returns
+        -------
+        (n,) array of {'wrong', 'robust', 'counterexample', 'undecided'}
+            'wrong' where the prediction at the point itself is.
+        """
+        from pyomo_relu.applications import Ball, verify
+
+        choice("norm", norm, ("linf", "l1"))
+        X = np.asarray(X, dtype=float)
+        predicted = self.predict(X)
+        found = np.where(predicted == np.asarray(y), "open", "wrong").astype("<U14")
+        sure = self._unmoved(X, radius, norm) | (radius == 0)
+        found[(found == "open") & sure] = "robust"
+        network = self.to_network()
+        for i in np.flatnonzero(found == "open"):
+            label = int(np.searchsorted(self.classes_, predicted[i]))
+            prop = _keeps(label, network.n_outputs)
+            region = Ball(X[i], radius, norm)
+            found[i] = verify(network, region, prop, time_limit=time_limit).status
+        return found
 
     # ---------------------------------------------------------- other packages
     def to_network(self, outputs: str = "scores") -> Network:
@@ -321,6 +363,22 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         clf.classes_, clf.n_features_in_ = classes, network.sizes[0]
         clf._keep(Training(network, about["status"], about["loss"], about["bound"]))
         return clf
+
+
+def _keeps(label: int, outputs: int):
+    """The property that a class is predicted; of equal scores the first one is."""
+    from pyomo_relu.applications import Property, Unsafe
+
+    if outputs == 1:
+        row = np.array([[1.0]]) if label else np.array([[-1.0]])
+        return Property((Unsafe(row, np.zeros(1), strict=bool(label)),))
+    sets = []
+    for k in range(outputs):
+        if k != label:
+            row = np.zeros((1, outputs))
+            row[0, label], row[0, k] = 1.0, -1.0
+            sets.append(Unsafe(row, np.zeros(1), strict=k > label))
+    return Property(tuple(sets))
 
 
 def _plain(params: dict[str, Any]) -> dict[str, Any]:

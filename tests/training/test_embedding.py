@@ -100,6 +100,45 @@ def test_robust_network_is_verified():
         assert found.status == "counterexample"
 
 
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_verify_decides_every_point(norm):
+    """Against many points of each ball; robust training is found robust."""
+    clf = BinaryNetClassifier((2,), robust=(norm, 0.2)).fit(SQUARE, XOR)
+    assert (clf.verify(SQUARE, XOR, 0.2, norm) == "robust").all()
+    assert (clf.verify(SQUARE, 1 - XOR, 0.2, norm) == "wrong").all()
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 1, (12, 2))
+    labels = clf.predict(points)
+    found = clf.verify(points, labels, 0.15, norm)
+    assert {"robust", "counterexample"} == set(found)
+    for x, y, status in zip(points, labels, found):
+        moves = rng.uniform(-1, 1, (4000, 2))
+        moves = moves / np.abs(moves).max(axis=1, keepdims=True)
+        if norm == "l1":
+            moves = moves / np.abs(moves).sum(axis=1, keepdims=True)
+        near = x + 0.15 * moves * rng.uniform(0, 1, (4000, 1))
+        if (clf.predict(near) != y).any():
+            assert status == "counterexample"
+    sure = clf.robust_share(points, labels, 0.15, norm)
+    assert sure <= (found == "robust").mean()
+
+
+def test_scores_without_hidden_layers_are_not_sure():
+    """Three classes, every score positive: signs stay, the largest score doesn't."""
+    clf = BinarizedNetClassifier((), weights=2, loss="min_hinge")
+    x = np.repeat(3.0 * np.eye(3), 2, axis=0)
+    clf.fit(x, np.repeat([0, 1, 2], 2))
+    network = StepNetwork((np.eye(3),), (np.ones(3),), "sign")
+    clf.network_ = network
+    point = np.array([[3.0, 2.9, 2.0]])
+    assert clf.robust_share(point, [0], 0.5) == 0.0
+    assert clf.verify(point, [0], 0.5)[0] == "counterexample"
+    assert clf.verify(point, [0], 0.04)[0] == "robust"
+    tie = np.array([[3.0, 3.0, 2.0]])
+    assert clf.verify(tie, [0], 0.0)[0] == "robust"  # the first one at a tie
+    assert clf.verify(tie, [1], 0.0)[0] == "wrong"
+
+
 def test_save_and_load(binary, binarized, tmp_path):
     for clf in (binary, binarized):
         path = tmp_path / "clf.npz"

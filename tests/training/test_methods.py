@@ -7,7 +7,11 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from pyomo_relu.training import BinarizedNetClassifier, BinaryNetClassifier
+from pyomo_relu.training import (
+    BinarizedNetClassifier,
+    BinaryNetClassifier,
+    OneVsOneBinarizedEnsemble,
+)
 from pyomo_relu.training.exact import Task, local_search, random_network
 from pyomo_relu.training.family import Family, merged
 from pyomo_relu.training.hybrid import refine
@@ -131,6 +135,7 @@ def test_limits_return_the_best_network():
 EXPECTED = {
     "check_classifiers_train": "asks for 83 % on 300 points in the time of a test",
     "check_classifiers_classes": "asks for the same",
+    "check_supervised_y_2d": "fits twice: a solver stopped by time need not repeat",
     "check_methods_subset_invariance": "a solver stopped by time need not repeat",
     "check_fit_idempotent": "a solver stopped by time need not repeat",
 }
@@ -139,13 +144,19 @@ EXPECTED = {
 def _checks():
     from sklearn.utils.estimator_checks import estimator_checks_generator
 
-    clf = BinaryNetClassifier((), weights="ternary", time_limit=1.0, random_state=0)
+    seconds = {"time_limit": 1.0, "random_state": 0}
+    classifiers = [
+        BinaryNetClassifier((), weights="ternary", **seconds),
+        BinarizedNetClassifier((), loss="sat_margin", margin=0.1, **seconds),
+        OneVsOneBinarizedEnsemble(stage_limits=(0.2, 0.2, 0.2), random_state=0),
+    ]
     return [
         pytest.param(
             estimator,
             check,
-            id=getattr(check, "func", check).__name__ + str(k),
+            id=f"{type(clf).__name__}-{getattr(check, 'func', check).__name__}{k}",
         )
+        for clf in classifiers
         for k, (estimator, check) in enumerate(estimator_checks_generator(clf))
         if getattr(check, "func", check).__name__ not in EXPECTED
     ]

@@ -14,6 +14,7 @@ unstable neurons as well; the forms are our own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from keras import ops
 from pyomo_relu.training.keras.intervals import Interval
 
 
-class Penalty:
+class Penalty(ABC):
     """One term of the loss; derive from it, and define ``value``.
 
     Parameters
@@ -43,6 +44,7 @@ class Penalty:
         self.weight = weight
         self.name = name or type(self).__name__
 
+    @abstractmethod
     def value(self, model: keras.Model, intervals: Sequence[Interval]) -> Any:
         """The penalty without its weight, a scalar tensor.
 
@@ -52,7 +54,6 @@ class Penalty:
         intervals : list of (lower, upper)
             As :func:`interval_bounds` returns them; empty without ``needs_bounds``.
         """
-        raise NotImplementedError("a penalty defines value(model, intervals)")
 
 
 def _total(parts, intervals) -> Any:

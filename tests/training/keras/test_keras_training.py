@@ -15,6 +15,7 @@ from pyomo_relu.training.keras import (  # noqa: E402
     L1Penalty,
     MagnitudePruning,
     PenalizedModel,
+    Penalty,
     StabilityLoss,
     UnstablePenalty,
     clipped_relu,
@@ -177,6 +178,8 @@ def test_what_is_not_known_is_refused():
         PenalizedModel(small(), [L1Penalty(1), L1Penalty(2)])
     with pytest.raises(ValueError, match="not negative"):
         L1Penalty(-1.0)
+    with pytest.raises(TypeError, match="value"):
+        Penalty(1.0)  # has no value of its own
     odd = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "swish", name="odd")])
     with pytest.raises(ValueError, match="'silu' of layer 'odd'"):
         PenalizedModel(odd, [BigMPenalty(1.0)], -1, 1)

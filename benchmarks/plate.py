@@ -207,25 +207,88 @@ def table(rows: list[dict]) -> str:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """The trade-off: error of the network against CPU seconds of the search."""
+    """The trade-off: error of a network against what it costs, by training."""
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for training in TRAININGS:
-        found = [r for r in rows if r["training"] == training and r["method"] == "interval"]
-        if not found:
+    rows = [r for r in rows if r["method"] == "interval"]
+    functions = [f for f in FUNCTIONS if any(r["function"] == f for r in rows)]
+    fig, axes = plt.subplots(
+        2, len(functions), figsize=(3.3 * len(functions), 6), layout="constrained",
+        squeeze=False, sharey="row",
+    )  # fmt: skip
+    colors = dict(zip(TRAININGS, plt.get_cmap("tab10").colors))
+    for ax, function in zip(axes.T, functions):
+        here = [r for r in rows if r["function"] == function]
+        for case in {tuple(r[k] for k in ("depth", "width", "seed")) for r in here}:
+            group = [
+                r for r in here if tuple(r[k] for k in ("depth", "width", "seed")) == case
+            ]
+            plain = next((r for r in group if r["training"] == "plain"), None)
+            size = 12 + 0.6 * int(case[0]) * int(case[1])
+            for one, key in zip(ax, ("cpu_s", "regions")):
+                for r in group:
+                    if not r[key] or plain is None or not plain[key]:
+                        continue
+                    at = [float(r["nrmse"]), float(r[key])]
+                    start = [float(plain["nrmse"]), float(plain[key])]
+                    one.plot(*zip(start, at), color="0.85", lw=0.8, zorder=1)
+                    one.scatter(*at, s=size, color=colors[r["training"]], zorder=2)
+        ax[0].set_title(function.capitalize())
+        ax[1].set_xlabel("error on fresh samples, nRMSE")
+        for one in ax:
+            one.set_xscale("log")
+            one.set_yscale("log")
+            one.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("CPU seconds of the search")
+    axes[1, 0].set_ylabel("linear regions")
+    handles = [
+        plt.Line2D([], [], marker="o", ls="", color=colors[t], label=t) for t in TRAININGS
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(TRAININGS))
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
+
+
+def summary(rows: list[dict]) -> str:
+    """Each way relative to plain training with interval bounds, medians over networks."""
+    by = {tuple(r[k] for k in KEY): r for r in rows}
+    head = ["training", "method", "networks", "error", "regions", "stable", "largest M"]
+    head += ["root gap", "nodes", "CPU s"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for training, method in itertools.product(TRAININGS, METHODS):
+        pairs = []
+        for key, r in by.items():
+            base = by.get((*key[:3], "plain", key[4], "interval"))
+            if key[3] == training and key[5] == method and base is not None:
+                pairs.append((r, base))
+        if not pairs:
             continue
-        error = [float(r["nrmse"]) for r in found]
-        axes[0].plot(error, [float(r["cpu_s"]) for r in found], "o", label=training)
-        kept = [(e, int(r["regions"])) for e, r in zip(error, found) if r["regions"]]
-        axes[1].plot(*zip(*kept), "o", label=training)
-    for ax, label in zip(axes, ("CPU seconds (interval bounds)", "linear regions")):
-        ax.set_xlabel("error on fresh samples, nRMSE")
-        ax.set_ylabel(label)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-    axes[0].legend()
-    fig.savefig(path, dpi=130)
+
+        def ratio(of, pairs=pairs) -> str:
+            found = [of(r) / of(b) for r, b in pairs if of(r) is not None and of(b)]
+            return f"{np.median(found):.2f}" if found else ""
+
+        def gap(r) -> float:
+            return abs(float(r["best"]) - float(r["root"]))
+
+        def cost(r) -> float:
+            return float(r["bound_cpu_s"]) + float(r["cpu_s"])
+
+        stable = np.mean([int(r["stable"]) / int(r["neurons"]) for r, _ in pairs])
+        cells = (
+            training,
+            method,
+            len(pairs),
+            ratio(lambda r: float(r["nrmse"])),
+            ratio(lambda r: float(r["regions"]) if r["regions"] else None),
+            f"{100 * stable:.0f} %",
+            ratio(lambda r: float(r["largest_big_m"])),
+            ratio(gap),
+            ratio(lambda r: float(r["nodes"])),
+            ratio(cost),
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -275,6 +338,8 @@ def main() -> None:
                 file.flush()
         rows = read(path)
     print(table(rows))
+    print()
+    print(summary(rows))
     if args.plot:
         plot(rows, args.plot)
 

@@ -2,6 +2,7 @@
 
     python benchmarks/verification.py --set acasxu --limit 60
     python benchmarks/verification.py --set mnistfc --only 256x2 --limit 300
+    python benchmarks/verification.py --table
 
 Writes one line for each instance as soon as it is decided; a killed run goes on where it
 was, and one that was decided with a smaller limit is not run again. A wrong verdict
@@ -61,14 +62,58 @@ def instances(data: Path, name: str, only: str | None) -> list[dict[str, str]]:
     ]
 
 
+def table(paths: list[Path]) -> str:
+    """Markdown: a line for each set, or network of mnistfc; the last run of each counts."""
+    lines = [
+        "| set | instances | published sat, unsat, none | right | wrong | decided besides "
+        "| undecided | median CPU s | most CPU s |",
+        "|" + " --- |" * 9,
+    ]
+    for path in paths:
+        with open(path, newline="") as file:
+            rows = [r for r in csv.DictReader(file) if None not in r.values()]
+        last: dict[tuple[str, str], dict[str, str]] = {}
+        for r in sorted(rows, key=lambda r: r["verdict"] in ("sat", "unsat")):
+            last[r["onnx"], r["vnnlib"]] = r
+        groups: dict[str, list[dict[str, str]]] = {}
+        for r in last.values():
+            name = f"mnistfc {r['onnx'][10:-5]}" if r["set"] == "mnistfc" else r["set"]
+            groups.setdefault(name, []).append(r)
+        for name, found in sorted(groups.items()):
+            known = [sum(r["known"] == v for r in found) for v in ("sat", "unsat", "")]
+            decided = [r for r in found if r["verdict"] in ("sat", "unsat")]
+            right = sum(r["verdict"] == r["known"] for r in decided)
+            besides = sum(not r["known"] for r in decided)
+            cpu = sorted(float(r["cpu"]) for r in found)
+            cells = (
+                name,
+                len(found),
+                ", ".join(map(str, known)),
+                right,
+                len(decided) - right - besides,
+                besides,
+                len(found) - len(decided),
+                f"{cpu[len(cpu) // 2]:.2f}",
+                f"{cpu[-1]:.1f}",
+            )
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--set", choices=SETS, required=True)
+    parser.add_argument("--set", choices=SETS)
+    parser.add_argument("--table", action="store_true", help="only show what is there")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds each")
     parser.add_argument("--only", help="text that the names of net and property contain")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args(argv)
+    if options.table:
+        print(table(sorted((HERE / "results").glob("verification_*.csv"))))
+        return 0
+    if options.set is None:
+        parser.error("give --set or --table")
     root = os.environ.get("PYOMO_RELU_DATA") or HERE.parent.parent / "shared" / "data"
     data = options.data or Path(root) / "verification"
     output = options.output or HERE / "results" / f"verification_{options.set}.csv"

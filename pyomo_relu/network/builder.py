@@ -175,7 +175,7 @@ class NetworkBuilder:
         self,
         name: str,
         source: int,
-        groups: Sequence[Sequence[int]],
+        groups: Sequence[Sequence[int] | np.ndarray],
         shape: Sequence[int] | None = None,
     ) -> int:
         """Add the maximum over each group of entries of ``source``."""

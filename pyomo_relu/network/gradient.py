@@ -35,8 +35,8 @@ def backward(network: Network, values: list[np.ndarray], weights: np.ndarray) ->
         old = gradients[i]
         gradients[i] = g if old is None else old + g
 
-    for i, s in network.output_slices():
-        add(i, weights[:, s])
+    for i, columns in network.output_slices():
+        add(i, weights[:, columns])
     for i in range(len(network.nodes) - 1, -1, -1):
         node, g = network.nodes[i], gradients[i]
         if g is None or isinstance(node, Input):

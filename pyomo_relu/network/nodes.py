@@ -16,16 +16,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from pyomo_relu.lazy import sparse as sp
 
-if TYPE_CHECKING:
-    Weight = np.ndarray | sp.csr_array
-else:
-    Weight = Any  # naming the class would import SciPy
+#: A matrix of weights: a dense array or a SciPy CSR array. ``Any``, because naming the
+#: class would import SciPy, and because SciPy's classes carry no types.
+Weight: TypeAlias = Any
 
 
 def as_float64(values, what: str) -> np.ndarray:

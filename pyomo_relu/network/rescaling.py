@@ -164,7 +164,8 @@ def check_belongs(network: Network, bounds: Any) -> None:
 
 def homogeneous(node: PiecewiseLinear) -> np.ndarray:
     """(size,) bool: units with ``phi(s x) = s phi(x)`` for all ``s > 0``."""
-    return ~(node.breakpoints.any(axis=1) | node.intercepts.any(axis=1))
+    moved = np.asarray(node.breakpoints.any(axis=1) | node.intercepts.any(axis=1))
+    return np.logical_not(moved)
 
 
 def _scaled(node: Node, i: int, factors: tuple[np.ndarray, ...]) -> Node:

@@ -6,6 +6,7 @@ import json
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ DAMAGE = (
 
 def save_network(network: Network, path: str | Path) -> None:
     """Write ``network`` to ``path``; see :meth:`Network.save`."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     described = []
     for i, node in enumerate(network.nodes):
         entry: dict = {

@@ -37,7 +37,9 @@ def move(
     tensors = [v for v in values if isinstance(v, Tensor)]
     total = sum(x.size for x in tensors)
     if all(x.batch is None for x in tensors):
-        results = [(np.asarray(r), None) for r in function(_codes(values, total, 1))]
+        results: list[tuple[np.ndarray, int | None]] = [
+            (np.asarray(r), None) for r in function(_codes(values, total, 1))
+        ]
     else:
         try:
             doubled = function(_codes(values, total, 2))

@@ -80,8 +80,10 @@ def copy_nodes(
         elif isinstance(node, PiecewiseLinear):
             arrays = (node.breakpoints, node.slopes, node.intercepts)
             # one function for all neurons stays one row
-            rows = [a[0] if a.strides[0] == 0 else a for a in arrays]
-            new[i] = builder.piecewise(node.name, new[node.source], (node.function, *rows))
+            b, s, c = (a[0] if a.strides[0] == 0 else a for a in arrays)
+            new[i] = builder.piecewise(
+                node.name, new[node.source], (node.function, b, s, c)
+            )
         elif isinstance(node, Max):
             groups = [node.group(j) for j in range(node.size)]
             new[i] = builder.max(node.name, new[node.source], groups, node.shape)

@@ -295,11 +295,11 @@ def _columns(estimator, columns, n: int) -> list[int]:
     """Positions of the columns of one part of a ColumnTransformer."""
     names = feature_names(estimator) or []
     if isinstance(columns, slice):
-        ends = [
+        start, stop = (
             names.index(v) + (k == 1) if isinstance(v, str) else v
             for k, v in enumerate((columns.start, columns.stop))
-        ]
-        return list(range(n))[slice(*ends, columns.step)]
+        )
+        return list(range(n))[start : stop : columns.step]
     array = np.atleast_1d(np.asarray(columns))
     if array.size == 0:
         return []

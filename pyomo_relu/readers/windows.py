@@ -258,7 +258,7 @@ def transposed_convolution_matrix(
         If kernel, groups and input don't fit, or the output would be empty.
     """
     kernel = np.asarray(kernel, dtype=np.float64)
-    shape, strides, dilations, begin, end = _checked(
+    shape, steps, spread, begin, end = _checked(
         input_shape, strides, dilations, pads_begin, pads_end
     )
     if kernel.ndim != len(shape) + 1 or kernel.shape[0] != shape[0]:
@@ -267,15 +267,13 @@ def transposed_convolution_matrix(
     out = tuple(
         (n - 1) * s + d * (k - 1) + 1 + x - b - e
         for n, k, s, d, b, e, x in zip(
-            shape[1:], kernel.shape[2:], strides, dilations, begin, end, extra
+            shape[1:], kernel.shape[2:], steps, spread, begin, end, extra
         )
     )
     if min(out) < 1:
         raise ValueError(f"a transposed convolution of an input {shape} would be empty.")
     output_shape = (kernel.shape[1] * groups, *out)
-    forward = _convolution(
-        kernel, output_shape, strides, dilations, begin, groups, shape[1:]
-    )
+    forward = _convolution(kernel, output_shape, steps, spread, begin, groups, shape[1:])
     return sp.csr_array(forward.T), output_shape
 
 

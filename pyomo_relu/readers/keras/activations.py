@@ -126,13 +126,11 @@ def clip(builder, name, source, low=None, high=None) -> int:
         If some ``low`` is above ``high``.
     """
     shape = tensors.shape_of(builder, source)
-    bounds = [
-        None if v is None else np.broadcast_to(np.asarray(v, float), shape).reshape(-1)
-        for v in (low, high)
-    ]
-    lo, hi = bounds
-    if lo is None and hi is None:
-        return source
+
+    def flat(v) -> np.ndarray | None:
+        return None if v is None else np.broadcast_to(np.asarray(v, float), shape).ravel()
+
+    lo, hi = flat(low), flat(high)
     if lo is not None and hi is not None:
         if (lo > hi).any():
             raise ValueError(f"layer '{name}': clip needs its minimum below its maximum.")
@@ -153,6 +151,8 @@ def clip(builder, name, source, low=None, high=None) -> int:
             np.stack([0 * one, one], axis=-1),
             np.stack([lo, 0 * one], axis=-1),
         )
+    elif hi is None:
+        return source
     else:
         one = np.ones_like(hi)
         pieces = (

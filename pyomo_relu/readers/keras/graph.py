@@ -201,6 +201,7 @@ def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> l
         return Handle(value)
 
     args, kwargs = node.arguments.convert(lookup)
+    result: Any
     if isinstance(operation, keras.Model) and not registry.is_custom(operation):
         result = translate_model(operation, builder, args, kwargs)
     elif isinstance(operation, keras.layers.Layer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ def rescaling(layer, builder, sources, name) -> int:
 
 
 @translates("TimeDistributed")
-def time_distributed(layer, builder, sources, name) -> Value:
+def time_distributed(layer, builder, sources, name) -> Value | Sequence[Value]:
     """The inner layer on each step of the first axis after the batch."""
     import keras
 
@@ -167,7 +168,7 @@ def time_distributed(layer, builder, sources, name) -> Value:
         return dense(inner, builder, sources, name)
     results: list[int] = []
     for t in range(shape[0]):
-        step = tensors.rearrange(builder, f"{name}_{t}", sources[0], lambda i, t=t: i[t])
+        step = tensors.rearrange(builder, f"{name}_{t}", sources[0], itemgetter(t))
         handle = registry.Handle(step)
         if isinstance(inner, keras.Model):
             value: Any = translate_model(inner, builder, (handle,), {})

@@ -124,7 +124,7 @@ def grouped_extreme(
     builder: NetworkBuilder,
     name: str,
     source: int,
-    groups: Sequence[np.ndarray],
+    groups: Sequence[Sequence[int] | np.ndarray],
     shape: Sequence[int],
     sign: float = 1.0,
     negated: bool = False,

@@ -70,7 +70,7 @@ def sign(node: OnnxNode) -> Tensor:
 def comparison(node: OnnxNode) -> Tensor:
     """1 where the comparison holds, else 0: for networks with binary activations."""
     factors = [-1.0, 1.0] if node.operator.startswith("Less") else [1.0, -1.0]
-    difference = node.graph.add(f"{node.name}_difference", node.inputs, factors)
+    difference = node.graph.add(f"{node.name}_difference", node.values(), factors)
     strict = not node.operator.endswith("OrEqual")
     return node.graph.step(node.name, difference, strict)
 

@@ -17,6 +17,8 @@ def gemm(node: OnnxNode) -> Tensor:
     """``alpha * A' @ B' + beta * C`` with optional transposes."""
     graph, attributes = node.graph, node.attributes
     a, b = node.inputs[0], node.inputs[1]
+    if a is None or b is None:
+        raise node.error("it needs two matrices")
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
 
     def turned(value, key: str):
@@ -41,28 +43,28 @@ def gemm(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("MatMul")
 def matmul(node: OnnxNode) -> Tensor:
-    return node.graph.matmul(node.name, node.inputs[0], node.inputs[1])
+    return node.graph.matmul(node.name, *node.values())
 
 
 @register_onnx_operator("Add")
 def add(node: OnnxNode) -> Tensor:
-    return node.graph.add(node.name, node.inputs, [1.0, 1.0])
+    return node.graph.add(node.name, node.values(), [1.0, 1.0])
 
 
 @register_onnx_operator("Sub")
 def subtract(node: OnnxNode) -> Tensor:
-    return node.graph.add(node.name, node.inputs, [1.0, -1.0])
+    return node.graph.add(node.name, node.values(), [1.0, -1.0])
 
 
 @register_onnx_operator("Sum")
 def total(node: OnnxNode) -> Tensor:
-    return node.graph.add(node.name, node.inputs, [1.0] * len(node.inputs))
+    return node.graph.add(node.name, node.values(), [1.0] * len(node.inputs))
 
 
 @register_onnx_operator("Mean")
 def mean(node: OnnxNode) -> Tensor:
     n = len(node.inputs)
-    return node.graph.add(node.name, node.inputs, [1.0 / n] * n)
+    return node.graph.add(node.name, node.values(), [1.0 / n] * n)
 
 
 @register_onnx_operator("Neg")
@@ -72,11 +74,12 @@ def negative(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Mul")
 def multiply(node: OnnxNode) -> Tensor:
-    a, b = node.inputs
+    a, b = node.values()
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         raise node.error("both factors depend on the input, which is not piecewise linear")
-    x, factor = (a, b) if isinstance(a, Tensor) else (b, a)
-    return node.graph.scale(node.name, x, _array(factor))
+    if isinstance(a, Tensor):
+        return node.graph.scale(node.name, a, _array(b))
+    return node.graph.scale(node.name, node.tensor(1), _array(a))
 
 
 @register_onnx_operator("Div")
@@ -92,12 +95,12 @@ def divide(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Max")
 def maximum(node: OnnxNode) -> Tensor:
-    return node.graph.maximum(node.name, node.inputs)
+    return node.graph.maximum(node.name, node.values())
 
 
 @register_onnx_operator("Min")
 def minimum(node: OnnxNode) -> Tensor:
-    return node.graph.maximum(node.name, node.inputs, sign=-1.0)
+    return node.graph.maximum(node.name, node.values(), sign=-1.0)
 
 
 @register_onnx_operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin")
@@ -120,8 +123,8 @@ def batch_normalization(node: OnnxNode) -> Tensor:
         raise node.error("training_mode=1 computes with the batch; export in eval mode")
     if not node.attributes.get("spatial", 1):
         raise node.error("spatial=0 isn't supported; export with opset 9 or newer")
-    statistics = [node.constant(k, "statistics") for k in range(1, 5)]
+    scale, shift, mean, variance = (node.constant(k, "statistics") for k in range(1, 5))
     epsilon = node.attributes.get("epsilon", 1e-5)
     return spatial.batch_normalization(
-        node.graph, node.name, node.tensor(0), *statistics, epsilon
+        node.graph, node.name, node.tensor(0), scale, shift, mean, variance, epsilon
     )

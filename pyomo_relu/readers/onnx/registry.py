@@ -50,6 +50,13 @@ class OnnxNode:
         """Input ``k``, or None where the node doesn't have it."""
         return self.inputs[k] if k < len(self.inputs) else None
 
+    def values(self) -> list[Value]:
+        """All inputs, none of which may be left out."""
+        given = [v for v in self.inputs if v is not None]
+        if len(given) < len(self.inputs):
+            raise self.error("an input is left out that it needs")
+        return given
+
     def tensor(self, k: int) -> Tensor:
         """Input ``k``, which must depend on the network's inputs."""
         value = self.value(k)

@@ -175,7 +175,7 @@ class _Walker:
                 f"{self.what}: the input '{entry.name}' is no tensor of known rank; "
                 "export the model with the shape of its inputs."
             )
-        dims = [
+        dims: list[Any] = [
             d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None
             for d in kind.tensor_type.shape.dim
         ]

@@ -191,8 +191,8 @@ def hardsigmoid(graph: TensorGraph, name: str, x, inplace=False):
 @function("softshrink")
 def softshrink(graph: TensorGraph, name: str, x, lambd=0.5):
     t = float(lambd)
-    pieces = ("soft_shrink", *map(np.array, ([-t, t], [1.0, 0.0, 1.0], [t, 0.0, -t])))
-    return graph.piecewise(name, x, pieces)
+    slopes, intercepts = np.array([1.0, 0.0, 1.0]), np.array([t, 0.0, -t])
+    return graph.piecewise(name, x, ("soft_shrink", np.array([-t, t]), slopes, intercepts))
 
 
 @function("threshold", "threshold_", "_threshold")

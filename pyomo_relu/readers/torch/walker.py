@@ -247,7 +247,7 @@ class _Walker:
         if node.op == "call_module" and type(layer).__name__ == "GuardsFn":
             return None  # shape checks of torch.export
         if not symbolic:
-            if node.op == "call_module":
+            if layer is not None:
                 return layer(*args, **kwargs)
             if node.op == "call_method":
                 return getattr(args[0], node.target)(*args[1:], **kwargs)

@@ -48,11 +48,13 @@ class ReluGlobalConfig(BranchAndBoundConfig):
     leaf_neurons : int
         A box with at most so many undecided neurons goes to a small MIP.
     hand_over : bool
-        Whether a model with too many inputs for boxes goes to the MIP at once.
+        Whether a model with too many inputs for boxes goes to the MIP at once, and one
+        for which both are close gets a MIP between the boxes.
     seed : int
         Of the searches for incumbents.
     executor : Executor, optional
-        Bounds the batches of boxes in parallel, with the same result as without.
+        Bounds the batches of boxes in parallel, with the same result as without. Serves
+        one group of inputs; units and hand-overs run in one process and say so.
     threads : int, optional
         Without ``executor``, so many worker processes of the solver's own.
     warmstart : bool

@@ -63,7 +63,7 @@ class Decomposition(Tree):
     ) -> None:
         super().__init__(problem, limits, report)
         groups = find_units(problem) if groups is None else groups
-        self.units = [Unit(problem, *group) for group in groups]
+        self.units = [Unit(problem, *group, limits.leaf_neurons) for group in groups]
         self.master = Master(problem, self.units)
         self.others = self.master.others
         self.rest_integer = problem.integer[self.others]
@@ -104,6 +104,7 @@ class Decomposition(Tree):
         except KeyboardInterrupt:
             self.stopped = "interrupt"
         self.counts.lps = self.master.solves
+        self.counts.mips += sum(u.mips for u in self.units)
 
     def _seed(self) -> None:
         """Random points for the first masters, and the best choice among them."""

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.state import Tree
 
@@ -44,8 +44,8 @@ class HandOver(Tree):
                 if p.is_box:
                     self.incumbent.search_box()
                 low, high = p.box
-                lows, highs = crown_arrays(p.network, low[None], high[None])
-                lows, highs = [a[0] for a in lows], [a[0] for a in highs]
+                found = compute_bounds(p.network, low, high)
+                lows, highs = list(found.lower), list(found.upper)
                 self.counts.boxes = 1
             mip = BoxMIP(p, p.lower, p.upper, lows, highs)
             self._tell("log")

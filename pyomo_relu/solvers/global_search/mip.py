@@ -24,6 +24,9 @@ from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
 from pyomo_relu.solvers.global_search.node_bounds import undecided
 from pyomo_relu.solvers.global_search.problem import Problem
 
+#: Terms from which on an argument is written in one row only.
+LONG = 40
+
 
 @dataclass
 class Answer:
@@ -84,7 +87,7 @@ class BoxMIP:
         for node in network.nodes:
             if isinstance(node, PiecewiseLinear):
                 some = int(undecided(node, *self._range(node.source)).sum())
-                total += some * (2 if node.is_relu else 1 + 2 * node.slopes.shape[1])
+                total += some * (3 if node.is_relu else 1 + 2 * node.slopes.shape[1])
             elif isinstance(node, Max):
                 total += node.size + len(node.indices)
         return total
@@ -174,10 +177,18 @@ class BoxMIP:
         y, d = self._column(0.0, high), self._column(0.0, 1.0, True)
         row = -a
         row[y] += 1.0
-        self._row(row, b, math.inf)  # y >= x
-        row = row.copy()
-        row[d] -= low
-        self._row(row, -math.inf, b - low)  # y <= x - low (1 - d)
+        if np.count_nonzero(a) <= LONG:
+            self._row(row, b, math.inf)  # y >= x
+            row = row.copy()
+            row[d] -= low
+            self._row(row, -math.inf, b - low)  # y <= x - low (1 - d)
+        else:  # the same with s = y - x, so that a long row is written once
+            s = self._column(0.0, -low)
+            row[s] = -1.0
+            self._row(row, b, b)
+            row = np.zeros(self.room)
+            row[s], row[d] = 1.0, -low
+            self._row(row, -math.inf, -low)
         row = np.zeros(self.room)
         row[y], row[d] = 1.0, -high
         self._row(row, -math.inf, 0.0)  # y <= high d
@@ -255,6 +266,7 @@ class BoxMIP:
         start: np.ndarray | None = None,
         relative: float = 0.0,
         stop: Callable[[], bool] | None = None,
+        nodes: int | None = None,
     ) -> Answer:
         """Minimize the cost over the box, as far as it is below ``cutoff``.
 
@@ -269,6 +281,8 @@ class BoxMIP:
             A feasible point of the problem.
         stop : callable, optional
             Asked now and then; true ends the solve.
+        nodes : int, optional
+            Nodes of HiGHS's tree at most.
         """
         import highspy
 
@@ -282,6 +296,8 @@ class BoxMIP:
         highs.setOptionValue("mip_abs_gap", max(gap, 1e-9))
         highs.setOptionValue("mip_feasibility_tolerance", 1e-8)
         highs.setOptionValue("primal_feasibility_tolerance", 1e-8)
+        if nodes is not None:
+            highs.setOptionValue("mip_max_nodes", nodes)
         if math.isfinite(time_limit):
             highs.setOptionValue("time_limit", max(time_limit, 0.0))
         total = len(self.lower)

@@ -14,6 +14,7 @@ import numpy as np
 from pyomo_relu.bounds.backward import Backward
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
 from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
+from pyomo_relu.solvers.global_search.slopes import SlopeSearch
 
 EPS = float(np.finfo(float).eps)
 
@@ -69,6 +70,9 @@ class NodeBounds:
         Slope rules for hidden neurons.
     plane_rules : sequence of str
         Slope rules for the queries' planes.
+    steps : int
+        Steps that improve the slopes of each plane, see
+        :class:`~pyomo_relu.solvers.global_search.slopes.SlopeSearch`.
     """
 
     def __init__(
@@ -77,7 +81,10 @@ class NodeBounds:
         sides: Sequence[tuple[int, float]],
         rules: Sequence[str] = ("adaptive",),
         plane_rules: Sequence[str] = ("adaptive",),
+        steps: int = 0,
     ) -> None:
+        self.recipe = (tuple(sides), tuple(rules), tuple(plane_rules), steps)
+        self.steps = steps
         self.network, self.last = network, network.outputs[0]
         self.rules, self.plane_rules = tuple(rules), tuple(plane_rules)
         self.sides = list(sides)
@@ -129,7 +136,7 @@ class NodeBounds:
         shape = (len(lower), len(self.rows), n)
         slopes, consts, low = [], [], None
         for rule in self.plane_rules:
-            a, c, e = engine.run(self.last, self.rows, rule)
+            a, c, e = self._planes(engine, rule)
             value = engine.lower_bound(a, c, e)
             low = value if low is None else np.maximum(low, value)
             size = np.matmul(abs(a), reach[:, :, None])[:, :, 0] + abs(c)
@@ -157,6 +164,17 @@ class NodeBounds:
             self.unstable(lows, highs, len(lower)),
         )
 
+    def _planes(self, engine: Backward, rule: str):
+        """What :meth:`Backward.run` gives for the sides."""
+        search = SlopeSearch(engine, self.last, rule) if self.steps else None
+        if search is None or not search.open:
+            return engine.run(self.last, self.rows, rule)
+        parts = []
+        for row in self.rows:
+            rows = np.broadcast_to(row, (engine.batch, 1, len(row)))
+            parts.append(engine.run(self.last, rows, search.climb(row, self.steps)))
+        return tuple(np.concatenate(part, axis=1) for part in zip(*parts))
+
     def unstable(self, lows, highs, n: int) -> np.ndarray:
         """How many units are undecided in each box."""
         total = np.zeros(n, dtype=int)
@@ -168,6 +186,11 @@ class NodeBounds:
                     axis=1
                 )
         return total
+
+
+def bound_chunk(network: Network, token: str, recipe: tuple, boxes: tuple) -> Planes:
+    """What a worker process does: bound boxes by :class:`NodeBounds`."""
+    return NodeBounds(network, *recipe)(*boxes)
 
 
 def undecided(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> np.ndarray:

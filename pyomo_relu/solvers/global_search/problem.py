@@ -187,7 +187,7 @@ def read_problem(model) -> Problem:
         block.check_box()
         block._box()  # refuses an open box, naming the variable
     with _without_layers(blocks):
-        form = compile_standard_form(model)
+        form = compile_standard_form(model, "relu_global")
     variables: dict[int, Any] = {}
     links, cut = order_links([read_links(b, variables) for b in blocks])
     return _assemble(form, links, cut, variables)

@@ -15,6 +15,8 @@ from concurrent.futures import Executor
 
 import numpy as np
 
+from pyomo_relu.bounds.parallel import run_chunks
+from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.solvers.global_search.boxes import BoxPool
 from pyomo_relu.solvers.global_search.branching import (
     choose_input,
@@ -23,7 +25,12 @@ from pyomo_relu.solvers.global_search.branching import (
 )
 from pyomo_relu.solvers.global_search.lp import BoxLP
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.node_bounds import NodeBounds, Planes, stack
+from pyomo_relu.solvers.global_search.node_bounds import (
+    NodeBounds,
+    Planes,
+    bound_chunk,
+    stack,
+)
 from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.rows import DriverRows, needed_sides
 from pyomo_relu.solvers.global_search.state import Limits, Tree
@@ -31,6 +38,11 @@ from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 
 #: Boxes of one NumPy batch; fixed, so that results don't depend on the executor.
 CHUNK = 256
+#: With more inputs that can move, or fewer undecided neurons at the root, a MIP gets a
+#: share of the time.
+FEW_INPUTS, FEW_NEURONS = 10, 40
+#: Boxes before the first such MIP, and boxes that take as long as one of its nodes.
+FIRST_MIP, BOXES_PER_NODE = 4_000, 40
 
 
 class Search(Tree):
@@ -52,7 +64,7 @@ class Search(Tree):
         open_ = problem.lower < problem.upper
         self.whole = np.flatnonzero(problem.integer & later & open_)
         self.sides, self.side_weights = needed_sides(problem)
-        self.bounder = NodeBounds(problem.network, self.sides)
+        self.bounder = NodeBounds(problem.network, self.sides, steps=limits.slope_steps)
         self.lp = None if problem.is_box else BoxLP(problem, self.sides)
         rest = slice(problem.n + problem.q, None)
         self.lp_needed = bool((problem.lower[rest] < problem.upper[rest]).any())
@@ -65,6 +77,8 @@ class Search(Tree):
             point=None,
         )
         self.rows = DriverRows(problem, self.sides)
+        self._next_mip, self._last_open = math.inf, 0
+        self._of_mips = -math.inf  # the bound of MIPs of the whole
 
     @property
     def bound(self) -> float:
@@ -72,7 +86,7 @@ class Search(Tree):
         least = min(self.floor, self._current, self.incumbent.cost)
         if len(self.pool):
             least = min(least, float(self.pool.bounds.min()))
-        return least
+        return max(least, min(self._of_mips, self.incumbent.cost))
 
     @property
     def open_boxes(self) -> int:
@@ -93,6 +107,8 @@ class Search(Tree):
             self._add(low, high, self.bounder.start(), np.array([-math.inf]))
             self._current = math.inf
             self._tell("log")
+            if self.limits.hand_over and self._suits_mip():
+                self._next_mip = FIRST_MIP
             while len(self.pool) and not self._out_of_limits():
                 self.floor = min(self.floor, self.pool.prune(self.cutoff))
                 if not len(self.pool):
@@ -100,8 +116,47 @@ class Search(Tree):
                 self._round()
                 self.counts.rounds += 1
                 self._tell("log")
+                if self.counts.boxes >= self._next_mip and len(self.pool):
+                    self._try_mip()
         except KeyboardInterrupt:
             self.stopped = "interrupt"
+
+    def _suits_mip(self) -> bool:
+        """Whether a MIP may be quicker: many inputs, or few undecided neurons."""
+        low, high = self.problem.box
+        lows, highs = self.bounder.arrays(low[None], high[None], self.bounder.start())
+        neurons = int(self.bounder.unstable(lows, highs, 1)[0])
+        return int((low < high).sum()) > FEW_INPUTS or neurons <= FEW_NEURONS
+
+    def _try_mip(self) -> None:
+        """Where boxes don't get fewer: one MIP of the whole, for a share of the time.
+
+        Each try has twice the nodes of the one before, so neither search costs much more
+        than a fixed multiple of the better one. Nodes and boxes are counted, not
+        seconds: the same model is solved in the same way again.
+        """
+        self._next_mip = 2 * self.counts.boxes
+        shrinks, self._last_open = len(self.pool) < self._last_open, len(self.pool)
+        if shrinks:
+            return
+        p = self.problem
+        low, high = p.box
+        lows, highs = self.bounder.arrays(low[None], high[None], self.bounder.start())
+        mip = BoxMIP(p, p.lower, p.upper, [a[0] for a in lows], [a[0] for a in highs])
+        answer = mip.solve(
+            self.cutoff,
+            self.remaining,
+            gap=0.1 * (self.incumbent.cost - self.cutoff) if self.incumbent.found else 0.0,
+            stop=self._out_of_limits,
+            nodes=self.counts.boxes // BOXES_PER_NODE,
+        )
+        self.counts.mips += 1
+        self._of_mips = max(self._of_mips, answer.bound)
+        taken = answer.point is None or self.incumbent.offer(answer.point)
+        if answer.solved and taken:
+            # No box holds anything better than this.
+            self.pool.prune(-math.inf)
+            self._close(np.array([min(answer.bound, self.incumbent.cost)]))
 
     def _round(self) -> None:
         boxes = self.pool.take(self.limits.batch_size)
@@ -126,14 +181,18 @@ class Search(Tree):
         stored = np.broadcast_to(stored, (n, stored.shape[1]))
         spans = [slice(a, a + CHUNK) for a in range(0, n, CHUNK)]
         if self.executor is None or len(spans) == 1:
-            parts = [self.bounder(lower[s], upper[s], stored[s]) for s in spans]
-        else:
-            tasks = [
-                self.executor.submit(self.bounder, lower[s], upper[s], stored[s])
-                for s in spans
-            ]
-            parts = [t.result() for t in tasks]
-        return stack(parts)
+            return stack([self.bounder(lower[s], upper[s], stored[s]) for s in spans])
+        clock = Clock(None)
+        chunks = [(lower[s], upper[s], stored[s]) for s in spans]
+        found = dict(
+            run_chunks(
+                bound_chunk, self.bounder.network, self.bounder.recipe, chunks,
+                self.executor, clock, "boxes",
+            )
+        )  # fmt: skip
+        if clock.keyboard:
+            raise KeyboardInterrupt
+        return stack([found[k] for k in range(len(chunks))])
 
     def _add(self, lower, upper, stored, parent) -> None:
         """Bound boxes, and keep those that may hold something better."""

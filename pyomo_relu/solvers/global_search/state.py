@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,6 +31,10 @@ class Limits:
     leaf_neurons : int
         A box with at most so many undecided neurons goes to a MIP.
     seed : int
+    hand_over : bool
+        Whether a MIP may take over where it suits the problem better.
+    slope_steps : int
+        Steps that improve the slopes of the planes of each box.
     """
 
     rel_gap: float = 1e-4
@@ -40,6 +45,7 @@ class Limits:
     leaf_neurons: int = 12
     seed: int = 0
     hand_over: bool = True
+    slope_steps: int = 3
 
 
 @dataclass
@@ -53,7 +59,7 @@ class Counts:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class Tree:
+class Tree(ABC):
     """A search for the least cost of a problem.
 
     Attributes
@@ -82,18 +88,18 @@ class Tree:
         self.floor = math.inf
 
     @property
+    @abstractmethod
     def bound(self) -> float:
         """A valid lower bound of the cost."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def open_boxes(self) -> int:
         """What is neither pruned nor split."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self) -> None:
         """Search until the gap is closed or a limit is met."""
-        raise NotImplementedError
 
     @property
     def cutoff(self) -> float:

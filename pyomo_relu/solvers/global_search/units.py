@@ -7,18 +7,23 @@ of the tree and every price of the shared resource.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network.gradient import backward
 from pyomo_relu.solvers.global_search.branching import choose_input, input_scores
 from pyomo_relu.solvers.global_search.compose import compose
+from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.node_bounds import NodeBounds
 from pyomo_relu.solvers.global_search.problem import Problem
 
 #: Cells that one step of the pricing splits.
 SPLITS = 48
+#: Rounds of cutting before what is left of a unit may go to a small MIP.
+PATIENCE = 6
 
 
 def find_units(p: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -90,8 +95,15 @@ class Unit:
     slopes: np.ndarray
     consts: np.ndarray
 
-    def __init__(self, p: Problem, drivers: np.ndarray, outputs: np.ndarray) -> None:
+    def __init__(
+        self,
+        p: Problem,
+        drivers: np.ndarray,
+        outputs: np.ndarray,
+        leaf_neurons: int = 12,
+    ) -> None:
         self.drivers, self.outputs = drivers, outputs
+        self.leaf_neurons, self.mips = leaf_neurons, 0
         columns = [p.columns[j] for j in drivers]
         wanted = [p.columns[p.n + j] for j in outputs]
         mine = {id(v) for v in columns}
@@ -107,6 +119,7 @@ class Unit:
         self.integer = p.integer[drivers]
         self.low, self.high = p.lower[drivers], p.upper[drivers]
         planes = self.bounder(self.low[None], self.high[None], self.bounder.start())
+        self._alone = _alone(p, links, self.network, drivers, outputs)
         self.count, self._room = 0, {}
         self._place(self.low[None], self.high[None], planes, np.zeros(0, dtype=int))
         self.x = np.zeros((0, len(drivers)))
@@ -179,6 +192,15 @@ class Unit:
             if step == 0 and len(worst):
                 met(self._descend(corner[worst[:8]], g, v, low, high))
             worst = worst[value[worst] < best - tolerance]
+            if step >= PATIENCE and step % 2 == 0 and len(worst):
+                left = np.flatnonzero(value < best - tolerance)
+                if step == PATIENCE or len(left) <= SPLITS:
+                    answer = self._finish(left, g, v, low, high, best, tolerance)
+                    if answer is not None:
+                        if answer.point is not None:
+                            met(answer.point[None, : len(self.drivers)])
+                        value[left] = np.maximum(value[left], answer.bound)
+                        break
             before = self.count
             changed = self._split(worst, weights, low, high)
             if not len(changed):
@@ -206,6 +228,30 @@ class Unit:
         touching = (left == right) & (low < high) & ~self.integer
         here = (left <= right) & ~touching
         return np.where(here.all(axis=1), value, np.inf), corner
+
+    def _finish(self, cells, g, v, low, high, best: float, tolerance: float):
+        """A MIP over the hull of some cells, where few neurons are undecided there.
+
+        Where the least cost is taken on a whole face of the function, cells along its
+        edges would have to be as narrow as the tolerance.
+        """
+        left = np.maximum(self.lower[cells].min(axis=0), low)
+        right = np.minimum(self.upper[cells].max(axis=0), high)
+        # What is known of neurons over the hull: of every cell that meets it.
+        meets = ((self.lower <= right) & (self.upper >= left)).all(axis=1)
+        stored, h = self.stored[meets], self.bounder.width
+        stored = np.concatenate([stored[:, :h].min(axis=0), stored[:, h:].max(axis=0)])
+        lows, highs = self.bounder.arrays(left[None], right[None], stored[None])
+        if self.bounder.unstable(lows, highs, 1)[0] > self.leaf_neurons:
+            return None
+        self._alone.cost = np.concatenate([g, v])
+        q = len(v)
+        lower = np.concatenate([left, np.full(q, -np.inf)])
+        upper = np.concatenate([right, np.full(q, np.inf)])
+        mip = BoxMIP(self._alone, lower, upper, [a[0] for a in lows], [a[0] for a in highs])
+        self.mips += 1
+        answer = mip.solve(gap=0.5 * tolerance)
+        return answer if answer.solved and math.isfinite(answer.bound) else None
 
     def _split(self, cells: np.ndarray, weights, low, high) -> np.ndarray:
         """Cut cells in two, new halves last; those that were wide enough."""
@@ -267,3 +313,15 @@ class Unit:
             norm = np.maximum(abs(slope).max(axis=1, keepdims=True), 1e-300)
             x = np.clip(x - 0.3 * 0.75**k * width * slope / norm, low, high)
         return x
+
+
+def _alone(p: Problem, links, network, drivers, outputs) -> Problem:
+    """A unit as a problem of its own: its columns, no rows, no cost yet."""
+    n, q = len(drivers), len(outputs)
+    columns = np.concatenate([drivers, p.n + outputs])
+    return Problem(
+        links, network, n, q, [p.columns[j] for j in columns], p.lower[columns],
+        p.upper[columns], np.zeros(n + q), p.integer[columns], 0.0, 1.0, None,
+        sp.csr_array((0, n + q)), np.zeros(0), np.zeros(0), np.eye(q),
+        np.zeros(0, dtype=int), np.zeros(0), -1, 0.0, np.zeros(q, dtype=bool),
+    )  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import sys
 from pathlib import Path
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
@@ -70,19 +73,29 @@ sphinx_gallery_conf = {
 }
 
 
-def _pages_of(objects: dict[str, object]) -> str:
-    """One section for each registered thing: its module's text, then the thing."""
-    seen: set[str] = set()
+def _summary(objects: dict[str, object]) -> str:
+    """One section for each registered thing: what it is, its options, its page."""
     lines: list[str] = []
     for name, thing in sorted(objects.items()):
-        module = thing.__module__
-        lines += [f"``{name}``", "-" * (len(name) + 4), ""]
-        if module not in seen:
-            lines += [f".. automodule:: {module}", "   :no-members:", ""]
+        about = inspect.getdoc(sys.modules[thing.__module__]) or ""
+        if not isinstance(thing, type) and not about.startswith(f"`{name}`"):
+            about = inspect.getdoc(thing) or ""  # a module with several things
+        first = about.split("\n\n")[0].replace("\n", " ").replace("`", "")
+        page = HERE / "mathematics" / f"{name}.rst"
+        more = f" Equations and a picture: :doc:`/mathematics/{name}`." * page.exists()
+        lines += [f"``{name}``", "-" * (len(name) + 4), "", first + more, ""]
+        where = f"{thing.__module__}.{thing.__name__}"
         directive = "autoclass" if isinstance(thing, type) else "autofunction"
-        lines += [f".. {directive}:: {module}.{thing.__name__}", ""]
-        seen.add(module)
+        lines += [f".. {directive}:: {where}", "   :no-index:", ""]
     return "\n".join(lines) + "\n"
+
+
+def _functions(objects: dict[str, object]) -> str:
+    """Registered functions, documented in full."""
+    return "\n".join(
+        f".. autofunction:: {thing.__module__}.{thing.__name__}\n"
+        for _, thing in sorted(objects.items())
+    )
 
 
 def _write(name: str, text: str) -> None:
@@ -97,8 +110,9 @@ def _write_lists() -> None:
     from pyomo_relu.bounds import RUNGS
     from pyomo_relu.formulations import FORMULATIONS
 
-    _write("formulations.inc", _pages_of(FORMULATIONS))
-    _write("bounds.inc", _pages_of(RUNGS))
+    _write("formulations.inc", _summary(FORMULATIONS))
+    _write("bounds.inc", _summary(RUNGS))
+    _write("rungs.inc", _functions(RUNGS))
     pages = sorted(
         p.stem
         for p in (HERE / "benchmarks").glob("*.*")

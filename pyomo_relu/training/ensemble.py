@@ -49,7 +49,8 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         paper, few weights can go; a little less takes more away, and was more accurate
         on every data set that was tried.
     stage_limits : (float, float, float)
-        Seconds of the three stages of each pair; what one leaves goes to the next.
+        Seconds of the solver in the three stages of each pair; what one leaves goes to
+        the next. Building the programs and their starts comes on top.
     unclassified : label, optional
         Predicted where more than two classes have the most votes. By default those
         classes are compared by the sum of their scores.

@@ -22,8 +22,12 @@ from pyomo_relu.training.step_network import StepNetwork
 #: Stages by their names in the paper.
 STAGES = ("sat_margin", "max_margin", "min_nonzero")
 
-#: Share of a stage that the start from the relaxation may take.
-START = 0.5
+#: Share of the first stage that local search may take.
+SEARCH = 0.5
+
+#: Most seconds of a start from the relaxation. It takes a fraction of one by itself and
+#: is worth more than what branch-and-bound finds in a stage, so no stage cuts it short.
+START = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,20 +56,19 @@ class _Run:
     task: Task
     network: StepNetwork
     stages: list[dict[str, Any]] = field(default_factory=list)
-    end: float = field(default_factory=time.perf_counter)
+    left: float = 0.0
 
-    def grant(self, seconds: float) -> float:
-        """Add a stage's seconds to what was left before; return what there is."""
-        now = time.perf_counter()
-        self.end = max(self.end, now) + seconds
-        return self.end - now
+    def solve(self, mip: TrainingMIP, name: str, seconds: float) -> None:
+        """Solve a stage's program from the present network, and keep what is found.
 
-    def solve(self, mip: TrainingMIP, name: str) -> None:
-        """Solve a stage's program from the present network, and keep what is found."""
-        left = max(self.end - time.perf_counter(), 0.05)
+        What is left of earlier stages is added to its seconds.
+        """
+        self.left += seconds
+        begin = time.perf_counter()
         found = solve(
-            mip, self.task.engine, time_limit=left, start=self.network, title=name
+            mip, self.task.engine, time_limit=self.left, start=self.network, title=name
         )
+        self.left = max(self.left - (time.perf_counter() - begin), 0.0)
         if found.network is not None:
             self.network = found.network
         self.record(found, name)
@@ -92,8 +95,8 @@ def train_pair(
     First as many points as possible get their whole margin; then, for those points
     alone, the sum over the neurons of their smallest margins is made large; last, with
     the share ``margin_kept`` of these margins, as few weights as possible are used.
-    Time that a stage leaves goes to the next one. Single neurons start from the
-    relaxation of each program, rounded.
+    The limits are for the solver; time that a stage leaves goes to the next one. Single
+    neurons start from the relaxation of each program, rounded.
     """
     dead = dead_inputs(task.family, task.data.x)
     run = _Run(task, constant_network(task))
@@ -106,17 +109,15 @@ def train_pair(
         data = merged(task.data.x[kept], task.data.bits[kept])
         # All inputs that vary over all points are used, so that nothing else is assumed.
         wide = _margin_loss().mip(task.family, data, dead=dead)
-    left = run.grant(limits[1])
     if not kept.all() and rounding.applies(wide):
-        wider = rounding.rounded(wide, START * left)
+        wider = rounding.rounded(wide, START)
         if wider is not None and _margin(wider, data) > _margin(run.network, data):
             run.network = wider
-    run.solve(wide, STAGES[1])
-    left = run.grant(limits[2])
+    run.solve(wide, STAGES[1], limits[1])
     sparse = _sparse_program(task, data, dead, run.network, margin_kept)
     if rounding.applies(sparse):
-        run.network = _lighter(sparse, run.network, START * left)
-    run.solve(sparse, STAGES[2])
+        run.network = _lighter(sparse, run.network)
+    run.solve(sparse, STAGES[2], limits[2])
     if rounding.applies(sparse):
         # The best point at a time limit may count weights that are 0.
         run.network = rounding.fewer_weights(sparse, run.network)
@@ -131,28 +132,28 @@ def _margin_loss() -> Loss:
 def _certain(run: _Run, seconds: float, dead: np.ndarray) -> TrainingMIP | None:
     """The first stage; the program of the second one where that has all points."""
     task = run.task
-    left = run.grant(seconds)
     if task.family.hidden:
         # Few solvers find a network with hidden layers by themselves.
-        half = replace(task, loss=Loss("sat_margin"), time_limit=START * seconds)
+        half = replace(task, loss=Loss("sat_margin"), time_limit=SEARCH * seconds)
         run.network = local_search(half).network or run.network
     else:
         wide = _margin_loss().mip(task.family, task.data, dead=dead)
         if rounding.applies(wide):
             begin = time.perf_counter()
-            network = rounding.rounded(wide, START * left)
+            network = rounding.rounded(wide, START)
             if network is not None and confident(task, network).all():
                 # Every point has its margin: no network can have more of them.
                 run.network = network
                 took = time.perf_counter() - begin
+                run.left += seconds
                 run.record(Solve(network, "optimal", 0.0, 0.0, took), STAGES[0])
                 return wide
     first = Loss("sat_margin", task.loss.margin).mip(task.family, task.data, dead=dead)
     if rounding.applies(first):
-        network = rounding.rounded(first, START * left)
+        network = rounding.rounded(first, START)
         if network is not None and task.value(network) < task.value(run.network):
             run.network = network
-    run.solve(first, STAGES[0])
+    run.solve(first, STAGES[0], seconds)
     return None
 
 
@@ -166,11 +167,11 @@ def _sparse_program(task: Task, data, dead, network, margin_kept: float) -> Trai
     return mip
 
 
-def _lighter(mip: TrainingMIP, network: StepNetwork, seconds: float) -> StepNetwork:
+def _lighter(mip: TrainingMIP, network: StepNetwork) -> StepNetwork:
     """The network, or one from the relaxation, with weights taken away."""
     floor = float(mip.margin[0][0].lb)
     found = [rounding.fewer_weights(mip, network)]
-    other = rounding.rounded(mip, seconds)
+    other = rounding.rounded(mip, START)
     if other is not None and _margin(other, mip.data) >= floor:
         found.append(other)
     return min(found, key=lambda n: n.nonzeros()[0])

@@ -206,7 +206,7 @@ def cut(
     for r in np.flatnonzero(crossed):
         at = slice(cells.start[r], cells.start[r + 1])
         points += halves(cells.vertices[at], h[at], tolerance[r])
-        origins += [r, r]
+        origins += [int(r)] * 2
         proper += [bool(cells.proper[r])] * 2
         sides += [False, True]
     if both:

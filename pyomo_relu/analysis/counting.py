@@ -77,7 +77,7 @@ def max_regions(network: Network, bounds: Bounds | None = None) -> int:
         low, high = bounds.input_box
         free = int((low < high).sum())
     chain = _is_chain(network)
-    layers = []
+    layers: list[tuple[PiecewiseLinear | Max, np.ndarray, Bounds | None]] = []
     for i, node in enumerate(network.nodes):
         if isinstance(node, PiecewiseLinear):
             stable = np.zeros(node.size, bool) if bounds is None else bounds.stable(i)

@@ -398,7 +398,7 @@ class _Splitter:
             winners: list[int] = []
             for r in np.flatnonzero(split):
                 found = _upper_parts(
-                    self.cells.points(r), slope[r], offset[r], tolerance[r]
+                    self.cells.points(int(r)), slope[r], offset[r], tolerance[r]
                 )
                 if len(found) < 2:
                     split[r] = False  # but for slivers, one entry is the largest

@@ -269,7 +269,11 @@ def _drawable(network, lower, upper, most) -> tuple[LinearRegions | None, bool]:
             ends.append(origin.copy())
             # Half of the inputs together: in an image one pixel changes next to nothing.
             ends[-1][part] = upper[part]
-        return regions_on_plane(network, origin, *ends, -1.0, 1.0, max_regions=most), False
+        first, second = ends
+        regions = regions_on_plane(
+            network, origin, first, second, -1.0, 1.0, max_regions=most
+        )
+        return regions, False
     except ValueError as error:
         if "linear regions" not in str(error):
             raise

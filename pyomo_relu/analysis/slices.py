@@ -110,7 +110,8 @@ def breakpoints(regions: LinearRegions) -> np.ndarray:
     if len(regions.free) != 1:
         raise ValueError("breakpoints are those of a line; these regions are no intervals.")
     starts = [
-        regions.cells.points(r)[:, 0].min() for r in np.flatnonzero(regions.cells.proper)
+        regions.cells.points(int(r))[:, 0].min()
+        for r in np.flatnonzero(regions.cells.proper)
     ]
     return np.sort(np.array(starts))[1:]
 

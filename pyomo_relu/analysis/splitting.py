@@ -208,8 +208,8 @@ class CellTree:
                 piece[u] = p
                 self._units(i, node, u + 1, piece.copy(), ball)
             return
-        rows = np.arange(node.size)
-        a, c = node.slopes[rows, piece], node.intercepts[rows, piece]
+        units = np.arange(node.size)
+        a, c = node.slopes[units, piece], node.intercepts[units, piece]
         self.maps[i] = _Map(
             a[:, None] * source.gradient,
             a * source.offset + c,

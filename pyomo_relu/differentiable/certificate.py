@@ -97,11 +97,14 @@ def certify(
     others = [leaf.bound for leaf in tree.leaves if not any(leaf is a for a in active)]
     gap = min(others, default=np.inf) - tree.value
     # Leaves whose integers are equal hold one assignment.
-    assignments = {tuple(np.round(leaf.x[program.integer])): leaf for leaf in active}
+    assignments: dict[tuple[float, ...], np.ndarray] = {}
+    for leaf in active:
+        if leaf.x is not None:
+            assignments[tuple(np.round(leaf.x[program.integer]).tolist())] = leaf.x
     rng = np.random.default_rng(0)
     elements, smooth, nondegenerate = [], True, True
-    for leaf in assignments.values():
-        fixed = program.with_integers(leaf.x)
+    for point in assignments.values():
+        fixed = program.with_integers(point)
         solution = solve_lp(fixed)
         face = _Face(fixed, solution, jacobian, rng)
         elements += [sign * g for g in face.elements()]
@@ -276,9 +279,9 @@ def _range(face: Program, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray
         return zero, zero
     lp = LinearProgram(face)
     try:
-        ends = [lp.minimize(cost) for cost in (direction, -direction)]
+        least, most = (lp.minimize(cost) for cost in (direction, -direction))
     except (Unbounded, SolverError):
         return None
-    if any(e is None for e in ends):
+    if least is None or most is None:
         return None
-    return ends[0].x, ends[1].x
+    return least.x, most.x

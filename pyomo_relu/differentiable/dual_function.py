@@ -135,8 +135,9 @@ class DualFunction:
         x = np.where(reduced > 0, low[active], high[active])
         # At reduced cost 0 every point of the box is an element; the LP's own makes it
         # the gradient at the base.
-        if self.points[active] is not None:
-            point = np.clip(self.points[active], low[active], high[active])
+        own = self.points[active]
+        if own is not None:
+            point = np.clip(own, low[active], high[active])
             x = np.where(np.abs(reduced) <= scale, point, x)
         return program.envelope(x, y)
 

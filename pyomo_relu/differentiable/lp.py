@@ -120,7 +120,7 @@ class LinearProgram:
         ------
         Unbounded, SolverError
         """
-        if lower is not None:
+        if lower is not None and upper is not None:
             infinity = highspy.kHighsInf
             self.highs.changeColsBounds(
                 len(self._columns),

@@ -313,7 +313,7 @@ class _values:
             p.set_value(v)
 
 
-def _param_data(parameters: Iterable[Any]) -> list[Any]:
+def _param_data(parameters: Any) -> list[Any]:
     found = []
     for p in parameters if isinstance(parameters, (list, tuple)) else [parameters]:
         members = list(p.values()) if getattr(p, "is_indexed", lambda: False)() else [p]

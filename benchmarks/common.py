@@ -9,7 +9,9 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -38,26 +40,39 @@ def arguments(doc: str) -> argparse.ArgumentParser:
 
 def run(mode: str, tool: str, path: Path, limit: float, peer_python: str | None) -> dict:
     """One measurement in its own process; ``error`` is set where it failed."""
+    return next(run_many(mode, tool, [path], limit, peer_python))
+
+
+def run_many(
+    mode: str, tool: str, paths: Sequence[Path], limit: float, peer_python: str | None
+) -> Iterator[dict]:
+    """Measurements of one tool in one process, one after another."""
     python = sys.executable
     if tool.startswith(PEERS):
         if peer_python is None:
-            return {"error": "no --peer-python given"}
+            yield from ({"error": "no --peer-python given"} for _ in paths)
+            return
         python = peer_python
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            [python, str(HERE / "worker.py"), mode, tool, str(path), str(limit)],
-            capture_output=True,
-            text=True,
-            env=env,
-            timeout=20 * limit + 900,
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": "no answer"}
-    for line in done.stdout.splitlines():
-        if line.startswith("RESULT "):
-            return json.loads(line[len("RESULT ") :])
-    return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1][:200]}
+    command = [python, str(HERE / "worker.py"), mode, tool, str(limit), *map(str, paths)]
+    left = len(paths)
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env
+        ) as process,
+    ):
+        watchdog = threading.Timer(len(paths) * (20 * limit + 900), process.kill)
+        watchdog.start()
+        for line in process.stdout:
+            if line.startswith("RESULT "):
+                left -= 1
+                yield json.loads(line[len("RESULT ") :])
+        process.wait()
+        watchdog.cancel()
+        errors.seek(0)
+        last = (errors.read().strip().splitlines() or ["no answer"])[-1][:200]
+    yield from ({"error": last} for _ in range(left))
 
 
 def write_csv(path: Path, rows: Sequence[dict]) -> None:

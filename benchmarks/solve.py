@@ -7,10 +7,10 @@ solve.md and solve.png into --out, where the instances lie as well. What the tab
 already isn't run again, so a run may be ended and taken up at any time; ``--again`` runs
 it once more and adds a row. ``--report`` only writes the tables.
 
-Each instance maximizes a linear function of a network's outputs over a box. One process
-and one thread for each pair; CPU seconds of building and solving together; whatever
-isn't proven optimal (gap 1e-4) within the limit counts as the limit. Values are forward
-passes at the points found.
+Each instance maximizes a linear function of a network's outputs over a box. A process
+of each tool, warmed up, takes --batch instances one after another, with one thread; CPU
+seconds of building and solving together; whatever isn't proven optimal (gap 1e-4) within
+the limit counts as the limit. Values are forward passes at the points found.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import HERE, arguments, run
+from common import HERE, arguments, run, run_many
 from instances import write_solve
 from solve_report import plot, report
 
@@ -76,6 +76,17 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:8]
 
 
+def inputs(folder: Path, name: str) -> int:
+    """Number of inputs of an instance."""
+    with np.load(folder / f"{name}.npz") as data:
+        return data["lower"].size
+
+
+def groups(names: list[str], size: int) -> list[list[str]]:
+    """Instances that one process of a tool solves one after another."""
+    return [names[k : k + size] for k in range(0, len(names), size)]
+
+
 def read_rows(path: Path) -> list[dict]:
     """The table so far, numbers as numbers."""
     if not path.exists():
@@ -105,6 +116,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regular expression of instances")
     parser.add_argument("--csv", type=Path, default=HERE / "results/solve.csv")
     parser.add_argument("--again", action="store_true", help="run what is there again")
+    parser.add_argument("--batch", type=int, default=5, help="instances of a process")
     parser.add_argument("--minutes", type=float, default=1e9, help="then start no more")
     parser.add_argument("--report", action="store_true", help="tables of what there is")
     args = parser.parse_args()
@@ -115,25 +127,31 @@ def main() -> None:
         names = names[::5]
     tools = [t for t in TOOLS if t in (args.tools or DEFAULT)]
     begin = time.time()
-    for name in names if not args.report else ():
-        path = args.out / f"{name}.npz"
-        mark = fingerprint(path)
-        with np.load(path) as data:
-            n_inputs = data["lower"].size
+    for group in groups(names, args.batch) if not args.report else ():
         for tool in tools:
-            done = {(r["instance"], r["tool"]) for r in read_rows(args.csv)}
-            if (name, tool) in done and not args.again:
-                continue
-            if tool == "pyomo_relu-global" and n_inputs > GLOBAL_INPUTS:
-                continue
             if time.time() - begin > 60 * args.minutes:
                 continue
+            done = {(r["instance"], r["tool"]) for r in read_rows(args.csv)}
+            todo = [
+                name
+                for name in group
+                if (args.again or (name, tool) not in done)
+                and not (
+                    tool == "pyomo_relu-global" and inputs(args.out, name) > GLOBAL_INPUTS
+                )
+            ]
+            if not todo:
+                continue
             limit = 1.0 if tool == "start" else args.limit
-            row = {"instance": name, "tool": tool, "limit": limit, "fingerprint": mark}
-            row |= run("solve", tool, path, limit, args.peer_python)
-            row["date"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
-            print(json.dumps(row), flush=True)
-            append(args.csv, row)
+            paths = [args.out / f"{name}.npz" for name in todo]
+            found = run_many("solve", tool, paths, limit, args.peer_python)
+            for name, path, answer in zip(todo, paths, found):
+                row = {"instance": name, "tool": tool, "limit": limit}
+                row |= {"fingerprint": fingerprint(path)} | answer
+                now = datetime.datetime.now(datetime.UTC)
+                row["date"] = now.strftime("%Y-%m-%d %H:%M")
+                print(json.dumps(row), flush=True)
+                append(args.csv, row)
     used = {p: run("versions", p, args.out, 0, args.peer_python) for p in ("own", "omlt")}
     rows = [r for r in read_rows(args.csv) if r["instance"] in names]
     text = report(rows, names, tools, args.limit)

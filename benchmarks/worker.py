@@ -1,6 +1,6 @@
 """One measurement of the build and solve benchmarks, in a process of its own.
 
-``python worker.py build|solve TOOL INSTANCE.npz LIMIT`` prints one line of JSON. Run by
+``python worker.py build|solve TOOL LIMIT INSTANCE.npz...`` prints lines of JSON. Run by
 build.py and solve.py with the Python of this package or of the peers; each tool's
 imports are left out of the times. ``calibration`` is the CPU seconds of a fixed piece of
 work before and after, so that rows of different hours can be compared.
@@ -8,6 +8,7 @@ work before and after, so that rows of different hours can be compared.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import json
 import resource
@@ -577,15 +578,20 @@ def measure_build(path: str, tool: str) -> dict:
     }
 
 
-def measure_solve(path: str, tool: str, limit: float) -> dict:
-    """CPU seconds to build and solve, the point's value by a forward pass, the bound."""
-    small = small_instance()
+def solver_of(tool: str):
+    """The function that solves an instance with a tool, warmed up on a small one."""
     solver = {"omlt": solve_omlt, "scip": solve_scip, "gurobi": solve_gurobi}.get(
         tool.split("-")[0], solve_own
     )
-    solver(small, tool, 5.0)
-    instance = read(path)
+    solver(small_instance(), tool, 5.0)
     calibrate()
+    return solver
+
+
+def measure_solve(path: str, tool: str, limit: float, solver) -> dict:
+    """CPU seconds to build and solve, the point's value by a forward pass, the bound."""
+    instance = read(path)
+    gc.collect()
     before = calibrate()
     build, solve, x, bound, status, nodes = solver(instance, tool, limit)
     after = calibrate()
@@ -645,13 +651,14 @@ def versions() -> dict:
 
 
 def main() -> None:
-    mode, tool, path, limit = sys.argv[1:5]
-    if mode == "build":
-        row = measure_build(path, tool)
-    elif mode == "solve":
-        row = measure_solve(path, tool, float(limit))
-    else:
-        row = versions()
+    mode, tool, limit, *paths = sys.argv[1:]
+    if mode == "solve":
+        solver = solver_of(tool)
+        for path in paths:
+            row = measure_solve(path, tool, float(limit), solver)
+            print("RESULT " + json.dumps(row), flush=True)
+        return
+    row = measure_build(paths[0], tool) if mode == "build" else versions()
     print("RESULT " + json.dumps(row))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.formulations.lazy_rows import LazyRow
+from pyomo_relu.formulations.lazy_rows import AffineRows
 from pyomo_relu.lazy import sparse as sp
 
 
@@ -49,31 +49,50 @@ class RowCollector:
         self._waiting += len(linear)
         self.counts.append(len(linear))
 
-    def add_lazy(self, con: LazyRow) -> float:
-        """Add a row straight from the weights; returns the constant of its body."""
-        rows, i = con._rows, con._position
+    def add_lazy(self, rows: AffineRows, positions: list[int]) -> list[float]:
+        """Add lazy rows straight from the weights; returns the constants of their bodies.
+
+        Parameters
+        ----------
+        rows : AffineRows
+        positions : list of int
+            Which of them, one after another.
+        """
         if id(rows) not in self._columns:
             self._columns[id(rows)] = np.array([self._column(v) for v in rows.variables])
-            self._flush()
+        columns = self._columns[id(rows)]
+        tails = np.array([self._column(rows.tails[i]) for i in positions])
+        self._flush()
+        if (columns < 0).any() or (tails < 0).any():
+            return [self._add_partly(rows, i, t) for i, t in zip(positions, tails.tolist())]
+        part = rows.matrix[positions]
+        if sp.issparse(part):
+            index = np.insert(columns[part.indices], part.indptr[1:], tails)
+            data = np.insert(part.data, part.indptr[1:], -1.0)
+            self.counts += (np.diff(part.indptr) + 1).tolist()
+        else:
+            index = np.column_stack([np.broadcast_to(columns, part.shape), tails]).ravel()
+            data = np.column_stack([part, np.full(len(part), -1.0)]).ravel()
+            self.counts += [part.shape[1] + 1] * len(part)
+        self.chunks.append((index, data))
+        return [0.0] * len(positions)
+
+    def _add_partly(self, rows: AffineRows, i: int, tail: int) -> float:
+        """One row with fixed variables, which go into the constant."""
         where, data = rows.part(i)
         index = self._columns[id(rows)][where]
-        constant = 0.0
         fixed = index < 0
-        if fixed.any():
-            positions = np.arange(len(rows.variables))[where][fixed].tolist()
-            values = [rows.variables[j].value for j in positions]
-            constant = math.fsum(
-                a * (math.nan if v is None else v)
-                for a, v in zip(data[fixed].tolist(), values)
-            )
-            index, data = index[~fixed], data[~fixed]
-        last = self._column(rows.tails[i])
-        if last < 0:
+        positions = np.arange(len(rows.variables))[where][fixed].tolist()
+        values = [rows.variables[j].value for j in positions]
+        constant = math.fsum(
+            a * (math.nan if v is None else v) for a, v in zip(data[fixed].tolist(), values)
+        )
+        index, data = index[~fixed], data[~fixed]
+        if tail < 0:
             value = rows.tails[i].value
             constant -= math.nan if value is None else value
         else:
-            index, data = np.append(index, last), np.append(data, -1.0)
-        self._flush()
+            index, data = np.append(index, tail), np.append(data, -1.0)
         self.chunks.append((index, data))
         self.counts.append(len(index))
         return constant

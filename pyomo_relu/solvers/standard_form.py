@@ -172,14 +172,27 @@ def _compile(model, solver: str) -> StandardForm:
     low: list[float] = []
     high: list[float] = []
     found = RowCollector(recorder)
+    waiting: list[LazyRow] = []  # neighbours of one layer, which go in together
+
+    def add_waiting() -> None:
+        if not waiting:
+            return
+        source, positions = waiting[0]._rows, [con._position for con in waiting]
+        constants = found.add_lazy(source, positions)
+        for con, i, constant in zip(waiting, positions, constants):
+            right = source.right[i] - _number(constant, "constraint", con)
+            rows.append(con)
+            low.append(right)
+            high.append(right)
+        waiting.clear()
+
     for con in model.component_data_objects(Constraint, active=True, sort=sorter):
         if con.__class__ is LazyRow:
-            right = con._rows.right[con._position]
-            constant = _number(found.add_lazy(con), "constraint", con)
-            rows.append(con)
-            low.append(right - constant)
-            high.append(right - constant)
+            if waiting and waiting[0]._rows is not con._rows:
+                add_waiting()
+            waiting.append(con)
             continue
+        add_waiting()
         lower, body, upper = con.to_bounded_expression()
         lower, upper = _bound(lower, -math.inf, con), _bound(upper, math.inf, con)
         if lower == -math.inf and upper == math.inf:
@@ -189,6 +202,7 @@ def _compile(model, solver: str) -> StandardForm:
         low.append(lower - constant)
         high.append(upper - constant)
         found.add(linear)
+    add_waiting()
 
     columns = list(recorder.var_map.values())
     c = np.zeros(len(columns))
@@ -272,9 +286,7 @@ def _plain(body: Any, recorder: VariableRecorder) -> tuple[dict[int, float], flo
     return linear, constant
 
 
-def _linear(
-    visitor, expression: Any, where, solver: str
-) -> tuple[dict[int, float], float]:
+def _linear(visitor, expression: Any, where, solver: str) -> tuple[dict[int, float], float]:
     """Coefficients by ``id`` of the variable, and the constant."""
     kind = "objective" if where.ctype is Objective else "constraint"
     repn = visitor.walk_expression(expression)

@@ -99,6 +99,39 @@ def test_constants_fixed_variables_and_equalities():
     assert NewFactory("relu_highs").solve(m).incumbent_objective == pytest.approx(11)
 
 
+def test_rows_given_as_linear_expressions():
+    """Fixed and repeated variables, zeros, constants and Params in them; NaN refused."""
+    from pyomo.core.expr.numeric_expr import LinearExpression
+
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(4), bounds=(0, 10))
+    m.p = pyo.Param(initialize=2.0, mutable=True)
+    m.x[3].fix(2)
+    x = [m.x[i] for i in (0, 0, 1, 2, 3)]
+    m.row = pyo.Constraint(
+        expr=LinearExpression(
+            constant=1.0, linear_coefs=[1.0, 1.0, 3.0, 0.0, 2.0], linear_vars=x
+        )
+        <= 12
+    )
+    m.other = pyo.Constraint(
+        expr=LinearExpression(constant=0.5, linear_coefs=[1.0, -1.0], linear_vars=x[1:3])
+        == 0.5
+    )
+    m.third = pyo.Constraint(
+        expr=LinearExpression(linear_coefs=[m.p, 1.0], linear_vars=x[2:4]) <= 9
+    )
+    m.obj = pyo.Objective(expr=2 * m.x[0] + m.x[1] + m.x[2], sense=pyo.maximize)
+    # 2 x0 + 3 x1 <= 7, x0 = x1, 2 x1 + x2 <= 9
+    solve(m)
+    assert [m.x[i].value for i in range(3)] == pytest.approx([1.4, 1.4, 6.2])
+    m.bad = pyo.Constraint(
+        expr=LinearExpression(linear_coefs=[float("nan")], linear_vars=[m.x[0]]) <= 1
+    )
+    with pytest.raises(IncompatibleModelError, match="'bad'"):
+        solve(m)
+
+
 def test_integer_domains():
     m = pyo.ConcreteModel()
     m.i = pyo.Var(domain=pyo.NonNegativeIntegers, bounds=(0, 9))

@@ -69,6 +69,11 @@ def piecewise_range(
         return low, high  # evaluated without rounding
     big = np.abs(node.slopes).max(axis=-1) * np.maximum(abs(lower), abs(upper))
     slack = 4.0 * EPS * (big + np.abs(node.intercepts).max(axis=-1))
+    # Constants, x and -x don't round: a clipped ReLU is at least 0, not -1e-15, which
+    # would be a coefficient of the rows.
+    flat = node.slopes == 0
+    plain = (np.abs(node.slopes) == 1) & (node.intercepts == 0)
+    slack = np.where((flat | plain).all(axis=-1), 0.0, slack)
     return low - slack, high + slack
 
 

@@ -56,13 +56,14 @@ def partial_sum(row: Row, group: list[int]) -> Quantity:
         [row.lower[t] for t in inner],
         [row.upper[t] for t in inner],
     )
-    low, high, size = 0.0, 0.0, 0.0
+    low, high, below, above = 0.0, 0.0, 0.0, 0.0
     for c, _, a, b in part.terms():
-        low += min(c * a, c * b)
-        high += max(c * a, c * b)
-        size += max(abs(c * a), abs(c * b))
-    margin = 2.0**-52 * len(group) * size if len(group) > 1 else 2.0**-52 * size
-    return Quantity(1.0, part, low - margin, high + margin)
+        smallest, largest = min(c * a, c * b), max(c * a, c * b)
+        low, high = low + smallest, high + largest
+        below, above = below + abs(smallest), above + abs(largest)
+    # Each side by itself: a sum of zeros is 0, not -1e-16.
+    unit = 2.0**-52 * len(group)
+    return Quantity(1.0, part, low - unit * below, high + unit * above)
 
 
 def single_terms(row: Row) -> list[Quantity]:

@@ -110,17 +110,17 @@ PRODUCT = [(c, s) for c, (_, _, solvers) in EXACT.items() for s in solvers]
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("choice,solver", PRODUCT)
 def test_product(choice, solver, name):
-    options = OPTIONS.get(solver, {})
-    tolerance = TOLERANCE[solver]
+    what = {
+        "solver": solver,
+        "options": OPTIONS.get(solver, {}),
+        "tolerance": TOLERANCE[solver],
+    }
     for seed in range(2, 4):
         net = primitive_network(name, seed, n_inputs=1 + seed % 2)
         m = built(choice, net)
-        assert_optimum_matches(
-            m, m.net, objectives=[0], solver=solver, options=options, tolerance=tolerance
-        )
-        assert_embedding_matches(
-            m, m.net, solver=solver, options=options, tolerance=tolerance
-        )
+        # Few samples: the exact optimum over all regions is known.
+        assert_optimum_matches(m, m.net, objectives=[0], samples=300, **what)
+        assert_embedding_matches(m, m.net, **what)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,10 +1,12 @@
 """`relu_global` measured: random and trained networks, verification, a plant.
 
     python benchmarks/global.py random [--sizes 5-50-50-1] [--seeds 5] [--limit 120]
+    python benchmarks/global.py images [--radii 0.002 0.005 0.01] [--limit 120]
     python benchmarks/global.py verification --set acasxu [--limit 60] [--count 108]
-    python benchmarks/global.py plant [--limit 300] [--mip]
+    python benchmarks/global.py plant [--limit 300] [--solvers relu_global appsi_highs]
 
-CPU seconds of one process; set OMP_NUM_THREADS=1.
+CPU seconds of one process; set OMP_NUM_THREADS=1. What is measured is added to
+benchmarks/results/global.csv.
 """
 
 from __future__ import annotations
@@ -27,12 +29,28 @@ from pyomo_relu import ReLUNetBlock, read_network  # noqa: E402
 from tests.harness.random_networks import he_network  # noqa: E402
 from tests.paths import data_folder  # noqa: E402
 
+COLUMNS = (
+    "instance", "solver", "cpu_s", "wall_s", "nodes", "incumbent", "bound", "status",
+)  # fmt: skip
+
 
 def solve(model, name: str, **options):
     """Solve; CPU seconds and legacy results."""
     begin = time.process_time()
     results = pyo.SolverFactory(name).solve(model, **options)
     return time.process_time() - begin, results
+
+
+def keep(row: dict) -> None:
+    """Print a measurement and add it to the table of results."""
+    print(", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+    path = ROOT / "benchmarks" / "results" / "global.csv"
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def box_model(network, low=-1.0, high=1.0, formulation=None) -> pyo.ConcreteModel:
@@ -48,16 +66,57 @@ def random(arguments) -> None:
     """He-normal networks, the first output maximized over [-1, 1]^n."""
     sizes = [int(s) for s in arguments.sizes.split("-")]
     for seed in range(arguments.seeds):
+        begin = time.perf_counter()
         m = box_model(he_network(seed, sizes))
         seconds, results = solve(m, "relu_global", time_limit=arguments.limit)
         tree = results.solver.statistics.branch_and_bound
-        print(
-            f"{arguments.sizes} seed {seed}: {seconds:7.2f} s, "
-            f"{tree.number_of_created_subproblems} boxes, "
-            f"{results.problem.lower_bound:.6g} to {results.problem.upper_bound:.6g} "
-            f"({results.solver.termination_condition})",
-            flush=True,
+        keep(
+            {
+                "instance": f"random {arguments.sizes} seed {seed}",
+                "solver": "relu_global",
+                "cpu_s": round(seconds, 2),
+                "wall_s": round(time.perf_counter() - begin, 2),
+                "nodes": tree.number_of_created_subproblems,
+                "incumbent": f"{results.problem.lower_bound:.6g}",
+                "bound": f"{results.problem.upper_bound:.6g}",
+                "status": results.solver.termination_condition,
+            }
         )
+
+
+def images(arguments) -> None:
+    """784-50-50-10 around a random image: one output less another, two solvers."""
+    for seed in range(arguments.seeds):
+        rng = np.random.default_rng(seed)
+        network, image = he_network(seed, (784, 50, 50, 10)), rng.random(784)
+        for radius in arguments.radii:
+            for name in arguments.solvers:
+                begin, cpu = time.perf_counter(), time.process_time()
+                m = pyo.ConcreteModel()
+                m.x = pyo.Var(range(784))
+                for j, x in enumerate(image.tolist()):
+                    m.x[j].setlb(max(0.0, x - radius))
+                    m.x[j].setub(min(1.0, x + radius))
+                m.net = ReLUNetBlock(
+                    network=network,
+                    inputs=m.x,
+                    formulation=None if name == "relu_global" else "bigm",
+                )
+                m.obj = pyo.Objective(
+                    expr=m.net.outputs[1] - m.net.outputs[0], sense=pyo.maximize
+                )
+                _, results = solve(m, name, time_limit=arguments.limit)
+                keep(
+                    {
+                        "instance": f"784-50-50-10 seed {seed} radius {radius}",
+                        "solver": name,
+                        "cpu_s": round(time.process_time() - cpu, 2),
+                        "wall_s": round(time.perf_counter() - begin, 2),
+                        "incumbent": f"{results.problem.lower_bound:.6g}",
+                        "bound": f"{results.problem.upper_bound:.6g}",
+                        "status": results.solver.termination_condition,
+                    }
+                )
 
 
 # ------------------------------------------------------------------------ verification
@@ -193,17 +252,29 @@ def plant(arguments) -> None:
     import plant_global
 
     networks = [plant_global.train(k) for k in range(plant_global.UNITS)]
-    runs = [("relu_global", None, {"time_limit": arguments.limit})]
-    if arguments.mip:
-        options = {"time_limit": arguments.limit, "threads": 1}
-        runs.append(("appsi_highs", "bigm", {"options": options}))
-    for name, formulation, options in runs:
-        m = plant_global.plant(networks, formulation)
-        seconds, results = solve(m, name, load_solutions=False, **options)
-        print(
-            f"plant, {name}: {seconds:.1f} s, {results.problem.lower_bound} to "
-            f"{results.problem.upper_bound} ({results.solver.termination_condition})",
-            flush=True,
+    options = {"time_limit": arguments.limit, "threads": 1}
+    for name in arguments.solvers:
+        if name == "relu_global":
+            m = plant_global.plant(networks, None)
+            begin = time.perf_counter()
+            seconds, results = solve(
+                m, name, load_solutions=False, time_limit=arguments.limit
+            )
+        else:
+            m = plant_global.plant(networks, "bigm")
+            begin = time.perf_counter()
+            seconds, results = solve(m, name, load_solutions=False, options=options)
+        wall = time.perf_counter() - begin
+        keep(
+            {
+                "instance": "plant of six units",
+                "solver": name,
+                "cpu_s": round(seconds, 2),
+                "wall_s": round(wall, 2),
+                "incumbent": results.problem.lower_bound,
+                "bound": results.problem.upper_bound,
+                "status": results.solver.termination_condition,
+            }
         )
 
 
@@ -216,6 +287,12 @@ def main() -> None:
     one.add_argument("--seeds", type=int, default=5)
     one.add_argument("--limit", type=float, default=120.0)
     one.set_defaults(run=random)
+    one = commands.add_parser("images")
+    one.add_argument("--radii", nargs="*", type=float, default=[0.002, 0.005, 0.01])
+    one.add_argument("--seeds", type=int, default=3)
+    one.add_argument("--limit", type=float, default=120.0)
+    one.add_argument("--solvers", nargs="*", default=["relu_highs", "relu_global"])
+    one.set_defaults(run=images)
     one = commands.add_parser("verification")
     one.add_argument("--set", default="acasxu")
     one.add_argument("--limit", type=float, default=60.0)
@@ -223,7 +300,9 @@ def main() -> None:
     one.set_defaults(run=verification)
     one = commands.add_parser("plant")
     one.add_argument("--limit", type=float, default=300.0)
-    one.add_argument("--mip", action="store_true")
+    one.add_argument(
+        "--solvers", nargs="*", default=["relu_global", "appsi_highs", "relu_highs"]
+    )
     one.set_defaults(run=plant)
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -258,7 +258,7 @@ def test_recycle_through_an_equality():
     m = recycle("bigm")
     assert status(solve(m, time_limit=30)) == "optimal"
     value = pyo.value(m.obj)
-    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT)
+    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT, start=None)
     assert value == pytest.approx(pyo.value(m.obj), rel=2e-4, abs=1e-5)
 
 
@@ -276,7 +276,7 @@ def test_networks_that_read_each_other_directly():
     m.obj = pyo.Objective(expr=m.b.outputs[0] - m.x, sense=pyo.maximize)
     assert status(solve(m, time_limit=30)) == "optimal"
     value = pyo.value(m.obj)
-    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT)
+    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT, start=None)
     assert value == pytest.approx(pyo.value(m.obj), rel=2e-4, abs=1e-5)
 
 
@@ -315,7 +315,7 @@ def test_units_with_a_shared_limit():
     value, bound = pyo.value(m.obj), results.problem.upper_bound
     assert status(results) == "optimal"
     assert max(m.net[k].error() for k in m.unit) < 1e-6
-    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT)
+    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT, start=None)
     exact = pyo.value(m.obj)
     assert value == pytest.approx(exact, rel=2e-4)
     assert bound >= exact - 1e-6
@@ -330,7 +330,7 @@ def test_many_inputs_go_to_the_mip():
     results = solve(m)
     assert status(results) == "optimal"
     value = pyo.value(m.obj)
-    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT)
+    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT, start=None)
     assert value == pytest.approx(pyo.value(m.obj), rel=2e-4)
     assert (
         int(results.solver.statistics.branch_and_bound.number_of_created_subproblems) == 1
@@ -385,7 +385,7 @@ def test_rest_without_bounds_in_rows(count):
     results = solve(m, time_limit=20)
     value = pyo.value(m.obj)
     assert status(results) == "optimal"
-    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT)
+    pyo.SolverFactory("relu_highs").solve(m, options=TIGHT, start=None)
     assert value == pytest.approx(pyo.value(m.obj), rel=2e-4)
 
 

@@ -88,6 +88,7 @@ class BoxMIP:
             if isinstance(node, PiecewiseLinear):
                 some = int(undecided(node, *self._range(node.source)).sum())
                 total += some * (3 if node.is_relu else 1 + 2 * node.slopes.shape[1])
+                total += node.size if self.n > LONG else 0
             elif isinstance(node, Max):
                 total += node.size + len(node.indices)
         return total
@@ -157,12 +158,25 @@ class BoxMIP:
             piece = node.piece(low[None])[0]
         each = np.arange(node.size)
         slope, const = node.slopes[each, piece], node.intercepts[each, piece]
+        if self.pattern is None and self.n > LONG:
+            a, b = a.copy(), b.copy()
+            for u in np.flatnonzero(~open_ & (slope != 0)):
+                self._name(a, b, u, float(low[u]), float(high[u]))
         out, shift = slope[:, None] * a, slope * b + const
         for u in np.flatnonzero(open_):
             write = self._relu if node.is_relu else self._pieces
             place = write(node, u, a[u], float(b[u]), float(low[u]), float(high[u]))
             out[u], shift[u] = self._unit(place), 0.0
         return out, shift
+
+    def _name(self, a, b, u: int, low: float, high: float) -> None:
+        """A column for a long expression, so that the next layer's rows are short."""
+        if np.count_nonzero(a[u]) > LONG:
+            column = self._column(low, high)
+            row = -a[u]
+            row[column] = 1.0
+            self._row(row, float(b[u]), float(b[u]))
+            a[u], b[u] = self._unit(column), 0.0
 
     def _keep(self, node, a, b, piece, low, high) -> None:
         """Rows that hold each unit on its piece, where the box doesn't."""

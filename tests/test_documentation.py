@@ -1,0 +1,232 @@
+"""The guide: every error message is raised, its programs run, the API page is complete."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import textwrap
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+
+from pyomo_relu import (
+    NetworkBuilder,
+    ReLUNetBlock,
+    activations,
+    compute_bounds,
+    read_network,
+)
+from pyomo_relu.bounds import RUNGS
+from pyomo_relu.formulations import FORMULATIONS
+from tests.paths import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def network(scale: float = 1.0):
+    b = NetworkBuilder()
+    x = b.input("x", (2,))
+    hidden = b.affine("hidden", [(x, [[scale, -1.0], [2.0, 1.0]])], [0.0, -1.0])
+    relu = b.piecewise("relu", hidden, activations.relu())
+    return b.build([b.affine("sum", [(relu, [[1.0, 1.0]])])])
+
+
+def block(bounds=(-1, 1), **keywords) -> pyo.ConcreteModel:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var([0, 1], bounds=bounds)
+    m.p = pyo.Param(initialize=1.0, mutable=True)
+    given = {"network": network(), "inputs": m.x, **keywords}
+    if callable(given["inputs"]):
+        given["inputs"] = given["inputs"](m)
+    m.net = ReLUNetBlock(**given)
+    return m
+
+
+def widened() -> None:
+    m = block()
+    m.x[0].setub(5.0)
+    m.net.error()
+
+
+def taken() -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var([0, 1], bounds=(-1, 1))
+
+    def rule(b):
+        b.outputs = pyo.Var()
+        b.build(network(), m.x)
+
+    m.net = ReLUNetBlock(rule=rule)
+
+
+def of_keras(make, **options):
+    keras = pytest.importorskip("keras")
+    return read_network(make(keras), **options)
+
+
+def own_call(keras):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Own()
+    model(np.zeros((1, 3)))
+    return model
+
+
+def no_framework(monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"")
+    read_network(path)
+
+
+def torch_file(monkeypatch, tmp_path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"")
+    read_network(path)
+
+
+def with_bounds(box: float, bounds) -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var([0, 1], bounds=(-box, box))
+    m.net = ReLUNetBlock(network=network(), inputs=m.x, bounds=bounds)
+
+
+MESSAGES = {
+    "has no finite lower bound": lambda: block(bounds=(None, 1)),
+    "depends on the mutable Param": lambda: block(inputs=lambda m: [m.x[0], m.p]),
+    "has inverted bounds": lambda: block(input_bounds=(3, 4)),
+    "inputs, but inputs= gives": lambda: block(inputs=lambda m: [m.x[0]]),
+    "give variables, expressions or numbers": lambda: block(inputs=["a", "b"]),
+    "were widened from": widened,
+    "ReLUNetBlock has no keyword": lambda: block(partz=2),
+    "give the network as network=": lambda: ReLUNetBlock(network()),
+    "there is no formulation": lambda: block(formulation="bigM"),
+    "which is no nonlinear layer": lambda: block(
+        formulation={"relu": "bigm", "sum": "hull", "...": "bigm"}
+    ),
+    "has no formulation; name it": lambda: block(formulation={}),
+    "already has a component": taken,
+    "there are no bounds": lambda: with_bounds(1, "corwn"),
+    "hold for a smaller box": lambda: with_bounds(2, compute_bounds(network(), -1, 1)),
+    "are of another network": lambda: with_bounds(1, compute_bounds(network(3.0), -1, 1)),
+    "pip install": no_framework,
+    "is not built": lambda: of_keras(lambda k: k.Sequential([k.layers.Dense(2)])),
+    "has its own call method": lambda: of_keras(own_call),
+    "logits=True": lambda: of_keras(
+        lambda k: k.Sequential([k.Input((3,)), k.layers.Dense(2, "softmax")])
+    ),
+    "is a PyTorch file": torch_file,
+    "without a value": lambda: block().net.error(),
+}
+
+
+@pytest.mark.parametrize("part", MESSAGES)
+def test_every_message_of_the_guide_is_raised(part, monkeypatch, tmp_path):
+    provoke = MESSAGES[part]
+    files = provoke in (no_framework, torch_file)
+    arguments = (monkeypatch, tmp_path) if files else ()
+    with pytest.raises((ValueError, TypeError, ImportError, RuntimeError)) as found:
+        provoke(*arguments)
+    assert part in str(found.value)
+
+
+def test_the_guide_explains_these_messages_and_no_others():
+    text = (DOCS / "guide" / "troubleshooting.rst").read_text(encoding="utf8")
+    text = text[: text.index("No message, but")]
+    headings = re.findall(r"^(.+)\n~~~+$", text, flags=re.MULTILINE)
+    assert headings == list(MESSAGES)
+
+
+@pytest.fixture
+def registries():
+    """Formulations, rungs and solvers as they were, afterwards."""
+    before = dict(RUNGS)
+    yield
+    RUNGS.clear()
+    RUNGS.update(before)
+    if "started_highs" in pyo.SolverFactory:
+        pyo.SolverFactory.unregister("started_highs")
+
+
+def test_the_page_on_extending_runs(registries):
+    keras = pytest.importorskip("keras")
+    pytest.importorskip("onnx")
+    text = (DOCS / "guide" / "extending.rst").read_text(encoding="utf8")
+    scope: dict = {}
+    for code in re.findall(r"code-block:: python\n\n((?:   .*\n|\n)+)", text):
+        exec(textwrap.dedent(code), scope)
+    net = read_network(scope["model"])
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    keras_says = keras.ops.convert_to_numpy(scope["model"](x))
+    np.testing.assert_allclose(net.evaluate(x), keras_says, atol=1e-6)
+
+    from tests.bounds.soundness import assert_contains_samples
+
+    halves, crown = (compute_bounds(net, -1, 1, rung) for rung in ("halves", "crown"))
+    assert_contains_samples(halves, np.random.default_rng(1), 2000)
+    assert all((a >= b - 1e-12).all() for a, b in zip(halves.lower, crown.lower))
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(3), bounds=(-1, 1))
+    m.net = ReLUNetBlock(network=net, inputs=m.x, bounds="halves")
+    m.o = pyo.Objective(expr=sum(m.net.outputs[i] for i in range(4)))
+    pyo.SolverFactory("started_highs").solve(m)
+    assert m.net.error() < 1e-6
+
+
+def test_a_page_of_mathematics_for_each_formulation_and_bound():
+    index = (DOCS / "mathematics" / "index.rst").read_text(encoding="utf8")
+    pages = {path.stem for path in (DOCS / "mathematics").glob("*.rst")} - {"index"}
+    assert {*FORMULATIONS, *RUNGS} <= pages
+    assert pages == set(re.findall(r"^   (\w+)$", index, flags=re.MULTILINE))
+    for page in pages:
+        assert (DOCS / "mathematics" / "images" / f"{page}.png").exists()
+
+
+def test_tests_that_the_mathematics_names_exist():
+    tests = "".join(
+        p.read_text(encoding="utf8") for p in sorted((ROOT / "tests").rglob("test_*.py"))
+    )
+    for page in sorted((DOCS / "mathematics").glob("*.rst")):
+        for name in re.findall(r"``(test_\w+)``", page.read_text(encoding="utf8")):
+            assert f"def {name}(" in tests, f"{page.name}: {name}"
+
+
+PACKAGES = [
+    "",
+    ".analysis",
+    ".applications",
+    ".bounds",
+    ".differentiable",
+    ".formulations",
+    ".heuristics",
+    ".readers",
+    ".solvers",
+    ".training",
+]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_api_is_complete(package):
+    text = "".join(
+        p.read_text(encoding="utf8")
+        for p in [DOCS / "api.rst", *sorted((DOCS / "api").glob("*.rst"))]
+    )
+    module = importlib.import_module(f"pyomo_relu{package}")
+    whole = f".. automodule:: pyomo_relu{package}\n   :members:" in text
+    known = set(re.findall(r"^\.\. \w+:: pyomo_relu[\w.]*\.(\w+)", text, re.MULTILINE))
+    for name in re.findall(r"automodule:: (pyomo_relu[\w.]*)\n   :members:", text):
+        if not name.endswith("keras"):
+            known |= set(vars(importlib.import_module(name)))
+    # Registries, and what is one line of text on the pages.
+    known |= {"FORMULATIONS", "RUNGS", "NetworkWriter", "activations"}
+    if not whole:
+        missing = set(module.__all__) - known
+        assert not missing, f"docs/api names none of {sorted(missing)}"

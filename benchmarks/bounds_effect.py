@@ -4,7 +4,7 @@
 
 Big-M, HiGHS, one thread, CPU seconds. Surrogates: networks trained on the peaks function
 from several seeds, the largest and the smallest output. Images: a network 784-50-50-10
-trained on MNIST (../shared/data/tsay_mnist_2x50), boxes +-0.03 around test images,
+trained on MNIST (../shared/data/tsay_mnist_2x50), boxes +-0.02 around test images,
 another digit's output less the true one's. Rows are added to the CSV one by one
 (benchmarks/results/bounds_effect.csv); what is there is not measured again.
 """
@@ -49,9 +49,9 @@ def surrogate(*hidden: int, seed: int) -> Callable[[], EffectCase]:
 
 #: Groups of instances: networks, and the costs on their outputs to maximize in turn.
 GROUPS: dict[str, list[Callable[[], EffectCase]]] = {
-    "peaks 2-20-20-1": [surrogate(20, 20, seed=s) for s in range(5)],
-    "image +- 0.03": [image_box(k, 0.03) for k in range(8)],
-    "peaks 2-20-20-20-1": [surrogate(20, 20, 20, seed=s) for s in range(3)],
+    "peaks 2-10-10-10-1": [surrogate(10, 10, 10, seed=s) for s in range(6)],
+    "image +- 0.02": [image_box(k, 0.02) for k in range(6)],
+    "peaks 2-20-20-1": [surrogate(20, 20, seed=s) for s in range(6)],
 }
 
 #: The rungs whose effect is measured; the last ones for few inputs only.
@@ -67,7 +67,7 @@ RUNGS: dict[str, tuple[str, dict, bool]] = {
         {"window": 1, "time_limit": 30, "neuron_time_limit": 1},
         False,
     ),
-    "mip": ("mip", {"time_limit": 30, "neuron_time_limit": 5}, False),
+    "mip": ("mip", {"time_limit": 120, "neuron_time_limit": 30}, False),
 }
 
 

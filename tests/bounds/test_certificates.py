@@ -58,7 +58,7 @@ def exact_bound(model, c: np.ndarray, y: np.ndarray) -> Fraction:
 
 def test_a_certificate_is_below_its_exact_value():
     rng = np.random.default_rng(0)
-    for model, *_ in relaxations(12):
+    for model, *_ in relaxations(8):
         certify = Certifier(model)
         for row in range(model.network.nodes[model.target].size):
             c, _, _ = model.objective(row)
@@ -123,19 +123,19 @@ def cuts_at_random(model: ArrayModel, rng: np.random.Generator, count: int) -> l
 def test_forward_passes_break_no_row_by_more_than_its_slack():
     rng = np.random.default_rng(0)
     used = 0
-    for model, network, lower, upper in relaxations(25):
+    for model, network, lower, upper in relaxations(12):
         rows = [(model.matrix, model.row_lower, model.row_upper, model.row_slack)]
         rows += cuts_at_random(model, rng, 4)
         points = column_values(model, network, points_in(rng, lower, upper, 6))
         used += broken(rows, points)
     # The slack is needed: rounding does break rows.
-    assert used > 100
+    assert used > 50
 
 
 def test_corners_break_no_cut_of_a_maximum_by_more_than_its_slack():
     rng = np.random.default_rng(0)
     used = 0
-    for seed in range(15):
+    for seed in range(8):
         network, n = maxout(seed, k=3)
         lower, upper = np.full(n, -0.1), np.full(n, 0.7)
         bounds = compute_bounds(network, lower, upper, "crown")

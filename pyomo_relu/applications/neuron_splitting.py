@@ -107,6 +107,7 @@ class ReluChain:
             source, size = columns.get(i), size_here
         self.count = count
         self.z_low, self.z_high = np.concatenate(low), np.concatenate(high)
+        self.z_size = np.maximum(abs(self.z_low), abs(self.z_high))
         widest = max(max(s.weight.shape) for s in self.steps)
         self.gamma = 4.0 * (widest + 16.0) * EPS
         self.center = 0.5 * (self.low + self.high)
@@ -185,7 +186,10 @@ class ReluChain:
                 down = np.minimum(a, 0.0)
                 value += (down * const[:, s]).sum(axis=1)
                 a = np.maximum(a, 0.0) * lower[:, s] + down * upper[:, s]
-                a = a - fixed[:, s] * beta[:, s]
+                taken = fixed[:, s] * beta[:, s]
+                a = a - taken
+                if rigorous:  # the difference may cancel
+                    error += abs(taken) @ self.z_size[s]
         value = value + a @ self.center - abs(a) @ self.radius
         if rigorous:
             error += abs(a) @ (abs(self.center) + self.radius)

@@ -528,6 +528,9 @@ def test_given_bounds_keep_holding_when_variables_are_widened(net):
     m.x[1].setub(2.0)
     solve(m)
     assert m.net.error() < 1e-6 and m.x[1].value <= 0.5 + 1e-6
+    m.net.input_box.deactivate()
+    with pytest.raises(ValueError, match=r"'x\[0\]' were widened"):
+        m.net.error()
 
 
 def test_bounds_of_another_network_or_box_are_refused(net):

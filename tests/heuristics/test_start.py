@@ -241,6 +241,36 @@ def test_search_leaves_the_values_alone():
     assert all(v.value == 0.125 for v in m.component_data_objects(pyo.Var))
 
 
+def test_what_the_user_fixed_inside_a_network_stays():
+    """The heuristics and warm_start fill layers in, but a fixed binary is meant."""
+    m = box_model((2, 8, 8, 1))
+    z = next(v for v in m.component_data_objects(pyo.Var) if v.is_binary())
+    for fixed in (0, 1):
+        z.fix(fixed)
+        form = compile_standard_form(m)
+        start = search_start(NetworkProblem(form, [m.net]), 0.5)
+        assert z.value == fixed
+        assert start.feasible and form.violation(start.point) <= 1e-6
+        m.net.warm_start([0.1, -0.2])
+        assert z.value == fixed
+        NewFactory("relu_highs").solve(m)
+        assert z.value == fixed
+        assert worst_violation(m) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["bigm", "hull", "partition", "cuts"])
+def test_layers_filled_in_satisfy_every_row(name):
+    m = box_model((2, 8, 8, 1), formulation=name)
+    form = compile_standard_form(m)
+    problem = NetworkProblem(form, [m.net])
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        point = np.zeros(len(form.columns))
+        point[problem.drivers] = rng.uniform(-1, 1, len(problem.drivers))
+        assert form.violation(problem.fill_layers(point)) <= 1e-9
+    assert m.x[0].value is None
+
+
 def test_present_values_are_a_candidate():
     m = box_model((3, 6, 1))
     find_start(m, time_limit=1)

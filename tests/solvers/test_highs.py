@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pyomo.environ as pyo
@@ -362,6 +363,30 @@ def test_progress_reports_and_stops():
 
     with pytest.raises(RuntimeError, match="mine"):
         solve(m, progress=broken)
+
+
+def test_progress_shows_no_bound_of_the_program_that_completes_a_start():
+    """HiGHS itself reports 697.5 here while it completes the start; the optimum is 860.5."""
+    m = knapsack()
+    solve(m)
+    best = pyo.value(m.obj)
+    for i in range(20):
+        m.x[i].set_value(None if i % 2 == 0 else 0)
+    seen = []
+    results = NewFactory("relu_highs").solve(m, warmstart=True, progress=seen.append)
+    assert results.incumbent_objective == pytest.approx(best)
+    assert min(p.bound for p in seen) >= best - 1e-6
+    first = [p.incumbent for p in seen if math.isfinite(p.incumbent)][0]
+    assert first > 0.5  # the completed start, not the zeros
+
+
+def test_start_that_fits_nothing_is_left_out():
+    m = knapsack()
+    for i in range(10):
+        m.x[i].set_value(1)  # too heavy with or without the others
+    m.heavy = pyo.Constraint(expr=sum(m.x[i] for i in range(10)) <= 3)
+    results = NewFactory("relu_highs").solve(m, warmstart=True)
+    assert results.solution_status is SolutionStatus.optimal
 
 
 def test_load_solutions_later():

@@ -177,7 +177,11 @@ def report(
 
 
 def plot(rows: Sequence[dict], tools: Sequence[str], limit: float, path: Path) -> None:
-    """Performance profile: share of a tool's instances proven within a time."""
+    """Performance profile: share of instances proven within a time.
+
+    Only instances that every tool ran count; where a tool ran few by its nature, as
+    `relu_global` on small inputs, it is left out of that rule.
+    """
     try:
         import matplotlib
 
@@ -187,8 +191,12 @@ def plot(rows: Sequence[dict], tools: Sequence[str], limit: float, path: Path) -
         return
     figure, axes = plt.subplots(figsize=(7, 4.5))
     last = {(r["instance"], r["tool"]): r for r in rows}
-    for tool in (t for t in tools if t != "start"):
-        own = [r for (_, t), r in last.items() if t == tool and r["status"] != "licence"]
+    solvers = [t for t in tools if t != "start"]
+    sets = [{n for n, t in last if t == tool} for tool in solvers if "global" not in tool]
+    common = set.intersection(*sets) if sets else set()
+    for tool in solvers:
+        own = [last[n, tool] for n in common if (n, tool) in last]
+        own = [r for r in own if r["status"] != "licence"]
         times = sorted(cost(r, limit) for r in own if r["solved"])
         shares = [(k + 1) / len(own) for k in range(len(times))]
         label = f"{tool} ({len(own)})"

@@ -130,6 +130,11 @@ def search_boxes(
     report : callable, optional
         Called with seconds, incumbent, bound, gap and boxes, now and then; a true
         return value ends the search.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C before there was a point.
     """
     begin, cpu = time.perf_counter(), time.process_time()
     inputs = read_problem(model)
@@ -152,10 +157,12 @@ def search_boxes(
     limits = Limits(*inner, time_limit=seconds, node_limit=nodes)
     search = Search(inputs, limits, None, tell)
     search.run()
-    if search.incumbent.point is None:
-        return None
-    point = _in_columns(form, problem, inputs, search.incumbent.point)
+    point = None
+    if search.incumbent.point is not None:
+        point = _in_columns(form, problem, inputs, search.incumbent.point)
     if point is None:
+        if search.stopped == "interrupt":
+            raise KeyboardInterrupt  # with nothing to show for it
         return None
     value, bound = form.objective_value(point), inputs.user_objective(search.bound)
     scale = max(1.0, abs(value))

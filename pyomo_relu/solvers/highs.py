@@ -205,7 +205,7 @@ class ReluHighs(SolverBase):
                     problem,
                     nodes=config.boxes,
                     cpu_seconds=seconds,
-                    seconds=min(10 * seconds, START_SHARE * limit),
+                    seconds=min(5 * seconds, START_SHARE * limit),
                     gaps=gaps(config),
                     report=lambda *now: watch.tell(Progress("boxes", *now)),
                 )

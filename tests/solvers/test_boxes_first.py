@@ -16,7 +16,7 @@ from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.solvers.boxes_first import may_go_first
 from pyomo_relu.solvers.standard_form import compile_standard_form
-from tests.harness.random_networks import he_network
+from tests.harness.random_networks import CONTINUOUS, he_network, random_network
 
 pytest.importorskip("highspy")
 LIMITED = {"raise_exception_on_nonoptimal_result": False, "load_solutions": False}
@@ -189,6 +189,29 @@ def test_progress_stops_the_boxes():
         solve(m, progress=broken)
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_interrupt_in_the_boxes(monkeypatch, found):
+    """With a point it is kept, and HiGHS isn't started; without one nothing is hidden."""
+    from pyomo_relu.solvers.global_search.incumbent import Incumbent
+    from pyomo_relu.solvers.global_search.search import Search
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "_round", interrupted)
+    if not found:
+        monkeypatch.setattr(Incumbent, "search_box", interrupted)
+    m = model((5, 20, 20, 1))
+    if not found:
+        with pytest.raises(KeyboardInterrupt):
+            solve(m, **LIMITED)
+        return
+    results = solve(m, **LIMITED)
+    assert results.termination_condition is TerminationCondition.interrupted
+    assert results.extra_info.mip_node_count == 0
+    assert results.objective_bound >= 1.6851 >= results.incumbent_objective - 1e-3
+
+
 def test_tee_says_what_the_boxes_did(capsys):
     solve(model(), tee=True)
     out = capsys.readouterr().out
@@ -240,3 +263,55 @@ def test_users_models_agree_with_highs_alone(seed):
     mine.solution_loader.load_vars()
     assert pyo.value(m.obj) == pytest.approx(mine.incumbent_objective, abs=1e-6)
     assert m.net.error() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(4), *[pytest.param(s, marks=pytest.mark.slow) for s in range(4, 60)]]
+)
+def test_graphs_and_chains_agree_with_highs_alone(seed):
+    """Two networks, the second reading the first; all continuous activations, maxima."""
+    rng = np.random.default_rng(seed)
+    first, second = (
+        random_network(
+            rng,
+            n_inputs=2,
+            widths=(4, 3),
+            n_outputs=2 if k == 0 else 1,
+            activations=rng.choice(CONTINUOUS, 2).tolist(),
+            residual=bool(rng.integers(2)),
+            max_pool=rng.random() < 0.3,
+            dead=int(rng.integers(2)),
+            stable=int(rng.integers(2)),
+        )
+        for k in range(2)
+    )
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), bounds=(-1, 1), domain=pyo.Reals)
+    if seed % 5 == 0:
+        m.x[1].domain = pyo.Integers
+    kind = ["bigm", "hull", "partition"][seed % 3]
+    try:
+        m.net = ReLUNetBlock(network=first, inputs=m.x, formulation=kind)
+        m.next = ReLUNetBlock(
+            network=second, inputs=[m.net.outputs[0], m.x[1]], formulation=kind
+        )
+    except ValueError:  # this formulation can't write that activation
+        pytest.skip("refused by the formulation")
+    m.t = pyo.Var(bounds=(-5, 5))
+    m.cap = pyo.Constraint(expr=m.t <= m.next.outputs[0] + 0.1 * m.x[0])
+    if seed % 2:
+        m.row = pyo.Constraint(expr=m.net.outputs[1] + m.x[0] >= float(rng.normal()))
+    m.obj = pyo.Objective(
+        expr=m.t + 0.3 * m.net.outputs[1], sense=pyo.maximize if seed % 4 else pyo.minimize
+    )
+    mine, other = solve(m, **LIMITED), solve(m, start=None, **LIMITED)
+    assert (mine.incumbent_objective is None) == (other.incumbent_objective is None)
+    if other.incumbent_objective is None:
+        return
+    scale = max(1.0, abs(other.incumbent_objective))
+    assert abs(mine.incumbent_objective - other.incumbent_objective) <= 5e-4 * scale
+    better = 1 if m.obj.sense == pyo.maximize else -1
+    assert better * (mine.objective_bound - other.incumbent_objective) >= -1e-4 * scale
+    mine.solution_loader.load_vars()
+    assert pyo.value(m.obj) == pytest.approx(mine.incumbent_objective, abs=1e-6 * scale)
+    assert max(m.net.error(), m.next.error()) <= 1e-4

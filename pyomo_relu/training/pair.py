@@ -118,10 +118,6 @@ def train_pair(
     if rounding.applies(sparse):
         run.network = _lighter(sparse, run.network)
     run.solve(sparse, STAGES[2], limits[2])
-    if rounding.applies(sparse):
-        # The best point at a time limit may count weights that are 0.
-        run.network = rounding.fewer_weights(sparse, run.network)
-        run.stages[-1]["nonzeros"] = run.network.nonzeros()[0]
     return Pair(run.network, int(task.data.count[kept].sum()), tuple(run.stages))
 
 
@@ -168,13 +164,9 @@ def _sparse_program(task: Task, data, dead, network, margin_kept: float) -> Trai
 
 
 def _lighter(mip: TrainingMIP, network: StepNetwork) -> StepNetwork:
-    """The network, or one from the relaxation, with weights taken away."""
-    floor = float(mip.margin[0][0].lb)
-    found = [rounding.fewer_weights(mip, network)]
-    other = rounding.rounded(mip, START)
-    if other is not None and _margin(other, mip.data) >= floor:
-        found.append(other)
-    return min(found, key=lambda n: n.nonzeros()[0])
+    """A network with few weights from the relaxation, or this one with fewer."""
+    found = rounding.rounded(mip, START)
+    return rounding.fewer_weights(mip, network) if found is None else found
 
 
 def _margin(network: StepNetwork, data) -> float:

@@ -18,6 +18,9 @@ from pyomo_relu.training.step_network import StepNetwork
 #: The soft minimum of the margins is sharpened in these steps, relative to the margin.
 SHARPNESS = (5.0, 20.0, 80.0)
 
+#: Multiples of the floor that the relaxation of the fewest weights is asked for.
+RESERVES = (1.0, 1.05, 1.1, 1.15, 1.2, 1.25)
+
 #: Losses of which :func:`rounded` knows what to improve.
 KNOWN = ("max_margin", "min_nonzero", "sat_margin", "min_hinge", "hinge")
 
@@ -34,27 +37,35 @@ def applies(mip: TrainingMIP) -> bool:
     )
 
 
-def relaxation(mip: TrainingMIP, seconds: float) -> np.ndarray | None:
-    """Weights and bias of the relaxed program, (d + 1,); None where it has none."""
-    import highspy
+class Relaxation:
+    """The relaxed program of one neuron, kept for several floors of the margin."""
 
-    from pyomo_relu.solvers.standard_form import compile_standard_form, pass_model
+    def __init__(self, mip: TrainingMIP, seconds: float) -> None:
+        import highspy
 
-    form = compile_standard_form(mip.model)
-    highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
-    highs.setOptionValue("time_limit", max(float(seconds), 0.01))
-    pass_model(highs, form, relaxed=True)
-    highs.run()
-    if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-        return None
-    at = form.column_numbers()
-    values = highs.getSolution().col_value
-    found = np.zeros(mip.sizes[0] + 1)
-    for j, v in enumerate([*mip.w[0][0], mip.b[0][0]]):
-        if id(v) in at:
-            found[j] = values[at[id(v)]]
-    return found
+        from pyomo_relu.solvers.standard_form import compile_standard_form, pass_model
+
+        form = compile_standard_form(mip.model)
+        self.highs = highspy.Highs()
+        self.highs.setOptionValue("output_flag", False)
+        self.highs.setOptionValue("time_limit", max(float(seconds), 0.01))
+        pass_model(self.highs, form, relaxed=True)
+        self.solved = highspy.HighsModelStatus.kOptimal
+        at, self.mip = form.column_numbers(), mip
+        self.columns = [at.get(id(v)) for v in (*mip.w[0][0], mip.b[0][0])]
+        margin = mip.margin[0][0] if 0 in mip.margin else None
+        self.margin = None if margin is None else at.get(id(margin))
+
+    def solve(self, floor: float | None = None) -> np.ndarray | None:
+        """Weights and bias, (d + 1,), of a margin of at least ``floor``; None if none."""
+        if floor is not None:
+            most = float(self.mip.margin[0][0].ub)
+            self.highs.changeColBounds(self.margin, min(floor, most), most)
+        self.highs.run()
+        if self.highs.getModelStatus() != self.solved:
+            return None
+        values = self.highs.getSolution().col_value
+        return np.array([0.0 if j is None else values[j] for j in self.columns])
 
 
 class _Neuron:
@@ -131,25 +142,41 @@ def rounded(mip: TrainingMIP, seconds: float) -> StepNetwork | None:
     seconds : float
         For the relaxation and for the changes, each half.
     """
-    begin = time.perf_counter()
-    theta = relaxation(mip, 0.5 * seconds)
+    end = time.perf_counter() + seconds
+    relaxation, neuron = Relaxation(mip, 0.5 * seconds), _Neuron(mip)
+    if mip.loss_name == "min_nonzero":
+        theta = _lightest(relaxation, neuron, end)
+        return None if theta is None else neuron.network(theta)
+    theta = relaxation.solve()
     if theta is None:
         return None
-    neuron, end = _Neuron(mip), begin + seconds
-    relaxed = neuron.rows @ theta
+    least = float((neuron.rows @ theta).min())
     theta = neuron.rounded(theta)
     if mip.loss_name == "max_margin":
-        theta = _widest(neuron, theta, float(relaxed.min()), end)
-    elif mip.loss_name == "min_nonzero":
-        floor = float(mip.margin[0][0].lb)
-        theta = _reach(neuron, theta, floor, end)
-        theta = sparsest(neuron, theta, floor)
+        theta = _widest(neuron, theta, least, end)
     else:
         target = mip.score_target
         theta = neuron.descend(theta, _short(neuron, target), end, _shortfall(target))
     if not neuron.integer_bias:
         theta = np.append(theta[:-1], neuron.centre(theta))
     return neuron.network(theta)
+
+
+def _lightest(relaxation: Relaxation, neuron: _Neuron, end: float) -> np.ndarray | None:
+    """Few weights with a margin above the program's floor.
+
+    Rounding costs margin, so the relaxation is asked for more than the floor, by as
+    little as is enough.
+    """
+    floor = float(relaxation.mip.margin[0][0].lb)
+    for more in RESERVES:
+        theta = relaxation.solve(more * floor)
+        if theta is None or time.perf_counter() > end:
+            return None
+        theta = _reach(neuron, neuron.rounded(theta), floor, end)
+        if (neuron.rows @ theta).min() >= floor:
+            return theta
+    return None
 
 
 def fewer_weights(mip: TrainingMIP, network: StepNetwork) -> StepNetwork:

@@ -34,7 +34,7 @@ def test_widest_margin(weights):
     task = task_of(Loss("max_margin", margins="neuron"), weights)
     mip = task.loss.mip(task.family, task.data)
     assert rounding.applies(mip)
-    theta = rounding.relaxation(mip, 5.0)
+    theta = rounding.Relaxation(mip, 5.0).solve()
     signs = 2 * task.data.bits[:, 0] - 1
     bound = (signs * (task.data.x @ theta[:-1] + theta[-1])).min()
     plain = np.round(theta)
@@ -99,6 +99,19 @@ def test_where_it_does_not_apply():
         Family((), 1, "sign", 1.0, True), merged(np.zeros((2, 2)), np.eye(2)[:, :1])
     )
     assert rounding.rounded(mip, 1.0) is None  # equal points, two classes
+
+
+def test_lightest_is_above_its_floor():
+    from pyomo_relu.training.encode import TrainingMIP
+
+    task = task_of(Loss("max_margin", margins="neuron"), weights=3)
+    wide = rounding.rounded(task.loss.mip(task.family, task.data), 5.0)
+    mip = TrainingMIP(task.family, task.data, margins="neuron")
+    floor = 0.7 * margin(task, wide)
+    write_sparsest(mip, {0: np.array([floor])})
+    light = rounding.rounded(mip, 5.0)
+    assert margin(task, light) >= floor
+    assert light.nonzeros()[0] < wide.nonzeros()[0]
 
 
 def test_stages_of_a_pair():

@@ -37,6 +37,7 @@ html_theme = "furo"
 html_title = f"pyomo_relu {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

@@ -18,13 +18,35 @@ SITES = {
 }
 
 
-def mapping(folder: Path) -> dict[str, tuple[str, tuple[str | None, str]]]:
-    """The value of ``intersphinx_mapping``; writes the fallback into ``folder``."""
+#: Keras has no inventory of its own; these are its pages for what the guide speaks of.
+KERAS = {
+    "keras.Model": "models/model/",
+    "keras.Sequential": "models/sequential/",
+    "keras.layers.Dense": "layers/core_layers/dense/",
+    "keras.layers.Layer": "layers/base_layer/",
+    "keras.layers.Normalization": "layers/preprocessing_layers/numerical/normalization/",
+    "keras.layers.Rescaling": "layers/preprocessing_layers/image_preprocessing/rescaling/",
+}
+
+
+def mapping(folder: Path) -> dict[str, tuple[str, tuple[str | None, ...]]]:
+    """The value of ``intersphinx_mapping``; writes two inventories into ``folder``."""
     folder.mkdir(exist_ok=True)
-    fallback = folder / "empty.inv"
+    # Sphinx takes an empty file for a broken one, so it has one entry that nobody uses.
+    nothing = _write(
+        folder / "offline.inv", ["pyomo_relu-offline std:label -1 index.html -"]
+    )
+    keras = [f"{name} py:class 1 {page} -" for name, page in KERAS.items()]
+    sites: dict[str, tuple[str, tuple[str | None, ...]]] = {
+        name: (url, (None, nothing)) for name, url in SITES.items()
+    }
+    sites["keras"] = ("https://keras.io/api", (_write(folder / "keras.inv", keras),))
+    return sites
+
+
+def _write(path: Path, entries: list[str]) -> str:
     head = "# Sphinx inventory version 2\n# Project: none\n# Version: none\n"
     head += "# The remainder of this file is compressed using zlib.\n"
-    # One entry that nothing refers to: Sphinx takes an empty file for a broken one.
-    entry = b"pyomo_relu-offline std:label -1 index.html -\n"
-    fallback.write_bytes(head.encode() + zlib.compress(entry))
-    return {name: (url, (None, str(fallback))) for name, url in SITES.items()}
+    body = zlib.compress("".join(f"{entry}\n" for entry in entries).encode())
+    path.write_bytes(head.encode() + body)
+    return str(path)

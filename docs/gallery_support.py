@@ -40,7 +40,6 @@ ORDER = (
 ARGUMENTS: dict[str, list[str]] = {
     "reformer_design": ["--load"],
     "adversarial_digit": ["--limit", "20"],
-    "feature_visualization": ["--limit", "3"],
     "plant_global": ["--units", "4", "--limit", "40"],
     "implicit_backprop": ["--seeds", "4"],
 }

@@ -67,8 +67,8 @@ def main(argv: list[str] | None = None) -> dict[str, int]:
                 ax.add_patch(Rectangle(low, *(high - low), fill=False, lw=0.8))
             elif found.counterexample is not None:
                 ax.plot(*found.counterexample, "k.", markersize=5)
-    ax.set_xlabel("angle")
-    ax.set_ylabel("angular velocity")
+    ax.set_xlabel("angle (rad)")
+    ax.set_ylabel("angular velocity (rad/s)")
     ax.set_title(
         f"push right (red) or left: {counts['robust']} boxes proved, "
         f"{counts['counterexample']} with a counterexample (dots)"

@@ -2,6 +2,7 @@
 
     python benchmarks/global.py random [--sizes 5-50-50-1] [--seeds 5] [--limit 120]
     python benchmarks/global.py images [--radii 0.002 0.005 0.01] [--limit 120]
+    python benchmarks/global.py picture
     python benchmarks/global.py verification --set acasxu [--limit 60] [--count 108]
     python benchmarks/global.py plant [--limit 300] [--solvers relu_global appsi_highs]
 
@@ -26,6 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pyomo_relu import ReLUNetBlock, read_network  # noqa: E402
+from pyomo_relu.solvers.global_search.problem import read_problem  # noqa: E402
+from pyomo_relu.solvers.global_search.search import Search  # noqa: E402
+from pyomo_relu.solvers.global_search.state import Limits  # noqa: E402
 from tests.harness.random_networks import he_network  # noqa: E402
 from tests.paths import data_folder  # noqa: E402
 
@@ -278,6 +282,83 @@ def plant(arguments) -> None:
         )
 
 
+# ----------------------------------------------------------------------------- picture
+class Painted(Search):
+    """A search in the plane that remembers every box with its round."""
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.seen: list[tuple[int, np.ndarray, np.ndarray]] = []
+
+    def _add(self, lower, upper, stored, parent) -> None:
+        pairs = zip(lower.copy(), upper.copy())
+        self.seen += [(self.counts.rounds + 1, low, high) for low, high in pairs]
+        super()._add(lower, upper, stored, parent)
+
+
+def history(model, name: str, **options) -> np.ndarray:
+    """CPU seconds, incumbent and bound as the solver goes."""
+    begin, rows = time.process_time(), []
+
+    def note(event):
+        rows.append((time.process_time() - begin, event.incumbent, event.bound))
+
+    results = pyo.SolverFactory(name).solve(model, progress=note, **options)
+    last = results.problem
+    rows.append((time.process_time() - begin, last.lower_bound, last.upper_bound))
+    return np.array(rows, dtype=float)
+
+
+def picture(arguments) -> None:
+    """When each part of a plane was decided; bounds against time for five inputs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    network, n = he_network(1, (2, 50, 50, 1)), 400
+    search = Painted(read_problem(box_model(network)), Limits(batch_size=4))
+    search.run()
+    side = -1.0 + (np.arange(n) + 0.5) * 2.0 / n
+    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    when = np.zeros((n, n))
+    for number, low, high in search.seen:
+        columns = (side >= low[0]) & (side <= high[0])
+        rows = (side >= low[1]) & (side <= high[1])
+        when[np.ix_(rows, columns)] = number
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), constrained_layout=True)
+    extent, best = (-1, 1, -1, 1), search.incumbent.point
+    values = network.evaluate(grid)[:, 0].reshape(n, n)
+    shown = axes[0].imshow(values, origin="lower", extent=extent, cmap="viridis")
+    figure.colorbar(shown, ax=axes[0])
+    axes[0].set_title("output of a 2-50-50-1 network")
+    shown = axes[1].imshow(when, origin="lower", extent=extent, cmap="magma_r")
+    figure.colorbar(shown, ax=axes[1])
+    axes[1].set_title(f"round that decided it ({search.counts.boxes} boxes)")
+    for ax in axes[:2]:
+        ax.plot(*best[:2], "o", mfc="none", mec="red", ms=12, mew=2)
+        ax.set_xlabel("first input")
+        ax.set_ylabel("second input")
+    network = he_network(0, (5, 20, 20, 1))
+    for name, colour, formulation, more in (
+        ("relu_global", "tab:blue", None, {}),
+        ("relu_highs", "tab:orange", "bigm", {"boxes": 0}),
+    ):
+        m = box_model(network, formulation=formulation)
+        found = history(m, name, time_limit=arguments.limit, **more)
+        found = np.where(np.isfinite(found), found, np.nan)
+        label = "relu_global" if not more else "big-M and HiGHS"
+        axes[2].step(found[:, 0], found[:, 2], color=colour, where="post", label=label)
+        axes[2].step(found[:, 0], found[:, 1], "--", color=colour, where="post")
+        print(name, found[-1])
+    axes[2].set_xscale("log")
+    axes[2].set_ylim(float(found[-1, 1]) - 1.0, float(found[-1, 1]) + 6.0)
+    axes[2].set_xlabel("CPU seconds")
+    axes[2].set_title("bound and best point (dashed), 5-20-20-1")
+    axes[2].legend()
+    figure.savefig(ROOT / "docs" / "images" / "relu_global.png", dpi=110)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -293,6 +374,9 @@ def main() -> None:
     one.add_argument("--limit", type=float, default=120.0)
     one.add_argument("--solvers", nargs="*", default=["relu_highs", "relu_global"])
     one.set_defaults(run=images)
+    one = commands.add_parser("picture")
+    one.add_argument("--limit", type=float, default=120.0)
+    one.set_defaults(run=picture)
     one = commands.add_parser("verification")
     one.add_argument("--set", default="acasxu")
     one.add_argument("--limit", type=float, default=60.0)

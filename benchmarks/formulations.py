@@ -1,12 +1,15 @@
-"""Every formulation on small trained networks: size, relaxation, nodes, time.
+"""Every formulation on trained networks: size, relaxation, nodes, time.
 
-    python benchmarks/formulations.py --limit 20 --out benchmark_results
+    python benchmarks/formulations.py [--limit 10] [--only PATTERN] [--report]
 
-writes formulations.csv, formulations.md and formulations.png into --out. The networks
-are regressions of the peaks function, trained with scikit-learn and kept in --out; the
-objective minimizes the output over the box. The root value is that of the LP relaxation
-before the solver's own cuts. One thread; CPU seconds of the solver, bounds and writing
-apart. HiGHS solves what has binaries, SCIP what has sets or products.
+One run measures everything, into ``benchmarks/results/formulations.csv``; one that was
+stopped continues where it was. The tables and the plot are made from all rows at the end,
+or from those there are with ``--report``. The networks are regressions of Peaks, Ackley
+and Himmelblau, trained with scikit-learn from fixed seeds and kept beside the rows, whose
+output is minimized over the box, and the 784-50-50-10 network of Tsay et al., where
+another class is to win over a box around an image. The root value is that of the LP
+relaxation before the solver's own cuts. One thread; CPU seconds, the limit too. HiGHS
+solves what has binaries, SCIP what has sets or products.
 """
 
 from __future__ import annotations
@@ -16,23 +19,32 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import csv
+import re
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
 from common import seconds, table, write_csv
-from instances import _surface, _trained
+from instances import DATA, _surface, _trained
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.network import Network
 
-#: Networks and the bounds they are written with.
+RESULTS = Path(__file__).resolve().parent / "results"
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+#: Name of the network and the bounds it is written with.
 CASES = [
-    ("peaks-10-10", (10, 10), "interval"),
-    ("peaks-20-20", (20, 20), "interval"),
-    ("peaks-20-20", (20, 20), "lp"),
-    ("peaks-10-10-10", (10, 10, 10), "lp"),
+    ("peaks 10-10-10", "interval"),
+    ("peaks 10-10-10", "lp"),
+    ("ackley 10-10-10", "lp"),
+    ("himmelblau 10-10-10", "lp"),
+    ("peaks 20-20", "interval"),
+    ("peaks 20-20", "lp"),
+    ("peaks 20-20-20", "lp"),
+    ("mnist 50-50", "lp"),
 ]
 FORMULATIONS = [
     ("bigm", {}),
@@ -41,41 +53,81 @@ FORMULATIONS = [
     ("partition", {"parts": 5}),
     ("hull", {}),
     ("disjunctive", {}),
-    ("relaxation", {}),
     ("sos1", {}),
     ("indicator", {}),
     ("complementarity", {}),
+    ("relaxation", {}),
+    ("fixed_pattern", {}),
 ]
 SCIP = ("sos1", "indicator", "complementarity")
+#: Formulations that don't have the network's optimum.
+OTHER = ("relaxation", "fixed_pattern")
+KEY = ("network", "bounds", "formulation")
+SIZES = ("rows", "columns", "binaries", "nonzeros")
+RADIUS = 0.01
 
 
-def trained(folder: Path, hidden: tuple[int, ...]) -> Network:
-    """A peaks regression over [-1, 1] squared, from the cache if it is there."""
-    path = folder / ("peaks-" + "-".join(map(str, hidden)) + ".npz")
-    if path.exists():
-        return Network.load(path)
+def surrogate(surface: str, hidden: tuple[int, ...]) -> Network:
+    """A regression over [-1, 1] squared."""
     x = np.random.default_rng(0).uniform(-1, 1, (4000, 2))
+    return chain(_trained(0, x, _surface(surface, x), hidden))
+
+
+def chain(layers) -> Network:
+    """Dense layers with ReLU between them."""
     b = NetworkBuilder()
-    last = b.input("x", (2,))
-    layers = _trained(0, x, _surface("peaks", x), hidden)
+    last = b.input("x", (layers[0][0].shape[1],))
     for k, (w, bias) in enumerate(layers, start=1):
         last = b.affine(f"dense_{k}", [(last, w)], bias)
         if k < len(layers):
             last = b.piecewise(f"relu_{k}", last, activations.relu())
-    net = b.build([last])
-    net.save(path)
-    return net
+    return b.build([last])
 
 
-def model_of(net: Network, bounds: str, formulation: str, options: dict):
-    """The model and the CPU seconds of bounds and writing."""
+def problem(name: str):
+    """The network, its box, and the coefficients of the output to minimize; or None."""
+    surface, widths = name.split()
+    if surface == "mnist":
+        path = DATA / "tsay_mnist_2x50" / "mnist_2x50.npz"
+        if not path.exists():
+            return None
+        d = np.load(path)
+        layers = [(d[f"w{j}"].astype(float), d[f"b{j}"].astype(float)) for j in (1, 2, 3)]
+        image = d["images"][0].astype(float)
+        image /= max(float(d["images"].max()), 1.0)
+        true, target = (int(t) for t in d["labels"][0])
+        cost = np.zeros(10)
+        cost[true], cost[target] = 1.0, -1.0
+        box = (np.clip(image + e, 0, 1) for e in (-RADIUS, RADIUS))
+        return chain(layers), *box, cost
+    path = RESULTS / "formulations" / f"{surface}-{widths}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        surrogate(surface, tuple(map(int, widths.split("-")))).save(path)
+    return Network.load(path), -np.ones(2), np.ones(2), np.ones(1)
+
+
+def model_of(name: str, bounds: str, formulation: str, options: dict):
+    """The model and the CPU seconds of bounds, and of writing and separating."""
+    found = problem(name)
+    if found is None:
+        return None
+    net, low, high, cost = found
+    if formulation == "fixed_pattern":
+        options = {"at": (low + high) / 2}
     m = pyo.ConcreteModel()
-    m.x = pyo.Var(range(2), bounds=(-1, 1))
+    m.x = pyo.Var(range(len(low)))
+    for i in m.x:
+        m.x[i].setlb(float(low[i]))
+        m.x[i].setub(float(high[i]))
     begin = time.process_time()
-    m.net = ReLUNetBlock(network=net, inputs=m.x, bounds=bounds, formulation=None)
-    m.goal = pyo.Objective(expr=m.net.outputs[0])
+    m.net = ReLUNetBlock(network=net, inputs=m.x, bounds=bounds, formulation="bigm")
+    m.goal = pyo.Objective(
+        expr=pyo.quicksum(float(c) * m.net.outputs[j] for j, c in enumerate(cost) if c)
+    )
+    middle = time.process_time()
     m.net.reformulate(formulation, **options)
-    return m, time.process_time() - begin
+    return m, middle - begin, time.process_time() - middle
 
 
 def sizes(m) -> dict:
@@ -87,16 +139,34 @@ def sizes(m) -> dict:
         found = list(identify_variables(c.to_bounded_expression()[1]))
         rows, nonzeros = rows + 1, nonzeros + len(found)
         seen.update((id(v), v) for v in found)
-    return {
-        "rows": rows,
-        "columns": len(seen),
-        "binaries": sum(v.is_binary() for v in seen.values()),
-        "nonzeros": nonzeros,
-    }
+    binaries = sum(v.is_binary() for v in seen.values())
+    return dict(zip(SIZES, (rows, len(seen), binaries, nonzeros)))
 
 
-def root_value(path: Path) -> float | None:
-    """The LP relaxation of a model file, sets left out."""
+def highs(path: Path, limit: float, relaxed: bool = False):
+    """Solve a model file with HiGHS; the solver and its CPU seconds."""
+    import highspy
+
+    h = highspy.Highs()
+    h.setOptionValue("output_flag", False)
+    h.setOptionValue("threads", 1)
+    h.setOptionValue("solve_relaxation", relaxed)
+    h.readModel(str(path))
+    begin = time.process_time()
+
+    def stop(event) -> None:
+        if time.process_time() - begin > limit:
+            event.interrupt()
+
+    h.cbMipInterrupt += stop
+    h.cbSimplexInterrupt += stop
+    h.HandleUserInterrupt = True
+    h.run()
+    return h, time.process_time() - begin
+
+
+def root_value(path: Path, limit: float) -> tuple[float | None, float]:
+    """The LP relaxation of a model file, sets left out, and its CPU seconds."""
     import highspy
 
     text = path.read_text()
@@ -104,35 +174,25 @@ def root_value(path: Path) -> float | None:
         text = text[: text.index("\nSOS\n")] + "\nend\n"
         path = path.with_suffix(".root.lp")
         path.write_text(text)
-    h = highspy.Highs()
-    h.setOptionValue("output_flag", False)
-    h.setOptionValue("solve_relaxation", True)
-    h.setOptionValue("threads", 1)
-    h.readModel(str(path))
-    h.run()
+    h, spent = highs(path, limit, relaxed=True)
     if h.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-        return None
-    return h.getInfo().objective_function_value
+        return None, spent
+    return h.getInfo().objective_function_value, spent
 
 
 def solve_highs(path: Path, limit: float) -> dict:
-    """Nodes, bounds and time of HiGHS with one thread."""
+    """Nodes, bounds and time of HiGHS."""
     import highspy
 
-    h = highspy.Highs()
-    h.setOptionValue("output_flag", False)
-    h.setOptionValue("threads", 1)
-    h.setOptionValue("time_limit", limit)
-    h.readModel(str(path))
-    begin = time.process_time()
-    h.run()
+    h, spent = highs(path, limit)
     info = h.getInfo()
+    feasible = info.primal_solution_status == highspy.kSolutionStatusFeasible
     return {
         "nodes": max(0, info.mip_node_count),
-        "value": info.objective_function_value,
+        "value": info.objective_function_value if feasible else None,
         "bound": info.mip_dual_bound,
         "optimal": h.getModelStatus() == highspy.HighsModelStatus.kOptimal,
-        "seconds": time.process_time() - begin,
+        "seconds": spent,
     }
 
 
@@ -142,6 +202,7 @@ def solve_scip(path: Path, limit: float) -> dict:
 
     model = pyscipopt.Model()
     model.hideOutput()
+    model.setParam("timing/clocktype", 1)  # CPU seconds
     model.setParam("limits/time", limit)
     model.readProblem(str(path))
     begin = time.process_time()
@@ -155,118 +216,174 @@ def solve_scip(path: Path, limit: float) -> dict:
     }
 
 
-def measure(folder: Path, case, formulation: str, options: dict, limit: float) -> dict:
-    """One row of the table."""
-    name, hidden, bounds = case
-    net = trained(folder, hidden)
-    label = formulation + (f" {options['parts']}" if "parts" in options else "")
-    m, build = model_of(net, bounds, formulation, options)
-    row = {"network": name, "bounds": bounds, "formulation": label, "build": build}
-    row.update(sizes(m))
-    path = folder / "model.lp"
-    m.write(str(path))
-    products = formulation == "complementarity"
-    row["root"] = None if products else root_value(path)
+def label(formulation: str, options: dict) -> str:
+    """The formulation's name in the tables."""
+    return formulation + (f" {options['parts']}" if "parts" in options else "")
+
+
+def measure(case, formulation: str, options: dict, limit: float) -> dict | None:
+    """One row of the table; None where the data are missing."""
+    name, bounds = case
+    found = model_of(name, bounds, formulation, options)
+    if found is None:
+        return None
+    m, bound_time, build = found
+    row = {"network": name, "bounds": bounds, "formulation": label(formulation, options)}
+    row.update(limit=limit, bounds_seconds=bound_time, build=build, **sizes(m))
     row["solver"] = "SCIP" if formulation in SCIP else "HiGHS"
-    solve = solve_scip if formulation in SCIP else solve_highs
-    if formulation == "relaxation":
-        row.update(nodes=0, value=None, bound=row["root"], optimal=True, seconds=0.0)
-        begin = time.process_time()
-        root_value(path)
-        row["seconds"] = time.process_time() - begin
-        return row
-    row.update(solve(path, limit))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.lp"
+        m.write(str(path))
+        products = formulation == "complementarity"
+        root, spent = (None, 0.0) if products else root_value(path, limit)
+        row["root"] = root
+        if formulation in OTHER:
+            row.update(nodes=0, value=None, bound=root, optimal=root is not None)
+            row["seconds"] = spent
+        else:
+            solve = solve_scip if formulation in SCIP else solve_highs
+            row.update(solve(path, limit))
     return row
 
 
-def report(rows: list[dict], limit: float) -> str:
+def stored(path: Path) -> list[dict]:
+    """The rows of earlier runs."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        for key, text in row.items():
+            if key == "optimal":
+                row[key] = text == "True"
+            elif key not in (*KEY, "solver"):
+                row[key] = None if text == "" else float(text)
+        row.update((key, int(row[key])) for key in (*SIZES, "nodes"))
+    return rows
+
+
+def panels(rows: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    """The rows of each network and bounds."""
+    found: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        found.setdefault((row["network"], row["bounds"]), []).append(row)
+    return found
+
+
+def best_value(mine: list[dict]) -> float:
+    """The optimum of one panel; an error if exact formulations disagree about it."""
+    exact = [r for r in mine if r["formulation"] not in OTHER and r["value"] is not None]
+    solved = [r for r in exact if r["optimal"]]
+    values = [r["value"] for r in solved or exact]
+    if not values:
+        return float("nan")
+    spread = max(values) - min(values)
+    if solved and spread > 1e-3 * max(1.0, abs(min(values))):
+        named = {r["formulation"]: r["value"] for r in solved}
+        raise RuntimeError(f"{mine[0]['network']}: the optima differ: {named}")
+    return min(values)
+
+
+def report(rows: list[dict]) -> str:
     """Markdown tables, one for each network and bounds."""
     lines = []
-    for key in dict.fromkeys((r["network"], r["bounds"]) for r in rows):
-        mine = [r for r in rows if (r["network"], r["bounds"]) == key]
-        best = min(
-            (r["value"] for r in mine if r["optimal"] and r["value"] is not None),
-            default=float("nan"),
-        )
-        lines += [f"## {key[0]}, {key[1]} bounds (optimum {best:.4f})", ""]
-        head = ["formulation", "solver", "rows", "columns", "binaries", "nonzeros"]
-        head += ["root", "nodes", "CPU s"]
+    for (name, bounds), mine in panels(rows).items():
+        best = best_value(mine)
+        known = "optimum" if any(r["optimal"] and r["value"] for r in mine) else "best"
+        lines += [f"## {name}, {bounds} bounds ({known} {best:.4f})", ""]
+        head = ["formulation", "solver", *SIZES, "root", "build s", "nodes", "CPU s"]
         cells = []
         for r in mine:
-            time_spent = seconds(r["seconds"])
+            spent = seconds(r["seconds"])
             if not r["optimal"]:
-                time_spent = f"limit, bound {r['bound']:.4g}"
+                spent = f"limit, bound {r['bound']:.4g}" if r["bound"] else "limit"
+            root = "" if r["root"] is None else f"{r['root']:.3f}"
             cells.append(
-                [
-                    r["formulation"],
-                    r["solver"],
-                    r["rows"],
-                    r["columns"],
-                    r["binaries"],
-                    r["nonzeros"],
-                    "" if r["root"] is None else f"{r['root']:.3f}",
-                    r["nodes"],
-                    time_spent,
-                ]
+                [r["formulation"], r["solver"], *(r[k] for k in SIZES)]
+                + [root, seconds(r["build"]), r["nodes"], spent]
             )
         lines += [table(head, cells), ""]
-    lines.append(f"Limit {limit:g} s for each.")
+    limits = sorted({r["limit"] for r in rows})
+    lines.append(f"Limit {', '.join(f'{t:g}' for t in limits)} CPU s for each.")
     return "\n".join(lines)
 
 
-def plot(rows: list[dict], path: Path, limit: float) -> None:
-    """Root gap against time, a panel for each network."""
+def plot(rows: list[dict], path: Path) -> None:
+    """Root gap against time, a panel for each network and bounds."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    keys = list(dict.fromkeys((r["network"], r["bounds"]) for r in rows))
-    figure, axes = plt.subplots(1, len(keys), figsize=(4 * len(keys), 3.6), squeeze=False)
-    for axis, key in zip(axes[0], keys):
-        mine = [r for r in rows if (r["network"], r["bounds"]) == key]
-        best = min(r["value"] for r in mine if r["optimal"] and r["value"] is not None)
+    names = [label(f, o) for f, o in FORMULATIONS if f not in (*OTHER, "complementarity")]
+    colors = dict(zip(names, plt.get_cmap("tab10").colors))
+    found = panels(rows)
+    across = 4
+    down = -(-len(found) // across)
+    figure, axes = plt.subplots(
+        down, across, figsize=(3.2 * across, 3.0 * down), squeeze=False
+    )
+    for axis in axes.ravel()[len(found) :]:
+        axis.axis("off")
+    for axis, ((name, bounds), mine) in zip(axes.ravel(), found.items()):
+        best = best_value(mine)
         for r in mine:
-            if r["root"] is None or r["formulation"] == "relaxation":
+            if r["root"] is None or r["formulation"] not in colors:
                 continue
-            marker = "o" if r["optimal"] else "^"
-            axis.plot(best - r["root"], max(r["seconds"], 1e-2), marker, color="C0")
-            axis.annotate(
-                r["formulation"],
-                (best - r["root"], max(r["seconds"], 1e-2)),
-                fontsize=7,
-                xytext=(3, 3),
-                textcoords="offset points",
+            axis.plot(
+                best - r["root"],
+                max(r["seconds"] + r["build"], 1e-2),
+                "o" if r["optimal"] else "^",
+                color=colors[r["formulation"]],
+                markersize=8,
+                alpha=0.85,
             )
-        axis.set(yscale="log", title=f"{key[0]}, {key[1]}", xlabel="root gap")
-        axis.set_ylabel("CPU seconds")
-        axis.axhline(limit, color="0.8", linewidth=0.8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+        axis.set(yscale="log", title=f"{name}, {bounds}")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("CPU seconds, build and solve")
+    for axis in axes[-1]:
+        axis.set_xlabel("root gap")
+    for name, color in colors.items():
+        axes[0, 0].plot([], [], "o", color=color, label=name)
+    axes[0, 0].plot([], [], "^", color="0.5", label="not solved within the limit")
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=9)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("benchmark_results"))
-    parser.add_argument("--limit", type=float, default=20.0)
-    parser.add_argument("--quick", action="store_true", help="the first network only")
+    parser.add_argument("--limit", type=float, default=10.0, help="CPU seconds of a solve")
+    parser.add_argument("--only", default="", help="regular expression of a row's key")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for case in CASES[:1] if given.quick else CASES:
+    path = RESULTS / "formulations.csv"
+    rows = stored(path)
+    done = {tuple(r[k] for k in KEY) for r in rows}
+    for case in CASES:
         for formulation, options in FORMULATIONS:
-            row = measure(given.out, case, formulation, options, given.limit)
+            key = (*case, label(formulation, options))
+            if given.report or key in done or not re.search(given.only, " ".join(key)):
+                continue
+            row = measure(case, formulation, options, given.limit)
+            if row is None:
+                print(f"{key}: no data, left out", flush=True)
+                continue
             rows.append(row)
-            print(
-                f"{row['network']} {row['bounds']} {row['formulation']}: root {row['root']}, "
-                f"{row['nodes']} nodes, {row['seconds']:.2f} s, {row['value']}",
-                flush=True,
-            )
-            write_csv(given.out / "formulations.csv", rows)
-    (given.out / "formulations.md").write_text(report(rows, given.limit) + "\n")
-    plot(rows, given.out / "formulations.png", given.limit)
+            write_csv(path, rows)
+            print(*key, row["root"], row["nodes"], row["value"], row["seconds"], flush=True)
+    order = {(*c, label(f, o)): k for k, (c, f, o) in enumerate(every())}
+    rows.sort(key=lambda r: order.get(tuple(r[k] for k in KEY), len(order)))
+    write_csv(path, rows)
+    (RESULTS / "formulations.md").write_text(report(rows) + "\n")
+    plot(rows, IMAGES / "formulations.png")
+
+
+def every():
+    """All rows of the table, in order."""
+    return ((c, f, o) for c in CASES for f, o in FORMULATIONS)
 
 
 if __name__ == "__main__":

@@ -108,9 +108,17 @@ class Row:
         return EqualityExpression((self.body([-1.0], [variable]), -self.constant))
 
 
+#: Of the largest term of a sum.
+ROUNDING = 1e-14
+
+
 def combined(terms: Iterable[tuple[float, Row]], constant: float = 0.0) -> Row:
-    """``sum factor * row + constant`` with one term for each variable, zeros left out."""
+    """``sum factor * row + constant`` with one term for each variable, zeros left out.
+
+    So is what cancels down to rounding: solvers drop such coefficients or stumble on them.
+    """
     coefs: dict[int, float] = {}
+    sizes: dict[int, float] = {}
     variables: dict[int, Any] = {}
     expressions: dict[int, tuple[float, Any, float, float]] = {}
     for factor, row in terms:
@@ -118,14 +126,17 @@ def combined(terms: Iterable[tuple[float, Row]], constant: float = 0.0) -> Row:
             continue
         constant += factor * row.constant
         for c, v in zip(row.coefs, row.variables):
-            k = id(v)
-            coefs[k] = coefs.get(k, 0.0) + factor * c
-            variables[k] = v
+            k, part = id(v), factor * c
+            if k in coefs:
+                coefs[k] += part
+                sizes[k] = max(sizes[k], abs(part))
+            else:
+                coefs[k], sizes[k], variables[k] = part, abs(part), v
         for c, e, low, high in row.expressions:
             old = expressions.get(id(e))
             total = factor * c + (old[0] if old else 0.0)
             expressions[id(e)] = (total, e, low, high)
-    kept = [k for k, c in coefs.items() if c != 0.0]
+    kept = [k for k, c in coefs.items() if abs(c) > ROUNDING * sizes[k]]
     return Row(
         [coefs[k] for k in kept],
         [variables[k] for k in kept],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from pyomo.repn import generate_standard_repn
 
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.formulations import FORMULATIONS
@@ -179,6 +180,17 @@ def region_of(regions, net, x) -> int:
         if (edges[:, 0] * to_x[:, 1] - edges[:, 1] * to_x[:, 0] >= -1e-12).all():
             return r
     raise AssertionError(f"no region holds {x}")
+
+
+@pytest.mark.parametrize("choice", ["bigm", "hull", "partition"])
+def test_no_coefficient_is_rounding(choice):
+    """A bound of -1e-15 instead of 0 as a coefficient made GLPK run for ever."""
+    for name in ("relu", "relu6", "clipped_relu", "hard_tanh", "clip", "step", "max"):
+        for seed in range(2, 4):
+            m = built(choice, primitive_network(name, seed))
+            for c in m.component_data_objects(pyo.Constraint, active=True):
+                coefs = np.abs(generate_standard_repn(c.body).linear_coefs)
+                assert coefs.min() > 1e-12, (name, seed, c.name)
 
 
 def test_all_formulations_are_here():

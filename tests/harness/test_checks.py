@@ -12,11 +12,13 @@ from pyomo_relu import ReLUNetBlock
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.network import NetworkBuilder
 from tests.harness.checks import (
+    _solve,
     assert_embedding_matches,
     assert_optimum_matches,
     assert_reads_same,
     assert_sound,
     near_step,
+    solver_or_skip,
 )
 from tests.harness.random_networks import ALL_ACTIVATIONS, he_network, random_network
 from tests.harness.search import best_found, first_layer_corners, gradient
@@ -47,6 +49,17 @@ def test_right_model_passes_and_is_left_as_it_was():
     assert set(assert_optimum_matches(m, m.net)) == {
         (k, sense) for k in range(3) for sense in ("min", "max")
     }
+
+
+@pytest.mark.parametrize("name", ["appsi_highs", "highs"])
+def test_highs_is_tight_unless_told_otherwise(name):
+    m = embedded(he_network(0, [2, 3, 1]))
+    m.obj = pyo.Objective(expr=m.net.outputs[0])
+    for options, expected in ((None, 1e-9), ({"mip_feasibility_tolerance": 1e-5}, 1e-5)):
+        solver = solver_or_skip(name)
+        _solve(solver, m, "the model", options, 1.0)
+        highs = solver._solver_model
+        assert highs.getOptionValue("mip_feasibility_tolerance")[1] == expected
 
 
 def test_inputs_that_are_expressions():

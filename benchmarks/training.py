@@ -1,11 +1,13 @@
-"""Trained step and sign networks, and ReLU networks of the same size, side by side.
+"""Binary, binarized and ReLU networks of the same size, side by side.
 
-    OMP_NUM_THREADS=1 python benchmarks/training.py [--csv FILE] [--only WORD]
+    OMP_NUM_THREADS=1 python benchmarks/training.py [--csv FILE] [--only WORD ...] [--plot PNG]
 
-One row for each run: accuracy on test points, seconds, non-zero weights, and accuracy
-under random-corner attacks. Rows that the CSV has already are not run again. Data sets
-are looked for in ``../shared/data`` and left out where they are missing; the random sets
-are drawn here (10 features in [-10, 10], 200 points, random labels).
+One row for each run: accuracy on test points, under attacks by random corners, certified
+for the whole box where that is known, non-zero weights, seconds. Rows that the CSV has
+already are not run again, so an interrupted run goes on where it stopped. ``--table``
+prints the means that the CSV has. Data sets are looked for in ``../shared/data`` and left
+out where they are missing; the random sets are drawn here (10 features, 200 points,
+random labels).
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ from pyomo_relu.training import (
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+RADIUS, RADIUS_NORM = 0.05, "linf"
 FIELDS = (
     "run",
     "seed",
     "accuracy",
     "attacked",
+    "certified",
     "nonzeros",
     "weights",
     "status",
@@ -95,9 +99,16 @@ def relu(hidden: tuple[int, ...], seed: int):
     return MLPClassifier(hidden, max_iter=1000, random_state=seed)
 
 
-def splitting(seed: int, **options):
+def linear_pairs(seed: int):
+    """One linear function for each pair of classes, by a support vector machine."""
+    from sklearn.svm import SVC
+
+    return SVC(kernel="linear", C=100.0, random_state=seed)
+
+
+def splitting(kind: type, seed: int, **options):
     """Data splitting with four hidden neurons; a third of what it gets chooses."""
-    return BinaryNetClassifier(
+    return kind(
         (4,),
         method="data_splitting",
         validation_fraction=1 / 3,
@@ -106,110 +117,208 @@ def splitting(seed: int, **options):
     )
 
 
-def one_vs_one(seconds: float, seed: int):
+def pairs(seconds: float, seed: int, **options):
     """The ensemble with a limit for each stage."""
     limits = (seconds, 2 * seconds, seconds)
-    return OneVsOneBinarizedEnsemble(bias=True, stage_limits=limits, random_state=seed)
+    return OneVsOneBinarizedEnsemble(
+        bias=True, stage_limits=limits, random_state=seed, **options
+    )
+
+
+def small() -> dict[str, Callable]:
+    """Networks with four hidden neurons, by name; each takes a seed."""
+    binarized = {"loss": "max_correct"}
+    robust = {"robust": (RADIUS_NORM, RADIUS)}
+    return {
+        "binary": lambda s: splitting(BinaryNetClassifier, s),
+        "binary, ternary": lambda s: splitting(BinaryNetClassifier, s, weights="ternary"),
+        "binary, robust": lambda s: splitting(BinaryNetClassifier, s, **robust),
+        "binarized": lambda s: splitting(BinarizedNetClassifier, s, **binarized),
+        "ReLU": lambda s: relu((4,), s),
+    }
+
+
+def few(seconds: float, total: float) -> dict[str, Callable]:
+    """Networks for a few images of ten classes, by name; each takes a seed."""
+    hinge = {"loss": "min_hinge", "time_limit": total}
+    return {
+        "binarized pairs": lambda s: pairs(seconds, s),
+        "binarized pairs, [-3, 3]": lambda s: pairs(seconds, s, weights=3),
+        "linear pairs (SVM)": linear_pairs,
+        "binarized, no hidden": lambda s: BinarizedNetClassifier((), **hinge),
+        "binary, no hidden": lambda s: BinaryNetClassifier((), loss="hinge", time_limit=30),
+        "ReLU 16": lambda s: relu((16,), s),
+    }
 
 
 def runs() -> Iterator[tuple[str, int, Callable[[], Split], Callable]]:
     """Name, seed, data and classifier of every row."""
-    for s in range(10):
-        data = lambda s=s: breast_cancer(s)  # noqa: E731
-        yield "breast cancer, splitting", s, data, lambda s=s: splitting(s)
-        yield "breast cancer, ReLU 4", s, data, lambda s=s: relu((4,), s)
-        ternary = {"weights": "ternary"}
-        yield (
-            "breast cancer, splitting, ternary",
-            s,
-            data,
-            lambda s=s, o=ternary: splitting(s, **o),
-        )
-        if s < 3:
-            robust = {"robust": ("linf", 0.05)}
-            yield (
-                "breast cancer, splitting, robust 0.05",
-                s,
-                data,
-                lambda s=s, o=robust: splitting(s, **o),
-            )
-    for s in range(3):
-        data = lambda s=s: random_set(s)  # noqa: E731
-        yield "random, splitting", s, data, lambda s=s: splitting(s)
-        yield "random, ReLU 4", s, data, lambda s=s: relu((4,), s)
-    for n in (2, 6, 10):
+    for name, make in small().items():
+        for s in range(10):
+            yield f"breast cancer: {name}", s, lambda s=s: breast_cancer(s), make
+    for name, make in small().items():
         for s in range(3):
-            data = lambda n=n, s=s: digits(n, s)  # noqa: E731
-            name = f"digits {n} per class"
-            yield f"{name}, one against one", s, data, lambda s=s: one_vs_one(0.3, s)
-            yield f"{name}, ReLU 16", s, data, lambda s=s: relu((16,), s)
-    yield (
-        "MNIST 10 per class, min_hinge",
-        0,
-        lambda: mnist(10, 0),
-        lambda: BinarizedNetClassifier((), loss="min_hinge", time_limit=120),
-    )
-    for n in (10, 40):
-        data = lambda n=n: mnist(n, 0)  # noqa: E731
-        name = f"MNIST {n} per class"
-        yield f"{name}, one against one", 0, data, lambda: one_vs_one(0.5, 0)
-        yield f"{name}, ReLU 16", 0, data, lambda: relu((16,), 0)
+            yield f"random: {name}", s, lambda s=s: random_set(s), make
+    for n, seeds in ((2, 3), (6, 10), (10, 3)):
+        for name, make in few(0.3, 30.0).items():
+            for s in range(seeds if "pairs" in name else 3):
+                yield f"digits {n}: {name}", s, lambda n=n, s=s: digits(n, s), make
+    for n, seeds in ((10, 2), (40, 2)):
+        for name, make in few(0.5, 120.0).items():
+            if n == 40 and name == "binarized, no hidden":
+                continue  # 400 images are beyond a few minutes
+            for s in range(seeds):
+                yield f"MNIST {n}: {name}", s, lambda n=n, s=s: mnist(n, s), make
 
 
 def weights_of(model) -> tuple[int, int]:
     """Non-zero and all weights."""
-    if hasattr(model, "coefs_"):
-        return (
-            sum(int(np.count_nonzero(w)) for w in model.coefs_),
-            sum(w.size for w in model.coefs_),
-        )
-    return model.nonzeros_ if hasattr(model, "nonzeros_") else model.network_.nonzeros()
+    if hasattr(model, "nonzeros_"):
+        return model.nonzeros_
+    if hasattr(model, "network_"):
+        return model.network_.nonzeros()
+    found = model.coefs_ if hasattr(model, "coefs_") else [model.coef_]
+    return sum(int(np.count_nonzero(w)) for w in found), sum(w.size for w in found)
 
 
-def attacked(model, x, y, radius: float = 0.05, tries: int = 10) -> float:
+def attacked(model, x, y, tries: int = 10) -> float:
     """Share of points that stay right at random corners of the box around them."""
     rng = np.random.default_rng(0)
     right = np.ones(len(y), bool)
     for _ in range(tries):
-        right &= model.predict(x + radius * rng.choice([-1.0, 1.0], x.shape)) == y
+        right &= model.predict(x + RADIUS * rng.choice([-1.0, 1.0], x.shape)) == y
     return float(right.mean())
+
+
+def certified(model, x, y) -> str:
+    """Share of points right on the whole box; for networks with one hidden layer."""
+    if not hasattr(model, "robust_share") or len(model.network_.weights) != 2:
+        return ""
+    return f"{model.robust_share(x, y, RADIUS, RADIUS_NORM):.4f}"
+
+
+def one(name: str, seed: int, data: Callable[[], Split], make: Callable) -> list:
+    """A row."""
+    x, y, xt, yt = data()
+    wall, cpu = time.perf_counter(), time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = make(seed).fit(x, y)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return [
+        name,
+        seed,
+        f"{model.score(xt, yt):.4f}",
+        f"{attacked(model, xt, yt):.4f}",
+        certified(model, xt, yt),
+        *weights_of(model),
+        getattr(model, "status_", ""),
+        f"{wall:.1f}",
+        f"{cpu:.1f}",
+    ]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of the CSV."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def means(path: Path) -> dict[str, dict[str, float]]:
+    """Number of runs and means of each run, in the order of :func:`runs`."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in read(path):
+        found.setdefault(row["run"], []).append(row)
+    columns = ("accuracy", "attacked", "certified", "wall_seconds", "cpu_seconds")
+    result = {}
+    order = list(dict.fromkeys(name for name, *_ in runs()))
+    for name, rows in sorted(found.items(), key=lambda item: order.index(item[0])):
+        result[name] = {"runs": float(len(rows))}
+        for c in columns:
+            numbers = [float(r[c]) for r in rows if r[c]]
+            result[name][c] = float(np.mean(numbers)) if numbers else np.nan
+        accuracy = [float(r["accuracy"]) for r in rows]
+        result[name] |= {"least": min(accuracy), "most": max(accuracy)}
+        share = [int(r["nonzeros"]) / int(r["weights"]) for r in rows]
+        result[name]["share"] = float(np.mean(share))
+    return result
+
+
+def table(path: Path) -> str:
+    """The means as a Markdown table."""
+    lines = [
+        "| data and network | runs | accuracy | least to most | under attack | certified "
+        "| weights not 0 | wall s | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, m in means(path).items():
+        sure = "" if np.isnan(m["certified"]) else f"{m['certified']:.1%}"
+        lines.append(
+            f"| {name} | {m['runs']:.0f} | {m['accuracy']:.1%} | {m['least']:.1%} to "
+            f"{m['most']:.1%} | {m['attacked']:.1%} | {sure} | {m['share']:.0%} | "
+            f"{m['wall_seconds']:.1f} | {m['cpu_seconds']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(path: Path, target: Path) -> None:
+    """Mean accuracy by data set and network, with the range over the seeds."""
+    import matplotlib.pyplot as plt
+
+    found = means(path)
+    sets = dict.fromkeys(name.split(": ")[0] for name in found)
+    figure, axes = plt.subplots(
+        1, len(sets), figsize=(2.1 * len(sets), 3.4), layout="constrained"
+    )
+    for axis, data in zip(np.atleast_1d(axes), sets):
+        rows = {k.split(": ")[1]: v for k, v in found.items() if k.startswith(f"{data}: ")}
+        for k, (name, m) in enumerate(rows.items()):
+            ours = name.startswith("bin")
+            colour = "#2166ac" if ours else "#b2182b"
+            spread = [[m["accuracy"] - m["least"]], [m["most"] - m["accuracy"]]]
+            height = 100 * np.array(spread)
+            axis.bar(k, 100 * m["accuracy"], color=colour, width=0.7)
+            axis.errorbar(k, 100 * m["accuracy"], height, color="black", capsize=2)
+            axis.plot(k, 100 * m["attacked"], "_", color="white", markersize=12)
+        axis.set_xticks(range(len(rows)), rows, rotation=90, fontsize=7)
+        axis.set_title(data, fontsize=9)
+        low = 100 * min(min(m["least"], m["attacked"]) for m in rows.values())
+        axis.set_ylim(max(0.0, 5 * np.floor(low / 5) - 5), 100)
+        axis.tick_params(axis="y", labelsize=7)
+    np.atleast_1d(axes)[0].set_ylabel("test accuracy, %; white: under attack", fontsize=8)
+    figure.savefig(target, dpi=130)
+    plt.close(figure)
 
 
 def main() -> None:
     """Run what the file has not."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", type=Path, default=Path("training.csv"))
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", nargs="*", default=[""], help="words in the names")
+    parser.add_argument("--seeds", type=int, default=100, help="at most, of each")
+    parser.add_argument("--table", action="store_true", help="print the means only")
+    parser.add_argument("--plot", type=Path, help="draw the means only")
     args = parser.parse_args()
-    done = set()
-    if args.csv.exists():
-        with open(args.csv, newline="") as file:
-            done = {(row["run"], row["seed"]) for row in csv.DictReader(file)}
-    else:
+    if args.table or args.plot:
+        print(table(args.csv))
+        if args.plot:
+            plot(args.csv, args.plot)
+        return
+    if not args.csv.exists():
         with open(args.csv, "w", newline="") as file:
             csv.writer(file).writerow(FIELDS)
     for name, seed, data, make in runs():
-        if args.only not in name or (name, str(seed)) in done:
+        if seed >= args.seeds or not any(word in name for word in args.only):
+            continue
+        if (name, str(seed)) in {(row["run"], row["seed"]) for row in read(args.csv)}:
             continue
         try:
-            x, y, xt, yt = data()
+            row = one(name, seed, data, make)
         except FileNotFoundError as error:
             print(f"{name}: left out, {error}")
             continue
-        wall, cpu = time.perf_counter(), time.process_time()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = make().fit(x, y)
-        row = [
-            name,
-            seed,
-            f"{model.score(xt, yt):.4f}",
-            f"{attacked(model, xt, yt):.4f}",
-            *weights_of(model),
-            getattr(model, "status_", ""),
-            f"{time.perf_counter() - wall:.1f}",
-            f"{time.process_time() - cpu:.1f}",
-        ]
         print(*row, flush=True)
         with open(args.csv, "a", newline="") as file:
             csv.writer(file).writerow(row)

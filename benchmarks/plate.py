@@ -213,11 +213,11 @@ def plot(rows: list[dict], path: Path) -> None:
     rows = [r for r in rows if r["method"] == "interval"]
     functions = [f for f in FUNCTIONS if any(r["function"] == f for r in rows)]
     fig, axes = plt.subplots(
-        2, len(functions), figsize=(3.3 * len(functions), 6), layout="constrained",
-        squeeze=False, sharey="row",
+        len(functions), 2, figsize=(8, 3.3 * len(functions) + 0.5), layout="constrained",
+        squeeze=False, sharey="col",
     )  # fmt: skip
     colors = dict(zip(TRAININGS, plt.get_cmap("tab10").colors))
-    for ax, function in zip(axes.T, functions):
+    for ax, function in zip(axes, functions):
         here = [r for r in rows if r["function"] == function]
         for case in {tuple(r[k] for k in ("depth", "width", "seed")) for r in here}:
             group = [
@@ -233,14 +233,13 @@ def plot(rows: list[dict], path: Path) -> None:
                     start = [float(plain["nrmse"]), float(plain[key])]
                     one.plot(*zip(start, at), color="0.85", lw=0.8, zorder=1)
                     one.scatter(*at, s=size, color=colors[r["training"]], zorder=2)
-        ax[0].set_title(function.capitalize())
-        ax[1].set_xlabel("error on fresh samples, nRMSE")
-        for one in ax:
+        for one, what in zip(ax, ("CPU seconds of the search", "linear regions")):
+            one.set_title(f"{function.capitalize()}: {what}")
             one.set_xscale("log")
             one.set_yscale("log")
             one.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("CPU seconds of the search")
-    axes[1, 0].set_ylabel("linear regions")
+    for one in axes[-1]:
+        one.set_xlabel("error on fresh samples, nRMSE")
     handles = [
         plt.Line2D([], [], marker="o", ls="", color=colors[t], label=t) for t in TRAININGS
     ]

@@ -16,9 +16,10 @@ arXiv 2104.06718 (filtered smart branching); Bunel et al., JMLR 21, 2020.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +30,9 @@ EPS = np.finfo(float).eps
 
 #: Subproblems split in a round, steps of ascent for each, candidates to split on.
 BATCH, STEPS, CANDIDATES = 64, 12, 3
+
+#: A bound in single precision that needs no further ascent.
+SURELY = 1e-4
 
 #: First step lengths of slopes and multipliers, and the factor after each step.
 ALPHA_RATE, BETA_RATE, DECAY = 0.15, 0.08, 0.93
@@ -112,6 +116,21 @@ class ReluChain:
         self.gamma = 4.0 * (widest + 16.0) * EPS
         self.center = 0.5 * (self.low + self.high)
         self.radius = np.maximum(self.high - self.center, self.center - self.low)
+        self.dtype = np.dtype(float)
+        self.fast = self._shorter()
+
+    def _shorter(self) -> ReluChain:
+        """A copy in single precision, in which slopes and multipliers are sought."""
+        other = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(other, name, value.astype(np.float32))
+        other.steps = [
+            replace(s, weight=s.weight.astype(np.float32), bias=s.bias.astype(np.float32))
+            for s in self.steps
+        ]
+        other.dtype = np.dtype(np.float32)
+        return other
 
     @staticmethod
     def fits(network: Network) -> bool:
@@ -167,13 +186,13 @@ class ReluChain:
         low, high = self.sides(fixed)
         open_ = (low < 0) & (high > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            upper = np.where(open_, high / (high - low), (low >= 0).astype(float))
+            upper = np.where(open_, high / (high - low), (low >= 0).astype(self.dtype))
         const = np.where(open_, -low * upper, 0.0)
         lower = np.where(open_, alpha, upper)
-        posts = np.zeros(fixed.shape)
-        value = np.full(len(fixed), 0.0)
-        error = np.full(len(fixed), 0.0)
-        a = np.zeros((len(fixed), self.steps[-1].weight.shape[0]))
+        posts = np.zeros(fixed.shape, self.dtype)
+        value = np.zeros(len(fixed), self.dtype)
+        error = np.zeros(len(fixed), self.dtype)
+        a = np.zeros((len(fixed), self.steps[-1].weight.shape[0]), self.dtype)
         a[:, row] = 1.0
         for step in reversed(self.steps):
             value += a @ step.bias
@@ -199,7 +218,7 @@ class ReluChain:
     def forward(self, slopes, posts, alpha, fixed, upper, const):
         """The box's corner that attains a bound, and pre-activations along its lines."""
         x = np.where(slopes > 0, self.low, self.high)
-        z = np.zeros(fixed.shape)
+        z = np.zeros(fixed.shape, self.dtype)
         low, high = self.sides(fixed)
         lower = np.where((low < 0) & (high > 0), alpha, upper)
         here = x
@@ -214,23 +233,26 @@ class ReluChain:
         return x, z
 
     def ascend(self, row: int, fixed, alpha, beta, steps: int):
-        """Raise the bounds; best values (N,), their slopes and multipliers, corners."""
+        """Raise the bounds; best values (N,), their slopes and multipliers, corners.
+
+        The search is in single precision, the bounds of what it found are not.
+        """
+        fast, corners = self.fast, []
+        alpha, beta = alpha.astype(np.float32), beta.astype(np.float32)
         best = np.full(len(fixed), -np.inf)
-        kept_alpha, kept_beta = alpha.copy(), beta.copy()
-        moments = [np.zeros(fixed.shape) for _ in range(4)]
-        corners = []
+        kept = [alpha, beta]
+        moments = [np.zeros(fixed.shape, np.float32) for _ in range(4)]
         for k in range(1, steps + 1):
-            value, slopes, posts, upper, const = self.backward(row, fixed, alpha, beta)
+            found = fast.backward(row, fixed, alpha, beta, rigorous=False)
+            value, slopes, posts, upper, const = found
             better = value > best
             best = np.where(better, value, best)
-            kept_alpha[better], kept_beta[better] = alpha[better], beta[better]
-            if k == steps or (best > 0).all():
-                if k == 1:
-                    corners.append(np.where(slopes > 0, self.low, self.high))
+            kept = [
+                np.where(better[:, None], new, old) for new, old in zip((alpha, beta), kept)
+            ]
+            if k == steps or (best > SURELY).all():
                 break
-            x, z = self.forward(slopes, posts, alpha, fixed, upper, const)
-            if k in (1, steps - 1):
-                corners.append(x)
+            x, z = fast.forward(slopes, posts, alpha, fixed, upper, const)
             gradients = np.maximum(posts, 0.0) * z, -fixed * z
             rates = ALPHA_RATE, BETA_RATE
             moved = []
@@ -244,7 +266,10 @@ class ReluChain:
                 moved.append(old + rate * DECAY**k * m / (1.0 - 0.9**k) / size)
             alpha = np.clip(moved[0], 0.0, 1.0)
             beta = np.maximum(moved[1], 0.0) * (fixed != 0)
-        return best, kept_alpha, kept_beta, corners, posts
+        alpha, beta = (a.astype(float) for a in kept)
+        value, slopes, posts, *_ = self.backward(row, fixed, alpha, beta)
+        corners.append(np.where(slopes > 0, self.low, self.high))
+        return value, alpha, beta, corners, posts
 
     def choose(self, row: int, fixed, alpha, beta, posts) -> np.ndarray:
         """The neuron to split for each subproblem, (N,)."""
@@ -267,12 +292,13 @@ class ReluChain:
         n, m = ranked.shape
         at = np.repeat(np.arange(n), m)
         neuron = ranked.ravel()
+        alpha, beta = alpha.astype(np.float32)[at], beta.astype(np.float32)[at]
         worst = np.full(n * m, np.inf)
         total = np.zeros(n * m)
         for side in (1, -1):
             trial = fixed[at]
             trial[np.arange(len(at)), neuron] = side
-            value = self.backward(row, trial, alpha[at], beta[at], rigorous=False)[0]
+            value = self.fast.backward(row, trial, alpha, beta, rigorous=False)[0]
             worst = np.minimum(worst, value)
             total += np.minimum(value, 0.0)
         gain = worst + 0.5 * total

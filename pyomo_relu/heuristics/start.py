@@ -1,7 +1,8 @@
 """`find_start`: a good feasible point of a model with networks, found by the networks.
 
 First a batch of gradient paths, whose ends are repaired by the linear program of their
-region; then walks from region to region; then small MIPs over the units on the border
+region; where the user has variables of his own, walks by linearization from the same
+points; then walks from region to region; then small MIPs over the units on the border
 of the best region; then walks from LP relaxations with units forced the other way.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from pyomo_relu.heuristics.gradient import ascend, batch_size
 from pyomo_relu.heuristics.image import ModelImage
+from pyomo_relu.heuristics.linearized import walk_linearized
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.heuristics.region import RegionPoint, RegionSolver, solve_fixed
 
@@ -21,6 +23,8 @@ from pyomo_relu.heuristics.region import RegionPoint, RegionSolver, solve_fixed
 FEASIBLE = 1e-6
 #: Steps of a gradient path.
 STEPS = 60
+#: Walks by linearization from gradient paths, at most.
+LINEARIZED = 4
 
 
 @dataclass
@@ -126,6 +130,8 @@ class _Search:
         self.rng = np.random.default_rng(seed)
         self.sign = 1.0 if self.form.maximize else -1.0
         self.best = Start()
+        #: Violation and value of the latest candidate.
+        self.latest = np.inf, np.nan
         self.users_integers = np.flatnonzero(self.form.integer & ~problem.layer_columns)
         self.seen: set[bytes] = set()
         self.regions: RegionSolver | None = None
@@ -151,6 +157,7 @@ class _Search:
             if rough < 0.1 * violation or violation > FEASIBLE >= rough:
                 exact, violation = other, rough
         value = self.form.objective_value(exact)
+        self.latest = violation, value
         best = self.best
         best.points += 1
         feasible = violation <= FEASIBLE
@@ -188,9 +195,11 @@ class _Search:
         if present is not None:
             self.offer(present, "present values")
             starts[0] = present[problem.drivers]
+        self._linearized(starts[:1])
         cost = np.zeros(len(self.form.columns))
         cost[problem.io] = self.sign * self.form.cost[problem.io]
         ends, _ = ascend(problem, cost, starts, STEPS, time.perf_counter() + 0.3 * total)
+        self._linearized(ends[:LINEARIZED, problem.drivers])
         for point in ends[:2]:
             self._complete(point)
         self.regions = RegionSolver(problem)
@@ -257,6 +266,20 @@ class _Search:
         full = solve_fixed(self.form, known, point[known], limit)
         if full is not None:
             self.offer(full, "gradient")
+
+    def _linearized(self, starts: np.ndarray) -> None:
+        """Linear programs over the user's rows, which the gradient knows only in part."""
+        if not len(self.problem.rest) or len(self.users_integers):
+            return
+        limit = time.perf_counter() + 0.5 * max(self.left(), 0.0)
+        for drivers in starts:
+            walk_linearized(self.problem, drivers, self._score, limit)
+
+    def _score(self, point: np.ndarray) -> float:
+        """What a point is worth once its layers are filled in; minus infinity if not."""
+        self.offer(point, "linearization")
+        violation, value = self.latest
+        return self.sign * value if violation <= FEASIBLE else -np.inf
 
     def _walk(self, point: np.ndarray, source: str) -> bool:
         assert self.regions is not None

@@ -1,0 +1,154 @@
+"""Successive linear programs: the user's rows with the networks linearized at a point.
+
+A region's linear program ends at the border of its region, and an image crosses hundreds
+of those on its way through a ball. Here each network is replaced by its gradient at the
+present point, the user's rows stay as they are, and a trust region, shrunk after a step
+that fails, says how far the gradient is believed. Each end is judged by the networks
+themselves.
+
+Source: successive linear programming with a trust region, Fletcher, Sainz de la Maza,
+Mathematical Programming 43, 1989; for images the steps are those of a Frank-Wolfe attack.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from pyomo_relu.heuristics.gradient import pull_back
+from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.lazy import sparse as sp
+
+#: Trust region after the first step, as a share of the drivers' box, and where it ends.
+FIRST_RADIUS, LAST_RADIUS = 0.5, 1e-3
+
+
+class LinearizedProgram:
+    """The linear program over all columns outside the layers.
+
+    Parameters
+    ----------
+    problem : NetworkProblem
+    """
+
+    def __init__(self, problem: NetworkProblem) -> None:
+        import highspy
+
+        self.problem = problem
+        form = problem.form
+        self.columns = np.flatnonzero(~problem.layer_columns)
+        users = sp.csr_array(form.matrix[~problem.layer_rows])
+        used = form.cost != 0
+        used[users.indices] = True
+        outputs = np.setdiff1d(problem.io, problem.drivers)
+        self.outputs = outputs[used[outputs]]
+        inside = np.zeros(len(form.columns))
+        inside[problem.layer_columns] = 1.0
+        # Rows on variables of the layers can't be kept; the point's judge sees them.
+        free = np.asarray((abs(users) @ inside) == 0).ravel()
+        users = sp.csr_array(users[free])[:, self.columns]
+        at = np.searchsorted(self.columns, self.outputs)
+        q, m = len(self.outputs), len(self.columns)
+        self.drivers = np.searchsorted(self.columns, problem.drivers)
+        own = sp.csr_array((np.ones(q), (np.arange(q), at)), shape=(q, m))
+        matrix = sp.csr_array(sp.vstack([users, own], format="csr"))
+        low = np.concatenate([form.row_lower[~problem.layer_rows][free], np.zeros(q)])
+        high = np.concatenate([form.row_upper[~problem.layer_rows][free], np.zeros(q)])
+        self.first = users.shape[0]
+        self.highs = highs = highspy.Highs()
+        highs.setOptionValue("output_flag", False)
+        inf = highspy.kHighsInf
+        highs.passModel(
+            m,
+            len(low),
+            matrix.nnz,
+            int(highspy.MatrixFormat.kRowwise),
+            -1 if form.maximize else 1,
+            0.0,
+            form.cost[self.columns],
+            np.clip(form.lower[self.columns], -inf, inf),
+            np.clip(form.upper[self.columns], -inf, inf),
+            low,
+            high,
+            matrix.indptr.astype(np.int32),
+            matrix.indices.astype(np.int32),
+            matrix.data,
+            np.zeros(m, dtype=np.int32),
+        )
+
+    def jacobian(self, point: np.ndarray) -> np.ndarray:
+        """Derivatives of the outputs with respect to the drivers, (q, n_drivers)."""
+        q = len(self.outputs)
+        gradient = np.zeros((q, len(point)))
+        gradient[np.arange(q), self.outputs] = 1.0
+        return pull_back(self.problem, np.tile(point, (q, 1)), gradient)
+
+    def step(self, point: np.ndarray, radius: float, deadline: float) -> np.ndarray | None:
+        """The program's best point within a trust region around ``point``."""
+        import highspy
+
+        problem, left = self.problem, deadline - time.perf_counter()
+        if left <= 0:
+            return None
+        slopes = self.jacobian(point)
+        here = point[problem.drivers]
+        right = point[self.outputs] - slopes @ here
+        for k in range(len(self.outputs)):
+            row = self.first + k
+            for j, a in zip(self.drivers.tolist(), (-slopes[k]).tolist()):
+                self.highs.changeCoeff(row, j, a)
+            self.highs.changeRowBounds(row, float(right[k]), float(right[k]))
+        low, high = problem.driver_box
+        reach = radius * (high - low)
+        columns = self.drivers.astype(np.int32)
+        self.highs.changeColsBounds(
+            len(columns),
+            columns,
+            np.maximum(low, np.minimum(here - reach, high)),
+            np.minimum(high, np.maximum(here + reach, low)),
+        )
+        self.highs.setOptionValue("time_limit", self.highs.getRunTime() + left)
+        self.highs.run()
+        if self.highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        found = point.copy()
+        found[self.columns] = self.highs.getSolution().col_value
+        return found
+
+
+def walk_linearized(
+    problem: NetworkProblem,
+    drivers: np.ndarray,
+    judge: Callable[[np.ndarray], float],
+    deadline: float,
+) -> None:
+    """Step on as long as the score rises.
+
+    Parameters
+    ----------
+    problem : NetworkProblem
+    drivers : (n_drivers,) array
+        Where to begin. The first step may go anywhere, so they needn't obey the rows.
+    judge : callable
+        The score of a point, to be maximized; minus infinity if it isn't feasible.
+    deadline : float
+        Of ``time.perf_counter()``.
+    """
+    program, radius, best = LinearizedProgram(problem), 1.0, -np.inf
+    point = np.zeros(len(problem.form.columns))
+    point[problem.drivers] = drivers
+    problem.forward(point[None, :])
+    first = True
+    while radius >= LAST_RADIUS and time.perf_counter() < deadline:
+        found = program.step(point, radius, deadline)
+        if found is None:
+            return
+        problem.forward(found[None, :])
+        score = judge(found)
+        if first or score > best + 1e-9 * max(1.0, abs(best)):
+            radius = FIRST_RADIUS if first else min(1.0, 2.0 * radius)
+            point, best, first = found, score, False
+        else:
+            radius *= 0.25

@@ -43,8 +43,9 @@ class Quantity:
 def partial_sum(row: Row, group: list[int]) -> Quantity:
     """The sum of some terms of a row, the constant left out, with its bounds.
 
-    Terms are numbered as in :meth:`Row.terms`. The bounds are interval arithmetic,
-    widened by what rounding can have done to them.
+    A sum that is far from order one is scaled, its ``weight`` says by what. Terms are
+    numbered as in :meth:`Row.terms`. The bounds are interval arithmetic, widened by what
+    rounding can have done to them.
     """
     n = len(row.coefs)
     inner = [t for t in group if t < n]
@@ -63,7 +64,16 @@ def partial_sum(row: Row, group: list[int]) -> Quantity:
         below, above = below + abs(smallest), above + abs(largest)
     # Each side by itself: a sum of zeros is 0, not -1e-16.
     unit = 2.0**-52 * len(group)
-    return Quantity(1.0, part, low - unit * below, high + unit * above)
+    low, high = low - unit * below, high + unit * above
+    # A sum of 1e-8 is below a solver's tolerance: HiGHS 1.15 took the rows of one for
+    # contradictory. Powers of two, for these don't round.
+    size = max(-low, high)
+    scale = (
+        1.0
+        if size == 0.0 or 1e-3 <= size <= 1e3
+        else 2.0 ** round(np.log2(max(size, 1e-300)))
+    )
+    return Quantity(scale, part.scaled(1.0 / scale), low / scale, high / scale)
 
 
 def single_terms(row: Row) -> list[Quantity]:

@@ -143,6 +143,18 @@ def test_splits_lie_between(split):
         assert_between(weak, between, strong)
 
 
+def test_sums_are_of_order_one():
+    """A group whose sum is below a solver's tolerance is scaled, and as tight as before."""
+    net = neuron([1.0, 4e-8, -3e5, 2e-7], 0.1)
+    directions = np.array([[1.0, 1e-8, 3e5, 1e-7, -2.0], [-1.0, 0, -3e5, 0, -1.0]])
+    case = of_order_one(net, -np.ones(4), np.ones(4), directions)
+    m = boxed_model(*case[:3], "partition", parts=4)
+    for v in m.net.layer["unit"].share.values():
+        assert 0.5 < max(-v.lb, v.ub) < 1e3
+    assert_equal(minima(case, "partition", parts=4), minima(case, "hull"))
+    assert_equal(minima(case, "partition", parts=1), minima(case, "bigm"))
+
+
 def test_hull_is_the_convex_hull():
     """In one direction the hull's minimum is attained by points of the graph."""
     for seed in range(20):

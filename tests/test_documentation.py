@@ -188,6 +188,20 @@ def test_a_page_of_mathematics_for_each_formulation_and_bound():
     assert pages == set(re.findall(r"^   (\w+)$", index, flags=re.MULTILINE))
     for page in pages:
         assert (DOCS / "mathematics" / "images" / f"{page}.png").exists()
+        assert f"images/{page}.png" in (DOCS / "mathematics" / f"{page}.rst").read_text(
+            "utf8"
+        )
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_mathematics_can_be_drawn(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(str(DOCS))
+    pictures = importlib.import_module("pictures")
+    importlib.import_module("bound_pictures")
+    pictures.draw(tmp_path)
+    pages = {path.stem for path in (DOCS / "mathematics").glob("*.rst")} - {"index"}
+    assert {path.stem for path in tmp_path.glob("*.png")} == pages
 
 
 def test_tests_that_the_mathematics_names_exist():

@@ -110,7 +110,11 @@ def effect_table(rows: list[Row]) -> str:
             pre = [float(r["bounds_cpu_seconds"]) for r in some]
             mip = [float(r["mip_cpu_seconds"]) for r in some]
             nodes = geometric_mean([max(1.0, float(r["nodes"])) for r in some])
-            name = f"{group}, {len(common)} instances" if k == 0 else ""
+            name = (
+                f"{group}, {len(common)} instance" + "s" * (len(common) > 1)
+                if k == 0
+                else ""
+            )
             lines.append(
                 f"| {name} | {rung} | {stable:.1f} of {some[0]['neurons']} "
                 f"| {geometric_mean(pre):.3f} | {geometric_mean(mip):.2f} | {nodes:,.0f} "

@@ -150,6 +150,17 @@ def test_plant_global(tmp_path):
     assert_picture(tmp_path / "plant_global.png")
 
 
+def test_train_digits(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    found = load("train_digits").main(
+        ["--images", "1", "--seconds", "0.05", "--output", str(tmp_path)]
+    )
+    assert found["pairs"] > 0.3  # a tenth by chance
+    assert found["classes"] > 0.3
+    assert_picture(tmp_path / "train_digits.png")
+
+
 def test_every_example_is_tested():
     here = Path(__file__).resolve().parent
     tests = "".join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,9 @@ class ReLUNetBlock(Block):
         block = {k: kwargs.pop(k) for k in list(kwargs) if k in _BLOCK_KEYWORDS}
         network = kwargs.pop("network", None)
         reader = {k: kwargs.pop(k) for k in list(kwargs) if k in _READER_KEYWORDS}
+        given = [k for k in ("inputs", "input_bounds") if kwargs.get(k) is not None]
+        if network is None and given:
+            raise ValueError(f"ReLUNetBlock: '{given[0]}' needs network=.")
         self._init_network = self._read(network, reader)
         self._init_inputs = _initializer(kwargs.pop("inputs", None))
         input_bounds = kwargs.pop("input_bounds", None)
@@ -143,10 +147,15 @@ class ReLUNetBlock(Block):
                 known = set(FORMULATIONS[spec].CONFIG.keys())
                 unknown = sorted(set(options) - known)
                 if unknown:
+                    keywords = {"network", "inputs", "input_bounds", *self._keywords}
+                    close = get_close_matches(
+                        unknown[0], (keywords | known | _READER_KEYWORDS) - set(options)
+                    )
                     raise ValueError(
                         f"ReLUNetBlock has no keyword '{unknown[0]}', and formulation "
                         f"'{spec}' no such option"
                         + (f"; it takes {sorted(known)}." if known else ".")
+                        + (f" Did you mean '{close[0]}'?" if close else "")
                     )
         if spec is not None:
             network = self._init_network

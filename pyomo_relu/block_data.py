@@ -365,8 +365,8 @@ class ReLUNetBlockData(BlockData):
             loose_high = high[i] > old_high[i] and (i, "upper") not in enforced
             if loose_low or loose_high:
                 raise ValueError(
-                    f"'{self.name}': the bounds of '{entry}' were widened from "
-                    f"[{old_low[i]:g}, {old_high[i]:g}] to [{low[i]:g}, {high[i]:g}] after "
+                    f"'{self.name}': the bounds of '{_inputs.as_given(entry)}' were widened "
+                    f"from [{old_low[i]:g}, {old_high[i]:g}] to [{low[i]:g}, {high[i]:g}] after "
                     f"the network was written; call {self.name}.reformulate("
                     f"{self._spec!r}) to write it for the new ones."
                 )

@@ -79,7 +79,10 @@ def _by_name(inputs: Mapping, network: Network, where: str) -> list[Any]:
     missing = [name for name in known if name not in inputs]
     unknown = [name for name in inputs if name not in known]
     what = f"lacks {missing[0]!r}" if missing else f"has the unknown {unknown[0]!r}"
-    raise ValueError(f"{where}: inputs= {what}; the network's inputs are {known}.")
+    raise ValueError(
+        f"{where}: inputs= {what}; the network's inputs are {known}"
+        + ("." if network.input_names else "; input_names= gives each entry a name.")
+    )
 
 
 def _flatten(item: Any, where: str) -> Iterable[Any]:
@@ -213,8 +216,19 @@ def _pair(pair: Any, where: str) -> tuple[float, float]:
         )
     except (TypeError, ValueError):
         raise ValueError(
-            f"{where}: input_bounds= holds {pair!r}; give (lower, upper) pairs."
+            f"{where}: input_bounds= holds {pair!r}; give (lower, upper) pairs, "
+            "(None, None) where the variable's own bounds are enough."
         ) from None
+
+
+def as_given(entry: Any) -> Any:
+    """The user's variable or named expression, where the block wrapped one; for messages."""
+    if not isinstance(entry, float) and entry.is_named_expression_type():
+        inner = entry.expr
+        if hasattr(inner, "is_variable_type"):
+            if inner.is_variable_type() or inner.is_named_expression_type():
+                return inner
+    return entry
 
 
 def check_input_box(
@@ -229,9 +243,10 @@ def check_input_box(
         if math.isfinite(a) and math.isfinite(b) and a <= b:
             continue
         name = f"input {names[i]}"
-        if entries is not None and not isinstance(entries[i], float):
-            what = "variable" if entries[i].is_variable_type() else "expression"
-            name = f"{what} '{entries[i]}' ({name})"
+        entry = None if entries is None else as_given(entries[i])
+        if entry is not None and not isinstance(entry, float):
+            what = "variable" if entry.is_variable_type() else "expression"
+            name = f"{what} '{entry}' ({name})"
         if math.isnan(a) or math.isnan(b):
             raise ValueError(f"{where}: {name} has a bound that is not a number.")
         if a > b:
@@ -242,16 +257,18 @@ def check_input_box(
             s for s, x in (("lower", a), ("upper", b)) if not math.isfinite(x)
         )
         remedy = "give it finite bounds, or pass input_bounds= to the block."
-        if entries is not None and not isinstance(entries[i], float):
+        if entry is not None and not isinstance(entry, float):
             params = (
-                []
-                if entries[i].is_variable_type()
-                else list(identify_mutable_parameters(entries[i]))
+                [] if entry.is_variable_type() else list(identify_mutable_parameters(entry))
             )
             if params:
                 remedy = (
                     f"it depends on the mutable Param '{params[0]}', which may change; "
                     "pass input_bounds= to the block."
+                )
+            elif entry.is_variable_type() and entry.fixed:
+                remedy = (
+                    f"it is fixed, but may be unfixed again; {remedy[:-1]}, or its value."
                 )
         raise ValueError(f"{where}: {name} has no finite {side} bound; {remedy}")
 

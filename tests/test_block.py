@@ -459,6 +459,15 @@ def test_errors_name_the_thing(net, caplog):
         input_bounds=(0, 1),
         formulation="bigM",
     )
+    failing(
+        r"variable 'free' \(input 0\) has no finite .* fixed, .* block, or its value",
+        build=lambda m: (
+            m.free.fix(1.0),
+            setattr(m, "net", ReLUNetBlock(network=net, inputs=[m.free, 1.0, 2.0])),
+        ),
+    )
+    failing(r"holds None; .* \(None, None\)", net=net, input_bounds=[(0, 1), None, None])
+    failing("Did you mean 'bounds'", net=net, input_bounds=(0, 1), bound="lp")
     failing("no keyword 'colour'", net=net, input_bounds=(0, 1), colour=3)
     failing("there are no bounds 'tight'", net=net, input_bounds=(0, 1), bounds="tight")
     failing(
@@ -506,6 +515,9 @@ def test_formulation_none_needs_bounds_too(net):
 
 
 def test_no_network_is_said(net):
+    for given in ({"inputs": [1.0]}, {"input_bounds": (0, 1)}):
+        with pytest.raises(ValueError, match="needs network="):
+            ReLUNetBlock(**given)
     m = pyo.ConcreteModel()
     m.net = ReLUNetBlock()
     with pytest.raises(ValueError, match="'net' has no network yet"):

@@ -238,16 +238,27 @@ def _check_components(model, sorter: SortComponents, solver: str) -> None:
     )
     for ctype, components in unknown.items():
         kind = getattr(ctype, "__name__", str(ctype))
-        hint = (
-            "reformulate the network with a formulation that has binaries, for example "
-            "'bigm', or use a solver that takes it."
-            if "SOS" in kind or "Complementarity" in kind or "Disjunct" in kind
-            else "transform or deactivate it first."
-        )
+        hint = "transform or deactivate it first."
+        if "SOS" in kind or "Complementarity" in kind or "Disjunct" in kind:
+            hint = "use a solver that takes it."
+            if "Disjunct" in kind:
+                hint = "transform it, with 'gdp.bigm' for example."
+            if _in_network(components[0]):
+                hint = (
+                    "reformulate the network with a formulation that has binaries, for "
+                    f"example 'bigm', or {hint}"
+                )
         raise IncompatibleModelError(
             f"'{components[0].name}' is a {kind}, which {solver} can't pass to HiGHS; "
             + hint
         )
+
+
+def _in_network(component) -> bool:
+    """Whether a network block holds the component."""
+    while component is not None and not getattr(component, "is_network_block", False):
+        component = component.parent_block()
+    return component is not None
 
 
 def _bound(bound: Any, none: float, con) -> float:

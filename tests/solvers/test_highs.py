@@ -17,6 +17,7 @@ from pyomo.contrib.solver.common.util import (
     NoFeasibleSolutionError,
     NoOptimalSolutionError,
 )
+from pyomo.gdp import Disjunction
 
 import pyomo_relu  # noqa: F401  registers the solver
 
@@ -232,6 +233,13 @@ def test_refusals_name_the_component():
     with pytest.raises(IncompatibleModelError, match="'sos' is a SOSConstraint"):
         solve(m)
     m.sos.deactivate()
+    m.either = Disjunction(expr=[[m.x[0] <= 0.2], [m.x[0] >= 0.8]])
+    with pytest.raises(
+        IncompatibleModelError, match="HiGHS; transform it, with 'gdp.bigm'"
+    ):
+        solve(m)
+    m.del_component(m.either)
+    m.del_component("either_disjuncts")
     m.one, m.two = pyo.Objective(expr=m.x[0]), pyo.Objective(expr=m.x[1])
     with pytest.raises(IncompatibleModelError, match="2 active objectives"):
         solve(m)

@@ -322,7 +322,8 @@ def _in_order(maps: list[BlockColumns]) -> list[BlockColumns]:
     ValueError
         If networks read each other in a circle.
     """
-    left, done, order = list(maps), set(), []
+    left, order = list(maps), []
+    done: set[int] = set()
     made = {int(j): k for k, m in enumerate(maps) for j in m.outputs if j >= 0}
     numbers = {id(m): k for k, m in enumerate(maps)}
     while left:

@@ -166,6 +166,7 @@ class _Search:
         elif feasible != best.feasible:
             better = feasible
         elif feasible:
+            assert best.value is not None
             better = self.sign * (value - best.value) > 1e-10 * max(1.0, abs(value))
         else:
             better = violation < 0.99 * best.violation

@@ -153,8 +153,8 @@ def search_boxes(
             asked |= bool(report(*now))
         return asked or time.process_time() - cpu > cpu_seconds
 
-    inner = [0.95 * gap for gap in gaps]  # so that rounding can't open it again
-    limits = Limits(*inner, time_limit=seconds, node_limit=nodes)
+    # A little less than asked for, so that rounding can't open the gap again.
+    limits = Limits(0.95 * gaps[0], 0.95 * gaps[1], seconds, nodes)
     search = Search(inputs, limits, None, tell)
     search.run()
     point = None

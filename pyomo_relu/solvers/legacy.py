@@ -28,6 +28,7 @@ class LegacyCall(LegacySolverWrapper):
     """
 
     own_keywords: ClassVar[tuple[str, ...]] = ()
+    _last_results: Any = None
 
     def solve(self, model, **kwds: Any):  # type: ignore[override]
         """Solve a model.

@@ -160,7 +160,7 @@ def runs() -> Iterator[tuple[str, int, Callable[[], Split], Callable]]:
         for s in range(3):
             yield f"random: {name}", s, lambda s=s: random_set(s), make
     for n, seeds in ((2, 3), (6, 10), (10, 3)):
-        for name, make in few(0.3, 30.0).items():
+        for name, make in few(0.3, 60.0).items():
             for s in range(seeds if "pairs" in name else 3):
                 yield f"digits {n}: {name}", s, lambda n=n, s=s: digits(n, s), make
     for n, seeds in ((10, 2), (40, 2)):

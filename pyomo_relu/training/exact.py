@@ -16,7 +16,7 @@ from pyomo_relu.training.solve import Engine, Solve, solve
 from pyomo_relu.training.step_network import StepNetwork
 
 #: Share of the time that the start from the relaxation may take, and its most seconds.
-START, LONGEST_START = 0.25, 30.0
+START, LONGEST_START = 0.5, 30.0
 
 
 @dataclass(frozen=True)

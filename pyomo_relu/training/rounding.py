@@ -140,10 +140,10 @@ def rounded(mip: TrainingMIP, seconds: float) -> StepNetwork | None:
     mip : TrainingMIP
         One for which :func:`applies`.
     seconds : float
-        For the relaxation and for the changes, each half.
+        For the relaxation, and for the changes where it leaves some.
     """
     end = time.perf_counter() + seconds
-    relaxation, neuron = Relaxation(mip, 0.5 * seconds), _Neuron(mip)
+    relaxation, neuron = Relaxation(mip, seconds), _Neuron(mip)
     if mip.loss_name == "min_nonzero":
         theta = _lightest(relaxation, neuron, end)
         return None if theta is None else neuron.network(theta)

@@ -338,7 +338,7 @@ def plot(rows: list[dict], path: Path) -> None:
                 markersize=8,
                 alpha=0.85,
             )
-        axis.set(yscale="log", title=f"{name}, {bounds}")
+        axis.set(yscale="log", ylim=(0.01, 30), title=f"{name}, {bounds}")
     for axis in axes[:, 0]:
         axis.set_ylabel("CPU seconds, build and solve")
     for axis in axes[-1]:

@@ -32,7 +32,6 @@ def competition(name):
         ("attack", "mip"),
         ("splitting",),
         ("relu_global",),
-        ("neurons",),
     ],
 )
 @pytest.mark.parametrize("seed", range(4))

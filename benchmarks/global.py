@@ -26,7 +26,13 @@ import pyomo.environ as pyo
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pyomo_relu import ReLUNetBlock, read_network  # noqa: E402
+from pyomo_relu import (  # noqa: E402
+    Network,
+    NetworkBuilder,
+    ReLUNetBlock,
+    activations,
+    read_network,
+)
 from pyomo_relu.solvers.global_search.problem import read_problem  # noqa: E402
 from pyomo_relu.solvers.global_search.search import Search  # noqa: E402
 from pyomo_relu.solvers.global_search.state import Limits  # noqa: E402
@@ -69,7 +75,7 @@ def box_model(network, low=-1.0, high=1.0, formulation=None) -> pyo.ConcreteMode
 def random(arguments) -> None:
     """He-normal networks, the first output maximized over [-1, 1]^n."""
     sizes = [int(s) for s in arguments.sizes.split("-")]
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         begin = time.perf_counter()
         m = box_model(he_network(seed, sizes))
         seconds, results = solve(m, "relu_global", time_limit=arguments.limit)
@@ -296,6 +302,29 @@ class Painted(Search):
         super()._add(lower, upper, stored, parent)
 
 
+def peaks() -> Network:
+    """Matlab's peaks, fitted by 80 random ReLUs."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1.0, 1.0, (4000, 2))
+    a, b = (3.0 * x).T
+    y = (
+        3 * (1 - a) ** 2 * np.exp(-(a**2) - (b + 1) ** 2)
+        - np.exp(-((a + 1) ** 2) - b**2) / 3
+    )
+    y = y - 10 * (a / 5 - a**3 - b**5) * np.exp(-(a**2) - b**2)
+    w, shift = rng.normal(size=(80, 2)), rng.uniform(-1.0, 1.0, 80)
+    w /= np.linalg.norm(w, axis=1, keepdims=True)
+    features = np.column_stack([np.maximum(x @ w.T + shift, 0.0), np.ones(len(x))])
+    left = features.T @ features + 1e-1 * np.eye(81)
+    weights = np.linalg.solve(left, features.T @ y)
+    builder = NetworkBuilder()
+    last = builder.affine("dense", [(builder.input("x", (2,)), w)], shift)
+    last = builder.piecewise("relu", last, activations.relu())
+    return builder.build(
+        [builder.affine("out", [(last, weights[None, :-1])], weights[-1:])]
+    )
+
+
 def history(model, name: str, **options) -> np.ndarray:
     """CPU seconds, incumbent and bound as the solver goes."""
     begin, rows = time.process_time(), []
@@ -316,8 +345,8 @@ def picture(arguments) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    network, n = he_network(1, (2, 50, 50, 1)), 400
-    search = Painted(read_problem(box_model(network)), Limits(batch_size=4))
+    network, n = peaks(), 400
+    search = Painted(read_problem(box_model(network)), Limits(batch_size=4, leaf_neurons=0))
     search.run()
     side = -1.0 + (np.arange(n) + 0.5) * 2.0 / n
     grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
@@ -331,7 +360,7 @@ def picture(arguments) -> None:
     values = network.evaluate(grid)[:, 0].reshape(n, n)
     shown = axes[0].imshow(values, origin="lower", extent=extent, cmap="viridis")
     figure.colorbar(shown, ax=axes[0])
-    axes[0].set_title("output of a 2-50-50-1 network")
+    axes[0].set_title("output of a 2-80-1 network")
     shown = axes[1].imshow(when, origin="lower", extent=extent, cmap="magma_r")
     figure.colorbar(shown, ax=axes[1])
     axes[1].set_title(f"round that decided it ({search.counts.boxes} boxes)")
@@ -354,7 +383,7 @@ def picture(arguments) -> None:
     axes[2].set_xscale("log")
     axes[2].set_ylim(float(found[-1, 1]) - 1.0, float(found[-1, 1]) + 6.0)
     axes[2].set_xlabel("CPU seconds")
-    axes[2].set_title("bound and best point (dashed), 5-20-20-1")
+    axes[2].set_title("5-20-20-1: bound, best point (dashed)")
     axes[2].legend()
     figure.savefig(ROOT / "docs" / "images" / "relu_global.png", dpi=110)
 
@@ -365,6 +394,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("random")
     one.add_argument("--sizes", default="5-50-50-1")
+    one.add_argument("--first", type=int, default=0)
     one.add_argument("--seeds", type=int, default=5)
     one.add_argument("--limit", type=float, default=120.0)
     one.set_defaults(run=random)

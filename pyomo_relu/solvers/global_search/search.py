@@ -64,7 +64,9 @@ class Search(Tree):
         open_ = problem.lower < problem.upper
         self.whole = np.flatnonzero(problem.integer & later & open_)
         self.sides, self.side_weights = needed_sides(problem)
-        self.bounder = NodeBounds(problem.network, self.sides, steps=limits.slope_steps)
+        # Worth it where one plane decides; with rows, several share the work of an LP.
+        steps = limits.slope_steps if problem.is_box else 0
+        self.bounder = NodeBounds(problem.network, self.sides, steps=steps)
         self.lp = None if problem.is_box else BoxLP(problem, self.sides)
         rest = slice(problem.n + problem.q, None)
         self.lp_needed = bool((problem.lower[rest] < problem.upper[rest]).any())

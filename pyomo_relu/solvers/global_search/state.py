@@ -34,7 +34,8 @@ class Limits:
     hand_over : bool
         Whether a MIP may take over where it suits the problem better.
     slope_steps : int
-        Steps that improve the slopes of the planes of each box.
+        Steps that improve the slopes of each box's plane, where nothing but the box
+        constrains the inputs.
     """
 
     rel_gap: float = 1e-4

@@ -17,6 +17,7 @@ from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
 from pyomo_relu.formulations.base import unit_pieces
 from pyomo_relu.formulations.values import add_rows
+from pyomo_relu.guard import guard_box
 from pyomo_relu.model_bounds import check_scope, is_stale, model_bounds
 from pyomo_relu.network import Max, Network, PiecewiseLinear
 from pyomo_relu.statistics import BlockStatistics, block_statistics
@@ -204,6 +205,7 @@ class ReLUNetBlockData(BlockData):
             self._build_seconds = new.seconds
             self._written = census(new.container)
             self._set_output_bounds(new.bounds)
+            guard_box(self)
         point = self._input_values()
         if point is not None:
             self._set_layer_values(point)

@@ -97,6 +97,10 @@ def test_a_changed_model_is_refused():
     again = m.clone()
     again.a.tighten("model")
     m.a.reformulate("bigm", bounds="crown")
+    # Its outputs are the inputs of the other network, which was written for tighter ones.
+    with pytest.raises(ValueError, match=r"call b.reformulate\('bigm'\)"):
+        solve(m)
+    m.b.reformulate("bigm")
     for mended in (m, again):
         solve(mended)
         assert mended.a.error() < 1e-6

@@ -167,6 +167,7 @@ class Formulation:
                 + (f"{known}." if known else "none.")
             )
         self.config = self.CONFIG(options)
+        self.config.value()  # a value that was never read can't be pickled
 
     def start(self, network, bounds) -> None:
         """Called once before any layer of ``network`` is written."""

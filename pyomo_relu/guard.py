@@ -1,0 +1,125 @@
+"""A row that refuses to be written when an input may leave the box of the network.
+
+The constraints of a network hold for the box that its bounds were computed for. A user
+who widens the bounds of an input afterwards would get a wrong optimum from a solver
+that knows nothing of networks. So one constraint of each block checks the box whenever
+a writer or a solver's interface reads it. Printing it checks nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyomo.core.base.constraint import ConstraintData
+from pyomo.core.expr.numvalue import as_numeric
+from pyomo.environ import Block, Constraint, value
+
+from pyomo_relu.formulations.lazy_rows import LazyRow
+
+
+class BoxGuard:
+    """Mixed into the data of a constraint; what asks a row for its bounds is checked.
+
+    Writers call ``to_bounded_expression``, other interfaces read ``has_lb`` and ``has_ub``
+    or ``expr``.
+    """
+
+    __slots__ = ()
+
+    def _check(self) -> None:
+        block: Any = self.parent_block()  # type: ignore[attr-defined]
+        while block is not None:
+            if hasattr(block, "check_box"):
+                block.check_box()
+                return
+            block = block.parent_block()
+
+    def _parts(self) -> tuple[Any, Any, Any]:
+        return super().to_bounded_expression()  # type: ignore[misc]
+
+    def to_bounded_expression(self, evaluate_bounds: bool = False) -> tuple[Any, Any, Any]:
+        """Lower bound, body and upper bound, if the inputs stay in their box."""
+        self._check()
+        return super().to_bounded_expression(evaluate_bounds)  # type: ignore[misc]
+
+    def has_lb(self) -> bool:
+        """Whether there is a lower bound, if the inputs stay in their box."""
+        self._check()
+        return self.lb is not None
+
+    def has_ub(self) -> bool:
+        """Whether there is an upper bound, if the inputs stay in their box."""
+        self._check()
+        return self.ub is not None
+
+    @property
+    def expr(self) -> Any:
+        """The expression, if the inputs stay in their box."""
+        self._check()
+        return super().expr  # type: ignore[misc]
+
+    @property
+    def lower(self) -> Any:
+        """The lower bound as an expression, or None."""
+        low = self._parts()[0]
+        return None if low is None else as_numeric(low)
+
+    @property
+    def body(self) -> Any:
+        """The body."""
+        return as_numeric(self._parts()[1])
+
+    @property
+    def upper(self) -> Any:
+        """The upper bound as an expression, or None."""
+        high = self._parts()[2]
+        return None if high is None else as_numeric(high)
+
+    @property
+    def lb(self) -> float | None:
+        """The lower bound, or None."""
+        low = self._parts()[0]
+        return None if low is None else value(low)
+
+    @property
+    def ub(self) -> float | None:
+        """The upper bound, or None."""
+        high = self._parts()[2]
+        return None if high is None else value(high)
+
+    def __call__(self, exception: Any = True) -> Any:
+        """The value of the body."""
+        return value(self._parts()[1], exception=exception)
+
+
+class GuardedRow(BoxGuard, ConstraintData):
+    """An ordinary row with the check."""
+
+    __slots__ = ()
+
+
+class GuardedLazyRow(BoxGuard, LazyRow):
+    """A lazy row with the check; it stays one until someone sets its expression."""
+
+    __slots__ = ()
+
+
+GUARDED: dict[type, type] = {ConstraintData: GuardedRow, LazyRow: GuardedLazyRow}
+
+
+def guard_box(block: Any) -> bool:
+    """Let the first plain row below ``block`` check the block's box.
+
+    Rows of disjuncts are passed over: a transformation replaces them.
+
+    Returns
+    -------
+    bool
+        False if there is no such row.
+    """
+    for row in block.component_data_objects(Constraint, active=True, descend_into=Block):
+        kind = GUARDED.get(type(row))
+        if kind is not None:
+            row.__class__ = kind
+            return True
+    return False

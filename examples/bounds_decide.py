@@ -6,10 +6,11 @@ the neurons differ. They are the big-M constants of the model, so they decide ho
 linear relaxation is from the truth, and with it how long the search takes.
 
 A 4-20-20-20-1 network is trained on a wavy function of four variables, and its smallest
-value is looked for. The bounds come from one rung of the ladder after the other,
-from interval arithmetic to linear programs with cuts and to a partition of the input box.
-Times are CPU seconds of one core. A search has luck, a factor of two either way, so look at
-where it starts as well: the relaxation never lies.
+value is looked for. The bounds come from one rung of the ladder after the other, from
+interval arithmetic to linear programs with cuts and to a partition of the input box.
+Times are CPU seconds of one core, and no solve may take more than half a minute. A search
+has luck, a factor of two either way, so look at where it starts as well: the relaxation
+never lies.
 
 Run it with ``python examples/bounds_decide.py``; it needs the extras ``sklearn`` and
 ``plot`` and takes about a minute.
@@ -196,7 +197,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--width", type=int, default=20, help="of each hidden layer")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds for a solve")
+    parser.add_argument("--limit", type=float, default=30.0, help="seconds for a solve")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the plot")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "reformer_design": ["--load"],
     "adversarial_digit": ["--limit", "20"],
     "plant_global": ["--units", "4", "--limit", "40"],
-    "implicit_backprop": ["--seeds", "4"],
+    "implicit_backprop": ["--seeds", "2"],
 }
 
 FIRST_CELL = """\

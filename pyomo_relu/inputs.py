@@ -196,8 +196,8 @@ def given_box(
                 )
             return tuple(np.array(b, dtype=float).reshape(n) for b in given)  # type: ignore
     if len(given) == 2 and all(b is None or np.ndim(b) == 0 for b in given):
-        low, high = _pair(given, where)
-        return np.full(n, low), np.full(n, high)
+        least, most = _pair(given, where)
+        return np.full(n, least), np.full(n, most)
     if len(given) != n:
         raise ValueError(
             f"{where}: input_bounds= has {len(given)} entries for {n} inputs; give a "
@@ -279,6 +279,8 @@ class NetworkInputs(IndexedComponent):
     Holds the variables themselves, as a Reference does. It is no Var component, since
     Pyomo's MPS writer (6.10) fails on a variable that it meets in two of those.
     """
+
+    _constructed: bool
 
     def __init__(self, index: Any, entries: Sequence[Any], **kwds: Any) -> None:
         kwds.setdefault("ctype", NetworkInputs)

@@ -233,7 +233,11 @@ class Optimizer:
             self._chain = i, search
         start = {}
         for j in above[2::2]:
-            of = {rule: engine.lines(j, rule).lower_slope[0] for rule in RULES}
+            of: dict[str, np.ndarray] = {}
+            for rule in RULES:
+                lines = engine.lines(j, rule)
+                assert isinstance(lines, Lines)  # a chain has no maxima
+                of[rule] = lines.lower_slope[0]
             start[j] = np.stack([of[rule] for rule in initial.tolist()])
         slopes = self._chain[1].maximize(rows, start, goal, iterations, rate, clock)
         relaxed = {}

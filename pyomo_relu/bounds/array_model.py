@@ -128,10 +128,10 @@ class ArrayModel:
                     masks.append((s, np.asarray(abs(w[used]).sum(axis=0)).reshape(-1) > 0))
             elif isinstance(node, PiecewiseLinear):
                 low, high = self.lows[node.source], self.highs[node.source]
-                s = segments(node, low[None], high[None])
-                piece = s.first[0]
+                ends = segments(node, low[None], high[None])
+                piece = ends.first[0]
                 flat = node.slopes[np.arange(node.size), piece] == 0
-                masks.append((node.source, used & ~(s.single[0] & flat)))
+                masks.append((node.source, used & ~(ends.single[0] & flat)))
             else:
                 assert isinstance(node, Max)
                 mask = np.zeros(nodes[node.source].size, dtype=bool)
@@ -347,7 +347,7 @@ class ArrayModel:
         planes = max_planes(node, low[None], high[None], "one")
         e = Entries.constant(node.size)
         for j in np.flatnonzero(used):
-            group = node.group(j)
+            group = node.group(int(j))
             floor = low[group].max()
             leader = group[np.argmax(low[group])]
             alive = np.array([g for g in group if high[g] > floor and g != leader])

@@ -84,8 +84,11 @@ class Backward:
         if (i, rule) not in self._lines:
             node = self.network.nodes[i]
             low, high = self.lows[node.sources[0]], self.highs[node.sources[0]]
-            make = piecewise_lines if isinstance(node, PiecewiseLinear) else max_planes
-            self._lines[i, rule] = make(node, low, high, rule)  # type: ignore[operator]
+            if isinstance(node, PiecewiseLinear):
+                self._lines[i, rule] = piecewise_lines(node, low, high, rule)
+            else:
+                assert isinstance(node, Max)
+                self._lines[i, rule] = max_planes(node, low, high, rule)
         return self._lines[i, rule]
 
     def noise(self, i: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -175,7 +176,7 @@ class Bounds:
 
     def save(self, path: str | Path) -> None:
         """Write to ``.npz``, with the fingerprints of the network and of the bounds."""
-        arrays = {f"lower{i}": a for i, a in enumerate(self.lower)}
+        arrays: dict[str, Any] = {f"lower{i}": a for i, a in enumerate(self.lower)}
         arrays |= {f"upper{i}": a for i, a in enumerate(self.upper)}
         with open(path, "wb") as file:
             np.savez_compressed(
@@ -210,10 +211,8 @@ class Bounds:
                 # Without it: a file of an older version of this package.
                 own = str(data["own_fingerprint"]) if "own_fingerprint" in data else None
                 n = sum(key.startswith("lower") for key in data)
-                arrays = [
-                    tuple(data[f"{side}{i}"] for i in range(n))
-                    for side in ("lower", "upper")
-                ]
+                lows = tuple(data[f"lower{i}"] for i in range(n))
+                highs = tuple(data[f"upper{i}"] for i in range(n))
                 rest = str(data["method"]), float(data["seconds"]), str(data["scope"])
         except FileNotFoundError:
             raise
@@ -231,7 +230,7 @@ class Bounds:
                 f"the bounds in '{path}' were saved by an older version, without a digest "
                 "of their numbers; compute them anew and save them again."
             )
-        found = cls(network, *arrays, *rest)
+        found = cls(network, lows, highs, *rest)
         if found.fingerprint != own:
             raise ValueError(
                 f"the bounds in '{path}' were changed after they were saved; "

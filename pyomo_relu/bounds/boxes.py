@@ -61,7 +61,7 @@ def even_partition(
         np.append(low + (high - low) / c * np.arange(c), high)
         for low, high, c in zip(lower, upper, cuts)
     ]
-    index = np.indices(cuts).reshape(len(cuts), -1)
+    index = np.indices(tuple(cuts.tolist())).reshape(len(cuts), -1)
     lows = np.stack([g[i] for g, i in zip(grids, index)], axis=1)
     highs = np.stack([g[i + 1] for g, i in zip(grids, index)], axis=1)
     return lows, highs

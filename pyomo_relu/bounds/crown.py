@@ -257,7 +257,7 @@ def absolute_gradient(
             spread = np.zeros((*a.shape[:-1], network.nodes[here.source].size))
             np.add.at(
                 spread,
-                (slice(None), slice(None), here.indices),
+                (slice(None), slice(None), here.indices),  # type: ignore[arg-type]
                 a[..., group_numbers(here)],
             )
             coefs[here.source] = coefs.get(here.source, 0.0) + spread

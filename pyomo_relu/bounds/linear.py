@@ -268,7 +268,7 @@ def first_of_group(node: Max, values: np.ndarray) -> np.ndarray:
     best = np.maximum.reduceat(values, node.indptr[:-1], axis=-1)
     tied = values >= best[..., groups]
     count = np.cumsum(tied, axis=-1)
-    before = count[..., node.indptr[:-1]] - tied[..., node.indptr[:-1]]
+    before: np.ndarray = count[..., node.indptr[:-1]] - tied[..., node.indptr[:-1]]
     return tied & (count - before[..., groups] == 1)
 
 

@@ -154,6 +154,7 @@ class LayerLP:
             if best is None or best > goal or seconds_left(end) == 0.0:
                 break
             values = np.array(self.highs.getSolution().col_value)
+            assert self.separator is not None  # else there are no rounds
             rows = self.separator.separate(values)
             if rows is None:
                 break

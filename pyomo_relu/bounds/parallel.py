@@ -95,7 +95,15 @@ def run_chunks(
             yield k, result
 
 
-def _distribute(function, network, common, chunks, executor, clock, token):
+def _distribute(
+    function: Callable[[Network, str, Any, Any], Any],
+    network: Network,
+    common: Any,
+    chunks: Sequence[Any],
+    executor: Executor,
+    clock: Clock,
+    token: str,
+) -> Iterator[tuple[int, Any]]:
     blob: bytes | None = None
     attempts = [0] * len(chunks)
     pending: dict[Future, int] = {}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
-def progress(total: int, title: str, unit: str) -> tqdm:
+def progress(total: int | None, title: str, unit: str) -> tqdm:
     """A tqdm bar that shows after one second, and only where stderr is a terminal."""
     from tqdm import tqdm
 

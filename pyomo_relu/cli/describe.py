@@ -103,7 +103,9 @@ def stability(network: Network, lower, upper, method: str | None = None) -> str:
     from pyomo_relu.bounds import compute_bounds
 
     bounds = compute_bounds(network, lower, upper, method)
-    rows = [("activation", "neurons", "stable", "unstable", "widest pre-activation")]
+    rows: list[tuple[str, ...]] = [
+        ("activation", "neurons", "stable", "unstable", "widest pre-activation")
+    ]
     totals = np.zeros(3, dtype=int)
     for i, node in enumerate(network.nodes):
         if isinstance(node, PiecewiseLinear):

@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     network = read_network(arguments.file, logits=arguments.logits)
     if arguments.box is not None:
-        box = tuple(np.full(network.n_inputs, v) for v in arguments.box)
+        low, high = arguments.box
+        box = np.full(network.n_inputs, low), np.full(network.n_inputs, high)
     else:
         box = read_box(arguments.box_file, network.n_inputs)
     found = report(

@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     answer, x, y = decide(network, prop, end, reference)
     print(answer)
     if x is not None:
+        assert y is not None
         lines = [f"(X_{i} {v!r})" for i, v in enumerate(x.tolist())]
         lines += [f"(Y_{j} {v!r})" for j, v in enumerate(y.tolist())]
         print("(" + "\n ".join(lines) + ")")

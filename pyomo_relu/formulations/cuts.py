@@ -359,7 +359,8 @@ class Largest:
     def of(cls, layer: MaxLayer, j: int, binaries: dict[int, Any]) -> Largest:
         """Of group ``j``; ``weights`` has a row for each argument."""
         place: dict[int, int] = {}
-        inputs, low, high, entries = [], [], [], []
+        inputs: list[Row] = []
+        low, high, entries = [], [], []
         for k, i in enumerate(binaries):
             row = layer.rows[i]
             n = len(row.coefs)

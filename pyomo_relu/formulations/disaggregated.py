@@ -239,10 +239,10 @@ def set_disaggregated_values(
             continue
         if split is not None:
             found = value(split[i, q].body, exception=False)
-            number = None if found is None else found - value(split[i, q].upper)
+            shown = None if found is None else found - value(split[i, q].upper)
         else:
             rest = limits[i, _flattest(pieces(i)), q, "lower"]
             found = value(rest.body, exception=False)
-            number = None if found is None else found - value(rest.lower)
-        if number is not None:
-            v.set_value(number, skip_validation=True)
+            shown = None if found is None else found - value(rest.lower)
+        if shown is not None:
+            v.set_value(shown, skip_validation=True)

@@ -86,10 +86,11 @@ class LazyRow(ConstraintData):
     __slots__ = ("_rows", "_position")
 
     def __init__(self, rows: AffineRows, position: int, component, index) -> None:
-        self._component = component
-        self._active = True
-        self._index = index
-        self._expr = None
+        # Slots of the base classes, which mypy doesn't look up there.
+        self._component = component  # type: ignore[misc]
+        self._active = True  # type: ignore[misc]
+        self._index = index  # type: ignore[misc]
+        self._expr = None  # type: ignore[misc]
         self._rows = rows
         self._position = position
 
@@ -113,7 +114,7 @@ class LazyRow(ConstraintData):
     def set_value(self, expr) -> None:
         """Become an ordinary constraint with this expression."""
         rows, position = self._rows, self._position
-        self._rows = self._position = None
+        self._rows = self._position = None  # type: ignore[assignment]  # unused from here
         self.__class__ = OrdinaryRow
         try:
             self.set_value(expr)

@@ -128,6 +128,7 @@ class RelaxedSolver:
         if self.out_of_time:
             return False
         if objective is not None:
+            assert self.own is not None  # the model has no goal of its own
             self.own.set_value(objective[0])
             self.own.sense = objective[1]
         try:

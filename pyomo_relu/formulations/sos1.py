@@ -49,6 +49,8 @@ one_of[1,0]: SOS1(right[1], left[1])
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyomo_relu.formulations.base import (
     Formulation,
     MaxLayer,
@@ -77,7 +79,8 @@ class Sos1(Formulation):
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
         pieces = {i: layer.pieces(i) for i in layer.units}
         two = [i for i, p in pieces.items() if len(p) == 2 and is_continuous(p)]
-        rows, sets = RowCollector(), {}
+        rows = RowCollector()
+        sets: dict[Any, list[Any]] = {}
         _write_two(layer, pieces, two, rows, sets)
         _write_many(
             layer, {i: p for i, p in pieces.items() if i not in set(two)}, rows, sets
@@ -90,7 +93,8 @@ class Sos1(Formulation):
         n = len(keys)
         weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
         slack = add_variables(layer.block, "below", keys, [0.0] * n, max_gaps(layer, keys))
-        rows, sets = RowCollector(), {}
+        rows = RowCollector()
+        sets: dict[Any, list[Any]] = {}
         for j, group in layer.arguments.items():
             for i in group:
                 s, y = Row([1.0], [slack[j, i]]), Row([1.0], [layer.post[j]])

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -222,7 +222,7 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
             task, X, bits, chosen, splits=self.splits, batch_size=self.batch_size
         )
 
-    def _nothing(self, found: Training) -> None:
+    def _nothing(self, found: Training) -> NoReturn:
         if found.status == "infeasible":
             raise ValueError(
                 f"no network of this shape fits every point, as loss='{self.loss}' asks; "
@@ -234,6 +234,7 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         )
 
     def _keep(self, found: Training) -> None:
+        assert found.network is not None  # see _nothing
         self.network_ = found.network
         self.status_ = found.status
         self.loss_ = float(found.loss)
@@ -338,7 +339,7 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         classes = np.asarray(self.classes_)
         if classes.dtype == object:
             raise ValueError("labels that are Python objects can't be saved; use strings.")
-        arrays = self.network_.describe()
+        arrays: dict[str, Any] = self.network_.describe()
         with open(path, "wb") as file:
             np.savez_compressed(
                 file, about=np.array(json.dumps(about)), classes=classes, **arrays

@@ -96,7 +96,7 @@ def solve_cp_sat(
     return status, objective, min(bound, objective)
 
 
-def _integers(form: StandardForm) -> tuple[dict[str, np.ndarray], int]:
+def _integers(form: StandardForm) -> tuple[dict[str, Any], int]:
     """The program in integers, each row in its own scale, and the scale of the costs."""
     matrix = form.matrix.tocsr()
     data = np.zeros(len(matrix.data), dtype=np.int64)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
@@ -389,7 +390,8 @@ class TrainingMIP:
 
         def complete(network: StepNetwork) -> None:
             for r, j in np.ndindex(*rows.pre.shape):
-                on = float(rows.pre[r, j].value >= 0)
+                pre: Any = rows.pre[r, j]
+                on = float(pre.value >= 0)
                 u[rows.cell[r], j].set_value(on, skip_validation=True)
 
         self.completions.append(complete)

@@ -218,8 +218,8 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         tied = most.sum(axis=1)
         winner = np.where(tied == 1, votes.argmax(axis=1), -1)
         column = {pair: c for c, pair in enumerate(self.networks_)}
-        for r in np.flatnonzero(tied == 2):
-            i, j = np.flatnonzero(most[r])
+        for r in np.flatnonzero(tied == 2).tolist():
+            i, j = np.flatnonzero(most[r]).tolist()
             winner[r] = j if scores[r, column[i, j]] >= 0 else i
         return winner, tied
 
@@ -298,7 +298,7 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         params = {**self.get_params(), "random_state": None, "unclassified": None}
         about = {"class": type(self).__name__, "params": params}
         about["pairs"] = [list(pair) for pair in self.networks_]
-        arrays = {"about": np.array(json.dumps(about)), "classes": classes}
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(about)), "classes": classes}
         for c, network in enumerate(self.networks_.values()):
             arrays |= {f"{c}.{key}": value for key, value in network.describe().items()}
         with open(path, "wb") as file:

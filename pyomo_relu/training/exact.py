@@ -177,7 +177,7 @@ def by_class(task: Task, start: StepNetwork | None = None) -> Training:
     if missing:
         status = "infeasible" if "infeasible" in missing else "nothing"
         return Training(None, status, np.inf, bound, compared, history)
-    networks = [p.network for p in parts]
+    networks = [p.network for p in parts if p.network is not None]
     network = StepNetwork(
         (np.vstack([n.weights[0] for n in networks]),),
         (np.concatenate([n.biases[0] for n in networks]),),

@@ -60,6 +60,7 @@ class Relaxation:
         """Weights and bias, (d + 1,), of a margin of at least ``floor``; None if none."""
         if floor is not None:
             most = float(self.mip.margin[0][0].ub)
+            assert self.margin is not None  # only losses with a margin have a floor
             self.highs.changeColBounds(self.margin, min(floor, most), most)
         self.highs.run()
         if self.highs.getModelStatus() != self.solved:

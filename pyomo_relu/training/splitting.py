@@ -139,6 +139,7 @@ def data_splitting(
             if widen and task.loss.name in BIT_LOSSES and not task.loss.regularization:
                 part = replace(task, data=data, time_limit=clock.left(WIDEN_SHARE))
                 wider = refine(part, network)
+                assert wider.network is not None  # it starts from one
                 network, compared = wider.network, compared + wider.compared
             accuracy, now = _accuracy(network, *validation), task.value(network)
             record(history, found, clusters=clusters, accuracy=accuracy, loss=now)
@@ -148,6 +149,7 @@ def data_splitting(
     status = "time_limit" if clock.over() else "feasible"
     proved = (
         last is not None
+        and last.network is not None
         and last.status == "optimal"
         and size == len(x)
         and len(np.unique(cluster)) == len(x)

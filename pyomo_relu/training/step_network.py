@@ -139,8 +139,9 @@ class StepNetwork:
 
     def save(self, path: str | Path) -> None:
         """Write the network to an ``.npz`` file (arrays and JSON, no pickle)."""
+        arrays: dict[str, Any] = self.describe()
         with open(path, "wb") as file:
-            np.savez_compressed(file, **self.describe())
+            np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> StepNetwork:

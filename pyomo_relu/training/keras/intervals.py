@@ -156,7 +156,7 @@ def interval_bounds(model: keras.Model, lower, upper) -> tuple[list[Interval], I
             name = getattr(activation, "__name__", "linear")
             if MONOTONE.get(name, False):
                 found.append((low, high))
-            if name not in ("linear", "softmax"):
+            if activation is not None and name not in ("linear", "softmax"):
                 low, high = activation(low), activation(high)
     return found, (low, high)
 

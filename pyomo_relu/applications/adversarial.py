@@ -203,14 +203,17 @@ def find_adversarial(
             raise ValueError(f"pixel_cap must not be negative, but is {pixel_cap}.")
         low, high = np.maximum(low, x0[0] - pixel_cap), np.minimum(high, x0[0] + pixel_cap)
     search = _Search(decision, norm, low, high, solver, time_limit, restrict, block)
+    first: np.ndarray | None = None
     if decision.wins(x0[0], margin):
         first = x0[0].copy()
     elif isinstance(start, (bool, np.bool_)):
         seconds = 10.0 if time_limit is None else START_SHARE * time_limit
         if examples is not None:
             examples = network.flat_inputs(examples)[0]
-        options = {"seconds": seconds, "seed": seed, "examples": examples}
-        first = find_start(decision, norm, low, high, **options) if start else None
+        if start:
+            first = find_start(
+                decision, norm, low, high, seconds=seconds, seed=seed, examples=examples
+            )
     else:
         first = np.clip(network.flat_inputs(start)[0][0], low, high)
         if not decision.wins(first, margin):
@@ -304,7 +307,7 @@ class _Search:
         warm = self.best is not None and (radius is None or self.length() <= radius)
         if self.restrict and not self.tighten(program, BOUND_SHARE * seconds):
             return self.none_within(radius)
-        if warm:
+        if warm and self.best is not None:
             program.set_point(self.best)
             program.model.net.warm_start(self.best)
         limit = None

@@ -15,7 +15,7 @@ FIRST_STEP = 0.25
 
 def attack(
     margins: Margins,
-    sets: Sequence[int],
+    sets: Sequence[int] | np.ndarray,
     *,
     restarts: int = 16,
     steps: int = 40,
@@ -28,7 +28,7 @@ def attack(
     Parameters
     ----------
     margins : Margins
-    sets : sequence of int
+    sets : sequence or array of int
         The unsafe sets to reach.
     restarts, steps : int
         Points for each set, and steps of each.
@@ -71,7 +71,7 @@ def attack(
             move = move / np.where(largest > 0, largest, 1.0)
         here = region.project(here - step * width * move)
         step *= shrink
-    best, kept = best.reshape(len(sets), -1), kept.reshape(len(sets), len(first), -1)
-    first_of = best.argmin(axis=1)
+    values, points = best.reshape(len(sets), -1), kept.reshape(len(sets), len(first), -1)
+    first_of = values.argmin(axis=1)
     at = np.arange(len(sets))
-    return kept[at, first_of], best[at, first_of]
+    return points[at, first_of], values[at, first_of]

@@ -101,7 +101,7 @@ def add_ball(model: ArrayModel, columns: np.ndarray, taken: np.ndarray, ball: Ba
     model.add_rows(len(both), parts, -center[both], np.inf, slack[both])
     sign = np.where(center <= low, 1.0, -1.0)
     zero = np.zeros(len(taken), dtype=int)
-    parts = [(zero, columns, sign), (np.zeros(len(both), dtype=int), up, 2.0)]
+    total = [(zero, columns, sign), (np.zeros(len(both), dtype=int), up, 2.0)]
     limit = ball.radius + float(sign @ center)
-    model.add_rows(1, parts, -np.inf, limit, 8.0 * EPS * (len(taken) + 8) * size.sum())
+    model.add_rows(1, total, -np.inf, limit, 8.0 * EPS * (len(taken) + 8) * size.sum())
     model.finish()

@@ -9,7 +9,7 @@ Source: Tjeng, Xiao, Tedrake, arXiv 1711.07356; Fischetti and Jo, Constraints 23
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,7 @@ class MarginMIP:
     margins : Margins
     d : int
         The set.
-    bounds : tuple of lists of (size,) arrays
+    bounds : pair of sequences of (size,) arrays
         Lower and upper bounds of every node of ``margins.network``.
     confirm : callable
         Whether a point (n_inputs,) is a counterexample.
@@ -63,7 +63,7 @@ class MarginMIP:
         self,
         margins: Margins,
         d: int,
-        bounds: tuple[list[np.ndarray], list[np.ndarray]],
+        bounds: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
         confirm: Callable[[np.ndarray], bool],
     ) -> None:
         self.margins, self.confirm = margins, confirm

@@ -55,7 +55,7 @@ class Margins:
         outputs, inputs = np.vstack(A), np.vstack(C)
         bias = np.concatenate(
             [
-                np.concatenate([-u.limit, [] if ball is None else [-region.radius]])
+                np.concatenate([-u.limit, [] if self.ball is None else [-self.ball.radius]])
                 for u in sets
             ]
         )

@@ -104,6 +104,7 @@ class ReluChain:
                 noise = abs(w) @ size + abs(node.bias) + size_here
                 self.steps.append(_Step(w, node.bias, noise, source))
             else:
+                assert isinstance(node, PiecewiseLinear)
                 columns[i] = slice(count, count + node.size)
                 count += node.size
                 low.append(lows[node.source])
@@ -116,7 +117,7 @@ class ReluChain:
         self.gamma = 4.0 * (widest + 16.0) * EPS
         self.center = 0.5 * (self.low + self.high)
         self.radius = np.maximum(self.high - self.center, self.center - self.low)
-        self.dtype = np.dtype(float)
+        self.dtype: np.dtype = np.dtype(float)
         self.fast = self._shorter()
 
     def _shorter(self) -> ReluChain:

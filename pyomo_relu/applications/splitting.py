@@ -74,7 +74,7 @@ class _Stack:
 
 def split_inputs(
     margins: Margins,
-    sets: Sequence[int],
+    sets: Sequence[int] | np.ndarray,
     confirm: Callable[[np.ndarray], bool],
     deadline: float = np.inf,
     batch: int = BATCH,
@@ -86,7 +86,7 @@ def split_inputs(
     ----------
     margins : Margins
         Of a region that is a box, or lies in one.
-    sets : sequence of int
+    sets : sequence or array of int
     confirm : callable
         Whether a point (n_inputs,) is a counterexample.
     deadline : float

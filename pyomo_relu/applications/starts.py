@@ -226,5 +226,5 @@ class _Starts:
                     image.write(region.point)
                     x = program.point()
                     if x is not None and self.decision.wins(x):
-                        if self.distance(x) < self.distance(self.best):
+                        if self.best is None or self.distance(x) < self.distance(self.best):
                             self.best, failures = x, 0

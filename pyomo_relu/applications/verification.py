@@ -377,6 +377,7 @@ class _Ladder:
         self._optimized()
         if self.done():
             return
+        assert self.bounds is not None  # the optimized ones
         chain = ReluChain(network, self.bounds.lower, self.bounds.upper)
         several = "mip" in self.methods
         if several and ((chain.z_low < 0) & (chain.z_high > 0)).sum() <= FEW_UNSTABLE:
@@ -402,6 +403,7 @@ class _Ladder:
         self._optimized()
         if self.done():
             return
+        assert self.bounds is not None  # the optimized ones
         self.method = "mip"
         order = self.open()
         order = order[np.argsort(-self.lower[order], kind="stable")]

@@ -63,7 +63,7 @@ class Decomposition(Tree):
     ) -> None:
         super().__init__(problem, limits, report)
         groups = find_units(problem) if groups is None else groups
-        self.units = [Unit(problem, *group, limits.leaf_neurons) for group in groups]
+        self.units = [Unit(problem, a, b, limits.leaf_neurons) for a, b in groups]
         self.master = Master(problem, self.units)
         self.others = self.master.others
         self.rest_integer = problem.integer[self.others]
@@ -186,7 +186,8 @@ class Decomposition(Tree):
                 priced = u.price(g, v, low, high, tolerance / len(units))
                 self.counts.boxes += u.boxes - before
                 bound += priced.bound
-                if priced.value < found.convexity[k] - 0.1 * tolerance / len(units):
+                worth = found.convexity[k] - 0.1 * tolerance / len(units)
+                if priced.x is not None and priced.value < worth:
                     points[k] = np.append(points[k], u.add_points(priced.x[None]))
                     new = True
             best = max(best, bound)
@@ -202,7 +203,7 @@ class Decomposition(Tree):
                     self._tell("log")
             if not new or found.value - best <= tolerance:
                 break
-        if not zero_cost and mixture.missing > 1e-7:
+        if not zero_cost and mixture is not None and mixture.missing > 1e-7:
             return self._price_out(node, zero_cost=True)
         return mixture
 
@@ -288,15 +289,16 @@ class Decomposition(Tree):
         used = np.zeros(len(width), dtype=bool)
         used[np.concatenate([u.drivers for u in self.units])] = True
         size = np.maximum(1.0, np.maximum(abs(node.low), abs(node.high)))
-        score = np.where(used & (width > NARROW * size), width / size, 0.0)
-        j = int(np.argmax(score))
-        return (j, 0.5 * float(node.low[j] + node.high[j])) if score[j] > 0 else None
+        share = np.where(used & (width > NARROW * size), width / size, 0.0)
+        j = int(np.argmax(share))
+        return (j, 0.5 * float(node.low[j] + node.high[j])) if share[j] > 0 else None
 
     def _finish(self, node: Node) -> None:
         """A node that can't be split: a MIP decides what is left of it."""
         from pyomo_relu.bounds import crown_arrays
 
         p = self.problem
+        assert p.network is not None
         lower, upper = p.lower.copy(), p.upper.copy()
         lower[: p.n], upper[: p.n] = node.low, node.high
         lower[self.others], upper[self.others] = node.rest_low, node.rest_high

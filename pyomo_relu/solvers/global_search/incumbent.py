@@ -38,7 +38,8 @@ class Incumbent:
     def __init__(self, problem: Problem, seed: int = 0) -> None:
         self.problem = problem
         self.rng = np.random.default_rng(seed)
-        self.cost, self.point, self.found = math.inf, None, 0
+        self.cost, self.found = math.inf, 0
+        self.point: np.ndarray | None = None
         self.on_improve: Callable[[], None] | None = None
         network = problem.network
         self.has_jumps = network is not None and any(
@@ -81,6 +82,8 @@ class Incumbent:
 
     def _on_step(self, x: np.ndarray) -> bool:
         network = self.problem.network
+        if network is None:
+            return False
         values = network.activations(x[None])
         for node in network.nodes:
             if isinstance(node, PiecewiseLinear) and not node.is_continuous:
@@ -166,6 +169,7 @@ class Incumbent:
     def region(self, x: np.ndarray, time_limit: float) -> np.ndarray | None:
         """The best point of the linear region around drivers ``x``."""
         p = self.problem
+        assert p.network is not None
         low, high = p.box
         lows, highs = crown_arrays(p.network, low[None], high[None], nodes=())
         pattern = [v[0] for v in p.network.activations(x[None])]

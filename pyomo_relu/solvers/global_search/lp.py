@@ -82,7 +82,7 @@ class BoxLP:
         self.highs.setOptionValue("threads", 1)
         self.highs.setOptionValue("presolve", "off")
         self.highs.setOptionValue("solver", "simplex")
-        self._basis = None
+        self._basis: highspy.HighsBasis | None = None
         self._shape = (-1, -1)
         m, n, q = len(problem.columns), problem.n, problem.q
         # The y part of each side's plane rows: sign * query over the output columns.
@@ -129,7 +129,7 @@ class BoxLP:
             weights = abs(duals[len(p.row_lower) :]).reshape(r, s).sum(axis=0)
             return Relaxed(bound, np.array(solution.col_value), weights)
         if status == "kInfeasible":
-            ray = highs.getDualRay()
+            ray = highs.getDualRay()  # type: ignore[attr-defined]
             if ray[1]:
                 zero = np.zeros(len(p.columns))
                 for sign in (1.0, -1.0):

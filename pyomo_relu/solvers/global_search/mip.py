@@ -128,10 +128,11 @@ class BoxMIP:
                 eye[:, slices[i]] = np.eye(node.size)
                 maps.append((eye, np.zeros(node.size)))
             elif isinstance(node, Affine):
-                a, b = 0.0, node.bias
+                total: np.ndarray | float = 0.0
+                const = node.bias
                 for w, s in zip(node.weights, node.sources):
-                    a, b = a + w @ maps[s][0], b + w @ maps[s][1]
-                maps.append((np.asarray(a), b))
+                    total, const = total + w @ maps[s][0], const + w @ maps[s][1]
+                maps.append((np.asarray(total), const))
             elif isinstance(node, PiecewiseLinear):
                 maps.append(self._piecewise(node, *maps[node.source]))
             else:
@@ -161,11 +162,11 @@ class BoxMIP:
         if self.pattern is None and self.n > LONG:
             a, b = a.copy(), b.copy()
             for u in np.flatnonzero(~open_ & (slope != 0)):
-                self._name(a, b, u, float(low[u]), float(high[u]))
+                self._name(a, b, int(u), float(low[u]), float(high[u]))
         out, shift = slope[:, None] * a, slope * b + const
         for u in np.flatnonzero(open_):
             write = self._relu if node.is_relu else self._pieces
-            place = write(node, u, a[u], float(b[u]), float(low[u]), float(high[u]))
+            place = write(node, int(u), a[u], float(b[u]), float(low[u]), float(high[u]))
             out[u], shift[u] = self._unit(place), 0.0
         return out, shift
 

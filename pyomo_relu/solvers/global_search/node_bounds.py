@@ -134,7 +134,8 @@ class NodeBounds:
         reach = abs(engine.center) + engine.radius
         n = lower.shape[1]
         shape = (len(lower), len(self.rows), n)
-        slopes, consts, low = [], [], None
+        slopes, consts = [], []
+        low: np.ndarray | None = None
         for rule in self.plane_rules:
             a, c, e = self._planes(engine, rule)
             value = engine.lower_bound(a, c, e)
@@ -155,6 +156,7 @@ class NodeBounds:
             if self.hidden
             else np.zeros((len(lower), 0))
         )
+        assert low is not None  # there is at least one rule
         return Planes(
             stored,
             np.stack(slopes, axis=1),

@@ -108,7 +108,7 @@ def read_results(search, model) -> Results:
     results = Results()
     results.solution_loader = GlobalSolutionLoader(model, problem, point)
     results.solution_status = SolutionStatus.noSolution
-    bound = problem.user_objective(search.bound)
+    bound: float | None = problem.user_objective(search.bound)
     if point is not None:
         results.solution_status = SolutionStatus.feasible
         results.incumbent_objective = problem.user_objective(cost)

@@ -66,6 +66,7 @@ class Search(Tree):
         self.sides, self.side_weights = needed_sides(problem)
         # Worth it where one plane decides; with rows, several share the work of an LP.
         steps = limits.slope_steps if problem.is_box else 0
+        assert problem.network is not None
         self.bounder = NodeBounds(problem.network, self.sides, steps=steps)
         self.lp = None if problem.is_box else BoxLP(problem, self.sides)
         rest = slice(problem.n + problem.q, None)
@@ -218,13 +219,13 @@ class Search(Tree):
         )
         alive = np.ones(len(lower), dtype=bool)
         if self.lp is not None:
-            self._relax(lower, upper, planes, bound, dim, point, alive)
+            self._relax(self.lp, lower, upper, planes, bound, dim, point, alive)
         done = (planes.unstable <= self.limits.leaf_neurons) | (dim < 0)
         for i in np.flatnonzero(alive & done):
             if self._out_of_limits():
                 break
             alive[i] = not self._leaf(
-                lower[i], upper[i], planes.stored[i], bound, i, dim[i]
+                lower[i], upper[i], planes.stored[i], bound, int(i), dim[i]
             )
         over = alive & (bound >= self.cutoff)
         self._close(bound[over])
@@ -265,8 +266,10 @@ class Search(Tree):
         a = slopes[np.arange(len(best)), best]
         before = self.incumbent.cost
         self.incumbent.offer_inputs(np.where(a > 0, lower, upper))
-        if self.incumbent.cost < before - 1e-3 * max(1e-6, abs(before)):
-            self.incumbent.polish(self.incumbent.point, time_limit=self.remaining)
+        point = self.incumbent.point
+        better = self.incumbent.cost < before - 1e-3 * max(1e-6, abs(before))
+        if better and point is not None:
+            self.incumbent.polish(point, time_limit=self.remaining)
 
     def _columns(self, lower, upper, planes: Planes, i: int):
         """Bounds of all columns for one box."""
@@ -283,7 +286,9 @@ class Search(Tree):
                     high[j] = min(high[j], max(-value, low[j]))
         return low, high
 
-    def _relax(self, lower, upper, planes: Planes, bound, dim, point, alive) -> None:
+    def _relax(
+        self, lp: BoxLP, lower, upper, planes: Planes, bound, dim, point, alive
+    ) -> None:
         """Solve the LP of each box; changes ``bound``, ``dim``, ``point``, ``alive``."""
         p, n = self.problem, self.n
         best: tuple[float, np.ndarray] | None = None
@@ -297,7 +302,7 @@ class Search(Tree):
             if self._out_of_limits():
                 return
             low, high = self._columns(lower[i], upper[i], planes, i)
-            found = self.lp.solve(low, high, planes.slopes[i], planes.consts[i])
+            found = lp.solve(low, high, planes.slopes[i], planes.consts[i])
             self.counts.lps += 1
             before = bound[i]
             bound[i] = max(bound[i], found.bound)

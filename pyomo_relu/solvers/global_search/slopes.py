@@ -63,7 +63,7 @@ class SlopeSearch:
         """
         engine, count = self.engine, self.engine.batch
         shape = {i: (count, *open_.shape[1:]) for i, open_ in self.open.items()}
-        slopes = {i: np.broadcast_to(self.lines[i].lower_slope, shape[i]) for i in shape}
+        slopes = {i: np.broadcast_to(self._relu(i).lower_slope, shape[i]) for i in shape}
         kept = {i: np.array(s) for i, s in slopes.items()}
         first = {i: np.zeros(shape[i]) for i in shape}
         second = {i: np.zeros(shape[i]) for i in shape}
@@ -94,8 +94,14 @@ class SlopeSearch:
     def _with(self, slopes: dict[int, np.ndarray]) -> dict[int, Relaxed]:
         found = dict(self.lines)
         for i, slope in slopes.items():
-            found[i] = replace(self.lines[i], lower_slope=slope)
+            found[i] = replace(self._relu(i), lower_slope=slope)
         return found
+
+    def _relu(self, i: int) -> Lines:
+        """The lines of a node of ReLUs."""
+        lines = self.lines[i]
+        assert isinstance(lines, Lines)
+        return lines
 
     def _gradients(self, corner, trace, relaxed) -> dict[int, np.ndarray]:
         """The derivative of each box's bound by each slope, from a forward pass."""

@@ -43,7 +43,7 @@ def tighten_boxes(
     scale = (abs(a) * size).sum(axis=-1) + abs(b)
     with np.errstate(invalid="ignore"):
         left = np.where(np.isfinite(b), b - total + MARGIN * scale, np.inf)
-    empty = (left < 0).any(axis=1)
+    empty = np.asarray((left < 0).any(axis=1))
     with np.errstate(divide="ignore", invalid="ignore"):
         step = np.maximum(left, 0.0)[..., None] / abs(a)
     step = np.where(np.isnan(step) | (abs(a) <= 1e-12 * scale[..., None]), np.inf, step)

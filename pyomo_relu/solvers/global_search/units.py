@@ -65,8 +65,8 @@ class Priced:
 
     bound: float
     value: float
-    x: np.ndarray
-    y: np.ndarray
+    x: np.ndarray | None
+    y: np.ndarray | None
 
 
 class Unit:
@@ -120,7 +120,8 @@ class Unit:
         self.low, self.high = p.lower[drivers], p.upper[drivers]
         planes = self.bounder(self.low[None], self.high[None], self.bounder.start())
         self._alone = _alone(p, links, self.network, drivers, outputs)
-        self.count, self._room = 0, {}
+        self.count = 0
+        self._room: dict[str, np.ndarray] = {}
         self._place(self.low[None], self.high[None], planes, np.zeros(0, dtype=int))
         self.x = np.zeros((0, len(drivers)))
         self.y = np.zeros((0, q))

@@ -87,7 +87,8 @@ def sklearn() -> object:
 
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (200, 2))
-    return MLPRegressor(hidden_layer_sizes=(8,), max_iter=50, random_state=0).fit(x, x[:, 0] * x[:, 1])
+    net = MLPRegressor(hidden_layer_sizes=(8,), max_iter=50, random_state=0)
+    return net.fit(x, x[:, 0] * x[:, 1])
 
 
 extra = sys.argv[1]

@@ -187,7 +187,7 @@ def _compile(model, solver: str) -> StandardForm:
         waiting.clear()
 
     for con in model.component_data_objects(Constraint, active=True, sort=sorter):
-        if con.__class__ is LazyRow:
+        if isinstance(con, LazyRow):
             if waiting and waiting[0]._rows is not con._rows:
                 add_waiting()
             waiting.append(con)

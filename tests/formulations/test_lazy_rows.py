@@ -66,7 +66,7 @@ def pair(request, monkeypatch):
 
 
 def lazy_count(m):
-    return sum(c.__class__ is LazyRow for c in m.component_data_objects(pyo.Constraint))
+    return sum(isinstance(c, LazyRow) for c in m.component_data_objects(pyo.Constraint))
 
 
 def written(m, kind):
@@ -147,13 +147,13 @@ def test_clone_and_pickle_stay_lazy_and_share_weights(pair):
         rows = [c for c in copy.component_data_objects(pyo.Constraint)]
         own = {id(v) for v in copy.component_data_objects(pyo.Var)}
         for c in rows:
-            if c.__class__ is LazyRow:
+            if isinstance(c, LazyRow):
                 assert {id(v) for v in c._rows.variables} <= own
                 assert id(c._rows.tails[c._position]) in own
     first = next(c for c in lazy.component_data_objects(pyo.Constraint))
     copy = lazy.clone()
     twin = copy.find_component(first.name)
-    if first.__class__ is LazyRow:
+    if isinstance(first, LazyRow):
         assert twin._rows.matrix is first._rows.matrix
 
 
@@ -161,7 +161,7 @@ def test_clone_of_the_block_alone_keeps_outer_variables(monkeypatch):
     lazy = model(monkeypatch, "dense", True)
     copy = lazy.net.clone()
     row = copy.layer["dense_1"].affine[0]
-    assert row.__class__ is LazyRow
+    assert isinstance(row, LazyRow)
     assert all(a is b for a, b in zip(row._rows.variables, lazy.x.values()))
     assert row._rows.tails[0] is copy.layer["dense_1"].out[0]
 
@@ -171,13 +171,13 @@ def test_reading_and_setting_makes_rows_ordinary(pair):
     name = next(
         c.name
         for c in lazy.component_data_objects(pyo.Constraint)
-        if c.__class__ is LazyRow
+        if isinstance(c, LazyRow)
     )
     c, d = lazy.find_component(name), plain.find_component(name)
     assert str(c.body) == str(d.body)
     assert (c.lb, c.ub, c.equality) == (d.lb, d.ub, d.equality)
     assert c.has_lb() and c.has_ub()
-    assert c.__class__ is LazyRow
+    assert isinstance(c, LazyRow)
     for v in lazy.component_data_objects(pyo.Var):
         v.set_value(0.5, skip_validation=True)
         plain.find_component(v.name).set_value(0.5, skip_validation=True)
@@ -188,10 +188,10 @@ def test_reading_and_setting_makes_rows_ordinary(pair):
     assert c.expr is c.expr
     with pytest.raises(ValueError):
         other = next(
-            k for k in lazy.component_data_objects(pyo.Constraint) if k.__class__ is LazyRow
+            k for k in lazy.component_data_objects(pyo.Constraint) if isinstance(k, LazyRow)
         )
         other.set_value("nonsense")
-    assert other.__class__ is LazyRow
+    assert isinstance(other, LazyRow)
     other.set_value(lazy.x[0] <= 0.75)
     assert other.ub == 0.75
     assert written(lazy, "lp") != written(plain, "lp")
@@ -226,7 +226,7 @@ def test_constraints_can_be_deleted_and_indexed(pair):
     con = next(
         c
         for c in lazy.component_objects(pyo.Constraint)
-        if next(iter(c.values())).__class__ is LazyRow
+        if isinstance(next(iter(c.values())), LazyRow)
     )
     first = next(iter(con.keys()))
     assert con[first].index() == first
@@ -243,7 +243,7 @@ def test_a_variable_given_twice_is_written_out(monkeypatch):
     m.net = ReLUNetBlock(network=he_network(0, (2, 6, 1)), inputs=[m.x, m.x])
     m.obj = pyo.Objective(expr=m.net.outputs[0])
     con = m.net.layer["dense_1"].affine
-    assert all(c.__class__ is not LazyRow for c in con.values())
+    assert all(not isinstance(c, LazyRow) for c in con.values())
     pyo.SolverFactory("relu_highs").solve(m)
     assert m.net.error() < 1e-6
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from pyomo.core.expr.visitor import identify_mutable_parameters
 from pyomo.environ import Block, Constraint, Objective, Var, value
 
 from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.bounds.lp_rows import Extended
 from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.lazy import sparse as sp
@@ -104,20 +104,6 @@ def check_scope(block, bounds: Bounds) -> None:
         )
 
 
-@dataclass
-class _Form:
-    """A compiled model in the shape the certificates of the LP rung take."""
-
-    matrix: Any
-    lower: np.ndarray
-    upper: np.ndarray
-    row_lower: np.ndarray
-    row_upper: np.ndarray
-    row_slack: np.ndarray
-    n_columns: int
-    n_rows: int
-
-
 class _Search:
     """A copy of the model in HiGHS, of which single variables are asked."""
 
@@ -143,7 +129,7 @@ class _Search:
         terms = np.diff(form.matrix.indptr) + 4.0
         slack = 4.0 * eps * terms * (abs(form.matrix) @ known)
         self.certify = Certifier(
-            _Form(  # type: ignore[arg-type]
+            Extended(
                 sp.csr_array(form.matrix),
                 form.lower,
                 form.upper,

@@ -26,13 +26,14 @@ from pyomo_relu.applications.balls import both_ends, bounds_in_ball
 from pyomo_relu.applications.exact import MarginMIP
 from pyomo_relu.applications.inputs_search import search_inputs
 from pyomo_relu.applications.margins import Margins, least
-from pyomo_relu.applications.neuron_splitting import ReluChain, split_neurons
+from pyomo_relu.applications.neuron_splitting import split_neurons
 from pyomo_relu.applications.properties import Property
 from pyomo_relu.applications.regions import Ball, Region, as_region
 from pyomo_relu.applications.splitting import split_inputs
 from pyomo_relu.bounds import Bounds, compute_bounds, linear_bounds_of
 from pyomo_relu.bounds.crown import crown_arrays
 from pyomo_relu.bounds.linear import RULES
+from pyomo_relu.bounds.relu_chain import ReluChain
 from pyomo_relu.network import Network, PiecewiseLinear
 
 logger = logging.getLogger(__name__)
@@ -378,9 +379,11 @@ class _Ladder:
         if self.done():
             return
         assert self.bounds is not None  # the optimized ones
-        chain = ReluChain(network, self.bounds.lower, self.bounds.upper)
+        known = self.bounds.lower, self.bounds.upper
+        rows = np.eye(network.n_outputs)
+        chains = {d: ReluChain(network, *known, rows[spans[d].start]) for d in self.open()}
         several = "mip" in self.methods
-        if several and ((chain.z_low < 0) & (chain.z_high > 0)).sum() <= FEW_UNSTABLE:
+        if several and next(iter(chains.values())).unstable <= FEW_UNSTABLE:
             return
         order = [d for d in self.open() if spans[d].stop - spans[d].start == 1]
         order.sort(key=lambda d: -self.lower[d])
@@ -389,7 +392,7 @@ class _Ladder:
         for k, d in enumerate(order):
             now = time.perf_counter()
             limit = now + (end - now) / (len(order) - k)
-            found = split_neurons(chain, spans[d].start, self.confirm, limit)
+            found = split_neurons(chains[d], self.confirm, limit)
             self.details["splits"] = self.details.get("splits", 0) + found.nodes
             self.lower[d] = max(self.lower[d], found.lower)
             if found.witness is not None:

@@ -27,10 +27,11 @@ from pyomo_relu.formulations import BigM, Cuts, Hull, Partition
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.heuristics.start import FEASIBLE
 from pyomo_relu.network import PiecewiseLinear
+from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.problem import Problem, read_problem
 from pyomo_relu.solvers.global_search.results import gap_of
-from pyomo_relu.solvers.global_search.search import Search
 from pyomo_relu.solvers.global_search.state import Limits, Tree
+from pyomo_relu.solvers.global_search.strategy import search_inputs
 from pyomo_relu.solvers.global_search.units import find_units
 from pyomo_relu.solvers.standard_form import StandardForm
 from pyomo_relu.written import is_as_written
@@ -39,7 +40,8 @@ logger = logging.getLogger(__name__)
 
 #: Formulations whose feasible inputs and outputs are exactly the network's graph.
 EXACT = (BigM, Cuts, Hull, Partition)
-#: With more inputs that can move the MIP is the better search.
+#: With more inputs that can move the MIP is the better search, unless sides of neurons
+#: can be split instead.
 MOST_INPUTS = 10
 
 
@@ -87,8 +89,7 @@ def may_go_first(form: StandardForm, problem: NetworkProblem) -> bool:
     problem : NetworkProblem
         Its networks.
     """
-    moving = form.lower[problem.drivers] < form.upper[problem.drivers]
-    if not form.is_mip or form.objective is None or moving.sum() > MOST_INPUTS:
+    if not form.is_mip or form.objective is None:
         return False
     for one in problem.maps:
         block = one.block
@@ -140,6 +141,9 @@ def search_boxes(
     inputs = read_problem(model)
     if inputs.infeasible or inputs.unbounded or inputs.network is None:
         return None
+    low, high = inputs.box
+    if (low < high).sum() > MOST_INPUTS and not NeuronSearch.fits(inputs):
+        return None
     if len(find_units(inputs)) != 1:
         return None
     asked = False
@@ -155,7 +159,7 @@ def search_boxes(
 
     # A little less than asked for, so that rounding can't open the gap again.
     limits = Limits(0.95 * gaps[0], 0.95 * gaps[1], seconds, nodes)
-    search = Search(inputs, limits, None, tell)
+    search = search_inputs(inputs, limits, report=tell)
     search.run()
     point = None
     if search.incumbent.point is not None:

@@ -122,11 +122,24 @@ def test_formulations_that_say_less_than_the_network_are_not_for_boxes():
     assert not allowed(model(formulation="relaxation"))
 
 
-def test_too_many_inputs_steps_and_rows_inside():
-    assert not allowed(model((11, 4, 1)))
-    m = model((11, 4, 1))
+def test_many_inputs_are_for_chains_of_relu():
+    """Sides of neurons can be split where boxes are of no use."""
+    m = model((30, 8, 8, 1))
+    assert solve(m).extra_info.boxes > 0
+    b = NetworkBuilder()
+    x = b.input("x", (11,))
+    leaky = b.piecewise("leaky", x, activations.leaky_relu(0.1))
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(11), bounds=(-1, 1))
+    net = b.build([b.affine("y", [(leaky, np.ones((1, 11)))])])
+    m.net = ReLUNetBlock(network=net, inputs=m.x)
+    m.obj = pyo.Objective(expr=m.net.outputs[0], sense=pyo.maximize)
+    assert "boxes" not in solve(m).extra_info
     m.x[3].fix(0.5)
-    assert allowed(m)
+    assert solve(m).extra_info.boxes > 0
+
+
+def test_steps_and_rows_inside():
     b = NetworkBuilder()
     x = b.input("x", (1,))
     y = b.piecewise("step", b.affine("a", [(x, [[1.0]])]), activations.step())

@@ -336,6 +336,7 @@ def test_many_inputs_go_to_the_mip():
     rng = np.random.default_rng(0)
     network = random_network(rng, n_inputs=30, widths=(8,))
     m = box_model(network, formulation="bigm")
+    m.row = pyo.Constraint(expr=m.x[0] + m.x[1] <= 1.5)
     results = solve(m)
     assert status(results) == "optimal"
     value = pyo.value(m.obj)

@@ -10,15 +10,20 @@ class BoxPool:
 
     Parameters
     ----------
+    dtypes : dict, optional
+        Of fields that are not of float64.
     **widths
         For each field, how many numbers a box has: ``lower=3`` is an (N, 3) array,
         None stands for a plain (N,) one. Boxes are ordered by the field ``bound``.
     """
 
-    def __init__(self, **widths: int | None) -> None:
+    def __init__(self, dtypes: dict[str, type] | None = None, **widths: int | None) -> None:
         self._room, self.count = 256, 0
         self._fields = {
-            name: np.empty(self._room if w is None else (self._room, w))
+            name: np.empty(
+                self._room if w is None else (self._room, w),
+                (dtypes or {}).get(name, float),
+            )
             for name, w in {"bound": None, **widths}.items()
         }
 
@@ -36,7 +41,7 @@ class BoxPool:
         if self.count + new > self._room:
             self._room = max(2 * self._room, self.count + new)
             for name, old in self._fields.items():
-                grown = np.empty((self._room, *old.shape[1:]))
+                grown = np.empty((self._room, *old.shape[1:]), old.dtype)
                 grown[: self.count] = old[: self.count]
                 self._fields[name] = grown
         for name, field in self._fields.items():
@@ -55,6 +60,19 @@ class BoxPool:
         found = {name: field[order].copy() for name, field in self._fields.items()}
         self._remove(order)
         return found
+
+    def take_last(self, k: int) -> dict[str, np.ndarray]:
+        """Remove and return the ``k`` boxes pushed last, the last one first."""
+        left = max(self.count - k, 0)
+        some = slice(left, self.count)
+        found = {name: field[some][::-1].copy() for name, field in self._fields.items()}
+        self.count = left
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the boxes that are there."""
+        return sum(field[: self.count].nbytes for field in self._fields.values())
 
     def prune(self, cutoff: float) -> float:
         """Drop boxes whose bound reaches ``cutoff``; the least bound dropped, or inf."""

@@ -41,6 +41,7 @@ class Incumbent:
         self.cost, self.found = math.inf, 0
         self.point: np.ndarray | None = None
         self.on_improve: Callable[[], None] | None = None
+        self._searched = False
         network = problem.network
         self.has_jumps = network is not None and any(
             isinstance(node, PiecewiseLinear) and not node.is_continuous
@@ -179,8 +180,11 @@ class Incumbent:
         return mip.solve(time_limit=time_limit).point
 
     def search_box(self, samples: int = 512, starts: int = 16, steps: int = 40) -> None:
-        """Multistart projected gradient descent, for a problem that is only a box."""
+        """Multistart projected gradient descent, once, for a problem that is only a box."""
         p = self.problem
+        if self._searched:
+            return
+        self._searched = True
         if p.network is None:
             self.offer_inputs(self._rest()[None, : p.n])
             return

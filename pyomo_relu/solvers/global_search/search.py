@@ -33,19 +33,14 @@ from pyomo_relu.solvers.global_search.node_bounds import (
 )
 from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.rows import DriverRows, needed_sides
-from pyomo_relu.solvers.global_search.state import Limits, Tree
+from pyomo_relu.solvers.global_search.state import Limits, Stepped, Tree
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 
 #: Boxes of one NumPy batch; fixed, so that results don't depend on the executor.
 CHUNK = 256
-#: With more inputs that can move, or fewer undecided neurons at the root, a MIP gets a
-#: share of the time.
-FEW_INPUTS, FEW_NEURONS = 10, 40
-#: Boxes before the first such MIP, and boxes that take as long as one of its nodes.
-FIRST_MIP, BOXES_PER_NODE = 4_000, 40
 
 
-class Search(Tree):
+class Search(Stepped):
     """Branch and bound on boxes of one problem."""
 
     def __init__(
@@ -80,8 +75,6 @@ class Search(Tree):
             point=None,
         )
         self.rows = DriverRows(problem, self.sides)
-        self._next_mip, self._last_open = math.inf, 0
-        self._of_mips = -math.inf  # the bound of MIPs of the whole
 
     @property
     def bound(self) -> float:
@@ -89,7 +82,7 @@ class Search(Tree):
         least = min(self.floor, self._current, self.incumbent.cost)
         if len(self.pool):
             least = min(least, float(self.pool.bounds.min()))
-        return max(least, min(self._of_mips, self.incumbent.cost))
+        return least
 
     @property
     def open_boxes(self) -> int:
@@ -97,69 +90,27 @@ class Search(Tree):
         return len(self.pool)
 
     # -------------------------------------------------------------------------- run
-    def run(self) -> None:
-        """Search until the gap is closed or a limit is met."""
-        self.incumbent.on_improve = lambda: self._tell("incumbent")
+    def begin(self) -> None:
+        """Bound the whole box."""
         p = self.problem
-        try:
-            if p.is_box:
-                self.incumbent.search_box()
-            low = np.concatenate([p.lower[: self.n], p.lower[self.whole]])[None]
-            high = np.concatenate([p.upper[: self.n], p.upper[self.whole]])[None]
-            self._current = -math.inf
-            self._add(low, high, self.bounder.start(), np.array([-math.inf]))
-            self._current = math.inf
-            self._tell("log")
-            if self.limits.hand_over and self._suits_mip():
-                self._next_mip = FIRST_MIP
-            while len(self.pool) and not self._out_of_limits():
-                self.floor = min(self.floor, self.pool.prune(self.cutoff))
-                if not len(self.pool):
-                    break
-                self._round()
-                self.counts.rounds += 1
-                self._tell("log")
-                if self.counts.boxes >= self._next_mip and len(self.pool):
-                    self._try_mip()
-        except KeyboardInterrupt:
-            self.stopped = "interrupt"
+        if p.is_box:
+            self.incumbent.search_box()
+        low = np.concatenate([p.lower[: self.n], p.lower[self.whole]])[None]
+        high = np.concatenate([p.upper[: self.n], p.upper[self.whole]])[None]
+        self._add(low, high, self.bounder.start(), np.array([-math.inf]))
+        self._current = math.inf
 
-    def _suits_mip(self) -> bool:
-        """Whether a MIP may be quicker: many inputs, or few undecided neurons."""
+    def step(self) -> None:
+        """Prune by the incumbent, then split the boxes with the least bounds."""
+        self.floor = min(self.floor, self.pool.prune(self.cutoff))
+        if len(self.pool):
+            self._round()
+
+    def neurons(self) -> int:
+        """How many neurons are undecided over the whole box."""
         low, high = self.problem.box
         lows, highs = self.bounder.arrays(low[None], high[None], self.bounder.start())
-        neurons = int(self.bounder.unstable(lows, highs, 1)[0])
-        return int((low < high).sum()) > FEW_INPUTS or neurons <= FEW_NEURONS
-
-    def _try_mip(self) -> None:
-        """Where boxes don't get fewer: one MIP of the whole, for a share of the time.
-
-        Each try has twice the nodes of the one before, so neither search costs much more
-        than a fixed multiple of the better one. Nodes and boxes are counted, not
-        seconds: the same model is solved in the same way again.
-        """
-        self._next_mip = 2 * self.counts.boxes
-        shrinks, self._last_open = len(self.pool) < self._last_open, len(self.pool)
-        if shrinks:
-            return
-        p = self.problem
-        low, high = p.box
-        lows, highs = self.bounder.arrays(low[None], high[None], self.bounder.start())
-        mip = BoxMIP(p, p.lower, p.upper, [a[0] for a in lows], [a[0] for a in highs])
-        answer = mip.solve(
-            self.cutoff,
-            self.remaining,
-            gap=0.1 * (self.incumbent.cost - self.cutoff) if self.incumbent.found else 0.0,
-            stop=self._out_of_limits,
-            nodes=self.counts.boxes // BOXES_PER_NODE,
-        )
-        self.counts.mips += 1
-        self._of_mips = max(self._of_mips, answer.bound)
-        taken = answer.point is None or self.incumbent.offer(answer.point)
-        if answer.solved and taken:
-            # No box holds anything better than this.
-            self.pool.prune(-math.inf)
-            self._close(np.array([min(answer.bound, self.incumbent.cost)]))
+        return int(self.bounder.unstable(lows, highs, 1)[0])
 
     def _round(self) -> None:
         boxes = self.pool.take(self.limits.batch_size)

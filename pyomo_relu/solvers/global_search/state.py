@@ -81,7 +81,7 @@ class Tree(ABC):
         report: Callable[[Tree, str], object] | None = None,
     ) -> None:
         self.problem, self.limits, self.report = problem, limits, report
-        self.begin = time.perf_counter()
+        self.began = time.perf_counter()
         self.incumbent = Incumbent(problem, limits.seed)
         self.incumbent.on_improve = lambda: self._tell("incumbent")
         self.counts = Counts()
@@ -119,7 +119,7 @@ class Tree(ABC):
     @property
     def elapsed(self) -> float:
         """Seconds since the search began."""
-        return time.perf_counter() - self.begin
+        return time.perf_counter() - self.began
 
     @property
     def remaining(self) -> float:
@@ -136,3 +136,36 @@ class Tree(ABC):
     def _tell(self, kind: str) -> None:
         if self.report is not None and self.report(self, kind):
             self.stopped = self.stopped or "callback"
+
+
+class Stepped(Tree):
+    """A search in rounds, which others may interrupt."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to search."""
+        return not self.open_boxes
+
+    def begin(self) -> None:
+        """What comes before the first round."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """One round."""
+
+    def run(self) -> None:
+        """Search until the gap is closed or a limit is met."""
+        try:
+            self.begin()
+            if self.counts.boxes:
+                self._tell("log")
+            while not (self.done or self._out_of_limits()):
+                self.step()
+        except KeyboardInterrupt:
+            self.stopped = "interrupt"
+
+    def round(self) -> None:
+        """One round, counted and told."""
+        self.step()
+        self.counts.rounds += 1
+        self._tell("log")

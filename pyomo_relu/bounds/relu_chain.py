@@ -1,0 +1,409 @@
+r"""Bounds of a chain of ReLU layers with the sides of some neurons fixed: beta-CROWN.
+
+The bound is a backward pass with a slope :math:`\alpha` for each undecided neuron and a
+multiplier :math:`\beta \ge 0` for each fixed one: with :math:`z \ge 0` known, :math:`f`
+is at least the minimum of :math:`f - \beta z` for any such multiplier. Both are ascended
+with closed gradients, for many subproblems at once. Whatever their values are, the bound
+holds; its rounding is taken off.
+
+What is bounded is ``row @ y + linear @ x`` over a box, for outputs ``y`` and inputs ``x``.
+
+Source: Wang et al., NeurIPS 2021, arXiv 2103.06624 (beta-CROWN); De Palma et al.,
+arXiv 2104.06718 (filtered smart branching); Bunel et al., JMLR 21, 2020.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pyomo_relu.network import Affine, Input, Network, PiecewiseLinear
+
+EPS = np.finfo(float).eps
+
+#: Candidates to split on, by each of two scores.
+CANDIDATES = 3
+
+#: A bound in single precision that needs no further ascent, relative to its target.
+SURELY = 1e-4
+
+#: First step lengths of slopes and multipliers, and the factor after each step.
+ALPHA_RATE, BETA_RATE, DECAY = 0.15, 0.08, 0.93
+
+
+@dataclass
+class _Step:
+    """An affine layer, and the columns of the ReLU that it reads (None: the inputs)."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    noise: np.ndarray
+    source: slice | None
+
+
+@dataclass
+class Sides:
+    """What N subproblems fix, as (N, count) arrays.
+
+    Attributes
+    ----------
+    fixed
+        1 active, -1 inactive, 0 open.
+    open
+        Neurons that neither the sides nor the bounds decide.
+    upper, const
+        The chord above each open neuron; the slope of each decided one, and 0.
+    """
+
+    fixed: np.ndarray
+    open: np.ndarray
+    upper: np.ndarray
+    const: np.ndarray
+
+    def take(self, keep: np.ndarray) -> Sides:
+        """The subproblems ``keep``."""
+        return Sides(self.fixed[keep], self.open[keep], self.upper[keep], self.const[keep])
+
+
+@dataclass
+class Ascended:
+    """Subproblems after an ascent.
+
+    Attributes
+    ----------
+    value : (N,) array
+        Valid lower bounds.
+    alpha, beta, posts : (N, count) arrays
+        The slopes and multipliers, and the coefficients of the activations.
+    corners : (N, n_inputs) array
+        Where the bounds are attained.
+    """
+
+    value: np.ndarray
+    alpha: np.ndarray
+    beta: np.ndarray
+    posts: np.ndarray
+    corners: np.ndarray
+
+
+class ReluChain:
+    """A chain of affine layers and ReLU over a box, as arrays.
+
+    Parameters
+    ----------
+    network : Network
+    lows, highs : sequences of (size,) arrays
+        Valid bounds of every node.
+    row : (n_outputs,) array
+        The combination of outputs that is bounded.
+    linear : (n_inputs,) array, optional
+        Added to it.
+
+    Raises
+    ------
+    ValueError
+        If the network is something else; see :meth:`fits`.
+    """
+
+    def __init__(self, network: Network, lows, highs, row, linear=None) -> None:
+        if not self.fits(network):
+            raise ValueError("the network is no chain of affine layers and ReLU.")
+        self.network = network
+        self.row = np.asarray(row, dtype=float)
+        given = np.zeros(network.n_inputs) if linear is None else linear
+        self.linear = np.asarray(given, dtype=float)
+        self.steps: list[_Step] = []
+        columns: dict[int, slice] = {}
+        low, high = [], []
+        size, count = np.zeros(0), 0
+        source: slice | None = None
+        for i, node in enumerate(network.nodes):
+            size_here = np.maximum(abs(lows[i]), abs(highs[i]))
+            if isinstance(node, Input):
+                self.low, self.high = lows[i], highs[i]
+            elif isinstance(node, Affine):
+                w = node.weights[0]
+                w = np.asarray(w.todense() if hasattr(w, "todense") else w)
+                noise = abs(w) @ size + abs(node.bias) + size_here
+                self.steps.append(_Step(w, node.bias, noise, source))
+            else:
+                assert isinstance(node, PiecewiseLinear)
+                columns[i] = slice(count, count + node.size)
+                count += node.size
+                low.append(lows[node.source])
+                high.append(highs[node.source])
+            source, size = columns.get(i), size_here
+        self.count = count
+        self.z_low, self.z_high = np.concatenate(low), np.concatenate(high)
+        self.z_size = np.maximum(abs(self.z_low), abs(self.z_high))
+        widest = max(max(s.weight.shape) for s in self.steps)
+        self.gamma = 4.0 * (widest + 16.0) * EPS
+        self.center = 0.5 * (self.low + self.high)
+        self.radius = np.maximum(self.high - self.center, self.center - self.low)
+        self.bias = np.zeros(count)
+        for step, after in zip(self.steps, self.steps[1:]):
+            if after.source is not None:
+                self.bias[after.source] = step.bias
+        self.dtype: np.dtype = np.dtype(float)
+        self.fast = self._shorter()
+
+    def _shorter(self) -> ReluChain:
+        """A copy in single precision, in which slopes and multipliers are sought."""
+        other = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(other, name, value.astype(np.float32))
+        other.steps = [
+            replace(s, weight=s.weight.astype(np.float32), bias=s.bias.astype(np.float32))
+            for s in self.steps
+        ]
+        other.dtype = np.dtype(np.float32)
+        return other
+
+    @staticmethod
+    def fits(network: Network) -> bool:
+        """Whether a network is one input, then affine layers and ReLU in a row."""
+        nodes = network.nodes
+        return (
+            isinstance(nodes[0], Input)
+            and len(network.outputs) == 1
+            and network.outputs[0] == len(nodes) - 1
+            and isinstance(nodes[-1], Affine)
+            and any(isinstance(n, PiecewiseLinear) for n in nodes)
+            and all(
+                tuple(n.sources) == (i,)
+                and (
+                    isinstance(n, Affine)
+                    or (
+                        isinstance(n, PiecewiseLinear)
+                        and n.is_relu
+                        and isinstance(nodes[i], Affine)
+                    )
+                )
+                for i, n in enumerate(nodes[1:])
+            )
+        )
+
+    @property
+    def unstable(self) -> int:
+        """How many neurons the bounds leave undecided."""
+        return int(((self.z_low < 0) & (self.z_high > 0)).sum())
+
+    def first_slopes(self) -> np.ndarray:
+        """The rule by area, (1, count): 1 where the larger part of a range is active."""
+        return (self.z_high > -self.z_low).astype(float)[None]
+
+    def sides(self, fixed: np.ndarray) -> Sides:
+        """Subproblems with the sides (N, count) fixed."""
+        low = np.where(fixed > 0, np.maximum(self.z_low, 0.0), self.z_low)
+        high = np.where(fixed < 0, np.minimum(self.z_high, 0.0), self.z_high)
+        open_ = (low < 0) & (high > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            upper = np.where(open_, high / (high - low), (low >= 0).astype(self.dtype))
+        const = np.where(open_, -low * upper, np.zeros((), self.dtype))
+        return Sides(fixed.astype(self.dtype), open_, upper, const)
+
+    def backward(
+        self, sides: Sides, alpha, beta, rigorous: bool = True, share: float = 1.0
+    ):
+        """Lower bounds (N,), and what the ascent needs.
+
+        Parameters
+        ----------
+        sides : Sides
+            In the precision of this chain.
+        alpha, beta : (N, count) arrays
+            ``beta`` is zero where no side is fixed.
+        rigorous : bool
+            Whether rounding is taken off.
+        share : float
+            Of the objective; with 0 a positive bound shows that no point has the sides.
+
+        Returns
+        -------
+        value : (N,) array
+        slopes : (N, n_inputs) array
+            Of the linear function of the inputs.
+        posts : (N, count) array
+            Coefficients of the activations.
+        """
+        n = len(sides.fixed)
+        lower = np.where(sides.open, alpha, sides.upper)
+        push = sides.fixed * beta
+        posts = np.zeros(sides.fixed.shape, self.dtype)
+        value = np.zeros(n, self.dtype)
+        error = np.zeros(n, self.dtype)
+        row, linear = share * self.row, share * self.linear
+        a = np.broadcast_to(row, (n, len(row)))
+        for step in reversed(self.steps):
+            value += a @ step.bias
+            if rigorous:
+                error += abs(a) @ step.noise
+            a = a @ step.weight
+            s = step.source
+            if s is not None:
+                posts[:, s] = a
+                down = np.minimum(a, 0.0)
+                value += np.einsum("ij,ij->i", down, sides.const[:, s])
+                a = (a - down) * lower[:, s] + down * sides.upper[:, s] - push[:, s]
+                if rigorous:  # the difference may cancel
+                    error += abs(push[:, s]) @ self.z_size[s]
+        a = a + linear
+        value = value + a @ self.center - abs(a) @ self.radius
+        if rigorous:
+            reach = abs(self.center) + self.radius
+            error += abs(a) @ reach + abs(linear) @ reach
+            value = value - self.gamma * (error + abs(value))
+        return value, a, posts
+
+    def forward(self, sides: Sides, slopes, posts, alpha) -> np.ndarray:
+        """Pre-activations (N, count) along the lines that a bound uses."""
+        here = np.where(slopes > 0, self.low, self.high)
+        z = np.zeros(sides.fixed.shape, self.dtype)
+        lower = np.where(sides.open, alpha, sides.upper)
+        for step, after in zip(self.steps, self.steps[1:]):
+            here = here @ step.weight.T + step.bias
+            s = after.source
+            if s is not None:
+                z[:, s] = here
+                below = lower[:, s] * here
+                above = sides.upper[:, s] * here + sides.const[:, s]
+                here = np.where(posts[:, s] >= 0, below, above)
+        return z
+
+    def ascend(self, fixed, alpha, beta, steps: int, enough: float = np.inf) -> Ascended:
+        """Raise the bounds of subproblems.
+
+        The search is in single precision, the bounds of what it found are not.
+
+        Parameters
+        ----------
+        fixed : (N, count) int8 array
+        alpha, beta : (N, count) arrays
+            To start from.
+        steps : int
+        enough : float
+            Subproblems whose bound surely reaches this are left alone.
+        """
+        fast = self.fast
+        alpha, beta = alpha.astype(np.float32), beta.astype(np.float32)
+        kept = [alpha.copy(), beta.copy()]
+        best = np.full(len(fixed), -np.inf, np.float32)
+        at = np.arange(len(fixed))  # those still ascended
+        sides = fast.sides(fixed)
+        moments = [np.zeros(fixed.shape, np.float32) for _ in range(4)]
+        surely = enough + SURELY * max(1.0, abs(enough)) if np.isfinite(enough) else enough
+        for k in range(1, steps + 1):
+            value, slopes, posts = fast.backward(sides, alpha, beta, rigorous=False)
+            better = value > best[at]
+            up = at[better]
+            best[up] = value[better]
+            kept[0][up], kept[1][up] = alpha[better], beta[better]
+            if k == steps:
+                break
+            left = best[at] <= surely
+            if not left.any():
+                break
+            if left.sum() < 0.75 * len(at):
+                at, sides = at[left], sides.take(left)
+                slopes, posts = slopes[left], posts[left]
+                alpha, beta = alpha[left], beta[left]
+                moments = [m[left] for m in moments]
+            z = fast.forward(sides, slopes, posts, alpha)
+            gradients = np.maximum(posts, 0.0) * z, -sides.fixed * z
+            moved = []
+            for j, (g, rate, old) in enumerate(
+                zip(gradients, (ALPHA_RATE, BETA_RATE), (alpha, beta))
+            ):
+                m, v = moments[2 * j], moments[2 * j + 1]
+                m *= 0.9
+                m += 0.1 * g
+                v *= 0.99
+                v += 0.01 * g * g
+                size = np.sqrt(v / (1.0 - 0.99**k)) + 1e-30
+                moved.append(old + rate * DECAY**k / (1.0 - 0.9**k) * m / size)
+            alpha = np.clip(moved[0], 0.0, 1.0)
+            beta = np.maximum(moved[1], 0.0)
+        alpha, beta = (a.astype(float) for a in kept)
+        sides = self.sides(fixed)
+        value, slopes, posts = self.backward(sides, alpha, beta)
+        # Where the multipliers alone have a positive bound, more of them have any.
+        low = np.flatnonzero(value < enough)
+        alone = self.backward(sides.take(low), alpha[low], beta[low], share=0.0)[0]
+        value[low[alone > 0]] = np.inf
+        corners = np.where(slopes > 0, self.low, self.high)
+        return Ascended(value, alpha, beta, posts, corners)
+
+    def choose(self, fixed, alpha, beta, posts, enough: float = 0.0) -> np.ndarray:
+        """The neuron to split for each subproblem, (N,); -1 where none is open.
+
+        Of a few neurons with a large share in the relaxation, the one whose children
+        have the best bounds.
+
+        Parameters
+        ----------
+        fixed, alpha, beta, posts
+            Of N subproblems.
+        enough : float
+            More than this is of no use to a child.
+        """
+        sides = self.sides(fixed)
+        ratio = np.where(sides.open, sides.upper, 0.0)
+        loss = np.minimum(posts, 0.0) * sides.const
+        first = self.bias * posts
+        score = abs(np.maximum(first * (ratio - 1.0), first * ratio) + loss)
+        score, by_loss = (np.where(sides.open, a, -1.0) for a in (score, -loss))
+        k = min(CANDIDATES, self.count)
+        ranked = np.hstack(
+            [np.argpartition(-a, k - 1, axis=1)[:, :k] for a in (score, by_loss)]
+        )
+        n, m = ranked.shape
+        at = np.repeat(np.arange(n), m)
+        neuron = ranked.ravel()
+        alpha, beta = alpha.astype(np.float32)[at], beta.astype(np.float32)[at]
+        worst, total = np.full(n * m, np.inf), np.zeros(n * m)
+        for side in (1, -1):
+            trial = fixed[at]
+            trial[np.arange(len(at)), neuron] = side
+            some = self.fast.sides(trial)
+            value = self.fast.backward(some, alpha, beta, rigorous=False)[0] - enough
+            worst = np.minimum(worst, value)
+            total += np.minimum(value, 0.0)
+        gain = worst + 0.5 * total
+        gain[~sides.open[at, neuron]] = -np.inf
+        best = ranked[np.arange(n), gain.reshape(n, m).argmax(axis=1)]
+        return np.where(sides.open.any(axis=1), best, -1)
+
+    def decided(self, fixed: np.ndarray) -> tuple[float, np.ndarray]:
+        """The bound of a subproblem (count,) without open neurons, and its point.
+
+        A linear program's multipliers are the best ones, and as rigorous as any. It may
+        violate the sides at a price, so that there are multipliers where no point has
+        these sides.
+        """
+        from scipy.optimize import linprog
+
+        side = np.where(self.sides(fixed[None]).upper[0] > 0, 1.0, -1.0)
+        here, const = np.eye(len(self.low)), np.zeros(len(self.low))
+        rows, limits = [], []
+        for step, after in zip(self.steps, [*self.steps[1:], None]):
+            here, const = step.weight @ here, step.weight @ const + step.bias
+            if after is not None and after.source is not None:
+                s = side[after.source]
+                rows.append(-s[:, None] * here)
+                limits.append(s * const)
+                here, const = here * (s > 0)[:, None], const * (s > 0)
+        cost = self.row @ here + self.linear
+        a = np.hstack([np.vstack(rows), -np.ones((self.count, 1))])
+        price = 1e4 * (1.0 + abs(cost).sum())
+        box = [*zip(self.low, self.high), (0, None)]
+        found = linprog([*cost, price], A_ub=a, b_ub=np.concatenate(limits), bounds=box)
+        if found.status != 0:
+            return -np.inf, self.center
+        full = self.sides(side.astype(np.int8)[None])
+        # Sides that the bounds know need no multiplier, but may have one.
+        beta = np.maximum(-found.ineqlin.marginals, 0.0)[None]
+        value, *_ = self.backward(full, np.zeros(beta.shape), beta)
+        return float(value[0]), np.clip(found.x[:-1], self.low, self.high)

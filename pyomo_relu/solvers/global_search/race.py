@@ -1,0 +1,137 @@
+"""Several searches of one problem by turns.
+
+Which of boxes, sides of neurons and a MIP is the quickest shows only while they run. So
+they take turns, and each round of turns is twice as long as the one before: together
+they cost little more than a fixed multiple of the quickest. They share the best point.
+Turns are counted in boxes, not in seconds: the same model is solved in the same way again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.solvers.global_search.mip import BoxMIP
+from pyomo_relu.solvers.global_search.state import Stepped, Tree
+
+#: Boxes that take as long as one node of HiGHS's tree.
+BOXES_PER_NODE = 40
+
+
+class WholeMIP(Stepped):
+    """The whole problem as a MIP with a limited number of nodes.
+
+    Attributes
+    ----------
+    nodes : int
+        Of HiGHS's tree, in the next step.
+    """
+
+    nodes, least, solved = 1, -math.inf, False
+
+    @property
+    def bound(self) -> float:
+        """A valid lower bound of the cost."""
+        return min(self.least, self.incumbent.cost)
+
+    @property
+    def open_boxes(self) -> int:
+        """1 until the MIP is solved."""
+        return int(not self.solved)
+
+    def step(self) -> None:
+        """Solve it anew, with more nodes than before."""
+        p = self.problem
+        lows, highs = [], []
+        if p.network is not None:
+            low, high = p.box
+            found = crown_arrays(p.network, low[None], high[None])
+            lows, highs = ([a[0] for a in some] for some in found)
+        mip = BoxMIP(p, p.lower, p.upper, lows, highs)
+        answer = mip.solve(
+            self.cutoff,
+            self.remaining,
+            gap=0.1 * (self.incumbent.cost - self.cutoff) if self.incumbent.found else 0.0,
+            stop=self._out_of_limits,
+            nodes=self.nodes,
+        )
+        self.counts.mips += 1
+        self.least = max(self.least, answer.bound)
+        taken = answer.point is None or self.incumbent.offer(answer.point)
+        self.solved = answer.solved and taken
+
+
+class Race(Stepped):
+    """Searches that take turns.
+
+    Parameters
+    ----------
+    parts : sequence of Stepped
+        The likely quickest first. They get this search's incumbent and counts.
+    turns : sequence of float
+        Boxes of each one's first turn.
+    """
+
+    def __init__(self, parts: Sequence[Stepped], turns: Sequence[float]) -> None:
+        first = parts[0]
+        super().__init__(first.problem, first.limits, first.report)
+        self.parts, self.turns = list(parts), list(turns)
+        self.now, self.cycle, self.begun = 0, 0, 0
+        self._open = [math.inf] * len(self.parts)
+        for part in self.parts:
+            part.incumbent, part.counts = self.incumbent, self.counts
+            part.began = self.began
+            part.report = self._passed_on
+
+    def _passed_on(self, _: Tree, kind: str) -> bool:
+        """A part's event is one of the whole."""
+        self._tell(kind)
+        return self.stopped is not None
+
+    @property
+    def bound(self) -> float:
+        """A valid lower bound of the cost."""
+        known = [part.bound for part in self.parts[: self.begun]]
+        return min(max(known, default=-math.inf), self.incumbent.cost)
+
+    @property
+    def open_boxes(self) -> int:
+        """Those of the search whose turn it is; none once one of them is done."""
+        return 0 if self._proved() else self.parts[self.now].open_boxes
+
+    def _proved(self) -> bool:
+        bound, cost = self.bound, self.incumbent.cost
+        return bound == math.inf or (math.isfinite(cost) and cost - bound <= self.gap)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a proof, or nothing left to search."""
+        started = self.begun == len(self.parts)
+        return self._proved() or (started and all(part.done for part in self.parts))
+
+    def step(self) -> None:
+        """One turn of one search."""
+        k, part = self.now, self.parts[self.now]
+        if k >= self.begun:
+            self.begun = k + 1
+            part.begin()
+        boxes = self.turns[k] * 2.0**self.cycle
+        if isinstance(part, WholeMIP):
+            # Where another search gets smaller, it ends before a MIP does.
+            others = [p.open_boxes for p in self.parts[:k]]
+            shrinks = any(a < b for a, b in zip(others, self._open))
+            self._open[:k] = others
+            if not shrinks and not part.done:
+                part.nodes = max(1, int(boxes / BOXES_PER_NODE))
+                part.step()
+        else:
+            end = self.counts.boxes + boxes
+            while not (part.done or self._proved() or self._out_of_limits()):
+                if self.counts.boxes >= end:
+                    break
+                part.round()
+        if part.stopped is not None:
+            self.stopped = self.stopped or part.stopped
+        self.now = (k + 1) % len(self.parts)
+        self.cycle += self.now == 0

@@ -59,7 +59,7 @@ class ReluHighs(SolverBase):
     ``abs_gap``, ``solver_options``, ``load_solutions``,
     ``raise_exception_on_nonoptimal_result``) takes those of
     :class:`~pyomo_relu.solvers.options.ReluHighsConfig`: ``warmstart``, ``start``,
-    ``start_time``, ``boxes``, ``progress``.
+    ``start_time``, ``boxes``, ``boxes_time``, ``progress``.
 
     Examples
     --------
@@ -198,14 +198,20 @@ class ReluHighs(SolverBase):
         try:
             problem = NetworkProblem(form, blocks)
             boxed = None
-            if config.boxes and not stops_early(config) and may_go_first(form, problem):
+            most = min(config.boxes_time, START_SHARE * limit)
+            if (
+                config.boxes
+                and most > 0
+                and not stops_early(config)
+                and may_go_first(form, problem)
+            ):
                 boxed = search_boxes(
                     model,
                     form,
                     problem,
                     nodes=config.boxes,
-                    cpu_seconds=seconds,
-                    seconds=min(5 * seconds, START_SHARE * limit),
+                    cpu_seconds=most,
+                    seconds=min(5 * most, START_SHARE * limit),
                     gaps=gaps(config),
                     report=lambda *now: watch.tell(Progress("boxes", *now)),
                 )
@@ -250,6 +256,7 @@ class LegacyReluHighs(LegacyCall, ReluHighs):
         "start",
         "start_time",
         "boxes",
+        "boxes_time",
         "progress",
         "time_limit",
         "threads",

@@ -30,8 +30,8 @@ NETWORK_DEFAULTS: dict[str, Any] = {
 }
 
 
-#: Boxes before HiGHS, unless ``boxes=`` says otherwise.
-BOXES = 20_000
+#: Boxes before HiGHS and their CPU seconds, unless the options say otherwise.
+BOXES, BOXES_TIME = 100_000, 5.0
 
 #: HiGHS options that end a search before its proof; boxes would not heed them.
 STOPS = ("mip_max_", "objective_target", "objective_bound", "simplex_iteration_limit")
@@ -91,8 +91,11 @@ class ReluHighsConfig(BranchAndBoundConfig):
     boxes : int
         How many boxes of the inputs are bounded before HiGHS, where networks with an
         exact formulation depend on at most 10 variables: as in ``relu_global``, whose
-        proof in boxes then saves HiGHS's. Only with ``start='auto'``, and within its
-        time; 0 for none.
+        proof in boxes then saves HiGHS's. The objective of one chain of ReLU layers
+        over a box may have any number of variables; subproblems with fixed sides of
+        neurons count as boxes. Only with ``start='auto'``; 0 for none.
+    boxes_time : float
+        What that may take, in CPU seconds; never more than a tenth of the time limit.
     progress : callable, optional
         Called with a :class:`Progress`; a true return value stops the solver, which
         then gives its best point.
@@ -127,6 +130,10 @@ class ReluHighsConfig(BranchAndBoundConfig):
         self.boxes: int = self.declare(
             "boxes",
             ConfigValue(BOXES, NonNegativeInt, description="before HiGHS, at most"),
+        )
+        self.boxes_time: float = self.declare(
+            "boxes_time",
+            ConfigValue(BOXES_TIME, NonNegativeFloat, description="CPU seconds for them"),
         )
         self.progress: Callable[[Progress], Any] | None = self.declare(
             "progress", ConfigValue(None, _callback, description="callback")

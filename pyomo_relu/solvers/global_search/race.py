@@ -98,17 +98,13 @@ class Race(Stepped):
     @property
     def open_boxes(self) -> int:
         """Those of the search whose turn it is; none once one of them is done."""
-        return 0 if self._proved() else self.parts[self.now].open_boxes
-
-    def _proved(self) -> bool:
-        bound, cost = self.bound, self.incumbent.cost
-        return bound == math.inf or (math.isfinite(cost) and cost - bound <= self.gap)
+        return 0 if self.proved else self.parts[self.now].open_boxes
 
     @property
     def done(self) -> bool:
         """Whether there is a proof, or nothing left to search."""
         started = self.begun == len(self.parts)
-        return self._proved() or (started and all(part.done for part in self.parts))
+        return self.proved or (started and all(part.done for part in self.parts))
 
     def step(self) -> None:
         """One turn of one search."""
@@ -127,7 +123,7 @@ class Race(Stepped):
                 part.step()
         else:
             end = self.counts.boxes + boxes
-            while not (part.done or self._proved() or self._out_of_limits()):
+            while not (part.done or self.proved or self._out_of_limits()):
                 if self.counts.boxes >= end:
                     break
                 part.round()

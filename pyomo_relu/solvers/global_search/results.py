@@ -114,12 +114,10 @@ def read_results(search, model) -> Results:
         results.incumbent_objective = problem.user_objective(cost)
     if search.stopped is not None:
         results.termination_condition = _STOPPED[search.stopped]
-    elif point is None and search.bound == math.inf:
+    elif point is None and search.proved:
         results.termination_condition = TerminationCondition.provenInfeasible
         bound = None
-    elif point is not None and cost - search.bound <= search.gap + 1e-7 * max(
-        1.0, abs(cost)
-    ):
+    elif point is not None and search.proved:
         results.termination_condition = TerminationCondition.convergenceCriteriaSatisfied
         results.solution_status = SolutionStatus.optimal
     else:

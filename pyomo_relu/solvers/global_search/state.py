@@ -117,6 +117,17 @@ class Tree(ABC):
         return max(self.limits.abs_gap, self.limits.rel_gap * user)
 
     @property
+    def proved(self) -> bool:
+        """Whether the bound is within the gap of the best point, or nothing is feasible.
+
+        Margins of bounds may take a little more than the gap.
+        """
+        cost, bound = self.incumbent.cost, self.bound
+        if not math.isfinite(cost):
+            return bound == math.inf
+        return cost - bound <= self.gap + 1e-7 * max(1.0, abs(cost))
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the search began."""
         return time.perf_counter() - self.began

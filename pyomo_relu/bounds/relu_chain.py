@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pyomo_relu.bounds.side_ascent import Ascended, Sides, climb
 from pyomo_relu.network import Affine, Input, Network, PiecewiseLinear
 
 EPS = np.finfo(float).eps
@@ -29,9 +30,6 @@ CANDIDATES = 3
 #: A bound in single precision that needs no further ascent, relative to its target.
 SURELY = 1e-4
 
-#: First step lengths of slopes and multipliers, and the factor after each step.
-ALPHA_RATE, BETA_RATE, DECAY = 0.15, 0.08, 0.93
-
 
 @dataclass
 class _Step:
@@ -41,51 +39,6 @@ class _Step:
     bias: np.ndarray
     noise: np.ndarray
     source: slice | None
-
-
-@dataclass
-class Sides:
-    """What N subproblems fix, as (N, count) arrays.
-
-    Attributes
-    ----------
-    fixed
-        1 active, -1 inactive, 0 open.
-    open
-        Neurons that neither the sides nor the bounds decide.
-    upper, const
-        The chord above each open neuron; the slope of each decided one, and 0.
-    """
-
-    fixed: np.ndarray
-    open: np.ndarray
-    upper: np.ndarray
-    const: np.ndarray
-
-    def take(self, keep: np.ndarray) -> Sides:
-        """The subproblems ``keep``."""
-        return Sides(self.fixed[keep], self.open[keep], self.upper[keep], self.const[keep])
-
-
-@dataclass
-class Ascended:
-    """Subproblems after an ascent.
-
-    Attributes
-    ----------
-    value : (N,) array
-        Valid lower bounds.
-    alpha, beta, posts : (N, count) arrays
-        The slopes and multipliers, and the coefficients of the activations.
-    corners : (N, n_inputs) array
-        Where the bounds are attained.
-    """
-
-    value: np.ndarray
-    alpha: np.ndarray
-    beta: np.ndarray
-    posts: np.ndarray
-    corners: np.ndarray
 
 
 class ReluChain:
@@ -106,6 +59,9 @@ class ReluChain:
     ValueError
         If the network is something else; see :meth:`fits`.
     """
+
+    #: How many further multipliers a subproblem has; other objectives have some.
+    extras = 0
 
     def __init__(self, network: Network, lows, highs, row, linear=None) -> None:
         if not self.fits(network):
@@ -191,6 +147,10 @@ class ReluChain:
         """How many neurons the bounds leave undecided."""
         return int(((self.z_low < 0) & (self.z_high > 0)).sum())
 
+    def first_extra(self) -> np.ndarray:
+        """Further multipliers to start from, (1, extras): here there are none."""
+        return np.zeros((1, self.extras))
+
     def first_slopes(self) -> np.ndarray:
         """The rule by area, (1, count): 1 where the larger part of a range is active."""
         return (self.z_high > -self.z_low).astype(float)[None]
@@ -206,7 +166,7 @@ class ReluChain:
         return Sides(fixed.astype(self.dtype), open_, upper, const)
 
     def backward(
-        self, sides: Sides, alpha, beta, rigorous: bool = True, share: float = 1.0
+        self, sides: Sides, alpha, beta, extra=None, rigorous=True, share: float = 1.0
     ):
         """Lower bounds (N,), and what the ascent needs.
 
@@ -216,6 +176,8 @@ class ReluChain:
             In the precision of this chain.
         alpha, beta : (N, count) arrays
             ``beta`` is zero where no side is fixed.
+        extra : (N, extras) array, optional
+            Further multipliers; here there are none.
         rigorous : bool
             Whether rounding is taken off.
         share : float
@@ -229,14 +191,34 @@ class ReluChain:
         posts : (N, count) array
             Coefficients of the activations.
         """
-        n = len(sides.fixed)
+        row, linear = share * self.row, share * self.linear
+        a = np.broadcast_to(row, (len(sides.fixed), len(row)))
+        a, value, error, posts = self.pull(sides, alpha, beta, a, rigorous)
+        a = a + linear
+        value = value + a @ self.center - abs(a) @ self.radius
+        if rigorous:
+            reach = abs(self.center) + self.radius
+            error += abs(a) @ reach + abs(linear) @ reach
+            value = value - self.gamma * (error + abs(value))
+        return value, a, posts
+
+    def pull(self, sides: Sides, alpha, beta, a, rigorous: bool):
+        """Linear functions of the inputs below rows ``a`` of the outputs, (N, m).
+
+        Returns
+        -------
+        a : (N, n_inputs) array
+        value : (N,) array
+            The constants.
+        error : (N,) array
+            Times ``gamma``, what rounding may be.
+        posts : (N, count) array
+        """
         lower = np.where(sides.open, alpha, sides.upper)
         push = sides.fixed * beta
         posts = np.zeros(sides.fixed.shape, self.dtype)
-        value = np.zeros(n, self.dtype)
-        error = np.zeros(n, self.dtype)
-        row, linear = share * self.row, share * self.linear
-        a = np.broadcast_to(row, (n, len(row)))
+        value = np.zeros(len(sides.fixed), self.dtype)
+        error = np.zeros(len(sides.fixed), self.dtype)
         for step in reversed(self.steps):
             value += a @ step.bias
             if rigorous:
@@ -250,30 +232,38 @@ class ReluChain:
                 a = (a - down) * lower[:, s] + down * sides.upper[:, s] - push[:, s]
                 if rigorous:  # the difference may cancel
                     error += abs(push[:, s]) @ self.z_size[s]
-        a = a + linear
-        value = value + a @ self.center - abs(a) @ self.radius
-        if rigorous:
-            reach = abs(self.center) + self.radius
-            error += abs(a) @ reach + abs(linear) @ reach
-            value = value - self.gamma * (error + abs(value))
-        return value, a, posts
+        return a, value, error, posts
 
-    def forward(self, sides: Sides, slopes, posts, alpha) -> np.ndarray:
-        """Pre-activations (N, count) along the lines that a bound uses."""
-        here = np.where(slopes > 0, self.low, self.high)
+    def corner(self, slopes: np.ndarray, extra: np.ndarray) -> np.ndarray:
+        """Where linear functions of the inputs are least, (N, n_inputs)."""
+        return np.where(slopes > 0, self.low, self.high)
+
+    def forward(self, sides: Sides, here, posts, alpha):
+        """Pre-activations (N, count) and outputs along the lines that a bound uses."""
         z = np.zeros(sides.fixed.shape, self.dtype)
         lower = np.where(sides.open, alpha, sides.upper)
-        for step, after in zip(self.steps, self.steps[1:]):
+        for step, after in zip(self.steps, [*self.steps[1:], None]):
             here = here @ step.weight.T + step.bias
-            s = after.source
-            if s is not None:
+            if after is not None and after.source is not None:
+                s = after.source
                 z[:, s] = here
                 below = lower[:, s] * here
                 above = sides.upper[:, s] * here + sides.const[:, s]
                 here = np.where(posts[:, s] >= 0, below, above)
-        return z
+        return z, here
 
-    def ascend(self, fixed, alpha, beta, steps: int, enough: float = np.inf) -> Ascended:
+    def gradients(self, sides: Sides, slopes, posts, alpha, beta, extra):
+        """Of the bounds, in slopes, multipliers and further multipliers."""
+        z, _ = self.forward(sides, self.corner(slopes, extra), posts, alpha)
+        return np.maximum(posts, 0.0) * z, -sides.fixed * z, np.zeros_like(extra)
+
+    def valid_extra(self, extra: np.ndarray) -> np.ndarray:
+        """Further multipliers, moved to where they are valid."""
+        return extra
+
+    def ascend(
+        self, fixed, alpha, beta, steps: int, enough: float = np.inf, extra=None
+    ) -> Ascended:
         """Raise the bounds of subproblems.
 
         The search is in single precision, the bounds of what it found are not.
@@ -286,57 +276,28 @@ class ReluChain:
         steps : int
         enough : float
             Subproblems whose bound surely reaches this are left alone.
+        extra : (N, extras) array, optional
+            Further multipliers to start from.
         """
-        fast = self.fast
-        alpha, beta = alpha.astype(np.float32), beta.astype(np.float32)
-        kept = [alpha.copy(), beta.copy()]
-        best = np.full(len(fixed), -np.inf, np.float32)
-        at = np.arange(len(fixed))  # those still ascended
-        sides = fast.sides(fixed)
-        moments = [np.zeros(fixed.shape, np.float32) for _ in range(4)]
+        extra = np.tile(self.first_extra(), (len(fixed), 1)) if extra is None else extra
         surely = enough + SURELY * max(1.0, abs(enough)) if np.isfinite(enough) else enough
-        for k in range(1, steps + 1):
-            value, slopes, posts = fast.backward(sides, alpha, beta, rigorous=False)
-            better = value > best[at]
-            up = at[better]
-            best[up] = value[better]
-            kept[0][up], kept[1][up] = alpha[better], beta[better]
-            if k == steps:
-                break
-            left = best[at] <= surely
-            if not left.any():
-                break
-            if left.sum() < 0.75 * len(at):
-                at, sides = at[left], sides.take(left)
-                slopes, posts = slopes[left], posts[left]
-                alpha, beta = alpha[left], beta[left]
-                moments = [m[left] for m in moments]
-            z = fast.forward(sides, slopes, posts, alpha)
-            gradients = np.maximum(posts, 0.0) * z, -sides.fixed * z
-            moved = []
-            for j, (g, rate, old) in enumerate(
-                zip(gradients, (ALPHA_RATE, BETA_RATE), (alpha, beta))
-            ):
-                m, v = moments[2 * j], moments[2 * j + 1]
-                m *= 0.9
-                m += 0.1 * g
-                v *= 0.99
-                v += 0.01 * g * g
-                size = np.sqrt(v / (1.0 - 0.99**k)) + 1e-30
-                moved.append(old + rate * DECAY**k / (1.0 - 0.9**k) * m / size)
-            alpha = np.clip(moved[0], 0.0, 1.0)
-            beta = np.maximum(moved[1], 0.0)
-        alpha, beta = (a.astype(float) for a in kept)
+        found = climb(self.fast, fixed, (alpha, beta, extra), steps, surely)
+        return self.proved(fixed, *found, enough)
+
+    def proved(self, fixed, alpha, beta, extra, enough: float) -> Ascended:
+        """The rigorous bounds of what was found."""
         sides = self.sides(fixed)
-        value, slopes, posts = self.backward(sides, alpha, beta)
+        value, slopes, posts = self.backward(sides, alpha, beta, extra)
         # Where the multipliers alone have a positive bound, more of them have any.
         low = np.flatnonzero(value < enough)
         alone = self.backward(sides.take(low), alpha[low], beta[low], share=0.0)[0]
         value[low[alone > 0]] = np.inf
-        corners = np.where(slopes > 0, self.low, self.high)
-        return Ascended(value, alpha, beta, posts, corners)
+        corners = self.corner(slopes, extra)
+        return Ascended(value, alpha, beta, posts, corners, extra)
 
-    def choose(self, fixed, alpha, beta, posts, enough: float = 0.0) -> np.ndarray:
+    def choose(
+        self, fixed, alpha, beta, posts, enough: float = 0.0, extra=None
+    ) -> np.ndarray:
         """The neuron to split for each subproblem, (N,); -1 where none is open.
 
         Of a few neurons with a large share in the relaxation, the one whose children
@@ -344,7 +305,7 @@ class ReluChain:
 
         Parameters
         ----------
-        fixed, alpha, beta, posts
+        fixed, alpha, beta, posts, extra
             Of N subproblems.
         enough : float
             More than this is of no use to a child.
@@ -363,12 +324,14 @@ class ReluChain:
         at = np.repeat(np.arange(n), m)
         neuron = ranked.ravel()
         alpha, beta = alpha.astype(np.float32)[at], beta.astype(np.float32)[at]
+        extra = None if extra is None else extra.astype(np.float32)[at]
         worst, total = np.full(n * m, np.inf), np.zeros(n * m)
         for side in (1, -1):
             trial = fixed[at]
             trial[np.arange(len(at)), neuron] = side
             some = self.fast.sides(trial)
-            value = self.fast.backward(some, alpha, beta, rigorous=False)[0] - enough
+            value = self.fast.backward(some, alpha, beta, extra, rigorous=False)[0]
+            value = value - enough
             worst = np.minimum(worst, value)
             total += np.minimum(value, 0.0)
         gain = worst + 0.5 * total
@@ -376,15 +339,18 @@ class ReluChain:
         best = ranked[np.arange(n), gain.reshape(n, m).argmax(axis=1)]
         return np.where(sides.open.any(axis=1), best, -1)
 
-    def decided(self, fixed: np.ndarray) -> tuple[float, np.ndarray]:
-        """The bound of a subproblem (count,) without open neurons, and its point.
+    def region(self, fixed: np.ndarray):
+        """The linear region of sides (count,): its sides, and rows of the inputs.
 
-        A linear program's multipliers are the best ones, and as rigorous as any. It may
-        violate the sides at a price, so that there are multipliers where no point has
-        these sides.
+        Returns
+        -------
+        side : (count,) array
+            1 or -1; neurons without a side that the bounds don't decide are active.
+        rows, limits : (count, n_inputs) and (count,) arrays
+            ``rows @ x <= limits`` within the region.
+        here, const : (n_outputs, n_inputs) and (n_outputs,) arrays
+            The network there.
         """
-        from scipy.optimize import linprog
-
         side = np.where(self.sides(fixed[None]).upper[0] > 0, 1.0, -1.0)
         here, const = np.eye(len(self.low)), np.zeros(len(self.low))
         rows, limits = [], []
@@ -395,11 +361,23 @@ class ReluChain:
                 rows.append(-s[:, None] * here)
                 limits.append(s * const)
                 here, const = here * (s > 0)[:, None], const * (s > 0)
+        return side, np.vstack(rows), np.concatenate(limits), here, const
+
+    def decided(self, fixed: np.ndarray) -> tuple[float, np.ndarray]:
+        """The bound of a subproblem (count,) without open neurons, and its point.
+
+        A linear program's multipliers are the best ones, and as rigorous as any. It may
+        violate the sides at a price, so that there are multipliers where no point has
+        these sides.
+        """
+        from scipy.optimize import linprog
+
+        side, rows, limits, here, _ = self.region(fixed)
         cost = self.row @ here + self.linear
-        a = np.hstack([np.vstack(rows), -np.ones((self.count, 1))])
+        a = np.hstack([rows, -np.ones((self.count, 1))])
         price = 1e4 * (1.0 + abs(cost).sum())
         box = [*zip(self.low, self.high), (0, None)]
-        found = linprog([*cost, price], A_ub=a, b_ub=np.concatenate(limits), bounds=box)
+        found = linprog([*cost, price], A_ub=a, b_ub=limits, bounds=box)
         if found.status != 0:
             return -np.inf, self.center
         full = self.sides(side.astype(np.int8)[None])

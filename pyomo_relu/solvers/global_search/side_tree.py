@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from pyomo_relu.bounds.relu_chain import Ascended, ReluChain
+from pyomo_relu.bounds.relu_chain import ReluChain
+from pyomo_relu.bounds.side_ascent import Ascended
 from pyomo_relu.solvers.global_search.boxes import BoxPool
 
 #: Subproblems split in a round, and steps of ascent: of the first and of each child.
@@ -51,8 +52,8 @@ class SideTree:
         n = chain.count
         single = np.float32
         self.pool = BoxPool(
-            {"fixed": np.int8, "alpha": single, "beta": single, "posts": single},
-            fixed=n, alpha=n, beta=n, posts=n,
+            {"fixed": np.int8, **dict.fromkeys(("alpha", "beta", "posts", "extra"), single)},
+            fixed=n, alpha=n, beta=n, posts=n, extra=chain.extras,
         )  # fmt: skip
         self._taken = math.inf  # the least bound of a round that was interrupted
 
@@ -98,10 +99,10 @@ class SideTree:
         if not len(some["bound"]):
             return np.zeros((0, len(chain.low)))
         self._taken = float(some["bound"].min())
-        fixed, alpha, beta, posts, parent = (
-            some[name] for name in ("fixed", "alpha", "beta", "posts", "bound")
+        fixed, alpha, beta, posts, extra, parent = (
+            some[name] for name in ("fixed", "alpha", "beta", "posts", "extra", "bound")
         )
-        neuron = chain.choose(fixed, alpha, beta, posts, target)
+        neuron = chain.choose(fixed, alpha, beta, posts, target, extra)
         points = [np.zeros((0, len(chain.low)))]
         for k in np.flatnonzero(neuron < 0):
             bound, x = chain.decided(fixed[k])
@@ -109,14 +110,14 @@ class SideTree:
             points.append(x[None])
         go = neuron >= 0
         if go.any():
-            fixed, alpha, beta, parent = (
-                np.concatenate([a[go], a[go]]) for a in (fixed, alpha, beta, parent)
+            fixed, alpha, beta, extra, parent = (
+                np.concatenate([a[go], a[go]]) for a in (fixed, alpha, beta, extra, parent)
             )
             neuron = np.concatenate([neuron[go], neuron[go]])
             each = np.arange(len(fixed))
             fixed[each, neuron] = np.where(each < go.sum(), 1, -1)
             beta[each, neuron] = 0.0
-            found = chain.ascend(fixed, alpha, beta, STEPS, target)
+            found = chain.ascend(fixed, alpha, beta, STEPS, target, extra)
             self.nodes += len(fixed)
             points.append(found.corners)
             self._keep(fixed, found, np.maximum(found.value, parent), target)
@@ -131,5 +132,5 @@ class SideTree:
         order = order[np.argsort(-bound[order], kind="stable")]
         self.pool.push(
             bound=bound[order], fixed=fixed[order], alpha=found.alpha[order],
-            beta=found.beta[order], posts=found.posts[order],
+            beta=found.beta[order], posts=found.posts[order], extra=found.extra[order],
         )  # fmt: skip

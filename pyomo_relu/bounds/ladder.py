@@ -33,7 +33,10 @@ RUNGS: dict[str, Callable[..., Bounds]] = {
 #: ``bounds=None`` is ``boxes`` for networks of at most this many inputs ...
 FEW_INPUTS = 5
 
-#: ... and neurons, where a few hundred boxes take a fraction of a second.
+#: ... and from so many neurons on, where looser bounds cost a solver more than boxes do,
+LEAST_NEURONS = 50
+
+#: to so many, where a few hundred boxes take a fraction of a second.
 FEW_NEURONS = 400
 
 #: How many boxes that are.
@@ -48,7 +51,8 @@ def default_rung(network: Network) -> tuple[str, dict]:
     The best trade measured (docs/benchmarks/bounds.md): ``boxes`` where the inputs are
     few, tighter than ``lp`` in less time, and ``crown`` elsewhere.
     """
-    if network.n_inputs <= FEW_INPUTS and network.n_neurons <= FEW_NEURONS:
+    few = LEAST_NEURONS < network.n_neurons <= FEW_NEURONS
+    if network.n_inputs <= FEW_INPUTS and few:
         return "boxes", {"count": DEFAULT_BOXES}
     return "crown", {}
 

@@ -85,7 +85,8 @@ def test_a_scope_is_kept(method):
 
 def test_defaults():
     assert compute_bounds(NETWORK, -1, 1).method == "crown"
-    assert compute_bounds(he_network(0, [2, 10, 1]), -1, 1).method == "boxes"
+    assert compute_bounds(he_network(0, [2, 60, 1]), -1, 1).method == "boxes"
+    assert compute_bounds(he_network(0, [2, 10, 1]), -1, 1).method == "crown"
     assert compute_bounds(he_network(0, [2, 500, 1]), -1, 1).method == "crown"
 
 

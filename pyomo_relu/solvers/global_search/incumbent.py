@@ -19,6 +19,8 @@ from pyomo_relu.solvers.global_search.problem import Problem
 
 #: Largest violation of a feasible point: rows relative to their side, bounds absolute.
 FEASIBLE = 1e-6
+#: Up to so many inputs fewer steps of the first search are enough.
+FEW_INPUTS = 5
 #: Distance to a step at which both of its values count.
 AT_STEP = 1e-6
 
@@ -42,6 +44,7 @@ class Incumbent:
         self.point: np.ndarray | None = None
         self.on_improve: Callable[[], None] | None = None
         self._searched = False
+        self._ranges: list[list[np.ndarray]] | None = None
         network = problem.network
         self.has_jumps = network is not None and any(
             isinstance(node, PiecewiseLinear) and not node.is_continuous
@@ -171,15 +174,15 @@ class Incumbent:
         """The best point of the linear region around drivers ``x``."""
         p = self.problem
         assert p.network is not None
-        low, high = p.box
-        lows, highs = crown_arrays(p.network, low[None], high[None], nodes=())
+        if self._ranges is None:
+            low, high = p.box
+            found = crown_arrays(p.network, low[None], high[None], nodes=())
+            self._ranges = [[a[0] for a in some] for some in found]
         pattern = [v[0] for v in p.network.activations(x[None])]
-        mip = BoxMIP(
-            p, p.lower, p.upper, [a[0] for a in lows], [a[0] for a in highs], pattern
-        )
+        mip = BoxMIP(p, p.lower, p.upper, *self._ranges, pattern)
         return mip.solve(time_limit=time_limit).point
 
-    def search_box(self, samples: int = 512, starts: int = 16, steps: int = 40) -> None:
+    def search_box(self, samples: int = 512, starts: int = 16) -> None:
         """Multistart projected gradient descent, once, for a problem that is only a box."""
         p = self.problem
         if self._searched:
@@ -196,7 +199,8 @@ class Incumbent:
         x = x[np.argsort(costs, kind="stable")[:starts]]
         weights = np.zeros(len(p.queries))
         weights[: p.q] = p.cost[p.n : p.n + p.q]
-        for k in range(steps):
+        # With few inputs boxes are small soon, and so is what is left to find.
+        for k in range(16 if p.n <= FEW_INPUTS else 40):
             values = p.network.activations(x)
             g = backward(p.network, values, weights) + p.cost[: p.n]
             g = g * (high - low)

@@ -328,17 +328,18 @@ def _wanted(used, cut, extra, live, drivers, low, high, constant):
         own = link.block._output_bounds
         for k, v in enumerate(link.outputs):
             implied[id(v)] = (None, None) if own is None else (own[0][k], own[1][k])
-    network = compose(live, drivers, outputs, np.eye(len(outputs)))
-    lows, highs = crown_arrays(network, low[None], np.maximum(low, high)[None])
-    last = network.outputs[0]
-    found, bound = [], []
-    for v, a, b in zip(outputs, lows[last][0], highs[last][0]):
-        c, d = v.bounds
-        known = implied[id(v)]
-        tight = (c is not None and c > a and c != known[0]) or (
-            d is not None and d < b and d != known[1]
-        )
-        tight = tight or v.fixed or v.is_integer()
+    found, bound, ranges = [], [], None
+    for k, v in enumerate(outputs):
+        (c, d), known = v.bounds, implied[id(v)]
+        own_low = c is not None and c != known[0]
+        own_high = d is not None and d != known[1]
+        tight = v.fixed or v.is_integer()
+        if (own_low or own_high) and not tight:
+            if ranges is None:
+                network = compose(live, drivers, outputs, np.eye(len(outputs)))
+                box = low[None], np.maximum(low, high)[None]
+                ranges = [a[network.outputs[0]][0] for a in crown_arrays(network, *box)]
+            tight = (own_low and c > ranges[0][k]) or (own_high and d < ranges[1][k])
         if tight or id(v) in used or id(v) in asked or id(v) in cut:
             found.append(v)
             bound.append(tight)

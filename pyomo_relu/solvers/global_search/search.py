@@ -38,6 +38,8 @@ from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 
 #: Boxes of one NumPy batch; fixed, so that results don't depend on the executor.
 CHUNK = 256
+#: With so few inputs a box with more undecided neurons is split on.
+PLANE, PLANE_NEURONS = 3, 5
 
 
 class Search(Stepped):
@@ -75,6 +77,10 @@ class Search(Stepped):
             point=None,
         )
         self.rows = DriverRows(problem, self.sides)
+        # A plane is split sooner than a MIP is solved.
+        flat = problem.is_box and problem.n <= PLANE
+        most = self.limits.leaf_neurons
+        self.leaf_neurons = min(most, PLANE_NEURONS) if flat else most
 
     @property
     def bound(self) -> float:
@@ -171,7 +177,7 @@ class Search(Stepped):
         alive = np.ones(len(lower), dtype=bool)
         if self.lp is not None:
             self._relax(self.lp, lower, upper, planes, bound, dim, point, alive)
-        done = (planes.unstable <= self.limits.leaf_neurons) | (dim < 0)
+        done = (planes.unstable <= self.leaf_neurons) | (dim < 0)
         for i in np.flatnonzero(alive & done):
             if self._out_of_limits():
                 break

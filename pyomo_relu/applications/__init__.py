@@ -12,7 +12,8 @@ from pyomo_relu.applications.properties import (
     robust_classification,
 )
 from pyomo_relu.applications.regions import Ball, Box
-from pyomo_relu.applications.verification import Verification, verify
+from pyomo_relu.applications.verdict import Verification
+from pyomo_relu.applications.verification import verify
 from pyomo_relu.applications.vnnlib import (
     Case,
     VnnlibError,

@@ -44,6 +44,7 @@ def split_neurons(
     confirm: Callable[[np.ndarray], bool],
     deadline: float = np.inf,
     batch: int = BATCH,
+    most: float = np.inf,
 ) -> NeuronResult:
     """Prove that a chain's row is positive over the box, or find a point.
 
@@ -56,6 +57,8 @@ def split_neurons(
         Of ``time.perf_counter()``.
     batch : int
         Subproblems split in a round.
+    most : float
+        Subproblems in all, after which it gives up.
     """
     # The least number above zero: what reaches it is positive.
     target = float(np.nextafter(0.0, 1.0))
@@ -68,7 +71,7 @@ def split_neurons(
             result.witness = _offer(chain, points, confirm)
             if result.witness is not None or tree.floor <= 0:
                 return result
-            if not len(tree) or time.perf_counter() > deadline:
+            if not len(tree) or tree.nodes >= most or time.perf_counter() > deadline:
                 break
             points = tree.step(target)
     result.proved = not len(tree)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,11 +29,13 @@ from pyomo_relu.applications.neuron_splitting import split_neurons
 from pyomo_relu.applications.properties import Property
 from pyomo_relu.applications.regions import Ball, Region, as_region
 from pyomo_relu.applications.splitting import split_inputs
+from pyomo_relu.applications.verdict import Verification
 from pyomo_relu.bounds import Bounds, compute_bounds, linear_bounds_of
 from pyomo_relu.bounds.crown import crown_arrays
 from pyomo_relu.bounds.linear import RULES
 from pyomo_relu.bounds.relu_chain import ReluChain
 from pyomo_relu.network import Network, PiecewiseLinear
+from pyomo_relu.solvers.global_search.side_bounds import side_bounds, without_inactive
 
 logger = logging.getLogger(__name__)
 
@@ -55,56 +56,14 @@ FEW_UNSTABLE = 40
 #: Share of the time for branch and bound on neurons before the programs.
 NEURON_SHARE = 0.9
 
+#: So many subproblems for a set before the neurons inside are bounded better ...
+FEW_SPLITS = 500
+
+#: ... in at most this share of the time for branch and bound on neurons.
+REFINED_SHARE = 0.5
+
 #: How far a reference may be from the network, relative to the largest output.
 AGREEMENT = 1e-3
-
-
-@dataclass
-class Verification:
-    """What :func:`verify` found.
-
-    Attributes
-    ----------
-    status : {'robust', 'counterexample', 'undecided'}
-    counterexample : (n_inputs,) array or None
-    outputs : (n_outputs,) array or None
-        The network's at the counterexample.
-    method : str
-        The rung that decided, or the last one.
-    lower : (sets,) array
-        A lower bound of the margin of each unsafe set; positive where it is proved
-        unreachable, infinite where no number is known besides.
-    upper : (sets,) array
-        The least margin of each set at any point seen.
-    names : tuple of str
-        Of the sets.
-    seconds : float
-    details : dict
-        Counts of the rungs: ``boxes``, ``splits``, ``nodes``,
-        ``binaries``; ``out_of_time``.
-    """
-
-    status: str
-    counterexample: np.ndarray | None = None
-    outputs: np.ndarray | None = None
-    method: str = ""
-    lower: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    upper: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    names: tuple[str, ...] = ()
-    seconds: float = 0.0
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        head = f"{self.status} (by {self.method}, {self.seconds:.2f} s)"
-        if self.status != "undecided":
-            return head
-        open_ = np.flatnonzero(~(self.lower > 0))
-        lines = [
-            f"  {self.names[k] or f'set {k}'}: margin in "
-            f"[{self.lower[k]:.6g}, {self.upper[k]:.6g}]"
-            for k in open_
-        ]
-        return "\n".join([head, *lines])
 
 
 def verify(
@@ -372,34 +331,70 @@ class _Ladder:
 
     def _neurons(self) -> None:
         """Branch and bound on the sides of neurons, for sets of one row."""
-        network, spans = self.margins.network, self.margins.spans
+        network = self.margins.network
         if self.margins.ball is not None or not ReluChain.fits(network):
             return
         self._optimized()
         if self.done():
             return
         assert self.bounds is not None  # the optimized ones
-        known = self.bounds.lower, self.bounds.upper
-        rows = np.eye(network.n_outputs)
-        chains = {d: ReluChain(network, *known, rows[spans[d].start]) for d in self.open()}
         several = "mip" in self.methods
-        if several and next(iter(chains.values())).unstable <= FEW_UNSTABLE:
+        found = self.bounds.statistics()
+        if several and found["neurons"] - found["stable"] <= FEW_UNSTABLE:
             return
-        order = [d for d in self.open() if spans[d].stop - spans[d].start == 1]
-        order.sort(key=lambda d: -self.lower[d])
         # The rest of the time is for the programs: small networks are quicker there.
         end = self.share(NEURON_SHARE if several else 1.0)
+        self._sides(end, FEW_SPLITS)
+        if not self.done():
+            self._refined(end)
+        if not self.done():
+            self._sides(end)
+        if not self.done() and self.left() <= 0:
+            self.details["out_of_time"] = True
+
+    def _refined(self, end: float) -> None:
+        """Tighter bounds of the neurons inside."""
+        left = REFINED_SHARE * (end - time.perf_counter())
+
+        def enough(bounds: Bounds) -> bool:
+            self._raise(bounds.lower[self.margins.node])
+            return self.done()
+
+        assert self.bounds is not None
+        self.bounds = side_bounds(
+            self.margins.network,
+            self.bounds,
+            time_limit=None if left == np.inf else max(0.0, left),
+            enough=enough,
+        )
+        count = self.bounds.details["subproblems"]
+        self.details["splits"] = self.details.get("splits", 0) + count
+
+    def _sides(self, end: float, most: float = np.inf) -> None:
+        """Search one set after the other, the easiest first.
+
+        With at most ``most`` subproblems the first one that is not decided ends it.
+        """
+        spans, bounds = self.margins.spans, self.bounds
+        assert bounds is not None
+        rows = np.eye(self.margins.network.n_outputs)
+        small = without_inactive(
+            self.margins.network, bounds.lower, bounds.upper, self.margins.node
+        )
+        order = [d for d in self.open() if spans[d].stop - spans[d].start == 1]
+        order.sort(key=lambda d: -self.lower[d])
         for k, d in enumerate(order):
             now = time.perf_counter()
             limit = now + (end - now) / (len(order) - k)
-            found = split_neurons(chains[d], self.confirm, limit)
+            chain = ReluChain(*small, rows[spans[d].start])
+            found = split_neurons(chain, self.confirm, limit, most=most)
             self.details["splits"] = self.details.get("splits", 0) + found.nodes
             self.lower[d] = max(self.lower[d], found.lower)
             if found.witness is not None:
                 self.witness = found.witness
                 return
-        if not self.done() and self.left() <= 0:
-            self.details["out_of_time"] = True
+            if not found.proved and most < np.inf:
+                return
 
     def _mip(self) -> None:
         """One program for each set that is left, the easiest first."""

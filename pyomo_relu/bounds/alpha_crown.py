@@ -350,6 +350,7 @@ def alpha_crown(
     iterations: int | None = None,
     rate: float = 0.7,
     time_limit: float | None = None,
+    first: int = 0,
 ) -> Bounds:
     """Bounds by backward linear propagation with optimized slopes.
 
@@ -366,6 +367,9 @@ def alpha_crown(
         Length of the first steps, as a share of the range of a slope.
     time_limit : float, optional
         Seconds; the layers that are left get the bounds of ``crown``.
+    first : int
+        The first node to ask about; those before keep the bounds of ``start``, where
+        interval arithmetic isn't tighter.
     """
     begin = time.perf_counter()
     clock = Clock(time_limit)
@@ -386,8 +390,10 @@ def alpha_crown(
             if start is not None:
                 low, high = meet(low, high, start.lower[i], start.upper[i])
             low, high = np.array(low), np.array(high)
-            if isinstance(node, Affine) and not all(
-                s in engine.slices for s in node.sources
+            if (
+                isinstance(node, Affine)
+                and i >= first
+                and not all(s in engine.slices for s in node.sources)
             ):
                 rows = needed_rows(network, i, readers[i], low, high)
                 with clock.guard():

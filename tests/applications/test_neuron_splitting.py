@@ -48,3 +48,40 @@ def test_mnist_network_that_bounds_do_not_decide():
     found = verify(net, (case.lower, case.upper), case.property, methods=("neurons",))
     assert found.status == "robust" and found.method == "neurons"
     assert found.details["splits"] > 2
+
+
+@pytest.mark.slow
+def test_mnist_network_that_needs_better_bounds_inside():
+    """A property that 250 CPU seconds of the search alone leave open."""
+    pytest.importorskip("onnx")
+    folder = shared_data("verification/mnistfc")
+    net = read_network(str(folder / "mnist-net_256x4.onnx"))
+    case = read_vnnlib(folder / "prop_5_0.03.vnnlib").cases[0]
+    found = verify(net, (case.lower, case.upper), case.property, time_limit=300.0)
+    assert found.status == "robust" and found.method == "neurons"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bounds_inside_keep_the_verdict(seed, monkeypatch):
+    """Where no set is decided at first, the search after the bounds inside is right."""
+    from pyomo_relu.applications import verification
+
+    monkeypatch.setattr(verification, "FEW_SPLITS", 1)
+    base = he_network(seed, [2, 7, 6, 5, 1])
+    low, high = -np.ones(2), np.ones(2)
+    exact = linear_regions(base, low, high).optimum([1.0], "max").value
+    seen = []
+    inside = verification.side_bounds
+
+    def spy(*args, **kwargs):
+        found = inside(*args, nodes=100, **kwargs)
+        seen.append(found.details["subproblems"])
+        return found
+
+    monkeypatch.setattr(verification, "side_bounds", spy)
+    for shift, status in ((1e-3, "robust"), (-1e-3, "counterexample")):
+        limit = exact + shift * (1 + abs(exact))
+        prop = always([[1.0]], [limit])
+        found = verify(base, (low, high), prop, methods=("neurons",))
+        assert found.status == status
+    assert seen and seen[0] > 0

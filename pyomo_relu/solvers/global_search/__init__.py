@@ -11,6 +11,8 @@
 ``mip``            a box or a linear region as a mixed-integer program
 ``incumbent``      the best point and the searches that improve it
 ``search``         the tree
+``side_tree``      branch and bound on the sides of neurons
+``side_bounds``    its bounds of the neurons inside a network
 ``solver``         the plugin for Pyomo, its log and results
 =================  ===================================================================
 """

@@ -157,8 +157,8 @@ def search_boxes(
             asked |= bool(report(*now))
         return asked or time.process_time() - cpu > cpu_seconds
 
-    # A little less than asked for, so that rounding can't open the gap again.
-    limits = Limits(0.95 * gaps[0], 0.95 * gaps[1], seconds, nodes)
+    # A little less than asked for, so that margins of bounds can't open the gap again.
+    limits = Limits(0.95 * gaps[0], 0.8 * gaps[1], seconds, nodes)
     search = search_inputs(inputs, limits, report=tell)
     search.run()
     point = None

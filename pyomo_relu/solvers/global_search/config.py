@@ -48,8 +48,8 @@ class ReluGlobalConfig(BranchAndBoundConfig):
     leaf_neurons : int
         A box with at most so many undecided neurons goes to a small MIP.
     hand_over : bool
-        Whether a model with too many inputs for boxes goes to the MIP at once, and one
-        for which both are close gets a MIP between the boxes.
+        Whether sides of neurons and a MIP of the whole may take part, by turns, and
+        what has too many inputs for boxes goes to the MIP at once.
     seed : int
         Of the searches for incumbents.
     executor : Executor, optional

@@ -56,11 +56,14 @@ FEW_UNSTABLE = 40
 #: Share of the time for branch and bound on neurons before the programs.
 NEURON_SHARE = 0.9
 
-#: So many subproblems for a set before the neurons inside are bounded better ...
-FEW_SPLITS = 500
+#: Subproblems of each neuron inside, in rounds; a round that decides most sets is enough.
+REFINED_NODES = (0, 60, 1000)
 
-#: ... in at most this share of the time for branch and bound on neurons.
+#: A round may take this share of the time that is left for branch and bound on neurons.
 REFINED_SHARE = 0.5
+
+#: Subproblems of a set after each round.
+FEW_SPLITS = 2000
 
 #: How far a reference may be from the network, relative to the largest output.
 AGREEMENT = 1e-3
@@ -344,15 +347,17 @@ class _Ladder:
             return
         # The rest of the time is for the programs: small networks are quicker there.
         end = self.share(NEURON_SHARE if several else 1.0)
-        self._sides(end, FEW_SPLITS)
-        if not self.done():
-            self._refined(end)
+        for nodes in REFINED_NODES:
+            if nodes and not self.done():
+                self._refined(end, nodes)
+            if not self.done():
+                self._sides(end, FEW_SPLITS)
         if not self.done():
             self._sides(end)
         if not self.done() and self.left() <= 0:
             self.details["out_of_time"] = True
 
-    def _refined(self, end: float) -> None:
+    def _refined(self, end: float, nodes: int) -> None:
         """Tighter bounds of the neurons inside."""
         left = REFINED_SHARE * (end - time.perf_counter())
 
@@ -365,6 +370,7 @@ class _Ladder:
             self.margins.network,
             self.bounds,
             time_limit=None if left == np.inf else max(0.0, left),
+            nodes=nodes,
             enough=enough,
         )
         count = self.bounds.details["subproblems"]

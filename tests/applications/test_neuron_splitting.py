@@ -67,15 +67,20 @@ def test_bounds_inside_keep_the_verdict(seed, monkeypatch):
     from pyomo_relu.applications import verification
 
     monkeypatch.setattr(verification, "FEW_SPLITS", 1)
+    monkeypatch.setattr(verification, "REFINED_NODES", (0, 5, 100))
     base = he_network(seed, [2, 7, 6, 5, 1])
     low, high = -np.ones(2), np.ones(2)
     exact = linear_regions(base, low, high).optimum([1.0], "max").value
+    points = np.random.default_rng(seed).uniform(low, high, (2000, 2))
     seen = []
     inside = verification.side_bounds
 
     def spy(*args, **kwargs):
-        found = inside(*args, nodes=100, **kwargs)
+        found = inside(*args, **kwargs)
         seen.append(found.details["subproblems"])
+        for i, value in enumerate(found.network.activations(points)):
+            assert (found.lower[i] <= value + 1e-12).all()
+            assert (value <= found.upper[i] + 1e-12).all()
         return found
 
     monkeypatch.setattr(verification, "side_bounds", spy)

@@ -32,6 +32,9 @@ GAP = 0.02
 #: ... or after so many subproblems.
 NODES = 1000
 
+#: The share of a layer's time for its searches; the rest is for the layers behind it.
+BEFORE = 0.9
+
 
 def without_inactive(
     network: Network, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray], end: int
@@ -128,7 +131,9 @@ def side_bounds(
         now = time.perf_counter()
         if now > end:
             break
-        part = now + (end - now) / (len(layers) - k) if end < math.inf else end
+        part = math.inf
+        if end < math.inf:
+            part = now + BEFORE * (end - now) / (len(layers) - k)
         lows, highs = [a.copy() for a in bounds.lower], [a.copy() for a in bounds.upper]
         count += _refine(network, lows, highs, i, part, gap, nodes)
         bounds = replace(bounds, lower=tuple(lows), upper=tuple(highs))
@@ -160,7 +165,7 @@ def _refine(network, lows, highs, i: int, end: float, gap: float, nodes: int) ->
             np.minimum(least, y.min(axis=0), out=least)
             np.maximum(most, y.max(axis=0), out=most)
 
-    queries = [(r, side) for r in open_ for side in (1, -1)]
+    queries = [(int(r), side) for r in open_ for side in (1, -1)]
     count = 0
     with progress(len(queries), f"sides in '{network.nodes[i].name}'", "side") as bar:
         for k, (r, side) in enumerate(queries):

@@ -40,7 +40,8 @@ def arguments(doc: str) -> argparse.ArgumentParser:
 
 def run(mode: str, tool: str, path: Path, limit: float, peer_python: str | None) -> dict:
     """One measurement in its own process; ``error`` is set where it failed."""
-    return next(run_many(mode, tool, [path], limit, peer_python))
+    (answer,) = run_many(mode, tool, [path], limit, peer_python)
+    return answer
 
 
 def run_many(

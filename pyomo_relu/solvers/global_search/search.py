@@ -38,8 +38,8 @@ from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 
 #: Boxes of one NumPy batch; fixed, so that results don't depend on the executor.
 CHUNK = 256
-#: With so few inputs a box with more undecided neurons is split on.
-PLANE, PLANE_NEURONS = 3, 5
+#: Up to so many inputs a box with more undecided neurons is split on, not left to a MIP.
+LEAVES = {3: 5, 6: 8}
 
 
 class Search(Stepped):
@@ -77,10 +77,9 @@ class Search(Stepped):
             point=None,
         )
         self.rows = DriverRows(problem, self.sides)
-        # A plane is split sooner than a MIP is solved.
-        flat = problem.is_box and problem.n <= PLANE
-        most = self.limits.leaf_neurons
-        self.leaf_neurons = min(most, PLANE_NEURONS) if flat else most
+        # With few inputs a box is split sooner than a MIP is solved.
+        few = [k for n, k in LEAVES.items() if problem.is_box and problem.n <= n]
+        self.leaf_neurons = min([limits.leaf_neurons, *few])
 
     @property
     def bound(self) -> float:

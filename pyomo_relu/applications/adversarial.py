@@ -1,13 +1,17 @@
 r"""Adversarial examples: the smallest change of an input that changes the decision.
 
-A mixed-integer program over the network: minimize the distance to the image, subject to
-a rule about the outputs. The norms are the sum of changes (``l1``), the largest change
-(``linf``) and the number of changed pixels (``l0``).
+Minimize the distance to the image, subject to a rule about the outputs. The norms are the
+sum of changes (``l1``), the largest change (``linf``) and the number of changed pixels
+(``l0``).
 
-Nothing farther than a known image can be the closest one. So the program is restricted
-to that distance, and every neuron is bounded by linear programs over the whole of it,
-distance and rule included. Without a known image, or where the program isn't solved in
-time, smaller distances are searched: one without an image is a lower bound.
+Nothing farther than a known image can be the closest one. So a mixed-integer program is
+restricted to that distance, and every neuron is bounded by linear programs over the whole
+of it, distance and rule included. For chains of affine layers and ReLU, and norms other
+than ``l0``, the search itself is branch and bound on the sides of neurons with bounds of
+the distance (:mod:`~pyomo_relu.applications.distance_search`); the program is solved for
+all others, and where that search isn't completed in its share of the time. Without a
+known image, or where neither is, smaller distances are searched: one without an image is
+a lower bound.
 
 Source: Fischetti and Jo, Constraints 23(3), 2018, section 4 (the ``l1`` model, the cap on
 each pixel, and the rule that the target is 1.2 times every other); Tjeng et al.,
@@ -24,9 +28,10 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.applications.decision import Decision
+from pyomo_relu.applications.distance_search import DistanceSearch
 from pyomo_relu.applications.distances import NORMS, DistanceProgram, distance
 from pyomo_relu.applications.pictures import image_grid
-from pyomo_relu.applications.programs import solve_program
+from pyomo_relu.applications.programs import available, solve_program
 from pyomo_relu.applications.starts import find_start
 from pyomo_relu.model_bounds import InfeasibleModelError
 from pyomo_relu.network import Network, PiecewiseLinear
@@ -39,6 +44,9 @@ ROUNDS = 3
 
 #: Share of the time for a start, for the bounds of a program, and for the first program.
 START_SHARE, BOUND_SHARE, FIRST_SHARE = 0.1, 0.4, 0.6
+
+#: Of a distance with branch and bound on sides: its share, and that of the first distance.
+SIDES_SHARE, FIRST_WITH_SIDES = 0.8, 0.85
 
 
 @dataclass
@@ -54,7 +62,8 @@ class Adversarial:
     distance : float
         Of the image, in the norm; infinite without one.
     bound : float
-        No image is closer, within the solver's tolerance.
+        No image is closer, within the solver's tolerance; without one where the search
+        on sides of neurons was completed.
     original : (n_inputs,) array
     outputs : (n_outputs,) array or None
         At the image.
@@ -134,6 +143,7 @@ def find_adversarial(
     start: bool | np.ndarray = True,
     examples: np.ndarray | None = None,
     restrict: bool = True,
+    sides: bool = True,
     **block,
 ) -> Adversarial:
     """The closest input that the network decides differently.
@@ -159,7 +169,7 @@ def find_adversarial(
     lower, upper : float or array_like
         Bounds of the inputs.
     solver : str or solver
-        Any Pyomo solver for mixed-integer linear programs.
+        Any Pyomo solver for mixed-integer linear programs; see ``sides``.
     time_limit : float, optional
         Seconds.
     seed : int
@@ -172,6 +182,10 @@ def find_adversarial(
     restrict : bool
         Whether to bound all neurons over the images that may be closest. Otherwise the
         bounds are those of ``bounds=`` over the box.
+    sides : bool
+        Whether branch and bound on the sides of neurons is tried before the program, for
+        chains of affine layers and ReLU and the norms ``l1`` and ``linf``. Where it is
+        completed, ``solver`` has only been used for bounds, if at all.
     **block
         ``formulation=``, ``bounds=`` and others of :class:`pyomo_relu.ReLUNetBlock`.
 
@@ -202,7 +216,8 @@ def find_adversarial(
         if not pixel_cap >= 0:
             raise ValueError(f"pixel_cap must not be negative, but is {pixel_cap}.")
         low, high = np.maximum(low, x0[0] - pixel_cap), np.minimum(high, x0[0] + pixel_cap)
-    search = _Search(decision, norm, low, high, solver, time_limit, restrict, block)
+    available(solver)
+    search = _Search(decision, norm, low, high, solver, time_limit, restrict, sides, block)
     first: np.ndarray | None = None
     if decision.wins(x0[0], margin):
         first = x0[0].copy()
@@ -227,11 +242,12 @@ class _Search:
     """One run of :func:`find_adversarial`, from a start to a proof."""
 
     def __init__(
-        self, decision, norm, low, high, solver, time_limit, restrict, block
+        self, decision, norm, low, high, solver, time_limit, restrict, sides, block
     ) -> None:
         self.decision, self.norm, self.low, self.high = decision, norm, low, high
         self.solver, self.restrict, self.block = solver, restrict, block
         self.x0, self.network = decision.original, decision.network
+        self.sides = sides and DistanceSearch.fits(self.network, norm)
         limit = np.inf if time_limit is None else time_limit
         self.deadline = time.perf_counter() + limit
         self.best: np.ndarray | None = None
@@ -258,7 +274,8 @@ class _Search:
         if self.best is None:
             return self.result("unknown", first)
         radius = self.length() * (1.0 + 1e-9) + 1e-6
-        status = self.within(radius, FIRST_SHARE * self.left())
+        share = FIRST_WITH_SIDES if self.sides else FIRST_SHARE
+        status = self.within(radius, share * self.left())
         if status != "stopped":
             return self.result("optimal", first)
         return self.result(self.inwards(), first)
@@ -307,6 +324,12 @@ class _Search:
         warm = self.best is not None and (radius is None or self.length() <= radius)
         if self.restrict and not self.tighten(program, BOUND_SHARE * seconds):
             return self.none_within(radius)
+        if self.sides:
+            left = seconds - (time.perf_counter() - begin)
+            status = self.on_sides(program, radius, SIDES_SHARE * left)
+            if status != "stopped":
+                return status
+            warm = self.best is not None and (radius is None or self.length() <= radius)
         if warm and self.best is not None:
             program.set_point(self.best)
             program.model.net.warm_start(self.best)
@@ -323,12 +346,37 @@ class _Search:
                 self.best = x
         if solved.status == "infeasible":
             return self.none_within(radius)
-        # What is farther than the radius is farther than this bound as well.
-        bound = solved.bound if np.isfinite(solved.bound) else 0.0
-        self.lower = max(self.lower, bound if radius is None else min(bound, radius))
+        self.raise_bound(solved.bound, radius)
         # An optimum whose image fails in the forward pass proves its bound only.
-        near = self.length() <= self.lower + 1e-4 * (1.0 + self.lower)
-        return "optimal" if solved.status == "optimal" and near else "stopped"
+        return "optimal" if solved.status == "optimal" and self.near() else "stopped"
+
+    def raise_bound(self, bound: float, radius: float | None) -> None:
+        """What is farther than the radius is farther than a bound as well."""
+        bound = 0.0 if np.isnan(bound) or bound == -np.inf else bound
+        self.lower = max(self.lower, bound if radius is None else min(bound, radius))
+
+    def near(self) -> bool:
+        """Whether the best image is as close as the bound, within the gap."""
+        return self.length() <= self.lower + 1e-4 * (1.0 + self.lower)
+
+    def on_sides(
+        self, program: DistanceProgram, radius: float | None, seconds: float
+    ) -> str:
+        """Branch and bound on the sides of neurons; see :meth:`within`."""
+        bounds = program.model.net.bounds
+        search = DistanceSearch(
+            self.decision, self.norm, bounds.lower, bounds.upper, self.best, radius
+        )
+        done = search.run(time.perf_counter() + seconds)
+        self.nodes += search.nodes
+        if search.best is not None:
+            x = self.exact(search.best)
+            self.best = x if distance(self.norm, self.x0, x) <= self.length() else self.best
+        far = self.best is None or (radius is not None and self.length() > radius)
+        if done and far and search.bound >= search.target:
+            return self.none_within(radius)
+        self.raise_bound(search.bound, radius)
+        return "optimal" if done and self.near() else "stopped"
 
     def none_within(self, radius: float | None) -> str:
         """Within the solver's tolerances no image is nearer than the radius."""

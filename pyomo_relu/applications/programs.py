@@ -57,9 +57,7 @@ def solve_program(
     start : {'auto', None}
         Whether ``relu_highs`` looks for a start where there is none.
     """
-    opt = pyo.SolverFactory(solver) if isinstance(solver, str) else solver
-    if not opt.available(exception_flag=False):
-        raise ValueError(f"the solver '{solver}' is not available; install it.")
+    opt = available(solver)
     if isinstance(opt, ReluHighs):
         return _solve_highs(model, opt, time_limit, warm, start)
     keywords = {} if time_limit is None else {"timelimit": time_limit}
@@ -74,6 +72,14 @@ def solve_program(
     if condition in PROVED:
         return Solved("optimal", bound)
     return Solved("infeasible" if condition in NONE else "stopped", bound)
+
+
+def available(solver: Any):
+    """The solver of this name, or the user's own; ValueError where it is missing."""
+    opt = pyo.SolverFactory(solver) if isinstance(solver, str) else solver
+    if not opt.available(exception_flag=False):
+        raise ValueError(f"the solver '{solver}' is not available; install it.")
+    return opt
 
 
 def _solve_highs(model, opt, time_limit, warm, start) -> Solved:

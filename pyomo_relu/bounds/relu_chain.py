@@ -60,6 +60,12 @@ class ReluChain:
         If the network is something else; see :meth:`fits`.
     """
 
+    #: Whether subproblems have ranges of their own, from :meth:`ranges`.
+    has_ranges = False
+
+    #: Steps of the first ascent and of later ones, and the factor of steps' lengths.
+    ascent: tuple[int, int, float] = (60, 12, 0.93)
+
     #: How many further multipliers a subproblem has; other objectives have some.
     extras = 0
 
@@ -151,14 +157,20 @@ class ReluChain:
         """Further multipliers to start from, (1, extras): here there are none."""
         return np.zeros((1, self.extras))
 
+    def ranges(self, fixed: np.ndarray, low, high, target: float):
+        """Ranges of pre-activations (N, count) with these sides, which ones are empty."""
+        return low, high, np.zeros(len(fixed), dtype=bool)
+
     def first_slopes(self) -> np.ndarray:
         """The rule by area, (1, count): 1 where the larger part of a range is active."""
         return (self.z_high > -self.z_low).astype(float)[None]
 
-    def sides(self, fixed: np.ndarray) -> Sides:
-        """Subproblems with the sides (N, count) fixed."""
-        low = np.where(fixed > 0, np.maximum(self.z_low, 0.0), self.z_low)
-        high = np.where(fixed < 0, np.minimum(self.z_high, 0.0), self.z_high)
+    def sides(self, fixed: np.ndarray, ranges=None) -> Sides:
+        """Subproblems with the sides (N, count) fixed, and ranges of their own."""
+        low, high = (self.z_low, self.z_high) if ranges is None else ranges
+        low, high = low.astype(self.dtype), high.astype(self.dtype)
+        low = np.where(fixed > 0, np.maximum(low, 0.0), low)
+        high = np.where(fixed < 0, np.minimum(high, 0.0), high)
         open_ = (low < 0) & (high > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             upper = np.where(open_, high / (high - low), (low >= 0).astype(self.dtype))
@@ -262,7 +274,14 @@ class ReluChain:
         return extra
 
     def ascend(
-        self, fixed, alpha, beta, steps: int, enough: float = np.inf, extra=None
+        self,
+        fixed,
+        alpha,
+        beta,
+        steps: int,
+        enough: float = np.inf,
+        extra=None,
+        ranges=None,
     ) -> Ascended:
         """Raise the bounds of subproblems.
 
@@ -278,15 +297,18 @@ class ReluChain:
             Subproblems whose bound surely reaches this are left alone.
         extra : (N, extras) array, optional
             Further multipliers to start from.
+        ranges : pair of (N, count) arrays, optional
+            Of the pre-activations; those that hold for all subproblems if left out.
         """
         extra = np.tile(self.first_extra(), (len(fixed), 1)) if extra is None else extra
         surely = enough + SURELY * max(1.0, abs(enough)) if np.isfinite(enough) else enough
-        found = climb(self.fast, fixed, (alpha, beta, extra), steps, surely)
-        return self.proved(fixed, *found, enough)
+        fast = self.fast.sides(fixed, ranges)
+        start = alpha, beta, extra
+        found = climb(self.fast, fast, start, steps, surely, self.ascent[2])
+        return self.proved(self.sides(fixed, ranges), *found, enough)
 
-    def proved(self, fixed, alpha, beta, extra, enough: float) -> Ascended:
+    def proved(self, sides: Sides, alpha, beta, extra, enough: float) -> Ascended:
         """The rigorous bounds of what was found."""
-        sides = self.sides(fixed)
         value, slopes, posts = self.backward(sides, alpha, beta, extra)
         # Where the multipliers alone have a positive bound, more of them have any.
         low = np.flatnonzero(value < enough)
@@ -296,7 +318,7 @@ class ReluChain:
         return Ascended(value, alpha, beta, posts, corners, extra)
 
     def choose(
-        self, fixed, alpha, beta, posts, enough: float = 0.0, extra=None
+        self, fixed, alpha, beta, posts, enough: float = 0.0, extra=None, ranges=None
     ) -> np.ndarray:
         """The neuron to split for each subproblem, (N,); -1 where none is open.
 
@@ -305,12 +327,12 @@ class ReluChain:
 
         Parameters
         ----------
-        fixed, alpha, beta, posts, extra
+        fixed, alpha, beta, posts, extra, ranges
             Of N subproblems.
         enough : float
             More than this is of no use to a child.
         """
-        sides = self.sides(fixed)
+        sides = self.sides(fixed, ranges)
         ratio = np.where(sides.open, sides.upper, 0.0)
         loss = np.minimum(posts, 0.0) * sides.const
         first = self.bias * posts
@@ -325,11 +347,12 @@ class ReluChain:
         neuron = ranked.ravel()
         alpha, beta = alpha.astype(np.float32)[at], beta.astype(np.float32)[at]
         extra = None if extra is None else extra.astype(np.float32)[at]
+        own = None if ranges is None else tuple(a[at] for a in ranges)
         worst, total = np.full(n * m, np.inf), np.zeros(n * m)
         for side in (1, -1):
             trial = fixed[at]
             trial[np.arange(len(at)), neuron] = side
-            some = self.fast.sides(trial)
+            some = self.fast.sides(trial, own)
             value = self.fast.backward(some, alpha, beta, extra, rigorous=False)[0]
             value = value - enough
             worst = np.minimum(worst, value)
@@ -339,7 +362,7 @@ class ReluChain:
         best = ranked[np.arange(n), gain.reshape(n, m).argmax(axis=1)]
         return np.where(sides.open.any(axis=1), best, -1)
 
-    def region(self, fixed: np.ndarray):
+    def region(self, fixed: np.ndarray, ranges=None):
         """The linear region of sides (count,): its sides, and rows of the inputs.
 
         Returns
@@ -351,7 +374,8 @@ class ReluChain:
         here, const : (n_outputs, n_inputs) and (n_outputs,) arrays
             The network there.
         """
-        side = np.where(self.sides(fixed[None]).upper[0] > 0, 1.0, -1.0)
+        own = None if ranges is None else tuple(a[None] for a in ranges)
+        side = np.where(self.sides(fixed[None], own).upper[0] > 0, 1.0, -1.0)
         here, const = np.eye(len(self.low)), np.zeros(len(self.low))
         rows, limits = [], []
         for step, after in zip(self.steps, [*self.steps[1:], None]):
@@ -363,7 +387,7 @@ class ReluChain:
                 here, const = here * (s > 0)[:, None], const * (s > 0)
         return side, np.vstack(rows), np.concatenate(limits), here, const
 
-    def decided(self, fixed: np.ndarray) -> tuple[float, np.ndarray]:
+    def decided(self, fixed: np.ndarray, ranges=None) -> tuple[float, np.ndarray]:
         """The bound of a subproblem (count,) without open neurons, and its point.
 
         A linear program's multipliers are the best ones, and as rigorous as any. It may
@@ -372,7 +396,7 @@ class ReluChain:
         """
         from scipy.optimize import linprog
 
-        side, rows, limits, here, _ = self.region(fixed)
+        side, rows, limits, here, _ = self.region(fixed, ranges)
         cost = self.row @ here + self.linear
         a = np.hstack([rows, -np.ones((self.count, 1))])
         price = 1e4 * (1.0 + abs(cost).sum())

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-#: First step lengths of slopes, multipliers and further ones, and the factor after each.
-RATES, DECAY = (0.15, 0.08, 0.1), 0.93
+#: First step lengths of slopes, multipliers and further ones.
+RATES = 0.15, 0.08, 0.1
 
 
 @dataclass
@@ -66,8 +66,6 @@ class Ascended:
 class Climbing(Protocol):
     """What is ascended: a bound in single precision, and its gradients."""
 
-    def sides(self, fixed: np.ndarray) -> Sides: ...
-
     def backward(self, sides: Sides, alpha, beta, extra=None, rigorous=True): ...
 
     def gradients(self, sides: Sides, slopes, posts, alpha, beta, extra): ...
@@ -76,7 +74,7 @@ class Climbing(Protocol):
 
 
 def climb(
-    fast: Climbing, fixed: np.ndarray, start, steps: int, surely: float
+    fast: Climbing, sides: Sides, start, steps: int, surely: float, decay: float
 ) -> list[np.ndarray]:
     """The best slopes, multipliers and further multipliers met, as float64 arrays.
 
@@ -84,17 +82,19 @@ def climb(
     ----------
     fast : ReluChain
         In single precision.
-    fixed : (N, count) int8 array
+    sides : Sides
+        In single precision.
     start : sequence of three (N, ...) arrays
     steps : int
     surely : float
         Subproblems whose bound exceeds this are left alone.
+    decay : float
+        The factor of step lengths after each step.
     """
     point = [v.astype(np.float32) for v in start]
     kept = [v.copy() for v in point]
-    best = np.full(len(fixed), -np.inf, np.float32)
-    at = np.arange(len(fixed))  # those still ascended
-    sides = fast.sides(fixed)
+    best = np.full(len(sides.fixed), -np.inf, np.float32)
+    at = np.arange(len(best))  # those still ascended
     first, second = ([np.zeros_like(v) for v in point] for _ in range(2))
     for k in range(1, steps + 1):
         value, slopes, posts = fast.backward(sides, *point, rigorous=False)
@@ -120,7 +120,7 @@ def climb(
             v *= 0.99
             v += 0.01 * g * g
             size = np.sqrt(v / (1.0 - 0.99**k)) + 1e-30
-            moved.append(old + rate * DECAY**k / (1.0 - 0.9**k) * m / size)
+            moved.append(old + rate * decay**k / (1.0 - 0.9**k) * m / size)
         point = [
             np.clip(moved[0], 0.0, 1.0),
             np.maximum(moved[1], 0.0),

@@ -17,8 +17,8 @@ from pyomo_relu.bounds.relu_chain import ReluChain
 from pyomo_relu.bounds.side_ascent import Ascended
 from pyomo_relu.solvers.global_search.boxes import BoxPool
 
-#: Subproblems split in a round, and steps of ascent: of the first and of each child.
-BATCH, FIRST_STEPS, STEPS = 64, 60, 12
+#: Subproblems split in a round.
+BATCH = 64
 
 #: From so many bytes on the last subproblems are taken first, which frees memory.
 MOST_BYTES = 4e8
@@ -50,10 +50,11 @@ class SideTree:
         self.chain, self.batch, self.depth_first = chain, batch, depth_first
         self.floor, self.nodes = math.inf, 0
         n = chain.count
-        single = np.float32
+        own = n if chain.has_ranges else 0
+        names = ("alpha", "beta", "posts", "extra")
         self.pool = BoxPool(
-            {"fixed": np.int8, **dict.fromkeys(("alpha", "beta", "posts", "extra"), single)},
-            fixed=n, alpha=n, beta=n, posts=n, extra=chain.extras,
+            {"fixed": np.int8, **dict.fromkeys(names, np.float32)},
+            fixed=n, alpha=n, beta=n, posts=n, extra=chain.extras, low=own, high=own,
         )  # fmt: skip
         self._taken = math.inf  # the least bound of a round that was interrupted
 
@@ -73,9 +74,12 @@ class SideTree:
         n = self.chain.count
         fixed = np.zeros((1, n), dtype=np.int8)
         slopes = self.chain.first_slopes()
-        found = self.chain.ascend(fixed, slopes, np.zeros((1, n)), FIRST_STEPS, target)
+        steps = self.chain.ascent[0]
+        found = self.chain.ascend(fixed, slopes, np.zeros((1, n)), steps, target)
         self.nodes = 1
-        self._keep(fixed, found, found.value, target)
+        own = n if self.chain.has_ranges else 0
+        low, high = self.chain.z_low[None, :own], self.chain.z_high[None, :own]
+        self._keep(fixed, found, found.value, target, low, high)
         return found.corners
 
     def step(self, target: float) -> np.ndarray:
@@ -102,29 +106,40 @@ class SideTree:
         fixed, alpha, beta, posts, extra, parent = (
             some[name] for name in ("fixed", "alpha", "beta", "posts", "extra", "bound")
         )
-        neuron = chain.choose(fixed, alpha, beta, posts, target, extra)
+        low, high = some["low"], some["high"]
+        ranges = (low, high) if chain.has_ranges else None
+        neuron = chain.choose(fixed, alpha, beta, posts, target, extra, ranges)
         points = [np.zeros((0, len(chain.low)))]
         for k in np.flatnonzero(neuron < 0):
-            bound, x = chain.decided(fixed[k])
+            own = (low[k], high[k]) if chain.has_ranges else None
+            bound, x = chain.decided(fixed[k], own)
             self.floor = min(self.floor, max(bound, parent[k]))
             points.append(x[None])
         go = neuron >= 0
         if go.any():
-            fixed, alpha, beta, extra, parent = (
-                np.concatenate([a[go], a[go]]) for a in (fixed, alpha, beta, extra, parent)
+            fixed, alpha, beta, extra, low, high, parent = (
+                np.concatenate([a[go], a[go]])
+                for a in (fixed, alpha, beta, extra, low, high, parent)
             )
             neuron = np.concatenate([neuron[go], neuron[go]])
             each = np.arange(len(fixed))
             fixed[each, neuron] = np.where(each < go.sum(), 1, -1)
             beta[each, neuron] = 0.0
-            found = chain.ascend(fixed, alpha, beta, STEPS, target, extra)
             self.nodes += len(fixed)
+            low, high, empty = chain.ranges(fixed, low, high, target)
+            fixed, alpha, beta, extra, low, high, parent = (
+                a[~empty] for a in (fixed, alpha, beta, extra, low, high, parent)
+            )
+            ranges = (low, high) if chain.has_ranges else None
+            steps = chain.ascent[1]
+            found = chain.ascend(fixed, alpha, beta, steps, target, extra, ranges)
             points.append(found.corners)
-            self._keep(fixed, found, np.maximum(found.value, parent), target)
+            bound = np.maximum(found.value, parent)
+            self._keep(fixed, found, bound, target, low, high)
         self._taken = math.inf
         return np.vstack(points)
 
-    def _keep(self, fixed, found: Ascended, bound, target: float) -> None:
+    def _keep(self, fixed, found: Ascended, bound, target: float, low, high) -> None:
         """Put what may hold less than the target aside, the best last."""
         done = bound >= target
         self.floor = min(self.floor, float(bound[done].min(initial=math.inf)))
@@ -133,4 +148,5 @@ class SideTree:
         self.pool.push(
             bound=bound[order], fixed=fixed[order], alpha=found.alpha[order],
             beta=found.beta[order], posts=found.posts[order], extra=found.extra[order],
+            low=low[order], high=high[order],
         )  # fmt: skip

@@ -28,7 +28,7 @@ MANY_INPUTS = 7
 MIP_INPUTS, MIP_NEURONS = 10, 40
 #: Boxes of the first turns, with few inputs and with many. A subproblem with fixed sides
 #: costs about twice as much as a box.
-BOXES, SPLITS, MIP_BOXES = 4_000.0, 1_000.0, 4_000.0
+BOXES, SPLITS, MIP_BOXES = 4_000.0, 500.0, 4_000.0
 FEW_BOXES, MANY_SPLITS = 1_000.0, 4_000.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pyomo_relu import NetworkBuilder, activations
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.bounds.distance_chain import DistanceChain
 from pyomo_relu.bounds.distance_lp import least_change
@@ -99,6 +100,54 @@ def test_ranges_hold(seed, norm):
         assert (low <= z[inside] + 1e-12).all() and (z[inside] <= high + 1e-12).all()
         narrower += (high - low).sum() < 0.8 * (chain.z_high - chain.z_low).sum()
     assert narrower > 20
+
+
+@pytest.mark.parametrize("norm", ["l1", "linf"])
+def test_distances_of_linear_functions_are_exact(norm):
+    chain, *_, rng = case(0, norm)
+    a = rng.normal(size=(20, 5))
+    whole = np.where(a > 0, chain.down * a, -chain.up * a).sum(axis=1)
+    need = np.linspace(-0.2, 1.1, 20) * whole
+    found, points, _ = chain.nearest(a, need - a @ chain.origin, np.zeros(20))
+    for k in range(20):
+        if need[k] > whole[k]:
+            assert found[k] == np.inf
+            continue
+        change, _ = least_change(a[[k]], -need[[k]], chain.up, chain.down, norm, 1e3)
+        exact = size_of(norm, change)
+        assert exact - 1e-7 <= found[k] <= exact + 1e-9
+        assert size_of(norm, points[k] - chain.origin) == pytest.approx(exact, abs=1e-7)
+
+
+@pytest.mark.parametrize("norm", ["l1", "linf"])
+def test_ranges_behind_active_neurons_are_exact(norm):
+    """The second layer is linear then: its extremes are known."""
+    rng = np.random.default_rng(3)
+    v, w, n = rng.normal(size=(6, 4)), rng.normal(size=(5, 6)), 4
+    b = NetworkBuilder()
+    r = b.piecewise(
+        "r", b.affine("h", [(b.input("x", (n,)), v)], 9 * np.ones(6)), activations.relu()
+    )
+    q = b.piecewise("q", b.affine("g", [(r, w)], -9 * w.sum(axis=1)), activations.relu())
+    net = b.build([b.affine("y", [(q, np.ones((1, 5)))])])
+    bounds = compute_bounds(net, -1.0, 1.0, "interval")
+    center = rng.uniform(-1, 1, n)
+    chain = DistanceChain(
+        net, bounds.lower, bounds.upper, center, np.ones((1, 1)), np.zeros(1), norm
+    )
+    fixed = np.zeros((1, chain.count), np.int8)
+    ranges = chain.ranges(fixed, chain.z_low[None], chain.z_high[None], 0.7)
+    for k, a in enumerate(w @ v):
+        for sign, end in ((1.0, ranges[0][0, 6 + k]), (-1.0, ranges[1][0, 6 + k])):
+            room = np.where(sign * a > 0, chain.down, chain.up)
+            if norm == "linf":
+                fall = abs(a) @ np.minimum(room, 0.7)
+            else:
+                order = np.argsort(-abs(a))
+                spent = np.minimum(np.cumsum(room[order]), 0.7)
+                fall = abs(a)[order] @ np.diff(spent, prepend=0.0)
+            assert end == pytest.approx(a @ center - sign * fall, abs=1e-9)
+            assert sign * end <= sign * (a @ center) - fall
 
 
 def test_sides_that_no_point_has_are_empty():

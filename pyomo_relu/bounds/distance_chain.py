@@ -244,6 +244,7 @@ class DistanceChain(ReluChain):
 
     # -------------------------------------------------------------------- subproblems
     def _aim(self, cutoff: float) -> None:
+        assert isinstance(self.fast, DistanceChain)
         self.cutoff = self.fast.cutoff = min(cutoff, self.farthest)
 
     def ascend(

@@ -304,8 +304,10 @@ class ReluChain:
         surely = enough + SURELY * max(1.0, abs(enough)) if np.isfinite(enough) else enough
         fast = self.fast.sides(fixed, ranges)
         start = alpha, beta, extra
-        found = climb(self.fast, fast, start, steps, surely, self.ascent[2])
-        return self.proved(self.sides(fixed, ranges), *found, enough)
+        # Some matrix products raise the flag with finite numbers.
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = climb(self.fast, fast, start, steps, surely, self.ascent[2])
+            return self.proved(self.sides(fixed, ranges), *found, enough)
 
     def proved(self, sides: Sides, alpha, beta, extra, enough: float) -> Ascended:
         """The rigorous bounds of what was found."""
@@ -314,6 +316,7 @@ class ReluChain:
         low = np.flatnonzero(value < enough)
         alone = self.backward(sides.take(low), alpha[low], beta[low], share=0.0)[0]
         value[low[alone > 0]] = np.inf
+        value[np.isnan(value)] = -np.inf  # multipliers beyond all bounds
         corners = self.corner(slopes, extra)
         return Ascended(value, alpha, beta, posts, corners, extra)
 

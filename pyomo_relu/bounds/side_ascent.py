@@ -75,7 +75,7 @@ class Climbing(Protocol):
 
 def climb(
     fast: Climbing, sides: Sides, start, steps: int, surely: float, decay: float
-) -> list[np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The best slopes, multipliers and further multipliers met, as float64 arrays.
 
     Parameters
@@ -97,7 +97,8 @@ def climb(
     at = np.arange(len(best))  # those still ascended
     first, second = ([np.zeros_like(v) for v in point] for _ in range(2))
     for k in range(1, steps + 1):
-        value, slopes, posts = fast.backward(sides, *point, rigorous=False)
+        alpha, beta, extra = point
+        value, slopes, posts = fast.backward(sides, alpha, beta, extra, rigorous=False)
         better = value > best[at]
         up = at[better]
         best[up] = value[better]
@@ -126,4 +127,5 @@ def climb(
             np.maximum(moved[1], 0.0),
             fast.valid_extra(moved[2]),
         ]
-    return [v.astype(float) for v in kept]
+    alpha, beta, extra = (v.astype(float) for v in kept)
+    return alpha, beta, extra

@@ -37,7 +37,7 @@ class SideRanges:
         """Ranges (N, count) with sides (N, count), and which subproblems are empty."""
         low = np.where(fixed > 0, np.maximum(low, 0.0), low)
         high = np.where(fixed < 0, np.minimum(high, 0.0), high)
-        empty = (low > high).any(axis=1)
+        empty = np.asarray((low > high).any(axis=1))
         n = max(1, CHUNK // (2 * max(s.weight.shape[0] for s in self.chain.steps[:-1])
                              * len(self.origin)))  # fmt: skip
         for k in range(0, len(fixed), n):

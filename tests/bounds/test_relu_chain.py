@@ -102,3 +102,14 @@ def test_decided_subproblems_are_linear_programs(seed):
     at = float(net.evaluate(best[None])[0, 0] + best @ linear)
     assert bound <= at <= net.evaluate(x)[0, 0] + x[0] @ linear + 1e-9
     assert bound == pytest.approx(at, abs=1e-6)
+
+
+def test_multipliers_beyond_all_numbers_prove_nothing():
+    net = he_network(0, [3, 5, 4, 1])
+    chain = chain_of(net, -np.ones(3), np.ones(3))
+    fixed = np.zeros((2, chain.count), dtype=np.int8)
+    fixed[:, 0] = 1
+    beta = np.zeros(fixed.shape)
+    beta[0, 0] = 1e300  # infinite in single precision
+    value = chain.ascend(fixed, np.zeros(fixed.shape), beta, 1).value
+    assert value[0] == -np.inf and np.isfinite(value[1])

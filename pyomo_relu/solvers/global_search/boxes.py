@@ -19,7 +19,7 @@ class BoxPool:
 
     def __init__(self, dtypes: dict[str, type] | None = None, **widths: int | None) -> None:
         self._room, self.count = 256, 0
-        self._fields = {
+        self._fields: dict[str, np.ndarray] = {
             name: np.empty(
                 self._room if w is None else (self._room, w),
                 (dtypes or {}).get(name, float),

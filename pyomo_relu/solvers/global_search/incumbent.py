@@ -179,7 +179,8 @@ class Incumbent:
             found = crown_arrays(p.network, low[None], high[None], nodes=())
             self._ranges = [[a[0] for a in some] for some in found]
         pattern = [v[0] for v in p.network.activations(x[None])]
-        mip = BoxMIP(p, p.lower, p.upper, *self._ranges, pattern)
+        lows, highs = self._ranges
+        mip = BoxMIP(p, p.lower, p.upper, lows, highs, pattern)
         return mip.solve(time_limit=time_limit).point
 
     def search_box(self, samples: int = 512, starts: int = 16) -> None:

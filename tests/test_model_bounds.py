@@ -96,7 +96,7 @@ def test_a_changed_model_is_refused():
             call()
     again = m.clone()
     again.a.tighten("model")
-    m.a.reformulate("bigm", bounds="crown")
+    m.a.reformulate("bigm", bounds="interval")
     # Its outputs are the inputs of the other network, which was written for tighter ones.
     with pytest.raises(ValueError, match=r"call b.reformulate\('bigm'\)"):
         solve(m)

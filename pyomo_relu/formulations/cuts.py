@@ -46,9 +46,8 @@ unit[0,2]: -pre.out[0] + out[0] + 2 on[0] <= 2
 unit[1,0]: pre.out[1] - out[1] <= 0
 unit[1,1]: out[1] - 2 on[1] <= 0
 unit[1,2]: -pre.out[1] + out[1] + 4 on[1] <= 4
-cut[0,0,1]: out[0] - x[0] <= 1
 cut[1,0,1]: out[1] - x[1] <= 1
-cut[0,0,2]: out[0] + x[1] <= 1
+cut[0,0,1]: out[0] + x[1] <= 1
 >>> show(two_neurons("cuts", "max"), "max")
 maximum[0,0,lower]: pre.out[0] - outputs[0] <= 0
 maximum[0,0,upper]: -pre.out[0] + outputs[0] + 4 chosen[0,0] <= 4

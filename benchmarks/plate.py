@@ -209,6 +209,7 @@ def table(rows: list[dict]) -> str:
 def plot(rows: list[dict], path: Path) -> None:
     """The trade-off: error of a network against what it costs, by training."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
     rows = [r for r in rows if r["method"] == "interval"]
     functions = [f for f in FUNCTIONS if any(r["function"] == f for r in rows)]
@@ -237,6 +238,9 @@ def plot(rows: list[dict], path: Path) -> None:
             one.set_title(f"{function.capitalize()}: {what}")
             one.set_xscale("log")
             one.set_yscale("log")
+            one.xaxis.set_major_locator(MaxNLocator(4))
+            one.xaxis.set_major_formatter(ScalarFormatter())
+            one.xaxis.set_minor_locator(NullLocator())
             one.grid(alpha=0.3)
     for one in axes[-1]:
         one.set_xlabel("error on fresh samples, nRMSE")

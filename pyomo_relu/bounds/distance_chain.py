@@ -23,7 +23,7 @@ import numpy as np
 
 from pyomo_relu.bounds.distance_lp import least_change
 from pyomo_relu.bounds.relu_chain import ReluChain
-from pyomo_relu.bounds.side_ascent import Ascended, Sides, climb
+from pyomo_relu.bounds.side_ascent import Ascended, Sides
 from pyomo_relu.bounds.side_ranges import SideRanges
 from pyomo_relu.network import Network
 
@@ -75,7 +75,7 @@ class DistanceChain(ReluChain):
         self.origin = np.array(center, float)
         size = np.maximum(abs(lows[-1]), abs(highs[-1]))
         self.row_noise = abs(self.rows) @ size + abs(self.limits)
-        self.surely = SURELY * float(self.row_noise.max(initial=0.0))
+        self.sure_margin = SURELY * float(self.row_noise.max(initial=0.0))
         low, high = lows[0], highs[0]
         # Rounded outwards, so that a change within the box is within these.
         self.up, self.down = (
@@ -243,31 +243,18 @@ class DistanceChain(ReluChain):
         return np.where(sure, step, 0.0), moved, np.ones(len(s))
 
     # -------------------------------------------------------------------- subproblems
-    def _aim(self, cutoff: float) -> None:
+    def aim(self, enough: float) -> None:
+        """The distance from which on images don't matter."""
         assert isinstance(self.fast, DistanceChain)
-        self.cutoff = self.fast.cutoff = min(cutoff, self.farthest)
+        self.cutoff = self.fast.cutoff = min(enough, self.farthest)
 
-    def ascend(
-        self,
-        fixed,
-        alpha,
-        beta,
-        steps: int,
-        enough: float = np.inf,
-        extra=None,
-        ranges=None,
-    ) -> Ascended:
-        """Raise the bounds of subproblems up to a distance ``enough``."""
-        self._aim(enough)
-        if extra is None:
-            extra = self._first_price(self.sides(fixed, ranges), alpha, beta)
-        fast = self.fast.sides(fixed, ranges)
-        start = alpha, beta, extra
-        found = climb(self.fast, fast, start, steps, self.surely, self.ascent[2])
-        return self.proved(self.sides(fixed, ranges), *found, enough)
+    def surely(self, enough: float) -> float:
+        """The margin in single precision that proves a subproblem."""
+        return self.sure_margin
 
-    def _first_price(self, sides: Sides, alpha, beta) -> np.ndarray:
-        extra = np.tile(self.first_extra(), (len(sides.fixed), 1))
+    def extra_of(self, sides: Sides, alpha, beta) -> np.ndarray:
+        """The first weights, and the price at which each bound is best."""
+        extra = super().extra_of(sides, alpha, beta)
         a, const, error, _ = self._linear(sides, alpha, beta, extra, 1.0, True)
         extra[:, -1] = np.log(np.maximum(self.nearest(a, const, error)[2], 1e-20))
         return extra
@@ -288,7 +275,7 @@ class DistanceChain(ReluChain):
         self, fixed, alpha, beta, posts, enough: float = 0.0, extra=None, ranges=None
     ) -> np.ndarray:
         """The neuron to split for each subproblem; see :meth:`ReluChain.choose`."""
-        self._aim(enough)
+        self.aim(enough)
         return super().choose(fixed, alpha, beta, posts, 0.0, extra, ranges)
 
     def decided(self, fixed: np.ndarray, ranges=None) -> tuple[float, np.ndarray]:

@@ -300,14 +300,29 @@ class ReluChain:
         ranges : pair of (N, count) arrays, optional
             Of the pre-activations; those that hold for all subproblems if left out.
         """
-        extra = np.tile(self.first_extra(), (len(fixed), 1)) if extra is None else extra
-        surely = enough + SURELY * max(1.0, abs(enough)) if np.isfinite(enough) else enough
-        fast = self.fast.sides(fixed, ranges)
-        start = alpha, beta, extra
+        self.aim(enough)
+        sides, fast = self.sides(fixed, ranges), self.fast.sides(fixed, ranges)
+        if extra is None:
+            extra = self.extra_of(sides, alpha, beta)
+        start, surely = (alpha, beta, extra), self.surely(enough)
         # Some matrix products raise the flag with finite numbers.
         with np.errstate(invalid="ignore", over="ignore"):
             found = climb(self.fast, fast, start, steps, surely, self.ascent[2])
-            return self.proved(self.sides(fixed, ranges), *found, enough)
+            result = self.proved(sides, *found, enough)
+        # Multipliers beyond all numbers prove nothing.
+        result.value[np.isnan(result.value)] = -np.inf
+        return result
+
+    def aim(self, enough: float) -> None:
+        """What an ascent is for, where a chain has to know it before."""
+
+    def surely(self, enough: float) -> float:
+        """The bound in single precision that needs no further ascent."""
+        return enough + SURELY * max(1.0, abs(enough)) if np.isfinite(enough) else enough
+
+    def extra_of(self, sides: Sides, alpha, beta) -> np.ndarray:
+        """Further multipliers to start subproblems from, (N, extras)."""
+        return np.tile(self.first_extra(), (len(sides.fixed), 1))
 
     def proved(self, sides: Sides, alpha, beta, extra, enough: float) -> Ascended:
         """The rigorous bounds of what was found."""
@@ -316,7 +331,6 @@ class ReluChain:
         low = np.flatnonzero(value < enough)
         alone = self.backward(sides.take(low), alpha[low], beta[low], share=0.0)[0]
         value[low[alone > 0]] = np.inf
-        value[np.isnan(value)] = -np.inf  # multipliers beyond all bounds
         corners = self.corner(slopes, extra)
         return Ascended(value, alpha, beta, posts, corners, extra)
 

@@ -34,7 +34,7 @@ from pyomo_relu.solvers.global_search.state import Limits, Tree
 from pyomo_relu.solvers.global_search.strategy import search_inputs
 from pyomo_relu.solvers.global_search.units import find_units
 from pyomo_relu.solvers.standard_form import StandardForm
-from pyomo_relu.written import is_as_written
+from pyomo_relu.block import is_as_written
 
 logger = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ from pyomo.common.gc_manager import PauseGC
 from pyomo.core.base.block import Block, BlockData
 from pyomo.environ import Expression, Var, value
 
-from pyomo_relu import inputs as _inputs
+from pyomo_relu.block import inputs as _inputs
+from pyomo_relu.block.guard import guard_box
+from pyomo_relu.block.statistics import BlockStatistics, block_statistics
+from pyomo_relu.block.written import census
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
 from pyomo_relu.formulations.base import unit_pieces
 from pyomo_relu.formulations.values import add_rows
-from pyomo_relu.guard import guard_box
 from pyomo_relu.model_bounds import check_scope, is_stale, model_bounds
 from pyomo_relu.network import Max, Network, PiecewiseLinear
-from pyomo_relu.statistics import BlockStatistics, block_statistics
-from pyomo_relu.written import census
 
 logger = logging.getLogger(__name__)
 

@@ -284,7 +284,7 @@ def test_values_survive_a_swap_and_binaries_follow(net):
 def test_writers_and_identical_files_in_two_processes(ext, tmp_path):
     script = (
         "import sys, pyomo.environ as pyo\n"
-        "from tests.test_block import model_with\n"
+        "from tests.block.test_component import model_with\n"
         "from tests.harness.random_networks import he_network\n"
         "m = model_with(he_network(1, [3, 8, 8, 2]))\n"
         "m.write(sys.argv[1], io_options={'symbolic_solver_labels': True})\n"
@@ -295,7 +295,7 @@ def test_writers_and_identical_files_in_two_processes(ext, tmp_path):
             [sys.executable, "-c", script, str(file)],
             check=True,
             env={**__import__("os").environ, "PYTHONHASHSEED": str(k)},
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parent.parent.parent,
         )
     first, second = (f.read_bytes() for f in files)
     assert len(first) > 1000

@@ -14,7 +14,7 @@ from pyomo.core.base.global_set import UnindexedComponent_index, UnindexedCompon
 from pyomo.core.base.initializer import ConstantInitializer, Initializer
 from pyomo.dae import ContinuousSet
 
-from pyomo_relu.block_data import ReLUNetBlockData
+from pyomo_relu.block.data import ReLUNetBlockData
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations import FORMULATIONS, choose_formulations
 from pyomo_relu.network import Network

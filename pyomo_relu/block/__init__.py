@@ -1,0 +1,17 @@
+"""`ReLUNetBlock`: the component, its data, and what a user calls on it.
+
+Other rooms use what is named here, and the methods of the block.
+"""
+
+from pyomo_relu.block.component import ReLUNetBlock
+from pyomo_relu.block.data import ReLUNetBlockData
+from pyomo_relu.block.statistics import BlockStatistics, LayerStatistics
+from pyomo_relu.block.written import is_as_written
+
+__all__ = [
+    "BlockStatistics",
+    "LayerStatistics",
+    "ReLUNetBlock",
+    "ReLUNetBlockData",
+    "is_as_written",
+]

@@ -25,6 +25,7 @@ objectives and the closed-form steps here are our own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,12 +79,7 @@ class Rescaling:
                 "bounds carry over exactly only with powers of two; rescale with "
                 "powers_of_two=True, or compute bounds of the new network."
             )
-        return replace(
-            bounds,
-            network=self.network,
-            lower=tuple(f * a for f, a in zip(self.factors, bounds.lower)),
-            upper=tuple(f * a for f, a in zip(self.factors, bounds.upper)),
-        )
+        return bounds_with_factors(bounds, self.network, self.factors)
 
 
 def rescale(
@@ -144,10 +140,7 @@ def rescale(
     else:
         scale = np.exp(log)
     factors = tuple(scale[label] for label in program.labels)
-    nodes = [_scaled(node, i, factors) for i, node in enumerate(network.nodes)]
-    result = Network(
-        nodes, network.outputs, network.inputs, network.input_names, network.output_names
-    )
+    result = with_factors(network, factors)
     return Rescaling(result, factors, (before, program.value(log)), sweeps)
 
 
@@ -168,7 +161,43 @@ def homogeneous(node: PiecewiseLinear) -> np.ndarray:
     return np.logical_not(moved)
 
 
-def _scaled(node: Node, i: int, factors: tuple[np.ndarray, ...]) -> Node:
+def with_factors(network: Network, factors: Sequence[np.ndarray]) -> Network:
+    """The network whose every value is a factor times the value in the given one.
+
+    Parameters
+    ----------
+    network : Network
+    factors : sequence of (size,) arrays
+        Positive, for each node; those of inputs and outputs need not be 1: the network
+        then reads and returns scaled values. Positively homogeneous units and groups of
+        a maximum must have the factors that :func:`join_entries` joins.
+
+    Returns
+    -------
+    Network
+        With the same names and shapes; with powers of two no weight is rounded.
+    """
+    nodes = [_scaled(node, i, factors) for i, node in enumerate(network.nodes)]
+    return Network(
+        nodes, network.outputs, network.inputs, network.input_names, network.output_names
+    )
+
+
+def bounds_with_factors(
+    bounds: Any, network: Network, factors: Sequence[np.ndarray]
+) -> Any:
+    """Bounds for the network that :func:`with_factors` returned, exact for powers of two."""
+    return replace(
+        bounds,
+        network=network,
+        lower=tuple(f * a for f, a in zip(factors, bounds.lower)),
+        upper=tuple(f * a for f, a in zip(factors, bounds.upper)),
+    )
+
+
+def _scaled(node: Node, i: int, factors: Sequence[np.ndarray]) -> Node:
+    if isinstance(node, PiecewiseLinear):
+        return _scaled_activation(node, factors[node.source], factors[i])
     if not isinstance(node, Affine):
         return node
     own = factors[i]
@@ -183,6 +212,68 @@ def _scaled(node: Node, i: int, factors: tuple[np.ndarray, ...]) -> Node:
     return replace(node, weights=tuple(weights), bias=node.bias * own)
 
 
+def _scaled_activation(
+    node: PiecewiseLinear, before: np.ndarray, after: np.ndarray
+) -> PiecewiseLinear:
+    """The activation between a scaled argument and a scaled value."""
+    plain = (before == 1.0) & (after == 1.0)
+    if (plain | (homogeneous(node) & (before == after))).all():
+        return node
+    return replace(
+        node,
+        breakpoints=node.breakpoints * before[:, None],
+        slopes=node.slopes * (after / before)[:, None],
+        intercepts=node.intercepts * after[:, None],
+    )
+
+
+def join_entries(network: Network, fix: bool) -> list[np.ndarray]:
+    """For each node, a label of each entry; entries with one label need one factor.
+
+    Positively homogeneous units have the factor of their argument, the entries of a
+    maximum one that is common to all.
+
+    Parameters
+    ----------
+    network : Network
+    fix : bool
+        Give label 0, for the factor 1, to inputs, outputs and other units. Else no
+        entry has label 0, and a unit that is not homogeneous has a factor of its own.
+    """
+    start = np.concatenate([[1], 1 + np.cumsum([n.size for n in network.nodes])])
+    fixed = np.zeros(1, dtype=np.int64)
+    pairs: list[np.ndarray] = [np.stack([fixed, fixed])]
+
+    def join(a: np.ndarray, b: np.ndarray) -> None:
+        pairs.append(np.stack(np.broadcast_arrays(a, b)))
+
+    for i, node in enumerate(network.nodes):
+        own = np.arange(start[i], start[i + 1])
+        if fix and (isinstance(node, Input) or i in network.outputs):
+            join(own, fixed)
+        if isinstance(node, PiecewiseLinear):
+            read = np.arange(start[node.source], start[node.source + 1])
+            same = homogeneous(node)
+            if fix:
+                join(own, read)
+                join(own[~same], fixed)
+            else:
+                join(own[same], read[same])
+        elif isinstance(node, Max):
+            group = np.repeat(np.arange(node.size), np.diff(node.indptr))
+            join(own[group], start[node.source] + node.indices)
+    from scipy.sparse.csgraph import connected_components
+
+    a, b = np.concatenate(pairs, axis=1)
+    total = int(start[-1])
+    graph = sp.csr_array((np.ones(len(a)), (a, b)), shape=(total, total))
+    _, found = connected_components(graph, directed=False)
+    # Label 0 for what is fixed.
+    order = np.where(found == found[0], 0, found + 1)
+    _, order = np.unique(order, return_inverse=True)
+    return [order[start[i] : start[i + 1]] for i in range(len(network.nodes))]
+
+
 class _Program:
     """The convex program in the logarithms of the factors.
 
@@ -191,42 +282,10 @@ class _Program:
 
     def __init__(self, network: Network, power: float, bounds: Any) -> None:
         self.network, self.power = network, power
-        self.labels = self._label()
+        self.labels = join_entries(network, fix=True)
         self.n = 1 + max(int(label.max(initial=0)) for label in self.labels)
         self.log = np.zeros(self.n)
         self._terms(bounds)
-
-    def _label(self) -> list[np.ndarray]:
-        """For each node, the label of each entry."""
-        network = self.network
-        start = np.concatenate([[1], 1 + np.cumsum([n.size for n in network.nodes])])
-        pairs: list[np.ndarray] = []
-
-        def join(a: np.ndarray, b: np.ndarray) -> None:
-            pairs.append(np.stack(np.broadcast_arrays(a, b)))
-
-        fixed = np.zeros(1, dtype=np.int64)
-        for i, node in enumerate(network.nodes):
-            own = np.arange(start[i], start[i + 1])
-            if isinstance(node, Input) or i in network.outputs:
-                join(own, fixed)
-            if isinstance(node, PiecewiseLinear):
-                read = np.arange(start[node.source], start[node.source + 1])
-                join(own, read)
-                join(own[~homogeneous(node)], fixed)
-            elif isinstance(node, Max):
-                group = np.repeat(np.arange(node.size), np.diff(node.indptr))
-                join(own[group], start[node.source] + node.indices)
-        from scipy.sparse.csgraph import connected_components
-
-        a, b = np.concatenate(pairs, axis=1)
-        total = int(start[-1])
-        graph = sp.csr_array((np.ones(len(a)), (a, b)), shape=(total, total))
-        _, found = connected_components(graph, directed=False)
-        # Label 0 for what is fixed.
-        order = np.where(found == found[0], 0, found + 1)
-        _, order = np.unique(order, return_inverse=True)
-        return [order[start[i] : start[i + 1]] for i in range(len(network.nodes))]
 
     def _terms(self, bounds: Any) -> None:
         p, n, labels = self.power, self.n, self.labels

@@ -25,6 +25,7 @@ from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import PiecewiseLinear
+from pyomo_relu.programs import HighsModel
 
 #: Margin of solver bounds that have no certificate, relative to ``1 + |bound|``.
 MARGIN = 1e-6
@@ -108,21 +109,17 @@ class _Search:
     """A copy of the model in HiGHS, of which single variables are asked."""
 
     def __init__(self, model, integer: bool, clock: Clock) -> None:
-        import highspy
-
         from pyomo_relu.bounds.lp import Certifier
-        from pyomo_relu.solvers.standard_form import compile_standard_form, pass_model
+        from pyomo_relu.solvers.standard_form import compile_standard_form
 
         form = compile_standard_form(model)
         self.columns = form.column_numbers()
         self.lower, self.upper = form.lower, form.upper
         self.integer = integer and form.is_mip
         self.clock = clock
-        self.highs = highspy.Highs()
-        self.highs.setOptionValue("output_flag", False)
-        pass_model(self.highs, form, relaxed=not integer)
+        self.highs = HighsModel(form, relaxed=not integer)
+        self.highs.minimize()
         n = len(form.columns)
-        self.numbers = np.arange(n, dtype=np.int32)
         eps = np.finfo(float).eps
         size = np.maximum(abs(form.lower), abs(form.upper))
         known = np.where(np.isfinite(size), size, 0.0)
@@ -143,40 +140,25 @@ class _Search:
 
     def minimum(self, variable: Any, sign: float) -> float | None:
         """A valid lower bound of ``sign * variable``; None where there is none."""
-        import highspy
-
         j = self.columns.get(id(variable))
         if j is None:
             return None
-        cost = np.zeros(len(self.numbers))
+        cost = np.zeros(len(self.lower))
         cost[j] = sign
-        self.highs.changeColsCost(len(cost), self.numbers, cost)
-        self.highs.changeObjectiveSense(highspy.ObjSense.kMinimize)
-        self.highs.changeObjectiveOffset(0.0)
-        left = self.clock.left()
-        # HiGHS counts the time of all runs of an object together.
-        limit = highspy.kHighsInf if left is None else self.highs.getRunTime() + left
-        self.highs.setOptionValue("time_limit", limit)
-        self.highs.run()
-        status = self.highs.getModelStatus()
-        if status == highspy.HighsModelStatus.kInfeasible:
+        self.highs.set_costs(cost)
+        answer = self.highs.run(self.clock.left())
+        if answer.infeasible:
             raise InfeasibleModelError(
                 "the model is infeasible, so its constraints bound nothing; check them "
                 "before tightening with them."
             )
-        info = self.highs.getInfo()
-        if self.integer:
-            bound = info.mip_dual_bound
-        elif status == highspy.HighsModelStatus.kOptimal:
-            y = np.array(self.highs.getSolution().row_dual)
+        if answer.row_duals is not None and not self.integer:
             with np.errstate(invalid="ignore"):
-                bound = self.certify.lower_bound(cost, y)
-            if np.isfinite(bound):
-                return bound
-            bound = info.objective_function_value
-        else:
-            return None
-        if not np.isfinite(bound) or abs(bound) >= highspy.kHighsInf:
+                certified = self.certify.lower_bound(cost, answer.row_duals)
+            if np.isfinite(certified):
+                return certified
+        bound = answer.bound
+        if not np.isfinite(bound):
             return None
         return bound - MARGIN * (1.0 + abs(bound))
 

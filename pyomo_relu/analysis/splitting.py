@@ -14,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pyomo_relu.bounds import Bounds
+from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import absolute
+from pyomo_relu.programs import HighsModel, LinearProgram
 
 #: Rounding errors of a value, relative to the sum of its terms' magnitudes.
 ROUNDING = 1e-13
@@ -46,26 +48,30 @@ class CellTree:
     """
 
     def __init__(self, network: Network, bounds: Bounds, radius: float) -> None:
-        import highspy
-
         self.network, self.bounds, self.radius = network, bounds, radius
         low, high = bounds.input_box
         self.low, self.high = low, high
         self.free = np.flatnonzero(low < high)
         self.solves = self.found = 0
         d = len(self.free)
-        h = self.highs = highspy.Highs()
-        h.setOptionValue("output_flag", False)
-        h.setOptionValue("parallel", "off")
-        h.setOptionValue("primal_feasibility_tolerance", 1e-10)
-        h.setOptionValue("dual_feasibility_tolerance", 1e-10)
-        for _ in range(d):
-            h.addVar(-1.0, 1.0)
-        h.addVar(0.0, 1.0)
-        h.changeColCost(d, 1.0)
-        h.changeObjectiveSense(highspy.ObjSense.kMaximize)
-        self.optimal = highspy.HighsModelStatus.kOptimal
-        self.infinity = highspy.kHighsInf
+        # The centre of a ball and, last, its radius.
+        lower, upper = np.full(d + 1, -1.0), np.ones(d + 1)
+        cost, lower[d] = np.zeros(d + 1), 0.0
+        cost[d] = 1.0
+        none = np.zeros(0)
+        self.highs = HighsModel(
+            LinearProgram(
+                cost,
+                lower,
+                upper,
+                sp.csr_array((0, d + 1), dtype=float),
+                none,
+                none,
+                maximize=True,
+            ),
+            primal_feasibility_tolerance=1e-10,
+            dual_feasibility_tolerance=1e-10,
+        )
         for k in range(d):  # the ball stays inside of the box
             for sign in (1.0, -1.0):
                 self._add(sign * np.eye(d)[k], 1.0)
@@ -76,26 +82,17 @@ class CellTree:
         """Add ``gradient @ t + |gradient| radius <= right``."""
         norm = float(np.linalg.norm(gradient))
         d = len(self.free)
-        self.highs.addRow(
-            -self.infinity,
-            right / norm,
-            d + 1,
-            np.arange(d + 1, dtype=np.int32),
-            np.append(gradient / norm, 1.0),
+        self.highs.add_row(
+            np.arange(d + 1), np.append(gradient / norm, 1.0), -np.inf, right / norm
         )
-
-    def _drop(self, count: int) -> None:
-        h = self.highs
-        n = h.getNumRow()
-        h.deleteRows(count, np.arange(n - count, n, dtype=np.int32))
 
     def _largest_ball(self) -> np.ndarray | None:
         """Its centre if it is large enough."""
-        self.highs.run()
+        answer = self.highs.run()
         self.solves += 1
-        if self.highs.getModelStatus() != self.optimal:
+        if not answer.optimal or answer.point is None:
             return None
-        x = np.array(self.highs.getSolution().col_value)
+        x = answer.point
         return x[:-1] if x[-1] > self.radius else None
 
     # ----------------------------------------------------------------------- the walk
@@ -178,7 +175,7 @@ class CellTree:
             ball = centre if inside else self._largest_ball()
             if ball is not None:
                 yield choice, ball
-            self._drop(len(rows))
+            self.highs.drop_rows(len(rows))
 
     def _units(self, i, node, unit, piece, centre) -> None:
         source = self.maps[node.source]

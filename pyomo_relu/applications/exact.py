@@ -8,7 +8,6 @@ Source: Tjeng, Xiao, Tedrake, arXiv 1711.07356; Fischetti and Jo, Constraints 23
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,8 @@ from pyomo_relu.applications.margins import Margins
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.lp import highs_model
 from pyomo_relu.network import Network
+from pyomo_relu.programs import NETWORK_DEFAULTS
+from pyomo_relu.programs.highs import Event
 
 #: A model with larger numbers is beyond the solver's absolute tolerances.
 LARGEST = 1e7
@@ -132,8 +133,6 @@ class MarginMIP:
         decide : bool
             Whether the sign is enough.
         """
-        import highspy
-
         model, result = self.model, ExactResult(binaries=len(self.model.binary))
         if not self.trusted:
             return result
@@ -141,48 +140,28 @@ class MarginMIP:
             result.lower = self.const - self.slack
             return result
         highs = highs_model(model, integer=True)
-        highs.changeColsCost(
-            model.n_columns, np.arange(model.n_columns, dtype=np.int32), self.cost
-        )
+        highs.set_costs(self.cost)
         # The attack looks for points; this search wants the dual bound (mnistfc 256x2,
         # property 0: 7.0 -> 3.7 CPU seconds).
-        for name in ("feasibility_jump", "rins", "rens", "root_reduced_cost"):
-            if hasattr(highs.getOptions(), f"mip_heuristic_run_{name}"):
-                highs.setOptionValue(f"mip_heuristic_run_{name}", False)
-        highs.setOptionValue("mip_heuristic_effort", 0.0)
-        highs.setOptionValue("mip_feasibility_tolerance", 1e-7)
-        highs.setOptionValue("primal_feasibility_tolerance", 1e-7)
-        if seconds is not None:
-            highs.setOptionValue("time_limit", max(0.01, seconds))
+        highs.set(
+            NETWORK_DEFAULTS,
+            mip_heuristic_effort=0.0,
+            mip_feasibility_tolerance=1e-7,
+            primal_feasibility_tolerance=1e-7,
+        )
         # No start: to complete one, HiGHS solves a program with the inputs fixed and calls
         # back from it as well, with dual bounds that don't hold for this one.
         watch = _Watch(self, decide)
-        highs.cbMipImprovingSolution += watch.better
-        highs.cbMipInterrupt += watch.interrupt
-        if threading.current_thread() is threading.main_thread():
-            highs.HandleKeyboardInterrupt = True
-            highs.solve()
-        else:
-            highs.run()
-        status, info = highs.getModelStatus(), highs.getInfo()
-        result.nodes = max(0, int(info.mip_node_count))
-        result.witness = watch.witness
-        good = (
-            highspy.HighsModelStatus.kOptimal,
-            highspy.HighsModelStatus.kTimeLimit,
-            highspy.HighsModelStatus.kInterrupt,
-        )
-        if status in good:
-            dual = info.mip_dual_bound
-            if not len(model.binary):
-                optimal = status == highspy.HighsModelStatus.kOptimal
-                dual = info.objective_function_value if optimal else -np.inf
-            if np.isfinite(dual):
-                result.lower = self.safe(dual)
-            if result.witness is None and info.primal_solution_status == 2:
-                x = self.point(np.array(highs.getSolution().col_value))
-                if self.confirm(x):
-                    result.witness = x
+        highs.on_incumbent(watch.better)
+        highs.stop_when(watch.done)
+        answer = highs.run(None if seconds is None else max(0.01, seconds), keep=True)
+        result.nodes, result.witness = answer.nodes, watch.witness
+        if np.isfinite(answer.bound):
+            result.lower = self.safe(answer.bound)
+        if result.witness is None and answer.point is not None:
+            x = self.point(answer.point)
+            if self.confirm(x):
+                result.witness = x
         return result
 
     def safe(self, dual: float) -> float:
@@ -201,14 +180,13 @@ class _Watch:
         self.mip, self.decide = mip, decide
         self.witness: np.ndarray | None = None
 
-    def better(self, event) -> None:
-        if not self.decide or self.witness is not None:
+    def better(self, event: Event) -> None:
+        if not self.decide or self.witness is not None or event.point is None:
             return
-        x = self.mip.point(np.array(event.data_out.mip_solution))
+        x = self.mip.point(event.point)
         if self.mip.confirm(x):
             self.witness = x
 
-    def interrupt(self, event) -> None:
-        done = self.witness is not None
-        if self.decide and (done or self.mip.proved(event.data_out.mip_dual_bound)):
-            event.data_in.user_interrupt = True
+    def done(self, event: Event) -> bool:
+        found = self.witness is not None
+        return self.decide and (found or self.mip.proved(event.bound))

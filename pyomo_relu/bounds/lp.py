@@ -41,34 +41,26 @@ from pyomo_relu.bounds.lp_parts import add_partitions
 from pyomo_relu.bounds.lp_rows import Extended, Rows, extended
 from pyomo_relu.bounds.parallel import built
 from pyomo_relu.bounds.progress import Clock
-from pyomo_relu.lazy import highspy
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Network
+from pyomo_relu.programs import HighsModel, LinearProgram
 
 
-def highs_model(model: ArrayModel, *, integer: bool) -> highspy.Highs:
-    """The model in a silent HiGHS, without an objective."""
-    h = highspy.Highs()
-    h.setOptionValue("output_flag", False)
-    # Serial: chunks are what runs side by side. (Setting `threads` would fix the number
-    # of threads for every later solve of the process.)
-    h.setOptionValue("parallel", "off")
-    h.setOptionValue("small_matrix_value", 1e-12)
-    lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = model.n_columns, model.n_rows
-    lp.col_cost_ = np.zeros(model.n_columns)
-    lp.col_lower_, lp.col_upper_ = model.lower, model.upper
-    lp.row_lower_, lp.row_upper_ = model.row_lower, model.row_upper
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.start_ = model.matrix.indptr.astype(np.int32)
-    lp.a_matrix_.index_ = model.matrix.indices.astype(np.int32)
-    lp.a_matrix_.value_ = model.matrix.data
-    if integer:
-        kinds = np.full(model.n_columns, highspy.HighsVarType.kContinuous, dtype=object)
-        kinds[model.binary] = highspy.HighsVarType.kInteger
-        lp.integrality_ = list(kinds)
-    h.passModel(lp)
-    return h
+def highs_model(model: ArrayModel, *, integer: bool) -> HighsModel:
+    """The model in HiGHS, without an objective."""
+    kinds = np.zeros(model.n_columns, dtype=bool)
+    kinds[model.binary] = True
+    program = LinearProgram(
+        np.zeros(model.n_columns),
+        model.lower,
+        model.upper,
+        model.matrix,
+        model.row_lower,
+        model.row_upper,
+        kinds,
+    )
+    # Serial: chunks are what runs side by side.
+    return HighsModel(program, relaxed=not integer, small_matrix_value=1e-12)
 
 
 class Certifier:
@@ -110,7 +102,6 @@ class LayerLP:
         self.model = model
         self.cuts = cuts
         self.separator = Separator(model) if cuts else None
-        self.columns = np.arange(model.n_columns, dtype=np.int32)
         self.restart()
 
     def restart(self) -> None:
@@ -120,24 +111,23 @@ class LayerLP:
         """
         self.certify = Certifier(self.model)
         self.highs = highs_model(self.model, integer=False)
-        self.highs.setOptionValue("solver", "simplex")
+        self.highs.set(solver="simplex")
+        self.point: np.ndarray | None = None
 
     def minimum(self, c: np.ndarray, seconds: float | None) -> float | None:
         """A certified lower bound of the minimum of ``c x``; None if there is none."""
-        h = self.highs
-        if not len(self.columns):
+        if not len(c):
             return 0.0
         if not self.model.n_rows:
             return self.certify.lower_bound(c, np.zeros(0))
-        h.changeColsCost(len(c), self.columns, c)
-        # HiGHS counts the time of all runs of an object together.
-        limit = highspy.kHighsInf if seconds is None else h.getRunTime() + seconds
-        h.setOptionValue("time_limit", limit)
-        h.run()
-        if h.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            h.clearSolver()
+        self.highs.set_costs(c)
+        answer = self.highs.run(seconds)
+        if not answer.optimal:
+            self.highs.forget()
             return None
-        return self.certify.lower_bound(c, np.array(h.getSolution().row_dual))
+        self.point = answer.point
+        assert answer.row_duals is not None  # an optimal linear program has some
+        return self.certify.lower_bound(c, answer.row_duals)
 
     def tightest(self, c: np.ndarray, goal: float, end: float | None) -> float | None:
         """As :meth:`minimum`, then with cuts at each optimum, which stay.
@@ -153,9 +143,9 @@ class LayerLP:
         for _ in range(self.cuts if self.separator and self.separator.nodes else 0):
             if best is None or best > goal or seconds_left(end) == 0.0:
                 break
-            values = np.array(self.highs.getSolution().col_value)
-            assert self.separator is not None  # else there are no rounds
-            rows = self.separator.separate(values)
+            # Without a separator there are no rounds, and each has an optimum behind it.
+            assert self.separator is not None and self.point is not None
+            rows = self.separator.separate(self.point)
             if rows is None:
                 break
             self._add(rows)
@@ -168,16 +158,7 @@ class LayerLP:
         return best
 
     def _add(self, rows: Rows) -> None:
-        n, m = len(rows.upper), rows.matrix
-        self.highs.addRows(
-            n,
-            np.full(n, -highspy.kHighsInf),
-            rows.upper,
-            m.nnz,
-            m.indptr[:-1].astype(np.int32),
-            m.indices.astype(np.int32),
-            m.data,
-        )
+        self.highs.add_rows(rows.matrix, np.full(len(rows.upper), -np.inf), rows.upper)
         self.certify = Certifier(extended(self.certify.model, rows))
 
 

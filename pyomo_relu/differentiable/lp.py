@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.differentiable.program import Program
-from pyomo_relu.lazy import highspy
+from pyomo_relu.programs import Answer, HighsModel, ProgramError, Status
+from pyomo_relu.programs import LinearProgram as Arrays
 
 #: Feasibility and optimality tolerances; gradients need sharper ones than a MIP.
 TOLERANCE = 1e-9
 
 _OPTIONS = {
-    "output_flag": False,
     "primal_feasibility_tolerance": TOLERANCE,
     "dual_feasibility_tolerance": TOLERANCE,
     "mip_feasibility_tolerance": TOLERANCE,
     "mip_rel_gap": 0.0,
     "mip_abs_gap": TOLERANCE,
     "small_matrix_value": 1e-12,
-    "threads": 1,
 }
 
 
@@ -66,40 +65,24 @@ class Solution:
     row_basic: np.ndarray
 
 
-def new_highs(**options: Any):
-    """A silent ``Highs`` object with sharp tolerances."""
-    highs = highspy.Highs()
-    for name, setting in {**_OPTIONS, **options}.items():
-        highs.setOptionValue(name, setting)
-    return highs
-
-
-def pass_program(highs, program: Program, relaxed: bool) -> None:
-    """Hand a program to HiGHS, with or without its integrality."""
-    m, n = program.shape
-    infinity = highspy.kHighsInf
-    kinds = np.zeros(n, dtype=np.int32)
-    if not relaxed:
-        kinds[program.integer] = 1
-    status = highs.passModel(
-        n,
-        m,
-        program.matrix.nnz,
-        int(highspy.MatrixFormat.kRowwise),
-        1,
-        program.offset,
+def _load(program: Program, relaxed: bool, **options: Any) -> HighsModel:
+    """A program in HiGHS with sharp tolerances, with or without its integrality."""
+    arrays = Arrays(
         program.cost,
-        np.clip(program.lower, -infinity, infinity),
-        np.clip(program.upper, -infinity, infinity),
-        np.clip(program.row_lower, -infinity, infinity),
-        np.clip(program.row_upper, -infinity, infinity),
-        program.matrix.indptr.astype(np.int32),
-        program.matrix.indices.astype(np.int32),
-        program.matrix.data.astype(float),
-        kinds,
+        program.lower,
+        program.upper,
+        program.matrix,
+        program.row_lower,
+        program.row_upper,
+        program.integer,
+        program.offset,
     )
-    if status == highspy.HighsStatus.kError:
-        raise SolverError("HiGHS refuses the program; its numbers may be beyond 1e15.")
+    try:
+        return HighsModel(arrays, relaxed=relaxed, **{**_OPTIONS, **options})
+    except ProgramError as error:
+        raise SolverError(
+            "HiGHS refuses the program; its numbers may be beyond 1e15."
+        ) from error
 
 
 class LinearProgram:
@@ -107,9 +90,7 @@ class LinearProgram:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.highs = new_highs()
-        pass_program(self.highs, program, relaxed=True)
-        self._columns = np.arange(program.shape[1], dtype=np.int32)
+        self.highs = _load(program, relaxed=True)
 
     def solve(
         self, lower: np.ndarray | None = None, upper: np.ndarray | None = None
@@ -121,52 +102,43 @@ class LinearProgram:
         Unbounded, SolverError
         """
         if lower is not None and upper is not None:
-            infinity = highspy.kHighsInf
-            self.highs.changeColsBounds(
-                len(self._columns),
-                self._columns,
-                np.clip(lower, -infinity, infinity),
-                np.clip(upper, -infinity, infinity),
-            )
+            self.highs.set_bounds(lower, upper)
         return self._run()
 
     def minimize(self, cost: np.ndarray) -> Solution | None:
         """Solve with another cost; None if there is no point."""
-        self.highs.changeColsCost(len(self._columns), self._columns, cost)
+        self.highs.set_costs(cost)
         return self._run()
 
     def _run(self) -> Solution | None:
-        kinds = highspy.HighsModelStatus
         for attempt in range(4):
-            self.highs.run()
-            status = self.highs.getModelStatus()
-            if status in (kinds.kOptimal, kinds.kModelEmpty):
-                return self._read()
-            if status == kinds.kInfeasible:
+            answer = self.highs.run()
+            if answer.optimal:
+                return self._read(answer)
+            if answer.infeasible:
                 return None
-            if status == kinds.kUnbounded:
+            if answer.status is Status.UNBOUNDED:
                 raise Unbounded("the linear program is unbounded; give finite bounds.")
-            self.highs.clearSolver()
+            self.highs.forget()
             # Also tells infeasible from unbounded, which presolve may leave open.
-            self.highs.setOptionValue("presolve", "off" if attempt % 2 == 0 else "on")
-            self.highs.setOptionValue("simplex_strategy", 1 if attempt < 2 else 4)
-        raise SolverError(f"HiGHS ended a linear program with {status.name}.")
+            self.highs.set(
+                presolve="off" if attempt % 2 == 0 else "on",
+                simplex_strategy=1 if attempt < 2 else 4,
+            )
+        raise SolverError(f"HiGHS ended a linear program with {answer.reason}.")
 
-    def _read(self) -> Solution:
-        found, basis = self.highs.getSolution(), self.highs.getBasis()
-        kind = highspy.HighsBasisStatus.kBasic
-        y = np.array(found.row_dual, dtype=float)
-        x = np.array(found.col_value, dtype=float)
-        lp = self.program
+    def _read(self, answer: Answer) -> Solution:
+        basic, row_basic = self.highs.basic(answer.basis)
+        x, y, reduced = answer.point, answer.row_duals, answer.reduced_costs
+        if x is None or y is None or reduced is None or answer.objective is None:
+            raise SolverError("HiGHS calls a linear program optimal, but gives no duals.")
         return Solution(
-            self.highs.getInfo().objective_function_value,
+            answer.objective,
             x,
             y,
-            np.array(found.col_dual, dtype=float),
-            np.array([s == kind for s in basis.col_status], dtype=bool),
-            np.array([s == kind for s in basis.row_status], dtype=bool).reshape(
-                lp.shape[0]
-            ),
+            reduced,
+            basic,
+            row_basic.reshape(self.program.shape[0]),
         )
 
 
@@ -194,28 +166,21 @@ def solve_mip(
     ------
     Infeasible, Unbounded, SolverError
     """
-    kinds = highspy.HighsModelStatus
     names = []
     for presolve in ("choose", "off"):
-        highs = new_highs(presolve=presolve)
-        if time_limit is not None:
-            highs.setOptionValue("time_limit", float(time_limit))
-        pass_program(highs, program, relaxed=False)
+        highs = _load(program, relaxed=False, presolve=presolve)
         if start is not None:
-            guess = highspy.HighsSolution()
-            guess.col_value, guess.value_valid = start.tolist(), True
-            highs.setSolution(guess)
-        highs.run()
-        status = highs.getModelStatus()
-        if status in (kinds.kOptimal, kinds.kModelEmpty):
-            x = np.array(highs.getSolution().col_value, dtype=float)
+            highs.start_at(start)
+        answer = highs.run(time_limit)
+        if answer.optimal and answer.point is not None:
+            x = answer.point
             x[program.integer] = np.round(x[program.integer])
             return x
-        if status == kinds.kInfeasible:
+        if answer.infeasible:
             raise Infeasible("no point satisfies the constraints.")
-        if status == kinds.kUnbounded:
+        if answer.status is Status.UNBOUNDED:
             raise Unbounded("the program is unbounded; give finite bounds.")
-        names.append(status.name)
-        if status == kinds.kTimeLimit:
+        names.append(answer.reason)
+        if answer.status is Status.TIME_LIMIT:
             break
     raise SolverError(f"HiGHS ended the program with {', '.join(names)}.")

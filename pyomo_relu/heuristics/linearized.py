@@ -20,6 +20,7 @@ import numpy as np
 from pyomo_relu.heuristics.gradient import pull_back
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.programs import HighsModel, LinearProgram
 
 #: Trust region after the first step, as a share of the drivers' box, and where it ends.
 FIRST_RADIUS, LAST_RADIUS = 0.5, 1e-3
@@ -34,8 +35,6 @@ class LinearizedProgram:
     """
 
     def __init__(self, problem: NetworkProblem) -> None:
-        import highspy
-
         self.problem = problem
         form = problem.form
         self.columns = np.flatnonzero(~problem.layer_columns)
@@ -57,25 +56,16 @@ class LinearizedProgram:
         low = np.concatenate([form.row_lower[~problem.layer_rows][free], np.zeros(q)])
         high = np.concatenate([form.row_upper[~problem.layer_rows][free], np.zeros(q)])
         self.first = users.shape[0]
-        self.highs = highs = highspy.Highs()
-        highs.setOptionValue("output_flag", False)
-        inf = highspy.kHighsInf
-        highs.passModel(
-            m,
-            len(low),
-            matrix.nnz,
-            int(highspy.MatrixFormat.kRowwise),
-            -1 if form.maximize else 1,
-            0.0,
-            form.cost[self.columns],
-            np.clip(form.lower[self.columns], -inf, inf),
-            np.clip(form.upper[self.columns], -inf, inf),
-            low,
-            high,
-            matrix.indptr.astype(np.int32),
-            matrix.indices.astype(np.int32),
-            matrix.data,
-            np.zeros(m, dtype=np.int32),
+        self.highs = HighsModel(
+            LinearProgram(
+                form.cost[self.columns],
+                form.lower[self.columns],
+                form.upper[self.columns],
+                matrix,
+                low,
+                high,
+                maximize=form.maximize,
+            )
         )
 
     def jacobian(self, point: np.ndarray) -> np.ndarray:
@@ -87,8 +77,6 @@ class LinearizedProgram:
 
     def step(self, point: np.ndarray, radius: float, deadline: float) -> np.ndarray | None:
         """The program's best point within a trust region around ``point``."""
-        import highspy
-
         problem, left = self.problem, deadline - time.perf_counter()
         if left <= 0:
             return None
@@ -97,24 +85,20 @@ class LinearizedProgram:
         right = point[self.outputs] - slopes @ here
         for k in range(len(self.outputs)):
             row = self.first + k
-            for j, a in zip(self.drivers.tolist(), (-slopes[k]).tolist()):
-                self.highs.changeCoeff(row, j, a)
-            self.highs.changeRowBounds(row, float(right[k]), float(right[k]))
+            self.highs.set_coefficients(row, self.drivers, -slopes[k])
+            self.highs.set_row_bounds(row, right[k], right[k])
         low, high = problem.driver_box
         reach = radius * (high - low)
-        columns = self.drivers.astype(np.int32)
-        self.highs.changeColsBounds(
-            len(columns),
-            columns,
+        self.highs.set_bounds(
             np.maximum(low, np.minimum(here - reach, high)),
             np.minimum(high, np.maximum(here + reach, low)),
+            self.drivers,
         )
-        self.highs.setOptionValue("time_limit", self.highs.getRunTime() + left)
-        self.highs.run()
-        if self.highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        answer = self.highs.run(left)
+        if not answer.optimal:
             return None
         found = point.copy()
-        found[self.columns] = self.highs.getSolution().col_value
+        found[self.columns] = answer.point
         return found
 
 

@@ -11,14 +11,14 @@ arXiv 2205.14189 (the neighbourhood of units on the border).
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.lazy import sparse as sp
-from pyomo_relu.solvers.options import NETWORK_DEFAULTS
-from pyomo_relu.solvers.standard_form import StandardForm, pass_model
+from pyomo_relu.programs import NETWORK_DEFAULTS, HighsModel, LinearProgram
+from pyomo_relu.solvers.standard_form import StandardForm
 
 #: How far a walk steps beyond a region's optimum, as a share of the last move.
 STEP_BEYOND = 0.01
@@ -50,15 +50,11 @@ class RegionSolver:
     """
 
     def __init__(self, problem: NetworkProblem) -> None:
-        import highspy
-
         self.problem = problem
         self.n = len(problem.form.columns)
         self.form, self.stretch = _elastic(problem)
         self.sign = 1.0 if problem.form.maximize else -1.0
-        self.highs = highspy.Highs()
-        self.highs.setOptionValue("output_flag", False)
-        pass_model(self.highs, self.form, relaxed=True)
+        self.highs = HighsModel(self.form)
         self._lower, self._upper = self.form.lower.copy(), self.form.upper.copy()
         self._elastic_mode = False
         #: Duals of the form's rows, from the latest solved LP.
@@ -69,44 +65,36 @@ class RegionSolver:
         if elastic == self._elastic_mode:
             return
         self._elastic_mode = elastic
-        cost = np.zeros(len(self.form.columns))
+        cost = np.zeros(len(self.form.cost))
         if elastic:
             cost[self.n :] = -self.sign * self.stretch
         else:
             cost[: self.n] = self.problem.form.cost
-        every = np.arange(len(cost), dtype=np.int32)
-        self.highs.changeColsCost(len(cost), every, cost)
-        slack = every[self.n :]
+        self.highs.set_costs(cost)
+        slack = np.arange(self.n, len(cost))
         high = np.full(len(slack), np.inf if elastic else 0.0)
-        if len(slack):
-            self.highs.changeColsBounds(len(slack), slack, np.zeros(len(slack)), high)
+        self.highs.set_bounds(np.zeros(len(slack)), high, slack)
 
     def fix(self, columns: np.ndarray, values: np.ndarray) -> None:
         """Fix some columns, and give all others their own bounds again."""
         low, high = self.form.lower[: self.n].copy(), self.form.upper[: self.n].copy()
         low[columns] = high[columns] = values
         old_low, old_high = self._lower[: self.n], self._upper[: self.n]
-        changed = np.flatnonzero((low != old_low) | (high != old_high)).astype(np.int32)
-        if len(changed):
-            self.highs.changeColsBounds(len(changed), changed, low[changed], high[changed])
+        changed = np.flatnonzero((low != old_low) | (high != old_high))
+        self.highs.set_bounds(low[changed], high[changed], changed)
         self._lower[: self.n], self._upper[: self.n] = low, high
 
     def run(self, deadline: float, elastic: bool = False) -> np.ndarray | None:
         """Solve as set; the columns' values, or None without an optimum in time."""
-        import highspy
-
         left = deadline - time.perf_counter()
         if left <= 0:
             return None
         self._set_mode(elastic)
-        # HiGHS counts its time over all runs of one object.
-        self.highs.setOptionValue("time_limit", self.highs.getRunTime() + left)
-        self.highs.run()
-        if self.highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        answer = self.highs.run(left)
+        if not answer.optimal:
             return None
-        solution = self.highs.getSolution()
-        self.duals = np.array(solution.row_dual)
-        return np.array(solution.col_value)
+        self.duals = answer.row_duals
+        return answer.point
 
     def relaxation(self, deadline: float) -> np.ndarray | None:
         """The LP relaxation's point."""
@@ -177,7 +165,7 @@ class RegionSolver:
         return found
 
 
-def _elastic(problem: NetworkProblem) -> tuple[StandardForm, np.ndarray]:
+def _elastic(problem: NetworkProblem) -> tuple[LinearProgram, np.ndarray]:
     """The form with stretching columns for the user's rows, and their weights.
 
     Bounds of outputs become rows, so that they can be stretched, too.
@@ -204,19 +192,15 @@ def _elastic(problem: NetworkProblem) -> tuple[StandardForm, np.ndarray]:
     k = len(rows)
     extra = sp.csr_array((signs, (rows, np.arange(k))), shape=(len(row_lower), k))
     bound = np.concatenate([row_lower[up], row_upper[down]])
-    wide = StandardForm(
-        [*form.columns, *[None] * k],
+    wide = LinearProgram(
+        np.concatenate([form.cost, np.zeros(k)]),
         np.concatenate([lower, np.zeros(k)]),
         np.concatenate([upper, np.zeros(k)]),
-        np.concatenate([form.cost, np.zeros(k)]),
-        np.concatenate([form.integer, np.zeros(k, dtype=bool)]),
-        form.offset,
-        form.maximize,
-        form.objective,
-        [None] * len(row_lower),
+        sp.csr_array(sp.hstack([matrix, extra], format="csr")),
         row_lower,
         row_upper,
-        sp.csr_array(sp.hstack([matrix, extra], format="csr")),
+        offset=form.offset,
+        maximize=form.maximize,
     )
     return wide, 1.0 / np.maximum(1.0, np.abs(bound))
 
@@ -230,27 +214,13 @@ def solve_fixed(
     max_nodes: int = 200,
 ) -> np.ndarray | None:
     """Solve the MIP that is left when some columns are fixed; None without a point."""
-    import highspy
-
     left = deadline - time.perf_counter()
     if left <= 0:
         return None
     low, high = form.lower.copy(), form.upper.copy()
     low[columns] = high[columns] = values
-    part = StandardForm(**{**vars(form), "lower": low, "upper": high})
-    highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
-    for name, setting in NETWORK_DEFAULTS.items():
-        highs.setOptionValue(name, setting)
-    highs.setOptionValue("mip_max_nodes", max_nodes)
-    highs.setOptionValue("time_limit", left)
-    pass_model(highs, part)
+    highs = HighsModel(replace(form, lower=low, upper=high), **NETWORK_DEFAULTS)
+    highs.set(mip_max_nodes=max_nodes)
     if start is not None:
-        solution = highspy.HighsSolution()
-        solution.col_value = start.tolist()
-        solution.value_valid = True
-        highs.setSolution(solution)
-    highs.run()
-    if highs.getInfo().primal_solution_status != 2:
-        return None
-    return np.array(highs.getSolution().col_value)
+        highs.start_at(start)
+    return highs.run(left).point

@@ -20,28 +20,28 @@ from pyomo.contrib.solver.common.base import Availability, SolverBase
 from pyomo.contrib.solver.common.factory import SolverFactory
 from pyomo.contrib.solver.common.results import Results, TerminationCondition
 from pyomo.contrib.solver.common.util import (
+    IncompatibleModelError,
     NoFeasibleSolutionError,
     NoOptimalSolutionError,
 )
 from pyomo.core.staleflag import StaleFlagManager
 
 from pyomo_relu.formulations import network_blocks
+from pyomo_relu.programs import HighsModel, ProgramError, has_highs, highs_version
 from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.options import (
     Progress,
     ReluHighsConfig,
     apply_config,
     gaps,
-    set_options,
     stops_early,
 )
 from pyomo_relu.solvers.results import boxed_results, empty_results, read_results
 from pyomo_relu.solvers.standard_form import (
     StandardForm,
     compile_standard_form,
-    pass_model,
 )
-from pyomo_relu.solvers.starting import check_networks, give_start, present_values
+from pyomo_relu.solvers.starting import check_networks, present_values
 from pyomo_relu.solvers.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -82,17 +82,11 @@ class ReluHighs(SolverBase):
 
     def available(self) -> Availability:
         """Whether ``highspy`` can be imported."""
-        try:
-            import highspy  # noqa: F401
-        except ImportError:
-            return Availability.NotFound
-        return Availability.FullLicense
+        return Availability.FullLicense if has_highs() else Availability.NotFound
 
     def version(self) -> tuple[int, ...]:
         """The version of HiGHS."""
-        import highspy
-
-        return tuple(int(part) for part in highspy.Highs().version().split("."))
+        return highs_version()
 
     def solve(self, model, **kwds: Any) -> Results:
         """Solve a linear model.
@@ -121,10 +115,8 @@ class ReluHighs(SolverBase):
             As with all of Pyomo's new solvers.
         """
         config = self.config(value=kwds, preserve_implicit=True)
-        try:
-            import highspy
-        except ImportError as e:
-            raise ImportError("relu_highs needs HiGHS; pip install highspy") from e
+        if not self.available():
+            raise ImportError("relu_highs needs HiGHS; pip install highspy")
         stamp = datetime.datetime.now(datetime.UTC)
         begin = time.perf_counter()
         timer = config.timer = config.timer or HierarchicalTimer()
@@ -132,12 +124,7 @@ class ReluHighs(SolverBase):
         check_networks(blocks)
         StaleFlagManager.mark_all_as_stale()
 
-        highs = highspy.Highs()
-        highs.setOptionValue("log_to_console", False)
-        highs.setOptionValue("output_flag", bool(config.tee) or bool(config.progress))
-        if config.threads is not None or "threads" in config.solver_options:
-            # The scheduler keeps the number of threads of its first use in a process.
-            highspy.Highs.resetGlobalScheduler(True)
+        highs = HighsModel(threads=0)
         apply_config(highs, config, bool(blocks))  # refuses before the work begins
 
         timer.start("compile_model")
@@ -162,17 +149,17 @@ class ReluHighs(SolverBase):
                 results = boxed_results(model, form, boxed)
             else:
                 timer.start("transfer_model")
-                pass_model(highs, form)
+                try:
+                    highs.load(form)
+                except ProgramError as error:
+                    raise IncompatibleModelError(str(error)) from error
                 if point is not None:
-                    give_start(highs, point)
+                    highs.start_at(point)
                 timer.stop("transfer_model")
-                if limit < math.inf:
-                    left = limit - (time.perf_counter() - begin)
-                    set_options(highs, {"time_limit": max(left, 0.0)})
                 timer.start("optimize")
-                watch.run()
+                answer = watch.run(limit - (time.perf_counter() - begin))
                 timer.stop("optimize")
-                results = read_results(highs, model, form, boxed)
+                results = read_results(answer, model, form, boxed)
         results.solver_name, results.solver_version = self.name, self.version()
         results.solver_config, results.solver_log = config, log.getvalue()
         if point is not None and not config.warmstart:

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pyomo.common.config import Bool, ConfigValue, NonNegativeFloat, NonNegativeInt
 from pyomo.contrib.solver.common.config import BranchAndBoundConfig
 
-#: Defaults for models that hold network blocks; ``solver_options`` overrides them.
-#: Four heuristics that solve sub-problems are off: with a start from the network they
-#: find nothing better and cost time. CPU seconds in geometric mean over three random
-#: 5-20-20-1 networks (seeds 1 to 3, start given, one thread, HiGHS 1.15.1), all off
-#: 1.71, all on 3.16, and with one alone switched on:
-#:
-#: ========================  ====  ====================================================
-#: feasibility_jump          1.70  no measurable cost here; off since MIPVerify #268
-#: rins                      1.90
-#: rens                      2.29
-#: root_reduced_cost         1.73  within the noise; off since MIPVerify #268
-#: ========================  ====  ====================================================
-NETWORK_DEFAULTS: dict[str, Any] = {
-    "mip_heuristic_run_feasibility_jump": False,
-    "mip_heuristic_run_rins": False,
-    "mip_heuristic_run_rens": False,
-    "mip_heuristic_run_root_reduced_cost": False,
-}
-
+from pyomo_relu.programs import NETWORK_DEFAULTS, HighsModel
 
 #: Boxes before HiGHS and their CPU seconds, unless the options say otherwise.
 BOXES, BOXES_TIME = 200_000, 10.0
@@ -141,48 +122,23 @@ class ReluHighsConfig(BranchAndBoundConfig):
         )
 
 
-def set_options(highs, options: Mapping[str, Any]) -> None:
-    """Set HiGHS options, refusing what HiGHS refuses.
+def apply_config(highs: HighsModel, config: Any, has_networks: bool) -> None:
+    """Set the measured defaults, what the configuration says, then the user's options.
 
     Raises
     ------
     ValueError
         For an unknown option or a value it can't take, naming it.
     """
-    import highspy
-
-    for name, setting in options.items():
-        name = str(name)
-        if hasattr(setting, "item"):
-            setting = setting.item()  # NumPy scalars
-        if highs.setOptionValue(name, setting) == highspy.HighsStatus.kOk:
-            continue
-        known = [o for o in dir(highs.getOptions()) if not o.startswith("_")]
-        if name in known:
-            raise ValueError(
-                f"HiGHS option '{name}' doesn't take {setting!r}; see HiGHS's list of "
-                "options for its type and range."
-            )
-        close = difflib.get_close_matches(name, known, 3)
-        hint = (
-            f"did you mean {' or '.join(map(repr, close))}?"
-            if close
-            else ("see HiGHS's list of options.")
-        )
-        raise ValueError(f"HiGHS has no option '{name}'; {hint}")
-
-
-def apply_config(highs, config: Any, has_networks: bool) -> None:
-    """Set the measured defaults, what the configuration says, then the user's options."""
     if has_networks:
-        set_options(highs, {k: v for k, v in NETWORK_DEFAULTS.items() if _known(highs, k)})
+        highs.set(NETWORK_DEFAULTS)
     own = {
         "threads": config.threads,
         "mip_rel_gap": config.rel_gap,
         "mip_abs_gap": config.abs_gap,
     }
-    set_options(highs, {k: v for k, v in own.items() if v is not None})
-    set_options(highs, config.solver_options)
+    highs.set({k: v for k, v in own.items() if v is not None})
+    highs.set(config.solver_options)
 
 
 def stops_early(config: Any) -> bool:
@@ -199,8 +155,3 @@ def gaps(config: Any) -> tuple[float, float]:
         1e-4 if relative is None else float(relative),
         1e-6 if absolute is None else float(absolute),
     )
-
-
-def _known(highs, name: str) -> bool:
-    """Whether this version of HiGHS has an option; the heuristics' switches are new."""
-    return hasattr(highs.getOptions(), name)

@@ -21,33 +21,31 @@ from pyomo.contrib.solver.common.util import (
 from pyomo.core.staleflag import StaleFlagManager
 
 from pyomo_relu.formulations import network_blocks
+from pyomo_relu.programs import Answer, Status
 from pyomo_relu.solvers.standard_form import StandardForm
 
 _TERMINATION = {
-    "kOptimal": "convergenceCriteriaSatisfied",
-    "kInfeasible": "provenInfeasible",
-    "kUnboundedOrInfeasible": "infeasibleOrUnbounded",
-    "kUnbounded": "unbounded",
-    "kObjectiveBound": "objectiveLimit",
-    "kObjectiveTarget": "objectiveLimit",
-    "kTimeLimit": "maxTimeLimit",
-    "kIterationLimit": "iterationLimit",
-    "kSolutionLimit": "iterationLimit",
-    "kInterrupt": "interrupted",
-    "kHighsInterrupt": "interrupted",
-    "kModelEmpty": "convergenceCriteriaSatisfied",
-    "kMemoryLimit": "error",
-    "kLoadError": "error",
-    "kModelError": "error",
-    "kPresolveError": "error",
-    "kSolveError": "error",
-    "kPostsolveError": "error",
+    Status.OPTIMAL: TerminationCondition.convergenceCriteriaSatisfied,
+    Status.INFEASIBLE: TerminationCondition.provenInfeasible,
+    Status.INFEASIBLE_OR_UNBOUNDED: TerminationCondition.infeasibleOrUnbounded,
+    Status.UNBOUNDED: TerminationCondition.unbounded,
+    Status.TIME_LIMIT: TerminationCondition.maxTimeLimit,
+    Status.LIMIT: TerminationCondition.iterationLimit,
+    Status.INTERRUPTED: TerminationCondition.interrupted,
+    Status.FAILED: TerminationCondition.error,
+}
+
+#: Limits of HiGHS that Pyomo has a word of its own for.
+_LIMITS = {
+    "kObjectiveBound": TerminationCondition.objectiveLimit,
+    "kObjectiveTarget": TerminationCondition.objectiveLimit,
+    "kMemoryLimit": TerminationCondition.error,
 }
 
 
-def termination(status: Any) -> TerminationCondition:
-    """Pyomo's termination condition for a ``HighsModelStatus``."""
-    return TerminationCondition[_TERMINATION.get(status.name, "unknown")]
+def termination(answer: Answer) -> TerminationCondition:
+    """Pyomo's termination condition."""
+    return _LIMITS.get(answer.reason, _TERMINATION[answer.status])
 
 
 def _set_unused_inputs(blocks) -> None:
@@ -117,49 +115,40 @@ class HighsSolutionLoader(SolutionLoader):
             suffixes["rc"].update(self.get_reduced_costs())
 
 
-def read_results(highs, model, form: StandardForm, boxed: Any = None) -> Results:
+def read_results(answer: Answer, model, form: StandardForm, boxed: Any = None) -> Results:
     """The results of a run: status, bounds, gap, nodes and the solution's loader.
 
     ``boxed`` is what boxes found before, if they did: its bound holds as well.
     """
-    info = highs.getInfo()
     results = Results()
-    condition = termination(highs.getModelStatus())
-    done = condition is TerminationCondition.convergenceCriteriaSatisfied
-    feasible = info.primal_solution_status == 2  # kSolutionStatusFeasible
-    results.termination_condition = condition
+    results.termination_condition = termination(answer)
     results.solution_status = SolutionStatus.noSolution
-    if feasible:
+    results.incumbent_objective = answer.objective
+    if answer.objective is not None:
         results.solution_status = (
-            SolutionStatus.optimal if done else SolutionStatus.feasible
+            SolutionStatus.optimal if answer.optimal else SolutionStatus.feasible
         )
-        results.incumbent_objective = info.objective_function_value
-    nothing = math.inf if form.maximize else -math.inf
+    bound, gap = answer.bound, answer.gap
+    if boxed is not None and not answer.infeasible:
+        nearer = min if form.maximize else max
+        bound = nearer(bound, boxed.bound)
+        if answer.objective is not None:
+            missing = abs(bound - answer.objective)
+            known = missing / max(abs(answer.objective), 1e-10)
+            gap = known if math.isnan(gap) else min(gap, known)
+    results.objective_bound = None if answer.infeasible else bound
     if form.is_mip:
-        bound = info.mip_dual_bound
-        if condition is TerminationCondition.provenInfeasible:
-            bound = None
-        gap = info.mip_gap
-        if bound is not None and boxed is not None:
-            nearer = min if form.maximize else max
-            bound = nearer(bound, boxed.bound)
-            if feasible:
-                missing = abs(bound - info.objective_function_value)
-                gap = min(gap, missing / max(abs(info.objective_function_value), 1e-10))
-        results.objective_bound = bound
         results.extra_info.mip_gap = gap
-        results.extra_info.mip_node_count = info.mip_node_count
-    elif done:
-        results.objective_bound = info.objective_function_value
-    elif condition is not TerminationCondition.provenInfeasible:
-        results.objective_bound = nothing
-    results.extra_info.simplex_iterations = max(info.simplex_iteration_count, 0)
-    solution = highs.getSolution()
-    values = list(solution.col_value) if feasible else None
-    duals = costs = None
-    if done and not form.is_mip and solution.dual_valid:
-        duals, costs = list(solution.row_dual), list(solution.col_dual)
-    results.solution_loader = HighsSolutionLoader(model, form, values, duals, costs)
+        results.extra_info.mip_node_count = answer.nodes
+    results.extra_info.simplex_iterations = answer.iterations
+    values, duals, costs = answer.point, None, None
+    if not form.is_mip:
+        duals, costs = answer.row_duals, answer.reduced_costs
+    results.solution_loader = HighsSolutionLoader(
+        model,
+        form,
+        *(None if a is None else a.tolist() for a in (values, duals, costs)),
+    )
     return results
 
 

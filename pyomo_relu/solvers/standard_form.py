@@ -39,48 +39,30 @@ from pyomo.repn.util import (
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.formulations.lazy_rows import LazyRow
 from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.programs import LinearProgram
 from pyomo_relu.solvers.rows import RowCollector, VariableRecorder
 
 _VALID = {Block, Constraint, Var, Param, Expression, ExternalFunction, Set, RangeSet, Port}
 
 
-@dataclass
-class StandardForm:
-    """``sense * (cost @ x + offset)`` over ``row_lower <= matrix @ x <= row_upper``.
+@dataclass(kw_only=True)
+class StandardForm(LinearProgram):
+    """A linear program whose columns and rows belong to a model.
 
     Attributes
     ----------
     columns : list of VarData
         Variables that occur in a row or in the objective; of fixed ones only outputs of
         networks, with equal bounds.
-    lower, upper, cost : (n_columns,) arrays
     integer : (n_columns,) bool array
-    offset : float
-        Constant of the objective.
-    maximize : bool
-    objective : ObjectiveData or None
     rows : list of ConstraintData
-    row_lower, row_upper : (n_rows,) arrays
-    matrix : (n_rows, n_columns) CSR array
+    objective : ObjectiveData or None
     """
 
     columns: list[Any]
-    lower: np.ndarray
-    upper: np.ndarray
-    cost: np.ndarray
     integer: np.ndarray
-    offset: float
-    maximize: bool
-    objective: Any
     rows: list[Any]
-    row_lower: np.ndarray
-    row_upper: np.ndarray
-    matrix: sp.csr_array
-
-    @property
-    def is_mip(self) -> bool:
-        """Whether a variable must be integer."""
-        return bool(self.integer.any())
+    objective: Any = None
 
     def column_numbers(self) -> dict[int, int]:
         """The column of each variable, by ``id``."""
@@ -217,18 +199,18 @@ def _compile(model, solver: str) -> StandardForm:
         c, matrix = c[used], sp.csr_array(matrix[:, used])
     lower, upper, integer = _column_data(columns)
     return StandardForm(
-        columns,
-        lower,
-        upper,
-        c,
-        integer,
-        float(offset),
-        objective is not None and objective.sense == -1,
-        objective,
-        rows,
-        np.array(low, dtype=float),
-        np.array(high, dtype=float),
-        matrix,
+        cost=c,
+        lower=lower,
+        upper=upper,
+        matrix=matrix,
+        row_lower=np.array(low, dtype=float),
+        row_upper=np.array(high, dtype=float),
+        integer=integer,
+        offset=float(offset),
+        maximize=objective is not None and objective.sense == -1,
+        columns=columns,
+        rows=rows,
+        objective=objective,
     )
 
 
@@ -349,40 +331,3 @@ def _column_data(columns: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray
         np.array(high, dtype=float),
         np.array(integer, dtype=bool),
     )
-
-
-def pass_model(highs, form: StandardForm, relaxed: bool = False) -> None:
-    """Hand a standard form to a ``highspy.Highs`` object.
-
-    The overload that takes arrays costs a fifth of filling a ``HighsLp``.
-    """
-    import highspy
-
-    n, m = len(form.columns), len(form.rows)
-    inf = highspy.kHighsInf
-    matrix = form.matrix
-    integrality = np.zeros(n, dtype=np.int32)
-    if not relaxed:
-        integrality[form.integer] = 1
-    status = highs.passModel(
-        n,
-        m,
-        matrix.nnz,
-        int(highspy.MatrixFormat.kRowwise),
-        -1 if form.maximize else 1,
-        form.offset,
-        form.cost,
-        np.clip(form.lower, -inf, inf),
-        np.clip(form.upper, -inf, inf),
-        form.row_lower,
-        form.row_upper,
-        matrix.indptr.astype(np.int32, copy=False),
-        matrix.indices.astype(np.int32, copy=False),
-        matrix.data,
-        integrality,
-    )
-    if status == highspy.HighsStatus.kError:
-        raise IncompatibleModelError(
-            "HiGHS refuses the model; its log (tee=True) says why, mostly crossed bounds "
-            "or coefficients beyond 1e15."
-        )

@@ -75,13 +75,3 @@ def present_values(form: StandardForm, blocks, deadline: float) -> np.ndarray | 
             if found is not None:
                 return found
     return None
-
-
-def give_start(highs, point: np.ndarray) -> None:
-    """Give HiGHS a complete start."""
-    import highspy
-
-    solution = highspy.HighsSolution()
-    solution.col_value = point.tolist()
-    solution.value_valid = True
-    highs.setSolution(solution)

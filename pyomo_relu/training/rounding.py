@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from pyomo_relu.programs import HighsModel
 from pyomo_relu.training.encode import TrainingMIP
 from pyomo_relu.training.step_network import StepNetwork
 
@@ -41,16 +42,11 @@ class Relaxation:
     """The relaxed program of one neuron, kept for several floors of the margin."""
 
     def __init__(self, mip: TrainingMIP, seconds: float) -> None:
-        import highspy
-
-        from pyomo_relu.solvers.standard_form import compile_standard_form, pass_model
+        from pyomo_relu.solvers.standard_form import compile_standard_form
 
         form = compile_standard_form(mip.model)
-        self.highs = highspy.Highs()
-        self.highs.setOptionValue("output_flag", False)
-        self.highs.setOptionValue("time_limit", max(float(seconds), 0.01))
-        pass_model(self.highs, form, relaxed=True)
-        self.solved = highspy.HighsModelStatus.kOptimal
+        self.highs = HighsModel(form, relaxed=True)
+        self.end = time.perf_counter() + max(float(seconds), 0.01)
         at, self.mip = form.column_numbers(), mip
         self.columns = [at.get(id(v)) for v in (*mip.w[0][0], mip.b[0][0])]
         margin = mip.margin[0][0] if 0 in mip.margin else None
@@ -61,11 +57,11 @@ class Relaxation:
         if floor is not None:
             most = float(self.mip.margin[0][0].ub)
             assert self.margin is not None  # only losses with a margin have a floor
-            self.highs.changeColBounds(self.margin, min(floor, most), most)
-        self.highs.run()
-        if self.highs.getModelStatus() != self.solved:
+            self.highs.set_bounds([min(floor, most)], [most], np.array([self.margin]))
+        answer = self.highs.run(max(self.end - time.perf_counter(), 0.0))
+        if not answer.optimal or answer.point is None:
             return None
-        values = self.highs.getSolution().col_value
+        values = answer.point
         return np.array([0.0 if j is None else values[j] for j in self.columns])
 
 

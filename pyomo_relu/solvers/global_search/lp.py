@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.programs import HighsModel, LinearProgram, Status
 from pyomo_relu.solvers.global_search.problem import Problem
 
 # A reduced cost this small on a column without a bound is a rounding error.
@@ -74,15 +76,9 @@ class BoxLP:
     """
 
     def __init__(self, problem: Problem, sides: Sequence[tuple[int, float]]) -> None:
-        import highspy
-
         self.problem, self.sides = problem, list(sides)
-        self.highs = highspy.Highs()
-        self.highs.setOptionValue("output_flag", False)
-        self.highs.setOptionValue("threads", 1)
-        self.highs.setOptionValue("presolve", "off")
-        self.highs.setOptionValue("solver", "simplex")
-        self._basis: highspy.HighsBasis | None = None
+        self.highs = HighsModel(presolve="off", solver="simplex")
+        self._basis: Any = None
         self._shape = (-1, -1)
         m, n, q = len(problem.columns), problem.n, problem.q
         # The y part of each side's plane rows: sign * query over the output columns.
@@ -109,33 +105,25 @@ class BoxLP:
         matrix = sp.csr_array(sp.vstack([self.static, sp.csr_array(planes)], format="csr"))
         low = np.concatenate([p.row_lower, consts.reshape(-1)])
         high = np.concatenate([p.row_upper, np.full(r * s, np.inf)])
-        highs = self.highs
-        highs.passModel(
-            len(p.columns), len(low), matrix.nnz, 2, 1, 0.0, p.cost, lower, upper,
-            low, high, matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32),
-            matrix.data, np.zeros(len(p.columns), dtype=np.int32),
-        )  # fmt: skip
+        program = LinearProgram(p.cost, lower, upper, matrix, low, high)
+        self.highs.load(program)
         if self._basis is not None and self._shape == matrix.shape:
-            highs.setBasis(self._basis)
-        highs.run()
+            self.highs.start_basis(self._basis)
+        answer = self.highs.run()
         self.count += 1
-        status = highs.getModelStatus().name
         weights = np.zeros(s)
-        if status == "kOptimal":
-            solution = highs.getSolution()
-            self._basis, self._shape = highs.getBasis(), matrix.shape
-            duals = np.array(solution.row_dual)
+        if answer.row_duals is not None:
+            duals = answer.row_duals
+            self._basis, self._shape = answer.basis, matrix.shape
             bound = proved_bound(p.cost, matrix, low, high, lower, upper, duals)
             weights = abs(duals[len(p.row_lower) :]).reshape(r, s).sum(axis=0)
-            return Relaxed(bound, np.array(solution.col_value), weights)
-        if status == "kInfeasible":
-            ray = highs.getDualRay()  # type: ignore[attr-defined]
-            if ray[1]:
+            return Relaxed(bound, answer.point, weights)
+        if answer.infeasible:
+            ray = self.highs.dual_ray()
+            if ray is not None:
                 zero = np.zeros(len(p.columns))
                 for sign in (1.0, -1.0):
-                    proof = proved_bound(
-                        zero, matrix, low, high, lower, upper, sign * np.array(ray[2])
-                    )
+                    proof = proved_bound(zero, matrix, low, high, lower, upper, sign * ray)
                     if proof > 0:
                         return Relaxed(np.inf, None, weights)
-        return Relaxed(-np.inf, None, weights, status in ("kUnbounded",))
+        return Relaxed(-np.inf, None, weights, answer.status is Status.UNBOUNDED)

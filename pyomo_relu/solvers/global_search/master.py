@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.programs import HighsModel, LinearProgram
 from pyomo_relu.solvers.global_search.lp import proved_bound
 from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.units import Unit
@@ -51,8 +52,6 @@ class Master:
     """
 
     def __init__(self, problem: Problem, units: list[Unit]) -> None:
-        import highspy
-
         p = self.problem = problem
         self.units = units
         own = sp.csr_array(
@@ -79,9 +78,7 @@ class Master:
             for u in units
         )
         self.penalty = 1e3 * (scale + float(abs(self.rest_cost).sum()))
-        self.highs = highspy.Highs()
-        self.highs.setOptionValue("output_flag", False)
-        self.highs.setOptionValue("threads", 1)
+        self.highs = HighsModel()
         self.solves = 0
 
     def _columns(self, points: list[np.ndarray]) -> tuple[list, list]:
@@ -130,27 +127,27 @@ class Master:
             cost[: total + r] = 0.0
             cost[total + r :] = 1.0
         one = np.ones(len(self.units))
-        highs = self.highs
-        highs.passModel(
-            len(cost), matrix.shape[0], matrix.nnz, 2, 1, 0.0, cost,
-            np.concatenate([np.zeros(total), low, np.zeros(2 * rows)]),
-            np.concatenate([np.ones(total), high, np.full(2 * rows, np.inf)]),
-            np.concatenate([self.row_lower, one]), np.concatenate([self.row_upper, one]),
-            matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data,
-            np.zeros(len(cost), dtype=np.int32),
-        )  # fmt: skip
-        highs.run()
+        self.highs.load(
+            LinearProgram(
+                cost,
+                np.concatenate([np.zeros(total), low, np.zeros(2 * rows)]),
+                np.concatenate([np.ones(total), high, np.full(2 * rows, np.inf)]),
+                matrix,
+                np.concatenate([self.row_lower, one]),
+                np.concatenate([self.row_upper, one]),
+            )
+        )
+        answer = self.highs.run()
         self.solves += 1
-        if highs.getModelStatus().name != "kOptimal":
+        z, duals = answer.point, answer.row_duals
+        if z is None or duals is None or answer.objective is None:
             return None
-        solution = highs.getSolution()
-        z, duals = np.array(solution.col_value), np.array(solution.row_dual)
         weights, at = [], 0
         for mine in points:
             weights.append((mine, z[at : at + len(mine)]))
             at += len(mine)
         return Mixture(
-            float(highs.getInfo().objective_function_value),
+            answer.objective,
             duals[:rows],
             duals[rows:],
             weights,
@@ -181,8 +178,6 @@ class Master:
 
     def choose(self, points: list[np.ndarray], low, high, integer, limit: float):
         """A MIP that picks one point for each unit: a first feasible point, or None."""
-        import highspy
-
         blocks, costs = self._columns(points)
         count = [len(c) for c in costs]
         total = sum(count)
@@ -194,26 +189,18 @@ class Master:
         top = sp.hstack([sp.csr_array(np.hstack(blocks)), self.rest_rows], format="csr")
         matrix = sp.csr_array(sp.vstack([top, convex], format="csr"))
         one = np.ones(len(self.units))
-        highs = highspy.Highs()
-        for name, value in (
-            ("output_flag", False),
-            ("threads", 1),
-            ("mip_rel_gap", 1e-3),
-            ("time_limit", limit),
-        ):
-            highs.setOptionValue(name, value)
-        highs.passModel(
-            matrix.shape[1], matrix.shape[0], matrix.nnz, 2, 1, 0.0,
+        program = LinearProgram(
             np.concatenate([*costs, self.rest_cost]),
-            np.concatenate([np.zeros(total), low]), np.concatenate([np.ones(total), high]),
-            np.concatenate([self.row_lower, one]), np.concatenate([self.row_upper, one]),
-            matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data,
-            np.concatenate([np.ones(total), integer]).astype(np.int32),
-        )  # fmt: skip
-        highs.run()
-        if highs.getInfo().primal_solution_status != 2:
+            np.concatenate([np.zeros(total), low]),
+            np.concatenate([np.ones(total), high]),
+            matrix,
+            np.concatenate([self.row_lower, one]),
+            np.concatenate([self.row_upper, one]),
+            np.concatenate([np.ones(total, dtype=bool), np.asarray(integer, dtype=bool)]),
+        )
+        z = HighsModel(program, mip_rel_gap=1e-3).run(limit).point
+        if z is None:
             return None
-        z = np.array(highs.getSolution().col_value)
         chosen, at = [], 0
         for mine in points:
             chosen.append(mine[int(np.argmax(z[at : at + len(mine)]))])

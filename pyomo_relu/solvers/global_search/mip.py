@@ -12,7 +12,7 @@ rows keep it there: the linear region around the point, for the search for incum
 from __future__ import annotations
 
 import math
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +21,13 @@ import numpy as np
 from pyomo_relu.bounds.linear import piecewise_lines
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
+from pyomo_relu.programs import (
+    NETWORK_DEFAULTS,
+    Answer,
+    HighsModel,
+    LinearProgram,
+    Status,
+)
 from pyomo_relu.solvers.global_search.node_bounds import undecided
 from pyomo_relu.solvers.global_search.problem import Problem
 
@@ -29,7 +36,7 @@ LONG = 40
 
 
 @dataclass
-class Answer:
+class BoxAnswer:
     """What HiGHS says about a box.
 
     Attributes
@@ -282,7 +289,7 @@ class BoxMIP:
         relative: float = 0.0,
         stop: Callable[[], bool] | None = None,
         nodes: int | None = None,
-    ) -> Answer:
+    ) -> BoxAnswer:
         """Minimize the cost over the box, as far as it is below ``cutoff``.
 
         Parameters
@@ -299,22 +306,7 @@ class BoxMIP:
         nodes : int, optional
             Nodes of HiGHS's tree at most.
         """
-        import highspy
-
         p = self.problem
-        highs = highspy.Highs()
-        highs.setOptionValue("output_flag", False)
-        highs.setOptionValue("threads", 1)
-        for name in ("feasibility_jump", "rins", "rens", "root_reduced_cost"):
-            highs.setOptionValue(f"mip_heuristic_run_{name}", False)
-        highs.setOptionValue("mip_rel_gap", relative)
-        highs.setOptionValue("mip_abs_gap", max(gap, 1e-9))
-        highs.setOptionValue("mip_feasibility_tolerance", 1e-8)
-        highs.setOptionValue("primal_feasibility_tolerance", 1e-8)
-        if nodes is not None:
-            highs.setOptionValue("mip_max_nodes", nodes)
-        if math.isfinite(time_limit):
-            highs.setOptionValue("time_limit", max(time_limit, 0.0))
         total = len(self.lower)
         cost = np.concatenate([p.cost, np.zeros(total - self.m)])
         pointer = np.concatenate([[0], np.cumsum([len(c) for c, _ in self._rows])])
@@ -340,72 +332,58 @@ class BoxMIP:
             objective = sp.csr_array(cost[None])
             matrix = sp.csr_array(sp.vstack([matrix, objective], format="csr"))
             low, high = np.append(low, -math.inf), np.append(high, cutoff)
-        highs.passModel(
-            total, len(low), matrix.nnz, 2, 1, 0.0, cost,
-            np.array(self.lower), np.array(self.upper), low, high,
-            matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data,
-            np.array(self.integer).astype(np.int32),
-        )  # fmt: skip
+        program = LinearProgram(
+            cost,
+            np.array(self.lower),
+            np.array(self.upper),
+            matrix,
+            low,
+            high,
+            np.array(self.integer, dtype=bool),
+        )
+        end = time.perf_counter() + max(time_limit, 0.0)
+        highs = HighsModel(
+            program,
+            mip_rel_gap=relative,
+            mip_abs_gap=max(gap, 1e-9),
+            mip_feasibility_tolerance=1e-8,
+            primal_feasibility_tolerance=1e-8,
+            **NETWORK_DEFAULTS,
+        )
         if start is not None:
-            places = np.arange(self.m, dtype=np.int32)
-            highs.setSolution(self.m, places, np.asarray(start, dtype=float))
-        _run(highs, stop)
-        return self._answer(highs, cutoff)
+            self._start(highs, np.asarray(start, dtype=float), time_limit)
+        if nodes is not None:
+            highs.set(mip_max_nodes=nodes)
+        if stop is not None:
+            highs.stop_when(lambda event: stop())
+        answer = highs.run(end - time.perf_counter(), keep=stop is not None)
+        return self._answer(answer, cutoff)
 
-    def _answer(self, highs, cutoff: float) -> Answer:
-        status = highs.getModelStatus().name
-        if status == "kInfeasible":
+    def _start(self, highs: HighsModel, start: np.ndarray, time_limit: float) -> None:
+        """Start from a point of the problem: what belongs to it inside is solved for."""
+        p = self.problem
+        lower, upper = np.array(self.lower), np.array(self.upper)
+        known = np.setdiff1d(np.arange(self.m), p.n + np.arange(p.q))
+        highs.set_bounds(start[known], start[known], known)
+        whole = highs.run(time_limit).point
+        highs.set_bounds(lower, upper)
+        highs.forget()
+        if whole is not None:
+            highs.start_at(whole)
+
+    def _answer(self, answer: Answer, cutoff: float) -> BoxAnswer:
+        if answer.infeasible:
             margin = 1e-7 * max(1.0, abs(cutoff)) if math.isfinite(cutoff) else 0.0
-            return Answer(None, cutoff - margin, True)
-        info = highs.getInfo()
-        point = None
-        if info.primal_solution_status == 2:
-            point = np.array(highs.getSolution().col_value)[: self.m]
-        if status == "kOptimal":
-            is_mip = any(self.integer)
-            bound = info.mip_dual_bound if is_mip else info.objective_function_value
-            # HiGHS's rows hold to a tolerance, so its bound does too.
-            return Answer(point, bound - 1e-7 * max(1.0, abs(bound)), True)
-        bound = info.mip_dual_bound if any(self.integer) else -math.inf
-        if not math.isfinite(bound):
-            bound = -math.inf
-        bound = min(bound, cutoff)
+            return BoxAnswer(None, cutoff - margin, True)
+        point = None if answer.point is None else answer.point[: self.m]
+        # HiGHS's rows hold to a tolerance, so its bound does too.
+        bound = min(answer.bound, math.inf if answer.optimal else cutoff)
+        bound -= 1e-7 * max(1.0, abs(bound)) if math.isfinite(bound) else 0.0
+        if answer.optimal:
+            return BoxAnswer(point, bound, True)
         reason = {
-            "kInterrupt": "interrupt",
-            "kHighsInterrupt": "interrupt",
-            "kUnbounded": "unbounded",
-            "kUnboundedOrInfeasible": "unbounded",
-        }.get(status, "time")
-        return Answer(point, bound - 1e-7 * max(1.0, abs(bound)), False, reason)
-
-
-def _run(highs, stop: Callable[[], bool] | None) -> None:
-    """Run HiGHS; with ``stop``, so that it and Ctrl-C can end it in good order."""
-    if stop is None:
-        highs.run()
-        return
-    ended = False
-    error: BaseException | None = None
-
-    def ask(event) -> None:
-        nonlocal ended, error
-        if not ended:
-            try:
-                ended = bool(stop())
-            except BaseException as e:  # must not travel through HiGHS
-                ended, error = True, e
-
-    def interrupt(event) -> None:
-        if ended:
-            event.data_in.user_interrupt = True
-
-    highs.cbMipLogging += ask
-    highs.cbMipInterrupt += interrupt
-    highs.cbSimplexInterrupt += interrupt
-    if threading.current_thread() is threading.main_thread():
-        highs.HandleKeyboardInterrupt = True
-        highs.solve()
-    else:
-        highs.run()
-    if error is not None:
-        raise error
+            Status.INTERRUPTED: "interrupt",
+            Status.UNBOUNDED: "unbounded",
+            Status.INFEASIBLE_OR_UNBOUNDED: "unbounded",
+        }.get(answer.status, "time")
+        return BoxAnswer(point, bound, False, reason)

@@ -22,6 +22,7 @@ from pyomo.contrib.solver.common.util import (
 )
 from pyomo.core.staleflag import StaleFlagManager
 
+from pyomo_relu.programs import has_highs
 from pyomo_relu.solvers.global_search.config import OWN_KEYWORDS, ReluGlobalConfig
 from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.options import Progress
@@ -65,11 +66,7 @@ class ReluGlobal(SolverBase):
 
     def available(self) -> Availability:
         """Whether ``highspy`` can be imported."""
-        try:
-            import highspy  # noqa: F401
-        except ImportError:
-            return Availability.NotFound
-        return Availability.FullLicense
+        return Availability.FullLicense if has_highs() else Availability.NotFound
 
     def version(self) -> tuple[int, ...]:
         """The version of the package."""
@@ -115,10 +112,8 @@ class ReluGlobal(SolverBase):
                 f"relu_global has no solver option '{name}'; its options are keywords of "
                 "solve(): " + ", ".join(OWN_KEYWORDS) + "."
             )
-        try:
-            import highspy  # noqa: F401
-        except ImportError as e:
-            raise ImportError("relu_global needs HiGHS; pip install highspy") from e
+        if not self.available():
+            raise ImportError("relu_global needs HiGHS; pip install highspy")
         stamp = datetime.datetime.now(datetime.UTC)
         begin = time.perf_counter()
         timer = config.timer = config.timer or HierarchicalTimer()

@@ -8,6 +8,7 @@ decorate the class with :func:`register_formulation`: it is then a keyword of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -151,6 +152,12 @@ class Formulation:
     ----------
     **options
         Checked against :attr:`CONFIG`; unknown ones are refused.
+
+    Notes
+    -----
+    An object holds options and is never written with: each write of a network gets an
+    object of its own (:meth:`for_one_write`), whose :meth:`start` comes before all else.
+    What a write must remember until :meth:`finish` is set there, and by layer name.
     """
 
     name: ClassVar[str] = ""
@@ -168,6 +175,18 @@ class Formulation:
             )
         self.config = self.CONFIG(options)
         self.config.value()  # a value that was never read can't be pickled
+
+    def for_one_write(self) -> Formulation:
+        """A copy with the same options, for one write of one network.
+
+        Whatever else the object holds is copied deeply, so that nothing of one write
+        is seen by another.
+        """
+        new = copy(self)
+        for name, held in vars(self).items():
+            if name != "config":
+                setattr(new, name, deepcopy(held))
+        return new
 
     def start(self, network, bounds) -> None:
         """Called once before any layer of ``network`` is written."""
@@ -235,11 +254,11 @@ def register_formulation(cls: type[Formulation]) -> type[Formulation]:
 
 
 def make_formulation(spec, options: Mapping[str, Any] | None = None) -> Formulation:
-    """A formulation from its name or itself."""
+    """A formulation for one write, from its name or an object with its options."""
     if isinstance(spec, Formulation):
         if options:
             raise ValueError("options are given to the formulation itself, not beside it.")
-        return spec
+        return spec.for_one_write()
     if isinstance(spec, tuple) and len(spec) == 2:
         return make_formulation(spec[0], {**spec[1], **(options or {})})
     if spec not in FORMULATIONS:
@@ -252,7 +271,7 @@ def make_formulation(spec, options: Mapping[str, Any] | None = None) -> Formulat
 def choose_formulations(
     network, spec, options: Mapping[str, Any]
 ) -> dict[int, Formulation]:
-    """The formulation of every nonlinear node.
+    """The formulation of every nonlinear node, in objects made for one write.
 
     Parameters
     ----------
@@ -276,7 +295,8 @@ def choose_formulations(
     else:
         one = make_formulation(spec, options)
         return {i: one for i in nodes}
-    made: dict[Any, Formulation] = {}
+    # With each entry, which must live as long as its id is a key.
+    made: dict[Any, tuple[Any, Formulation]] = {}
     chosen: dict[int, Formulation] = {}
     used: set[str] = set()
     for i, node in nodes.items():
@@ -294,8 +314,8 @@ def choose_formulations(
             entry = spec(node.name)
         mark = entry if isinstance(entry, str) else id(entry)
         if mark not in made:
-            made[mark] = make_formulation(entry)
-        chosen[i] = made[mark]
+            made[mark] = (entry, make_formulation(entry))
+        chosen[i] = made[mark][1]
     if isinstance(spec, Mapping):
         unused = sorted(set(spec) - used - {"..."})
         if unused:

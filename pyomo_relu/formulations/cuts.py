@@ -162,18 +162,19 @@ class Cuts(Formulation):
                 f"formulation 'cuts': the solver '{self.config.solver}' is not available; "
                 "choose another with solver=."
             )
-        # By the identity of the layer's block, for finish(), which empties it.
-        self._bends: dict[int, list[Bend | Largest]] = {}
+        self._bends: dict[str, list[Bend | Largest]] = {}
+
+    def start(self, network, bounds) -> None:
+        self._bends = {}  # by layer name, for finish()
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
         write_pieces(layer, {i: layer.pre_row(i) for i in layer.units})
-        found = [b for i in layer.units for b in _bends(layer, i)]
-        self._bends[id(layer.block)] = found  # type: ignore[assignment]
+        self._bends[layer.node.name] = [b for i in layer.units for b in _bends(layer, i)]
 
     def write_max(self, layer: MaxLayer) -> None:
         write_max_bigm(layer)
         chosen = layer.block.component("chosen")
-        self._bends[id(layer.block)] = [
+        self._bends[layer.node.name] = [
             Largest.of(layer, j, {i: chosen[j, i] for i in group})
             for j, group in layer.arguments.items()
         ]
@@ -183,10 +184,9 @@ class Cuts(Formulation):
         set_max_values(block, pre)
 
     def finish(self, block) -> None:
-        units = []
-        for layer in block.component("layer").values():
-            for unit in self._bends.pop(id(layer), []):
-                units.append((layer, unit))
+        layers, bends = block.component("layer"), self._bends
+        self._bends = {}
+        units = [(layers[name], unit) for name, found in bends.items() for unit in found]
         if not units or not self.config.rounds:
             return
         config = self.config

@@ -64,7 +64,7 @@ class FixedPattern(Formulation):
         super().__init__(**options)
         if self.config.at is None:
             raise ValueError("formulation 'fixed_pattern' needs the input at=point.")
-        self._values: dict[int, np.ndarray] = {}
+        self._values: dict[str, np.ndarray] = {}
 
     def start(self, network, bounds) -> None:
         point, single = network.flat_inputs(self.config.at)
@@ -80,7 +80,7 @@ class FixedPattern(Formulation):
             )
         values = network.activations(point)
         self._values = {
-            id(node): values[node.source][0]
+            node.name: values[node.source][0]
             for node in network.nodes
             if hasattr(node, "source")
         }
@@ -89,7 +89,7 @@ class FixedPattern(Formulation):
         self._values = {}
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
-        x = self._values[id(layer.node)]
+        x = self._values[layer.node.name]
         rows = RowCollector()
         for i in layer.units:
             pieces = layer.pieces(i)
@@ -108,7 +108,7 @@ class FixedPattern(Formulation):
         rows.add_to(layer.block)
 
     def write_max(self, layer: MaxLayer) -> None:
-        x = self._values[id(layer.node)]
+        x = self._values[layer.node.name]
         rows = RowCollector()
         for j, group in layer.arguments.items():
             best = max(group, key=lambda i: (x[i], -i))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.network import Affine, Network, PiecewiseLinear
+from pyomo_relu.network.archive import read_arrays
+from pyomo_relu.network.limits import TooLargeError, memory_limit
 from pyomo_relu.network.storage import DAMAGE
 
 
@@ -206,15 +208,16 @@ class Bounds:
             If the file is something else, was changed, or belongs to another network or box.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
-                fingerprint = str(data["fingerprint"])
-                # Without it: a file of an older version of this package.
-                own = str(data["own_fingerprint"]) if "own_fingerprint" in data else None
-                n = sum(key.startswith("lower") for key in data)
-                lows = tuple(data[f"lower{i}"] for i in range(n))
-                highs = tuple(data[f"upper{i}"] for i in range(n))
-                rest = str(data["method"]), float(data["seconds"]), str(data["scope"])
-        except FileNotFoundError:
+            with memory_limit(f"'{path}'"):
+                data = read_arrays(path)
+            fingerprint = str(data["fingerprint"])
+            # Without it: a file of an older version of this package.
+            own = str(data["own_fingerprint"]) if "own_fingerprint" in data else None
+            n = sum(key.startswith("lower") for key in data)
+            lows = tuple(data[f"lower{i}"] for i in range(n))
+            highs = tuple(data[f"upper{i}"] for i in range(n))
+            rest = str(data["method"]), float(data["seconds"]), str(data["scope"])
+        except (FileNotFoundError, PermissionError, TooLargeError):
             raise
         except (*DAMAGE, ValueError) as e:
             raise ValueError(

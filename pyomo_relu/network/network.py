@@ -53,6 +53,7 @@ class Network:
         self.output_names = _checked_names(output_names, self.n_outputs, "output")
         self._fingerprint: str | None = None
         for node in self.nodes:
+            _sort_weights(node)
             for array in _arrays(node).values():
                 array.setflags(write=False)
 
@@ -215,17 +216,41 @@ class Network:
         save_network(self, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Network:
+    def load(cls, path: str | Path, *, max_memory: float | None = None) -> Network:
         """Read a network that :meth:`save` wrote.
+
+        The fingerprint in the file is checked, and every array before it is used. Files
+        of the first format, which had no fingerprint, are read if the rest is sound.
+
+        Parameters
+        ----------
+        path : str or Path
+        max_memory : float, optional
+            Bytes that the network may take; :data:`~pyomo_relu.network.limits.MOST_MEMORY`
+            if left out.
 
         Raises
         ------
         ValueError
-            If the file is something else, truncated, or from a newer version.
+            If the file is something else, truncated, damaged, changed, too large, or
+            from a newer version.
+        FileNotFoundError
         """
         from pyomo_relu.network.storage import load_network
 
-        return load_network(path)
+        return load_network(path, max_memory)
+
+
+def _sort_weights(node: Node) -> None:
+    """Bring sparse weights into canonical form, before they can't be changed any more.
+
+    SciPy would do it in place later, in arrays that are read-only by then; and equal
+    networks have equal fingerprints only in one form.
+    """
+    if isinstance(node, Affine):
+        for w in node.weights:
+            if sp.issparse(w) and not w.has_canonical_format:
+                w.sum_duplicates()
 
 
 def _arrays(node: Node) -> dict[str, np.ndarray]:

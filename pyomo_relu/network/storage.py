@@ -1,21 +1,40 @@
-"""Networks in ``.npz`` files: arrays plus one JSON description; nothing is unpickled."""
+"""Networks in ``.npz`` files: arrays plus one JSON description; nothing is unpickled.
+
+The description holds the fingerprint of the network and a digest of itself. A file is
+believed only where both are right, and its arrays are used only after
+:mod:`~pyomo_relu.network.soundness` has checked them.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.network.archive import DamagedError, read_arrays
+from pyomo_relu.network.limits import ENTRY, TooLargeError, memory_limit, need
 from pyomo_relu.network.network import Network, _arrays
 from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
+from pyomo_relu.network.soundness import (
+    check_csr,
+    check_indices,
+    check_numbers,
+    check_pieces,
+    check_pointers,
+)
 
 FORMAT = "pyomo_relu.network"
-VERSION = 1
+
+#: Version 1 had neither fingerprint nor digest; its files are read if the rest is sound.
+VERSION = 2
 
 #: What reading a file that is none of ours, or is damaged, may raise.
 DAMAGE = (
@@ -61,96 +80,166 @@ def save_network(network: Network, path: str | Path) -> None:
         "outputs": network.outputs,
         "input_names": network.input_names,
         "output_names": network.output_names,
+        "fingerprint": network.fingerprint,
     }
+    header["digest"] = _digest(header)
     with open(path, "wb") as file:
         np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
 
 
-def load_network(path: str | Path) -> Network:
+def _digest(header: dict[str, Any]) -> str:
+    """A digest of the description, itself left out: names, shapes, fingerprint."""
+    rest = {k: v for k, v in header.items() if k != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def load_network(path: str | Path, max_memory: float | None = None) -> Network:
     """Read a network from ``path``; see :meth:`Network.load`."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            header = json.loads(str(data["header"]))
-            if header.get("format") != FORMAT:
-                raise KeyError("format")
+    with memory_limit(f"'{path}'", max_memory):
+        try:
+            arrays = read_arrays(path)
+            header = _header(arrays)
             newer = header["version"] > VERSION
             if not newer:
-                nodes = [_node(e, i, data) for i, e in enumerate(header["nodes"])]
-                network = Network(
-                    nodes,
-                    header["outputs"],
-                    header["inputs"],
-                    header["input_names"],
-                    header["output_names"],
-                )
-                _check(network)
-                return network
-    except FileNotFoundError:
-        raise
-    except (*DAMAGE, ValueError) as e:
-        raise ValueError(
-            f"'{path}' is not a network saved by pyomo_relu, or it is damaged."
-        ) from e
+                return _network(header, arrays)
+        except (TooLargeError, FileNotFoundError, PermissionError):
+            raise
+        except (*DAMAGE, ValueError) as e:
+            reason = f": {e}" if isinstance(e, ValueError) else ""
+            raise ValueError(
+                f"'{path}' is not a network saved by pyomo_relu, or it is damaged{reason}. "
+                "Save it again from the model it came from."
+            ) from e
     raise ValueError(
         f"'{path}' was written by a newer version of pyomo_relu "
         f"(format {header['version']}); update the package."
     )
 
 
-def _check(network: Network) -> None:
-    """Raise ValueError where sizes don't fit or numbers aren't finite."""
-    nodes = network.nodes
-    for node in nodes:
-        expected: dict[str, tuple[int, ...]] = {}
-        if isinstance(node, Affine):
-            expected["bias"] = (node.size,)
-            for k, (s, w) in enumerate(zip(node.sources, node.weights, strict=True)):
-                if w.shape != (node.size, nodes[s].size):
-                    raise ValueError(f"weights {k} of '{node.name}'")
-                if sp.issparse(w):
-                    w.check_format(full_check=True)
-        elif isinstance(node, PiecewiseLinear):
-            n, k = node.breakpoints.shape
-            expected["breakpoints"] = (nodes[node.source].size, k)
-            expected["slopes"] = expected["intercepts"] = (n, k + 1)
-        elif isinstance(node, Max):
-            expected["indptr"] = (node.size + 1,)
-            expected["indices"] = (int(node.indptr[-1]),)
-            last = nodes[node.source].size
-            if (np.diff(node.indptr) < 1).any() or not (
-                (0 <= node.indices) & (node.indices < last)
-            ).all():
-                raise ValueError(f"groups of '{node.name}'")
-        for key, array in _arrays(node).items():
-            if array.shape != expected.get(key, array.shape):
-                raise ValueError(f"shape of {key} of '{node.name}'")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{key} of '{node.name}'")
+def _header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The description, once its format and its digest are right."""
+    text = arrays.get("header")
+    if text is None or text.shape != () or text.dtype.kind != "U":
+        raise DamagedError("it has no description")
+    header = json.loads(str(text))
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DamagedError("its description is another one")
+    version = _integer(header.get("version"), "version")
+    if version == VERSION and header.get("digest") != _digest(header):
+        raise DamagedError("its description was changed after it was saved")
+    return header
 
 
-def _node(entry: dict, i: int, data) -> Node:
-    name, shape = entry["name"], tuple(entry["shape"])
-    sources = tuple(entry["sources"])
-    kind = entry["kind"]
+def _network(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:
+    """The network that a description and its arrays make, all of them checked."""
+    nodes: list[Node] = []
+    entries = header["nodes"]
+    if not isinstance(entries, list):
+        raise DamagedError("it has no list of layers")
+    for i, entry in enumerate(entries):
+        nodes.append(_node(entry, i, nodes, arrays))
+    if len({n.name for n in nodes}) < len(nodes):
+        raise DamagedError("two layers have one name")
+    inputs, outputs = (
+        _positions(header[key], len(nodes), key) for key in ("inputs", "outputs")
+    )
+    if sorted(inputs) != [i for i, n in enumerate(nodes) if isinstance(n, Input)]:
+        raise DamagedError("its inputs are not its input layers")
+    if not outputs:
+        raise DamagedError("it has no outputs")
+    names = [header[key] for key in ("input_names", "output_names")]
+    if any(n is not None and not _all(n, str) for n in names):
+        raise DamagedError("its names are no text")
+    network = Network(nodes, outputs, inputs, *names)
+    if header["version"] > 1 and network.fingerprint != header["fingerprint"]:
+        raise DamagedError("its weights were changed after they were saved")
+    return network
+
+
+def _node(entry: Any, i: int, before: Sequence[Node], arrays) -> Node:
+    """Layer ``i``, which reads layers ``before`` it; no array is used unchecked."""
+    name, kind = entry["name"], entry["kind"]
+    if not isinstance(name, str) or not _all(entry["shape"], int):
+        raise DamagedError(f"layer {i} has no name or no shape")
+    shape = tuple(entry["shape"])
+    size = prod(shape)
+    if min(shape, default=1) < 0:
+        raise DamagedError(f"layer '{name}' has the shape {shape}")
+    need(f"layer '{name}' of shape {shape}", passing=ENTRY * size)
+    sources = _positions(entry["sources"], i, f"sources of layer '{name}'")
+    wanted = {"input": 0, "piecewise": 1, "max": 1}.get(kind, max(1, len(sources)))
+    if len(sources) != wanted:
+        raise DamagedError(f"layer '{name}' reads {len(sources)} layers")
+    what = f"layer '{name}'"
+    sizes = [before[s].size for s in sources]
     if kind == "input":
         return Input(name, shape)
     if kind == "affine":
-        size = int(np.prod(shape, dtype=np.int64))
-        matrices = []
-        for k, (columns, sparse) in enumerate(zip(entry["columns"], entry["sparse"])):
-            if sparse:
-                parts = tuple(
-                    data[f"{i}.w{k}.{part}"] for part in ("data", "indices", "indptr")
-                )
-                matrices.append(sp.csr_array(parts, shape=(size, columns)))
-            else:
-                matrices.append(data[f"{i}.w{k}"])
-        return Affine(name, shape, sources, tuple(matrices), data[f"{i}.bias"])
+        bias = arrays[f"{i}.bias"]
+        check_numbers(bias, (size,), f"{what}, bias")
+        weights = _weights(entry, i, size, sizes, arrays)
+        return Affine(name, shape, sources, weights, bias)
     if kind == "piecewise":
-        size = int(np.prod(shape, dtype=np.int64))
-        arrays = [data[f"{i}.{key}"] for key in ("breakpoints", "slopes", "intercepts")]
-        full = [np.broadcast_to(a, (size, a.shape[-1])) for a in arrays]
-        return PiecewiseLinear(name, shape, sources[0], entry["function"], *full)
+        if size != sizes[0]:
+            raise DamagedError(f"{what} has {size} neurons for {sizes[0]} entries")
+        return _piecewise(entry, i, shape, sources[0], arrays)
     if kind == "max":
-        return Max(name, shape, sources[0], data[f"{i}.indptr"], data[f"{i}.indices"])
-    raise KeyError(kind)
+        indptr, indices = arrays[f"{i}.indptr"], arrays[f"{i}.indices"]
+        check_indices(indices, sizes[0], f"{what}, indices")
+        check_pointers(indptr, size, len(indices), f"{what}, indptr")
+        if (np.diff(indptr) < 1).any():
+            raise DamagedError(f"{what} is a maximum over no entries")
+        return Max(name, shape, sources[0], indptr, indices)
+    raise DamagedError(f"{what} is of the unknown kind {kind!r}")
+
+
+def _weights(entry: dict, i: int, size: int, sizes: list[int], arrays) -> tuple:
+    """The matrices of an affine layer."""
+    columns, sparse = entry["columns"], entry["sparse"]
+    if columns != sizes or not _all(sparse, bool) or len(sparse) != len(sizes):
+        raise DamagedError(f"layer '{entry['name']}' has weights for other layers")
+    found = []
+    for k, n in enumerate(sizes):
+        what, key = f"layer '{entry['name']}', weights {k}", f"{i}.w{k}"
+        if sparse[k]:
+            data, indices = arrays[f"{key}.data"], arrays[f"{key}.indices"]
+            indptr = arrays[f"{key}.indptr"]
+            check_csr(data, indices, indptr, (size, n), what)
+            found.append(sp.csr_array((data, indices, indptr), shape=(size, n)))
+        else:
+            check_numbers(arrays[key], (size, n), what)
+            found.append(arrays[key])
+    return tuple(found)
+
+
+def _piecewise(entry: dict, i: int, shape: tuple[int, ...], source: int, arrays) -> Node:
+    """An activation layer; what has one row serves all neurons."""
+    name, function = entry["name"], entry["function"]
+    t, a, c = (arrays[f"{i}.{key}"] for key in ("breakpoints", "slopes", "intercepts"))
+    check_pieces(t, a, c, f"layer '{name}'")
+    size, parts = prod(shape), (t, a, c)
+    if not isinstance(function, str) or any(len(p) not in (1, size) for p in parts):
+        raise DamagedError(f"layer '{name}' has functions for other neurons")
+    full = [np.broadcast_to(p, (size, p.shape[1])) for p in parts]
+    node = PiecewiseLinear(name, shape, source, function, *full)
+    if function == "relu" and size and not node.is_relu:
+        raise DamagedError(f"layer '{name}' is called relu, but is another function")
+    return node
+
+
+def _integer(value: Any, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise DamagedError(f"its {what} is no integer")
+    return value
+
+
+def _all(values: Any, kind: type) -> bool:
+    """Whether this is a list of nothing but ``kind``; a bool is no int."""
+    return isinstance(values, list) and all(type(v) is kind for v in values)
+
+
+def _positions(values: Any, limit: int, what: str) -> tuple[int, ...]:
+    """A list of positions below ``limit``."""
+    if not _all(values, int) or any(not 0 <= v < limit for v in values):
+        raise DamagedError(f"its {what} are not positions of layers before")
+    return tuple(values)

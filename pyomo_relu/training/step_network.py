@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.network import Network, NetworkBuilder, activations
+from pyomo_relu.network import Network, NetworkBuilder, activations, archive
+from pyomo_relu.network.archive import DamagedError
+from pyomo_relu.network.limits import memory_limit
 
 FORMAT = "pyomo_relu.step_network"
 VERSION = 1
@@ -171,12 +173,10 @@ class StepNetwork:
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of an ``.npz`` file; nothing is unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return {key: data[key] for key in data.files}
-    except FileNotFoundError:
-        raise
-    except Exception as e:
-        raise ValueError(f"'{path}' is not an .npz file, or it is damaged.") from e
+        with memory_limit(f"'{path}'"):
+            return archive.read_arrays(path)
+    except DamagedError as e:
+        raise ValueError(f"'{path}' is not an .npz file, or it is damaged: {e}.") from e
 
 
 def stack(networks: Sequence[StepNetwork]) -> StepNetwork:

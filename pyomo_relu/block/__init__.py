@@ -6,10 +6,11 @@ Other rooms use what is named here, and the methods of the block.
 from pyomo_relu.block.component import ReLUNetBlock
 from pyomo_relu.block.data import ReLUNetBlockData
 from pyomo_relu.block.statistics import BlockStatistics, LayerStatistics
-from pyomo_relu.block.written import is_as_written
+from pyomo_relu.block.written import Change, is_as_written
 
 __all__ = [
     "BlockStatistics",
+    "Change",
     "LayerStatistics",
     "ReLUNetBlock",
     "ReLUNetBlockData",

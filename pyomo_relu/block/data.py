@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,9 @@ from pyomo.environ import Expression, Var, value
 
 from pyomo_relu.block import inputs as _inputs
 from pyomo_relu.block.guard import guard_box
+from pyomo_relu.block.scaling import Scalings
 from pyomo_relu.block.statistics import BlockStatistics, block_statistics
-from pyomo_relu.block.written import census
+from pyomo_relu.block.written import Change, Record
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
 from pyomo_relu.formulations.base import unit_pieces
@@ -24,6 +26,10 @@ from pyomo_relu.model_bounds import check_scope, is_stale, model_bounds
 from pyomo_relu.network import Max, Network, PiecewiseLinear
 
 logger = logging.getLogger(__name__)
+
+#: Of a bound: the rounding of products with scaling factors and quotients by them, and
+#: what bounds of expressions are widened by.
+SCALED = 64 * np.finfo(float).eps
 
 
 @dataclass
@@ -65,7 +71,9 @@ class ReLUNetBlockData(BlockData):
         self._options: dict[str, Any] = {}
         self._output_bounds: tuple[list[float], list[float]] | None = None
         self._build_seconds = 0.0
-        self._written: tuple[int, int, int] | None = None
+        self._written: Record | None = None
+        self._scalings: Scalings | None = None
+        self._outputs: tuple[Any, ...] = ()
 
     # -------------------------------------------------------------------- building
     def build(
@@ -118,6 +126,8 @@ class ReLUNetBlockData(BlockData):
         self._entries = tuple(entries)
         index = _inputs.named_index(network.output_names, network.n_outputs)
         self.add_component("outputs", Var(index))
+        self._outputs = tuple(self.component("outputs").values())
+        self._scalings = Scalings(self)
         self._box()  # refuses a box that is not finite, whatever the formulation
         if formulation is not None:
             self.install(self.prepare(formulation, **options))
@@ -149,6 +159,12 @@ class ReLUNetBlockData(BlockData):
         """Write a formulation without changing the block; :meth:`install` takes it."""
         network = self._checked()
         begin = time.perf_counter()
+        if self._is_scaled():
+            raise ValueError(
+                f"'{self.name}': core.scale_model has scaled its inputs or outputs, so the "
+                "network can't be written over them; reformulate before the model is "
+                "scaled, and scale anew."
+            )
         formulations = choose_formulations(network, formulation, options)
         found = self._find_bounds(self._bounds_method if bounds is None else bounds)
         outputs = list(self.component("outputs").values())
@@ -203,7 +219,6 @@ class ReLUNetBlockData(BlockData):
             self._formulations = new.formulations
             self._spec, self._options = new.spec, dict(new.options)
             self._build_seconds = new.seconds
-            self._written = census(new.container)
             self._set_output_bounds(new.bounds)
             guard_box(self)
         point = self._input_values()
@@ -211,6 +226,7 @@ class ReLUNetBlockData(BlockData):
             self._set_layer_values(point)
         for formulation in dict.fromkeys(new.formulations.values()):
             formulation.finish(self)
+        self._written = Record(self)
 
     def _enclose(self, bounds: Bounds) -> None:
         """Rows for sides of the box that the inputs' own bounds don't imply."""
@@ -340,7 +356,7 @@ class ReLUNetBlockData(BlockData):
             after the formulation was written, which then no longer holds.
         """
         self.check_box()
-        outputs = [v.value for v in self.component("outputs").values()]
+        outputs = [value(y, exception=False) for y in self._in_own_units(self._outputs)]
         if any(v is None for v in outputs):
             raise ValueError(f"'{self.name}' has outputs without a value; solve first.")
         return float(np.max(np.abs(self.evaluate() - np.array(outputs, dtype=float))))
@@ -357,21 +373,59 @@ class ReLUNetBlockData(BlockData):
             return
         check_scope(self, self._bounds)
         rows = self.component("input_box")
+        if rows is None and self._written is not None:
+            rows = self._written.box_rows  # transformations rename components
         enforced = set()
-        if rows is not None and rows.active:
+        if rows is not None and rows.parent_block() is self and rows.active:
             enforced = {key for key, row in rows.items() if row.active}
-        low, high = _inputs.own_box(self._entries)
+        low, high = _inputs.own_box(self._in_own_units(self._entries))
         old_low, old_high = self._bounds.input_box
+        if self._is_scaled():  # a bound times a factor, divided by it again, is rounded
+            slack = SCALED * np.maximum(np.abs(old_low), np.abs(old_high))
+            old_low, old_high = old_low - slack, old_high + slack
         for i, entry in enumerate(self._entries):
             loose_low = low[i] < old_low[i] and (i, "lower") not in enforced
             loose_high = high[i] > old_high[i] and (i, "upper") not in enforced
             if loose_low or loose_high:
+                remedy = (
+                    "take them back, or widen them before the model is scaled."
+                    if self._is_scaled()
+                    else f"call {self.name}.reformulate({self._spec!r}) to write it for "
+                    "the new ones."
+                )
                 raise ValueError(
                     f"'{self.name}': the bounds of '{_inputs.as_given(entry)}' were widened "
                     f"from [{old_low[i]:g}, {old_high[i]:g}] to [{low[i]:g}, {high[i]:g}] after "
-                    f"the network was written; call {self.name}.reformulate("
-                    f"{self._spec!r}) to write it for the new ones."
+                    f"the network was written; {remedy}"
                 )
+
+    def changes(self) -> Iterator[Change]:
+        """Yield what is different in the block from what its formulation wrote.
+
+        Each :class:`~pyomo_relu.block.Change` says what was changed, and whether it can
+        only take points away: a fixed variable, a tighter bound, one more row. Rows and
+        variables outside the block, and bounds of inputs and outputs, are the user's
+        and don't count.
+        """
+        if self._is_scaled():
+            yield Change("its variables were scaled by core.scale_model", False)
+        if self._written is not None:
+            yield from self._written.changes(self)
+
+    def remember_scalings(self) -> None:
+        """Note how the model is scaled now; called before a row of the block changes."""
+        if self._scalings is not None:
+            self._scalings.remember(self)
+
+    def _is_scaled(self) -> bool:
+        """Whether ``core.scale_model`` gave a variable of the block another meaning."""
+        inner = () if self._written is None else self._written.variables
+        entries = (*self._entries, *self._outputs, *inner)
+        return self._scalings is not None and self._scalings.touch(self, entries)
+
+    def _in_own_units(self, entries: Sequence[Any]) -> Sequence[Any]:
+        """Entries as the network reads and gives them, whatever scaled the model."""
+        return entries if self._scalings is None else self._scalings.unscaled(self, entries)
 
     def statistics(self) -> BlockStatistics:
         """Return layers, neurons, binaries, big-M range, bounds and times; printable."""
@@ -403,6 +457,11 @@ class ReLUNetBlockData(BlockData):
         ValueError
             If an input is a number or expression and so can't be set.
         """
+        if self._is_scaled():
+            raise ValueError(
+                f"'{self.name}': core.scale_model has scaled its inputs or outputs, so x "
+                "would be taken for scaled values; call warm_start before scaling."
+            )
         point, single = self.network.flat_inputs(x)
         if not single:
             raise ValueError(f"{self.name}: warm_start takes one point.")
@@ -431,7 +490,8 @@ class ReLUNetBlockData(BlockData):
     def _input_values(self) -> np.ndarray | None:
         """The (1, n_inputs) present values of the inputs; None if one has none."""
         found = [
-            e if isinstance(e, float) else value(e, exception=False) for e in self._entries
+            e if isinstance(e, float) else value(e, exception=False)
+            for e in self._in_own_units(self._entries)
         ]
         return None if any(v is None for v in found) else np.array([found], dtype=float)
 

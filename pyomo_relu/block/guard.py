@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from pyomo.core.base.constraint import ConstraintData
-from pyomo.core.expr.numvalue import as_numeric
+from pyomo.core.expr.numvalue import as_numeric, native_types
 from pyomo.environ import Block, Constraint, value
 
-from pyomo_relu.formulations.lazy_rows import LazyRow
+from pyomo_relu.formulations.lazy_rows import LazyRow, OrdinaryRow
 
 
 class BoxGuard:
@@ -26,13 +26,17 @@ class BoxGuard:
 
     __slots__ = ()
 
-    def _check(self) -> None:
+    def _network_block(self) -> Any:
+        """The network block that the row guards; None once it is in none any more."""
         block: Any = self.parent_block()  # type: ignore[attr-defined]
-        while block is not None:
-            if hasattr(block, "check_box"):
-                block.check_box()
-                return
+        while block is not None and not hasattr(block, "check_box"):
             block = block.parent_block()
+        return block
+
+    def _check(self) -> None:
+        block = self._network_block()
+        if block is not None:
+            block.check_box()
 
     def _parts(self) -> tuple[Any, Any, Any]:
         return super().to_bounded_expression()  # type: ignore[misc]
@@ -57,6 +61,26 @@ class BoxGuard:
         """The expression, if the inputs stay in their box."""
         self._check()
         return super().expr  # type: ignore[misc]
+
+    @property
+    def equality(self) -> bool:
+        """Whether both sides are one; transformations ask while a model is changing."""
+        low, _, high = self._parts()
+        if low is None or high is None:
+            return False
+        return low is high or (
+            low.__class__ in native_types and high.__class__ in native_types and low == high
+        )
+
+    def set_value(self, expr: Any) -> None:
+        """Say something else and stay a guard: a scaled model has a box, too."""
+        block = self._network_block()
+        if block is not None:
+            block.remember_scalings()
+        try:
+            super().set_value(expr)  # type: ignore[misc]
+        finally:  # a lazy row is now another kind of row, or was put back to its own
+            self.__class__ = GUARDED.get(type(self), type(self))
 
     @property
     def lower(self) -> Any:
@@ -99,12 +123,22 @@ class GuardedRow(BoxGuard, ConstraintData):
 
 
 class GuardedLazyRow(BoxGuard, LazyRow):
-    """A lazy row with the check; it stays one until someone sets its expression."""
+    """A lazy row with the check; it stays lazy until someone sets its expression."""
 
     __slots__ = ()
 
 
-GUARDED: dict[type, type] = {ConstraintData: GuardedRow, LazyRow: GuardedLazyRow}
+class GuardedOrdinaryRow(BoxGuard, OrdinaryRow):
+    """What a guarded lazy row becomes."""
+
+    __slots__ = ()
+
+
+GUARDED: dict[type, type] = {
+    ConstraintData: GuardedRow,
+    LazyRow: GuardedLazyRow,
+    OrdinaryRow: GuardedOrdinaryRow,
+}
 
 
 def guard_box(block: Any) -> bool:

@@ -1,50 +1,224 @@
-"""Whether a block's layers are still what its formulation wrote.
+"""What a formulation wrote into a block, and what has been changed there since.
 
-A model whose layers were relaxed, or partly deactivated, means something else than its
-networks: it must go to a solver as it is. Rows or bounds that were added are no matter,
-for they only take away.
+A search in the space of the inputs takes the network for what the block means. That
+holds as long as the block's layers are what the formulation wrote and nobody else uses
+their variables. Users do change them: they fix a binary, bound a neuron, deactivate a
+row; and Pyomo's transformations relax, scale, aggregate, strip and add slacks. So a
+block keeps a record of every variable and row as it was written, and compares.
+
+Kinds of change differ in what they leave of the network. Some only take points away (a
+fixed variable, a tighter bound, one more row); then the network still says what the
+outputs are. After the others only the rows do.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from pyomo.environ import Binary, Constraint, Var
+import numpy as np
+from pyomo.core.expr.relational_expr import EqualityExpression
+from pyomo.environ import (
+    Block,
+    BooleanVar,
+    Constraint,
+    Expression,
+    Param,
+    RangeSet,
+    Set,
+    Suffix,
+    Var,
+)
+from pyomo.gdp import Disjunct
+from pyomo.repn import generate_standard_repn
+
+from pyomo_relu.formulations.lazy_rows import LazyRow
+
+#: Components that state nothing about a model's variables.
+_PASSIVE = {Block, Disjunct, BooleanVar, Expression, Param, RangeSet, Set, Suffix, Var}
+#: Largest relative difference of two coefficients that count as the same: what scaling a
+#: row and dividing by the factor again leaves.
+SAME = 1e-12
 
 
-def census(container: Any) -> tuple[int, int, int]:
-    """Active rows, binaries and finite bounds of the layers in a block.
+@dataclass(frozen=True)
+class Change:
+    """One difference between a block and what its formulation wrote.
+
+    Attributes
+    ----------
+    text : str
+        What was changed, by name, as the end of a sentence.
+    restricts : bool
+        Whether it can only take points away.
+    """
+
+    text: str
+    restricts: bool
+
+
+class Record:
+    """A block's layers as a formulation wrote them.
 
     Parameters
     ----------
-    container : Block or None
-        The ``layer`` component of a network block.
-
-    Returns
-    -------
-    (int, int, int)
+    block : ReLUNetBlockData
+        With the layers in place.
     """
-    rows = binaries = bounds = 0
-    if container is None or not container.active:
-        return rows, binaries, bounds
-    for layer in container.values():
-        if not layer.active:
-            continue
-        for con in layer.component_objects(Constraint, descend_into=False):
-            if con.active:
-                rows += sum([c.active for c in con.values()])
-        for var in layer.component_objects(Var, descend_into=False):
-            if var.is_reference():
-                continue
-            for v in var.values():
-                if v.domain is Binary:
-                    binaries += 1
-                else:
-                    bounds += (v.lb is not None) + (v.ub is not None)
-    return rows, binaries, bounds
+
+    def __init__(self, block: Any) -> None:
+        layers = block.component("layer")
+        self.layers = layers
+        self.box_rows = block.component("input_box")
+        self.variables = tuple(inner_variables(layers))
+        self.lower, self.upper, self.integer, self.fixed = _states(self.variables)
+        self.rows, self.others = _statements(layers)
+        self.contents = tuple(_content(row) for row in self.rows)
+
+    def changes(self, block: Any) -> Iterator[Change]:
+        """Every difference between the block now and the record."""
+        layers = block.component("layer")
+        if layers is None or layers is not self.layers:
+            yield Change("its layers were removed", False)
+            return
+        if block.component("outputs") is None:
+            yield Change("its components were renamed", False)
+        yield from self._changed_variables()
+        yield from self._changed_statements(layers)
+
+    def _changed_variables(self) -> Iterator[Change]:
+        lower, upper, integer, fixed = _states(self.variables)
+        kinds = (
+            (fixed & ~self.fixed, "was fixed", True),
+            (~fixed & self.fixed, "was unfixed", False),
+            (self.integer & ~integer, "was relaxed", False),
+            (integer & ~self.integer, "was made integer", True),
+            ((lower < self.lower) | (upper > self.upper), "lost a bound", False),
+            ((lower > self.lower) | (upper < self.upper), "got a tighter bound", True),
+        )
+        for found, what, restricts in kinds:
+            if found.any():
+                v = self.variables[int(np.argmax(found))]
+                yield Change(f"'{v.name}' {what}", restricts)
+
+    def _changed_statements(self, layers: Any) -> Iterator[Change]:
+        rows, others = _statements(layers)
+        now = {id(row) for row in (*rows, *others)}
+        then = {id(row) for row in (*self.rows, *self.others)}
+        gone = next((r for r in (*self.rows, *self.others) if id(r) not in now), None)
+        if gone is not None:
+            yield Change(f"'{gone.name}' was deactivated or removed", False)
+        new = next((r for r in (*rows, *others) if id(r) not in then), None)
+        if new is not None:
+            # What isn't a row, such as a disjunct's relaxation, may replace written rows.
+            yield Change(f"'{new.name}' was added", new.ctype is Constraint)
+        for row, content in zip(self.rows, self.contents):
+            if id(row) in now and not _same_content(row, content):
+                yield Change(f"'{row.name}' was rewritten", False)
+                break
+
+
+def inner_variables(layers: Any) -> Iterator[Any]:
+    """The variables of a block's layers, those of disjuncts included, References not."""
+    for layer in () if layers is None else layers.values():
+        for component in layer.component_objects(Var, descend_into=(Block, Disjunct)):
+            if not component.is_reference():
+                yield from component.values()
 
 
 def is_as_written(block: Any) -> bool:
-    """Whether no row, binary or bound is missing that the formulation wrote."""
-    now, then = census(block.component("layer")), block._written
-    return then is not None and all(a >= b for a, b in zip(now, then))
+    """Whether nothing was changed in a block since its formulation was written."""
+    return next(block.changes(), None) is None
+
+
+def _states(variables) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lower and upper bounds, domains included; which are integer, which are fixed."""
+    low, high, integer, fixed = [], [], [], []
+    for v in variables:
+        a, b = v.bounds
+        low.append(-math.inf if a is None else a)
+        high.append(math.inf if b is None else b)
+        integer.append(v.is_integer())
+        fixed.append(v.fixed)
+    return (
+        np.array(low, dtype=float),
+        np.array(high, dtype=float),
+        np.array(integer, dtype=bool),
+        np.array(fixed, dtype=bool),
+    )
+
+
+def _statements(layers: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The active rows of all active layers, and everything else that states something."""
+    rows: list[Any] = []
+    others: list[Any] = []
+    descend = (Block, Disjunct)
+    for layer in layers.values() if layers.active else ():
+        if not layer.active:
+            continue
+        rows += layer.component_data_objects(Constraint, active=True, descend_into=descend)
+        kinds = layer.collect_ctypes(active=True, descend_into=descend) - _PASSIVE
+        for kind in sorted(kinds - {Constraint}, key=lambda k: k.__name__):
+            others += layer.component_data_objects(kind, active=True, descend_into=descend)
+    return tuple(rows), tuple(others)
+
+
+def _content(row: Any) -> Any:
+    """What a row says: its expression, or where a lazy row has it from."""
+    if isinstance(row, LazyRow):
+        return row._rows, row._position
+    return row._expr
+
+
+def _same_content(row: Any, content: Any) -> bool:
+    """Whether a row says what it said; a multiple of it says the same."""
+    now = _content(row)
+    if now is content:
+        return True
+    if isinstance(content, tuple):
+        rows, position = content
+        if isinstance(now, tuple):
+            return now[0] is rows and now[1] == position
+        content = EqualityExpression((rows.body(position), rows.right[position]))
+    return _same_row(content, row)
+
+
+def _same_row(expression: Any, row: Any) -> bool:
+    """Whether a linear row is a positive multiple of a relational expression."""
+    then = Constraint(expr=expression)
+    then.construct()
+    a, b = _linear(then), _linear(row)
+    if a is None or b is None or a[0].keys() != b[0].keys():
+        return False
+    (terms, low, high), (other, other_low, other_high) = a, b
+    if not terms:
+        return False
+    key = max(terms, key=lambda k: abs(terms[k]))
+    factor = other[key] / terms[key]
+    if factor < 0:
+        factor, low, high = -factor, -high, -low
+        terms = {k: -c for k, c in terms.items()}
+    pairs = [(factor * c, other[k]) for k, c in terms.items()]
+    pairs += [(factor * low, other_low), (factor * high, other_high)]
+    size = max(abs(x) for _, x in pairs if math.isfinite(x))
+    return all(x == y or abs(x - y) <= SAME * min(size, abs(x) + abs(y)) for x, y in pairs)
+
+
+def _linear(row: Any) -> tuple[dict[int, float], float, float] | None:
+    """Coefficients of the free variables by ``id``, and both sides; None if nonlinear."""
+    low, body, high = row.to_bounded_expression(evaluate_bounds=True)
+    repn = generate_standard_repn(body, compute_values=True, quadratic=False)
+    if repn.nonlinear_expr is not None:
+        return None
+    terms: dict[int, float] = {}
+    for c, v in zip(repn.linear_coefs, repn.linear_vars):
+        terms[id(v)] = terms.get(id(v), 0.0) + float(c)
+    terms = {k: c for k, c in terms.items() if c != 0}
+    constant = float(repn.constant)
+    return (
+        terms,
+        -math.inf if low is None else float(low) - constant,
+        math.inf if high is None else float(high) - constant,
+    )

@@ -9,7 +9,6 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 from pyomo.contrib.fbbt.fbbt import fbbt
-from pyomo.core.base.constraint import ConstraintData
 from pyomo.opt import WriterFactory
 from pyomo.repn.plugins.nl_writer import NLWriter
 from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
@@ -184,7 +183,7 @@ def test_reading_and_setting_makes_rows_ordinary(pair):
     assert c.slack() == pytest.approx(d.slack())
     assert pyo.value(c) == pytest.approx(pyo.value(d))
     assert str(c.expr) == str(d.expr)
-    assert c.__class__ is OrdinaryRow and isinstance(c, ConstraintData)
+    assert isinstance(c, OrdinaryRow) and not isinstance(c, LazyRow)
     assert c.expr is c.expr
     with pytest.raises(ValueError):
         other = next(
@@ -195,7 +194,7 @@ def test_reading_and_setting_makes_rows_ordinary(pair):
     other.set_value(lazy.x[0] <= 0.75)
     assert other.ub == 0.75
     assert written(lazy, "lp") != written(plain, "lp")
-    assert pickle.loads(pickle.dumps(lazy)).find_component(name).__class__ is OrdinaryRow
+    assert isinstance(pickle.loads(pickle.dumps(lazy)).find_component(name), OrdinaryRow)
 
 
 def test_deactivate_display_and_bounds_tightening(pair, capsys):

@@ -204,7 +204,7 @@ def model_bounds(
     lows = [a.copy() for a in start.lower]
     highs = [b.copy() for b in start.upper]
 
-    def ask(node: int, units, variables) -> None:
+    def ask(node: int, units, variables, factors) -> None:
         search = _Search(copy, integer, clock)
         for u, v in zip(units, variables):
             for sign in (1.0, -1.0):
@@ -213,6 +213,7 @@ def model_bounds(
                 found = search.minimum(v, sign)
                 if found is None:
                     continue
+                found /= factors[u]
                 if sign > 0:
                     lows[node][u] = min(max(lows[node][u], found), highs[node][u])
                 else:
@@ -241,7 +242,7 @@ def model_bounds(
             for u, e in enumerate(entries)
             if inputs and not isinstance(e, float) and e.is_variable_type()
         ]
-        ask(node, units, [entries[u] for u in units])
+        ask(node, units, [entries[u] for u in units], np.ones(len(entries)))
     found = renew()
     for source in _layers(network):
         reader = next(
@@ -253,11 +254,11 @@ def model_bounds(
         held = _variables(twin, source)
         units = [u for u in unstable if u in held]
         if units and not clock.expired():
-            ask(source, units, [held[u] for u in units])
+            ask(source, units, [held[u] for u in units], twin.entry_factors(source))
             found = renew()
-    for node, part in network.output_slices():
-        variables = list(twin.component("outputs").values())[part]
-        ask(node, range(len(variables)), variables)
+    for node, _ in network.output_slices():
+        held = _variables(twin, node)
+        ask(node, list(held), list(held.values()), twin.entry_factors(node))
     return Bounds(
         network,
         tuple(lows),
@@ -280,10 +281,13 @@ def _layers(network) -> list[int]:
 
 
 def _variables(block, node: int) -> dict[int, Any]:
-    """The variables that a formulation made for the entries of a node."""
+    """The variables that a formulation made for the entries of a node.
+
+    Their values are :meth:`entry_factors` times those of the network.
+    """
     network = block.network
     for i, part in network.output_slices():
-        if i == node:
+        if i == node and (block.entry_factors(node) == 1.0).all():
             return dict(enumerate(list(block.component("outputs").values())[part]))
     out = block.component("layer")[network.nodes[node].name].component("out")
     return {} if out is None else dict(out.items())

@@ -204,6 +204,7 @@ def _by_mip(network, bounds, margin, max_count, end, begin) -> RegionCount:
         for u in open_.tolist():
             on = m.net.layer[node.name].on[u]
             z = m.net.layer[network.nodes[node.source].name].out[u]
+            z = z / float(m.net.entry_factors(node.source)[u])
             t = float(node.breakpoints[u, 0])
             a, b = bounds.lower[node.source][u] - t, bounds.upper[node.source][u] - t
             # In units of the range, so that one number means the same for all.

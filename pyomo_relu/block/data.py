@@ -19,11 +19,12 @@ from pyomo_relu.block.scaling import Scalings
 from pyomo_relu.block.statistics import BlockStatistics, block_statistics
 from pyomo_relu.block.written import Change, Record
 from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
-from pyomo_relu.formulations.base import unit_pieces
-from pyomo_relu.formulations.values import add_rows
+from pyomo_relu.formulations.layer_values import LayerValues
+from pyomo_relu.formulations.values import add_rows, link_coefficient
 from pyomo_relu.model_bounds import check_scope, is_stale, model_bounds
-from pyomo_relu.network import Max, Network, PiecewiseLinear
+from pyomo_relu.network import Network
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Prepared:
 
     container: Block
     bounds: Bounds
+    well_scaled: WellScaled
     formulations: dict[int, Formulation]
     spec: Any
     options: dict[str, Any]
@@ -66,6 +68,7 @@ class ReLUNetBlockData(BlockData):
         self._given: tuple[np.ndarray, np.ndarray] | None = None
         self._bounds_method: Any = None
         self._bounds: Bounds | None = None
+        self._well_scaled: WellScaled | None = None
         self._formulations: dict[int, Formulation] | None = None
         self._spec: Any = None
         self._options: dict[str, Any] = {}
@@ -169,11 +172,13 @@ class ReLUNetBlockData(BlockData):
         found = self._find_bounds(self._bounds_method if bounds is None else bounds)
         outputs = list(self.component("outputs").values())
         with PauseGC():
-            writer = NetworkWriter(found, formulations, list(self._entries), outputs)
+            written = well_scaled(found)
+            writer = NetworkWriter(written, formulations, list(self._entries), outputs)
             container = writer.write()
         return Prepared(
             container,
             found,
+            written,
             formulations,
             formulation,
             options,
@@ -214,8 +219,9 @@ class ReLUNetBlockData(BlockData):
             if self.component("input_box") is not None:
                 self.del_component("input_box")
             self.add_component("layer", new.container)
-            self._enclose(new.bounds)
+            self._enclose(new.well_scaled)
             self._bounds = new.bounds
+            self._well_scaled = new.well_scaled
             self._formulations = new.formulations
             self._spec, self._options = new.spec, dict(new.options)
             self._build_seconds = new.seconds
@@ -228,18 +234,20 @@ class ReLUNetBlockData(BlockData):
             formulation.finish(self)
         self._written = Record(self)
 
-    def _enclose(self, bounds: Bounds) -> None:
+    def _enclose(self, written: WellScaled) -> None:
         """Rows for sides of the box that the inputs' own bounds don't imply."""
         low, high = _inputs.own_box(self._entries)
+        factors = written.input_factors
         rows = {}
-        for i, (a, b) in enumerate(zip(*(x.tolist() for x in bounds.input_box))):
-            entry = self._entries[i]
+        for i, (a, b) in enumerate(zip(*(x.tolist() for x in written.input_box))):
+            entry, by = self._entries[i], link_coefficient(float(factors[i]))
             if isinstance(entry, float):
                 continue
+            side = entry if by == 1.0 else by * entry
             if a > low[i] or not np.isfinite(low[i]):
-                rows[i, "lower"] = entry >= a
+                rows[i, "lower"] = side >= by * a
             if b < high[i] or not np.isfinite(high[i]):
-                rows[i, "upper"] = entry <= b
+                rows[i, "upper"] = side <= by * b
         add_rows(self, "input_box", rows)
 
     def _set_output_bounds(self, bounds: Bounds) -> None:
@@ -500,9 +508,6 @@ class ReLUNetBlockData(BlockData):
         layers = self.component("layer")
         if layers is None:
             return
-        assert self._bounds is not None and self._formulations is not None
-        network, bounds = self.network, self._bounds
-        values = [a[0] for a in network.activations(point)]
         fixed = [
             (v, v.value)
             for layer in layers.values()
@@ -510,21 +515,30 @@ class ReLUNetBlockData(BlockData):
             for v in component.values()
             if v.fixed
         ]
-        for i, node in enumerate(network.nodes):
-            if i in network.inputs:
-                continue
-            block = layers[node.name]
-            out = block.component("out")
-            if out is not None:
-                for u, v in out.items():
-                    v.set_value(float(values[i][u]), skip_validation=True)
-            if isinstance(node, (PiecewiseLinear, Max)):
-                s = node.source
-
-                def pieces(u: int, node=node, s=s):
-                    low, high = float(bounds.lower[s][u]), float(bounds.upper[s][u])
-                    return unit_pieces(node, u, low, high)
-
-                self._formulations[i].set_values(block, node, values[s], values[i], pieces)
+        self.layer_values().set(point[0])
         for v, known in fixed:  # by the user, who means it
             v.set_value(known, skip_validation=True)
+
+    def layer_values(self) -> LayerValues:
+        """What gives the variables of the layers the values that the network implies."""
+        if self._well_scaled is None or self._formulations is None:
+            return LayerValues(None, None, {})
+        return LayerValues(self.component("layer"), self._well_scaled, self._formulations)
+
+    def entry_factors(self, node: int) -> np.ndarray:
+        """What the entries of a node are multiplied by in the layer's variables.
+
+        Parameters
+        ----------
+        node : int
+            Position in :attr:`network`.
+
+        Returns
+        -------
+        (size,) array
+            Powers of two; 1 wherever the network's numbers are of ordinary size. The
+            block's inputs and outputs are always in the user's units.
+        """
+        if self._well_scaled is None:
+            return np.ones(self.network.nodes[node].size)
+        return self._well_scaled.factor(node)

@@ -188,8 +188,19 @@ class Formulation:
                 setattr(new, name, deepcopy(held))
         return new
 
+    def begin(self, written) -> None:
+        """Called once with the :class:`~pyomo_relu.bounds.well_scaled.WellScaled` network.
+
+        Overridden by formulations that know something of the network in the user's
+        units; the others need :meth:`start` only.
+        """
+        self.start(written.network, written.bounds)
+
     def start(self, network, bounds) -> None:
-        """Called once before any layer of ``network`` is written."""
+        """Called once before any layer of ``network`` is written.
+
+        The network is in the units of the rows, which may be other than the user's.
+        """
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
         """Write ``post == phi(pre)`` for every unit of the layer."""

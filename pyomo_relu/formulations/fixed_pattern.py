@@ -66,19 +66,20 @@ class FixedPattern(Formulation):
             raise ValueError("formulation 'fixed_pattern' needs the input at=point.")
         self._values: dict[str, np.ndarray] = {}
 
-    def start(self, network, bounds) -> None:
-        point, single = network.flat_inputs(self.config.at)
+    def begin(self, written) -> None:
+        network = written.network
+        given, single = network.flat_inputs(self.config.at)
         if not single:
             raise ValueError("formulation 'fixed_pattern' takes one point, at=point.")
-        low, high = bounds.input_box
-        outside = np.flatnonzero((point[0] < low) | (point[0] > high))
+        low, high = written.input_box
+        outside = np.flatnonzero((given[0] < low) | (given[0] > high))
         if len(outside):
             i = int(outside[0])
             raise ValueError(
-                f"formulation 'fixed_pattern': input {i} of at= is {point[0, i]:g}, "
+                f"formulation 'fixed_pattern': input {i} of at= is {given[0, i]:g}, "
                 f"outside of its bounds [{low[i]:g}, {high[i]:g}]."
             )
-        values = network.activations(point)
+        values = network.activations(written.point(given))
         self._values = {
             node.name: values[node.source][0]
             for node in network.nodes

@@ -196,6 +196,34 @@ def _append_variables(rows: list[Row], part, values: Values) -> None:
         row.upper += [upper[j] for j in where]
 
 
+#: Least coefficient of the user's quantity in a row that ties it to a scaled one: far
+#: above what solvers drop, and the row's numbers stay small enough for its tolerance.
+LEAST_LINK = 2.0**-20
+
+#: Largest: beyond it solvers warn of the coefficient, or refuse it (HiGHS from 1e15 on).
+LARGEST_LINK = 2.0**40
+
+
+def link_coefficient(factor: float) -> float:
+    """The coefficient of a quantity in rows that hold it in units ``factor`` times finer.
+
+    ``factor`` itself makes the row's numbers of order one. Where a solver would drop it,
+    or refuse it, the next it takes.
+    """
+    return min(max(factor, LEAST_LINK), LARGEST_LINK)
+
+
+def link(given: Row, scaled: Row, factor: float):
+    """The constraint ``scaled == factor * given`` as a solver can hold it.
+
+    ``scaled`` is of order one. The row is multiplied by a power of two so that the
+    tolerance of the row is one of ``scaled`` where the coefficients allow it.
+    """
+    own = link_coefficient(factor)
+    row = combined([(own, given), (-own / factor, scaled)])
+    return EqualityExpression((row.body(), -row.constant))
+
+
 # ---------------------------------------------------------------- adding components
 def index_set(units: Iterable[int]):
     """An anonymous ordered set of unit numbers, a range where they are one."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pyomo.environ import Block, Set
 
-from pyomo_relu.bounds import Bounds
+from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.base import (
     Formulation,
     MaxLayer,
@@ -35,6 +35,7 @@ from pyomo_relu.formulations.values import (
     add_variables,
     affine_rows,
     entry_row,
+    link,
 )
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
@@ -43,10 +44,13 @@ from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
 class NetworkWriter:
     """Writes one network, with its bounds and formulations, into a new block.
 
+    Where the network is written in other units than the user's, inputs and outputs get
+    variables ``out`` of their own, which rows ``scale`` tie to the user's.
+
     Parameters
     ----------
-    bounds : Bounds
-        Bounds of every node; they carry the network.
+    written : WellScaled
+        The network in the units of its rows, with bounds of every node.
     formulations : dict
         The formulation of each nonlinear node.
     inputs : list
@@ -57,20 +61,22 @@ class NetworkWriter:
 
     def __init__(
         self,
-        bounds: Bounds,
+        written: WellScaled,
         formulations: dict[int, Formulation],
         inputs: Sequence[Entry],
         outputs: Sequence[Any],
     ) -> None:
-        self.network = bounds.network
-        self.bounds = bounds
+        self.written = written
+        self.bounds = written.bounds
+        self.network = written.network
         self.formulations = formulations
-        self.targets: dict[int, Sequence[Any]] = {
-            i: outputs[s] for i, s in self.network.output_slices()
-        }
+        self.inputs = {i: list(inputs[s]) for i, s in self.network.input_slices()}
+        self.targets: dict[int, Sequence[Any]] = {}
+        self.scaled_targets: dict[int, Sequence[Any]] = {}
+        for i, s in self.network.output_slices():
+            own = self.scaled_targets if written.is_scaled(i) else self.targets
+            own[i] = outputs[s]
         self.values: dict[int, Values] = {}
-        for i, s in self.network.input_slices():
-            self.values[i] = Values(list(inputs[s]), bounds.lower[i], bounds.upper[i])
         self.pieces: dict[int, list[list[Piece]]] = {}
         self.arguments: dict[int, list[list[int]]] = {}
         self.needed = self._needed()
@@ -137,14 +143,20 @@ class NetworkWriter:
     def write(self) -> Block:
         """Return a block, indexed by layer name, that holds all components."""
         nodes = self.network.nodes
-        names = [n.name for n in nodes if not isinstance(n, Input)]
+        names = [
+            n.name
+            for i, n in enumerate(nodes)
+            if not isinstance(n, Input) or self.written.is_scaled(i)
+        ]
         container = Block(Set(initialize=names, dimen=1))
         container.construct()
         chosen = list(dict.fromkeys(self.formulations.values()))
         for formulation in chosen:
-            formulation.start(self.network, self.bounds)
+            formulation.begin(self.written)
         for i, node in enumerate(nodes):
-            if isinstance(node, Affine):
+            if isinstance(node, Input):
+                self._write_input(i, node, container)
+            elif isinstance(node, Affine):
                 self._write_affine(i, node, container[node.name])
             elif isinstance(node, PiecewiseLinear):
                 self._write_piecewise(i, node, container[node.name])
@@ -173,6 +185,29 @@ class NetworkWriter:
             self.bounds.upper[i][units].tolist(),
         )
 
+    def _write_input(self, i: int, node: Input, container) -> None:
+        """The user's entries, or variables in other units that rows tie to them."""
+        entries = list(self.inputs[i])
+        if self.written.is_scaled(i):
+            block, factor = container[node.name], self.written.factor(i).tolist()
+            own = [
+                u
+                for u, e in enumerate(entries)
+                if self.needed[i][u] and factor[u] != 1.0 and not isinstance(e, float)
+            ]
+            low, high = self.bounds.lower[i][own], self.bounds.upper[i][own]
+            found = add_variables(block, "out", own, low.tolist(), high.tolist())
+            rows = {}
+            for u, v in found.items():
+                given = entry_row(entries[u], 0.0, 0.0)
+                rows[u] = link(given, Row([1.0], [v]), factor[u])
+            add_rows(block, "scale", rows)
+            for u, e in enumerate(entries):
+                if isinstance(e, float):
+                    entries[u] = e * factor[u]
+            entries = [found.get(u, e) for u, e in enumerate(entries)]
+        self.values[i] = Values(entries, self.bounds.lower[i], self.bounds.upper[i])
+
     def _finish(self, i: int, block, entries: list[Entry], copies: dict[int, Row]) -> None:
         """Note a node's entries; ``copies`` are rows that outputs must equal."""
         if i in self.targets and copies:
@@ -182,6 +217,13 @@ class NetworkWriter:
             )
             for u in copies:
                 entries[u] = targets[u]
+        if i in self.scaled_targets:
+            factor = self.written.factor(i).tolist()
+            rows = {}
+            for u, target in enumerate(self.scaled_targets[i]):
+                own = entry_row(entries[u], 0.0, 0.0)
+                rows[u] = link(Row([1.0], [target]), own, factor[u])
+            add_rows(block, "scale", rows)
         self.values[i] = Values(entries, self.bounds.lower[i], self.bounds.upper[i])
 
     def _write_affine(self, i: int, node: Affine, block) -> None:

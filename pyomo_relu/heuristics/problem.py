@@ -9,9 +9,9 @@ that can be passed to a solver is served, a user's own included.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,9 +19,8 @@ import numpy as np
 from pyomo.environ import Constraint, Var
 from pyomo.repn.linear import LinearRepnVisitor
 
-from pyomo_relu.formulations.base import Piece, unit_pieces
+from pyomo_relu.formulations.layer_values import LayerValues
 from pyomo_relu.lazy import sparse as sp
-from pyomo_relu.network import Max, PiecewiseLinear
 from pyomo_relu.solvers.rows import VariableRecorder
 from pyomo_relu.solvers.standard_form import StandardForm
 
@@ -47,6 +46,8 @@ class BlockColumns:
         Those variables.
     others : list of VarData
         Variables in the layers that are no columns: fixed by the user, or unused.
+    values : LayerValues
+        Gives all of them the values that the network implies.
     """
 
     block: Any
@@ -56,7 +57,7 @@ class BlockColumns:
     own: np.ndarray
     variables: list[Any]
     others: list[Any]
-    pieces: dict[int, dict[int, list[Piece]]] = field(default_factory=dict)
+    values: LayerValues
 
     def inputs(self, points: np.ndarray) -> np.ndarray:
         """Inputs (N, n_inputs) at points (N, n_columns)."""
@@ -70,46 +71,12 @@ class BlockColumns:
         """
         shown = [*self.variables, *self.others]
         saved = [v.value for v in shown]
-        block, network = self.block, self.block.network
-        layers = block.component("layer")
-        values = [a[0] for a in network.activations(x.reshape(1, -1))]
         try:
-            for i, node in enumerate(network.nodes):
-                if i in network.inputs:
-                    continue
-                layer = layers[node.name]
-                out = layer.component("out")
-                if out is not None:
-                    found = values[i].tolist()
-                    for u, v in out.items():
-                        v.set_value(found[u], skip_validation=True)
-                if isinstance(node, (PiecewiseLinear, Max)):
-                    pre = values[node.source]
-                    if shift and isinstance(node, Max):
-                        # Moves the arguments apart, so that ties break either way.
-                        pre = pre + shift * np.linspace(-1.0, 1.0, len(pre))
-                    elif shift:
-                        pre = pre + shift
-                    block._formulations[i].set_values(
-                        layer, node, pre, values[i], self._pieces(i)
-                    )
+            self.values.set(x, shift)
             return np.array([v.value for v in self.variables], dtype=float)
         finally:
             for v, old in zip(shown, saved):
                 v.set_value(old, skip_validation=True)
-
-    def _pieces(self, i: int) -> Callable[[int], list[Piece]]:
-        """The pieces of a unit of node ``i``, found once."""
-        known = self.pieces.setdefault(i, {})
-        node, bounds = self.block.network.nodes[i], self.block.bounds
-
-        def pieces(u: int) -> list[Piece]:
-            if u not in known:
-                low, high = bounds.lower[node.source][u], bounds.upper[node.source][u]
-                known[u] = unit_pieces(node, u, float(low), float(high))
-            return known[u]
-
-        return pieces
 
 
 class NetworkProblem:
@@ -293,9 +260,9 @@ def _columns_of(block, form: StandardForm, numbers: dict[int, int]) -> BlockColu
                 found.append(v)
             else:
                 others.append(v)
-    return BlockColumns(
-        block, matrix, constant, outputs, np.array(own, dtype=int), found, others
-    )
+    at = np.array(own, dtype=int)
+    values = block.layer_values()
+    return BlockColumns(block, matrix, constant, outputs, at, found, others, values)
 
 
 def set_unused_inputs(blocks) -> None:

@@ -1,0 +1,299 @@
+r"""A network in other units, so that a solver resolves each of its numbers.
+
+A scaler that is fused into the first layer leaves weights :math:`w / \text{unit}`. With
+inputs in watts they are 1e-10: HiGHS drops coefficients below 1e-9, and every solver
+calls a row satisfied that is violated by 1e-6, so a quantity whose whole range is 1e-9
+may take any value. A solver's tolerances are absolute: a program must be written in
+quantities whose ranges are of order one.
+
+Each entry :math:`v` of the network gets a factor :math:`f`, a power of two, and the
+program is written in :math:`f v`. For powers of two the scaled network and its bounds
+are the given ones bit by bit (but for numbers next to overflow or underflow). Where the
+ranges are ordinary all factors are 1, and the network is returned as it is.
+
+Which entries get another factor than 1 is decided by how much they matter. With
+:math:`m_j` the range of entry :math:`j`, an affine row :math:`i` has the terms
+:math:`|w_{ij}| m_j`; the share of a term in the row's largest, multiplied along a path to
+an output and the largest of all paths, is the *importance* of an entry. It is 1 for
+the entries that make up an output, whatever the units, and small for a neuron that is
+nearly dead. An entry is rescaled
+
+* if its range is small for its importance: a solver's tolerance would be felt;
+* if its range is beyond what a row with that tolerance can hold in double precision;
+* if it is large and read by a weight so small that a solver may drop it.
+
+Source: our own; the factors inside a network are those of
+:mod:`pyomo_relu.network.rescaling`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
+from pyomo_relu.network.rescaling import (
+    bounds_with_factors,
+    homogeneous,
+    join_entries,
+    with_factors,
+)
+
+#: Of an entry whose importance is 1. Below it a violation of 1e-6, the feasibility
+#: tolerance of MIP solvers, is a thousandth of the range.
+SMALLEST_RANGE = 2.0**-10
+
+#: Above it the rounding of a row's activity in double precision comes near 1e-9, which
+#: is what solvers are asked for at the tightest.
+LARGEST_RANGE = 2.0**20
+
+#: Weights below it may get lost: HiGHS drops below 1e-9 (``small_matrix_value``), SCIP
+#: takes less than 1e-9 for zero; activations multiply them by their slopes before.
+SMALLEST_WEIGHT = 2.0**-25
+
+#: A lost weight of an entry of at most this size changes a row by less than 1e-6, what
+#: the row may be violated by in any case.
+HARMLESS_SIZE = 2.0**10
+
+#: Terms that are a smaller share of their row's largest may get lost.
+LEAST_SHARE = 2.0**-20
+
+#: The range of an entry that isn't constant counts as at least this share of its size,
+#: so that a number that is nearly constant is not blown up.
+LEAST_SPREAD = 2.0**-16
+
+#: An interval of at most this share of its size is a constant with the margin of its
+#: bounds around it.
+CONSTANT = 2.0**-40
+
+#: Rescaling one entry changes the weights of its neighbours, so the question is put
+#: again; twice is enough in all that was tried.
+PASSES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class WellScaled:
+    """A network as rows are written of it: what :func:`well_scaled` returns.
+
+    Attributes
+    ----------
+    bounds : Bounds
+        Of the scaled network, which they carry.
+    factors : tuple of (size,) arrays or None
+        For each node: its value in the scaled network is the factor times its value in
+        the given one. None where the network is the given one.
+    """
+
+    bounds: Bounds
+    factors: tuple[np.ndarray, ...] | None = None
+
+    # Nothing in it changes, so copies of a model share it.
+    def __copy__(self) -> WellScaled:
+        return self
+
+    def __deepcopy__(self, memo) -> WellScaled:
+        return self
+
+    @property
+    def network(self) -> Network:
+        """The scaled network."""
+        return self.bounds.network
+
+    def factor(self, node: int) -> np.ndarray:
+        """The (size,) factors of a node."""
+        if self.factors is None:
+            return np.ones(self.network.nodes[node].size)
+        return self.factors[node]
+
+    def is_scaled(self, node: int) -> bool:
+        """Whether an entry of the node has another factor than 1."""
+        return self.factors is not None and bool((self.factors[node] != 1.0).any())
+
+    @property
+    def input_factors(self) -> np.ndarray:
+        """The (n_inputs,) factors of the flat input vector."""
+        return np.concatenate([self.factor(i) for i in self.network.inputs])
+
+    @property
+    def input_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """The (n_inputs,) bounds of the flat input vector in the given units."""
+        low, high = self.bounds.input_box
+        if self.factors is None:
+            return low, high
+        return low / self.input_factors, high / self.input_factors
+
+    def point(self, x: np.ndarray) -> np.ndarray:
+        """(N, n_inputs) points of the given network as points of the scaled one."""
+        return x if self.factors is None else x * self.input_factors
+
+
+def well_scaled(bounds: Bounds) -> WellScaled:
+    """The network of the given bounds in units in which its ranges are of order one.
+
+    Parameters
+    ----------
+    bounds : Bounds
+        Of every node; they carry the network.
+
+    Returns
+    -------
+    WellScaled
+    """
+    total: tuple[np.ndarray, ...] | None = None
+    for _ in range(PASSES):
+        factors = _factors(bounds)
+        if factors is None:
+            break
+        bounds = bounds_with_factors(bounds, with_factors(bounds.network, factors), factors)
+        total = factors if total is None else tuple(a * b for a, b in zip(total, factors))
+    return WellScaled(bounds, total)
+
+
+def _factors(bounds: Bounds) -> tuple[np.ndarray, ...] | None:
+    """Factors for the entries that need one; None if none does."""
+    network = bounds.network
+    sizes, ranges = _sizes_and_ranges(bounds)
+    wanted = _wanted(bounds, sizes, ranges)
+    if not any(w.any() for w in wanted):
+        return None
+    labels = join_entries(network, fix=False)
+    count = 1 + max(int(label.max(initial=0)) for label in labels)
+    asked = np.zeros(count, dtype=bool)
+    size = np.zeros(count)
+    inner = _read_by_their_likes(network)
+    for label, w, m, below in zip(labels, wanted, ranges, inner):
+        asked[label[w]] = True
+        np.maximum.at(size, label[~below], m[~below])
+    asked &= size > 0.0
+    exponents = np.zeros(count)
+    exponents[asked] = -np.round(np.log2(size[asked]))
+    if not exponents.any():
+        return None
+    return tuple(np.exp2(exponents[label]) for label in labels)
+
+
+def _sizes_and_ranges(bounds: Bounds) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Of each entry its largest absolute value, and what counts as its range."""
+    sizes, ranges = [], []
+    for low, high in zip(bounds.lower, bounds.upper):
+        size, width = np.maximum(abs(low), abs(high)), high - low
+        sizes.append(size)
+        varies = width > CONSTANT * size
+        ranges.append(np.where(varies, np.maximum(width, LEAST_SPREAD * size), 0.0))
+    return sizes, ranges
+
+
+def _read_by_their_likes(network: Network) -> list[np.ndarray]:
+    """Entries that a unit with the same factor reads: that unit's range is what counts.
+
+    The argument of a neuron that is hardly ever active has a range that its value never
+    has.
+    """
+    found = [np.zeros(n.size, dtype=bool) for n in network.nodes]
+    for node in network.nodes:
+        if isinstance(node, PiecewiseLinear):
+            found[node.source] |= homogeneous(node)
+        elif isinstance(node, Max):
+            found[node.source][node.indices] = True
+    return found
+
+
+def _wanted(bounds: Bounds, sizes, ranges) -> list[np.ndarray]:
+    """For each node, which entries need another factor by themselves."""
+    network = bounds.network
+    importance = [np.zeros(n.size) for n in network.nodes]
+    lost = [np.zeros(n.size, dtype=bool) for n in network.nodes]
+    for i in network.outputs:
+        importance[i][:] = 1.0
+    for i in range(len(network.nodes) - 1, -1, -1):
+        node, own = network.nodes[i], importance[i]
+        if isinstance(node, Affine):
+            _pass_affine(node, own, sizes, ranges, importance, lost)
+        elif isinstance(node, PiecewiseLinear):
+            gain = _steepest(bounds, i) * ranges[node.source]
+            share = np.divide(gain, ranges[i], out=np.zeros(node.size), where=gain > 0.0)
+            # The place of a step matters as much as its height.
+            share[(node.jumps != 0.0).any(axis=1)] = 1.0
+            passed = own * np.minimum(1.0, share)
+            passed[ranges[i] == 0.0] = 0.0
+            np.maximum(importance[node.source], passed, out=importance[node.source])
+        elif isinstance(node, Max):
+            group = np.repeat(np.arange(node.size), np.diff(node.indptr))
+            top = np.where(ranges[i] > 0.0, ranges[i], np.inf)
+            passed = own[group] * np.minimum(
+                1.0, ranges[node.source][node.indices] / top[group]
+            )
+            np.maximum.at(importance[node.source], node.indices, passed)
+    wanted = []
+    for m, weight, away in zip(ranges, importance, lost):
+        small = (m > 0.0) & (weight * SMALLEST_RANGE > m)
+        wanted.append((weight > 0.0) & (small | (m > LARGEST_RANGE) | away))
+    return wanted
+
+
+def _steepest(bounds: Bounds, i: int) -> np.ndarray:
+    """The largest slope of each unit of a piecewise-linear node within its bounds."""
+    node = bounds.network.nodes[i]
+    assert isinstance(node, PiecewiseLinear)
+    low, high = bounds.lower[node.source], bounds.upper[node.source]
+    ends = np.full((node.size, 1), np.inf)
+    starts = np.hstack([-ends, node.breakpoints])
+    stops = np.hstack([node.breakpoints, ends])
+    met = (starts < high[:, None]) & (low[:, None] < stops)
+    return np.where(met, abs(node.slopes), 0.0).max(axis=1, initial=0.0)
+
+
+def _pass_affine(node: Affine, own, sizes, ranges, importance, lost) -> None:
+    """Pass importance to the sources; note entries whose weights may get lost."""
+    parts = [abs(w) for w in node.weights]
+    largest = np.zeros(node.size)
+    for s, w in zip(node.sources, parts):
+        np.maximum(largest, _row_maximum(w, ranges[s]), out=largest)
+    per_row = np.divide(own, largest, out=np.zeros(node.size), where=largest > 0.0)
+    for s, w in zip(node.sources, parts):
+        share = _column_maximum(w, per_row) * ranges[s]
+        np.maximum(importance[s], np.minimum(1.0, share), out=importance[s])
+        big = sizes[s] > HARMLESS_SIZE
+        if big.any():
+            lost[s] |= big & _loses(w, sizes[s], largest, own > 0.0)
+
+
+def _row_maximum(w, factors: np.ndarray) -> np.ndarray:
+    """``max_j w[i, j] * factors[j]`` for non-negative numbers."""
+    if sp.issparse(w):
+        return _sparse_maximum(w.data * factors[w.indices], _rows_of(w), w.shape[0])
+    return (w * factors).max(axis=1, initial=0.0)
+
+
+def _column_maximum(w, factors: np.ndarray) -> np.ndarray:
+    """``max_i w[i, j] * factors[i]`` for non-negative numbers."""
+    if sp.issparse(w):
+        return _sparse_maximum(w.data * factors[_rows_of(w)], w.indices, w.shape[1])
+    return (w * factors[:, None]).max(axis=0, initial=0.0)
+
+
+def _loses(w, sizes: np.ndarray, largest: np.ndarray, needed: np.ndarray) -> np.ndarray:
+    """Columns with a weight that may get lost though its term matters."""
+    if sp.issparse(w):
+        rows, columns, data = _rows_of(w), w.indices, w.data
+    else:
+        rows, columns = np.nonzero(w)
+        data = w[rows, columns]
+    bad = (data > 0.0) & (data < SMALLEST_WEIGHT) & needed[rows]
+    bad &= data * sizes[columns] > LEAST_SHARE * largest[rows]
+    found = np.zeros(w.shape[1], dtype=bool)
+    found[columns[bad]] = True
+    return found
+
+
+def _rows_of(w) -> np.ndarray:
+    return np.repeat(np.arange(w.shape[0]), np.diff(w.indptr))
+
+
+def _sparse_maximum(data: np.ndarray, where: np.ndarray, size: int) -> np.ndarray:
+    found = np.zeros(size)
+    np.maximum.at(found, where, data)
+    return found

@@ -15,7 +15,9 @@ from pyomo.contrib.fbbt.expression_bounds_walker import ExpressionBoundsVisitor
 from pyomo.core.base.indexed_component import IndexedComponent
 from pyomo.core.base.indexed_component_slice import IndexedComponent_slice
 from pyomo.core.base.set import OrderedScalarSet
-from pyomo.core.expr.visitor import identify_mutable_parameters
+from pyomo.core.base.units_container import _PyomoUnit
+from pyomo.core.expr.visitor import identify_mutable_parameters, identify_variables
+from pyomo.core.kernel.base import ICategorizedObject
 from pyomo.environ import Expression, value
 
 from pyomo_relu.network import Network
@@ -59,6 +61,7 @@ def read_inputs(inputs: Any, network: Network, where: str) -> list[Any]:
     ValueError
         For a wrong number or kind of entries, naming it.
     """
+    _refuse_kernel([inputs], where)
     if isinstance(inputs, Mapping) and not isinstance(inputs, IndexedComponent):
         inputs = _by_name(inputs, network, where)
     entries = list(_flatten(inputs, where))
@@ -85,11 +88,28 @@ def _by_name(inputs: Mapping, network: Network, where: str) -> list[Any]:
     )
 
 
+def mutable_parameters(expression: Any) -> list[Any]:
+    """The Params of an expression whose values may change; units of measurement are none."""
+    found = identify_mutable_parameters(expression)
+    return [p for p in found if not isinstance(p, _PyomoUnit)]
+
+
+def _refuse_kernel(parts: Iterable[Any], where: str) -> None:
+    """Refuse what is made of ``pyomo.kernel``, which no writer of a model would find."""
+    for part in parts:
+        if isinstance(part, ICategorizedObject):
+            raise ValueError(
+                f"{where}: inputs= holds '{part}' of pyomo.kernel, which can't be part of a "
+                "pyomo.environ model; declare a pyomo.environ.Var and give that."
+            )
+
+
 def _flatten(item: Any, where: str) -> Iterable[Any]:
     if isinstance(item, (str, bytes)) or item is None:
         raise ValueError(
             f"{where}: inputs= holds {item!r}; give variables, expressions or numbers."
         )
+    _refuse_kernel([item], where)
     if isinstance(item, IndexedComponent) and item.is_indexed():
         for data in item.values():
             yield from _flatten(data, where)
@@ -105,11 +125,14 @@ def _flatten(item: Any, where: str) -> Iterable[Any]:
         for part in item:
             yield from _flatten(part, where)
     elif hasattr(item, "is_variable_type"):
+        if item.is_expression_type():
+            _refuse_kernel(identify_variables(item, include_fixed=True), where)
+            _refuse_kernel(mutable_parameters(item), where)
         if item.is_variable_type():
             yield item
         elif item.is_potentially_variable() or not item.is_fixed():
             yield item
-        elif any(True for _ in identify_mutable_parameters(item)):
+        elif mutable_parameters(item):
             yield item
         else:
             yield float(value(item))
@@ -128,7 +151,7 @@ def entry_bounds(entry: Any) -> tuple[float, float]:
         return entry, entry
     if entry.is_variable_type():
         low, high = entry.bounds
-    elif any(True for _ in identify_mutable_parameters(entry)):
+    elif mutable_parameters(entry):
         # A Param may change after the bounds were used: it bounds nothing.
         low, high = None, None
     else:
@@ -258,9 +281,7 @@ def check_input_box(
         )
         remedy = "give it finite bounds, or pass input_bounds= to the block."
         if entry is not None and not isinstance(entry, float):
-            params = (
-                [] if entry.is_variable_type() else list(identify_mutable_parameters(entry))
-            )
+            params = [] if entry.is_variable_type() else mutable_parameters(entry)
             if params:
                 remedy = (
                     f"it depends on the mutable Param '{params[0]}', which may change; "
@@ -277,10 +298,17 @@ class NetworkInputs(IndexedComponent):
     """The user's variables under the names or positions of the network's inputs.
 
     Holds the variables themselves, as a Reference does. It is no Var component, since
-    Pyomo's MPS writer (6.10) fails on a variable that it meets in two of those.
+    Pyomo's MPS writer (6.10) fails on a variable that it meets in two of those. It is
+    never active, for it states nothing: what walks the active components of a block, as
+    ``gdp`` transformations and the check of units do, refuses kinds that it doesn't know.
     """
 
     _constructed: bool
+
+    @property
+    def active(self) -> bool:
+        """False."""
+        return False
 
     def __init__(self, index: Any, entries: Sequence[Any], **kwds: Any) -> None:
         kwds.setdefault("ctype", NetworkInputs)

@@ -50,7 +50,8 @@ from typing import Any
 
 import numpy as np
 from pyomo.common.config import ConfigDict, ConfigValue, In
-from pyomo.environ import TransformationFactory, Var, value
+from pyomo.common.modeling import unique_component_name
+from pyomo.environ import Block, Set, TransformationFactory, Var, value
 from pyomo.gdp import Disjunct, Disjunction
 
 from pyomo_relu.formulations.base import (
@@ -205,6 +206,7 @@ class Disjunctive(Formulation):
             for block in blocks:
                 if block.component("either") is not None:
                     TransformationFactory(self.config.transformation).apply_to(block)
+                    _index_finitely(block)
         finally:
             random.setstate(state)
 
@@ -226,6 +228,22 @@ class Disjunctive(Formulation):
             disjunct.indicator_var.set_value(best[i] == p)
         if self.config.transformation == "gdp.hull":
             _set_hull_copies(block, case, best)
+
+
+def _index_finitely(block) -> None:
+    """Index the blocks that ``gdp`` has made by what they hold.
+
+    It indexes them by all natural numbers, and ``pyomo.dae`` goes through the index set
+    of every block of a model that it discretizes.
+    """
+    for found in list(block.component_objects(Block, descend_into=True)):
+        if found.is_indexed() and not found.index_set().isfinite():
+            index = Set(initialize=list(found.keys()), dimen=1)
+            parent = found.parent_block()
+            parent.add_component(
+                unique_component_name(parent, f"{found.local_name}_index"), index
+            )
+            found._index_set = index
 
 
 def _owned(block) -> set[int]:

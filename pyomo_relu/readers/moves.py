@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pyomo_relu.network.limits import TooLargeError
 from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value
 
 Mover = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
@@ -43,6 +44,8 @@ def move(
     else:
         try:
             doubled = function(_codes(values, total, 2))
+        except TooLargeError:
+            raise
         except Exception:
             # Its arguments hold the number of samples, which is 1 here.
             results = [

@@ -39,7 +39,7 @@ def _sklearn(source: Any, **options) -> Network:
     return read_sklearn(source, **options)
 
 
-def _own(source: Any, logits: bool = False) -> Network:
+def _own(source: Any, logits: bool = False, check_reading: bool = True) -> Network:
     """An object that knows its network, such as the classifiers of ``training``."""
     network = source.to_network()
     if not isinstance(network, Network):
@@ -50,7 +50,7 @@ def _own(source: Any, logits: bool = False) -> Network:
     return network
 
 
-def _saved(source: str | Path, logits: bool = False) -> Network:
+def _saved(source: str | Path, logits: bool = False, check_reading: bool = True) -> Network:
     return Network.load(source)
 
 
@@ -93,6 +93,7 @@ def read_network(
     output_names: Sequence[str] | None = None,
     input_scaler: Any = None,
     output_scaler: Any = None,
+    check_reading: bool = True,
     **options: Any,
 ) -> Network:
     """Read a trained network from any supported framework.
@@ -116,6 +117,12 @@ def read_network(
     input_scaler, output_scaler : fitted scikit-learn scaler or (offset, factor)
         For a network that was trained on scaled data: its inputs and outputs become
         those before and after scaling. See :mod:`pyomo_relu.readers.scaling`.
+    check_reading : bool
+        Evaluate the source and the network at a few points, some of them on either side
+        of the units' breakpoints, and refuse the source if they differ by more than
+        rounding. A Keras model, a PyTorch module, a scikit-learn estimator and a scaler
+        evaluate themselves, an ONNX model is evaluated by onnxruntime where that is
+        installed. It costs a few forward passes, and leaves no trace in the source.
     input_shape : sequence of int, or sequence of those
         PyTorch only: the shape of one sample, without the batch axis.
 
@@ -127,7 +134,8 @@ def read_network(
     ------
     ValueError
         For an option that the source doesn't have, a layer that is not piecewise linear
-        or not supported, and a damaged or foreign file.
+        or not supported, a damaged or foreign file, and a network that differs from its
+        source.
     TypeError
         If the source is nothing that can be read.
     ImportError
@@ -139,12 +147,20 @@ def read_network(
         raise ValueError(
             f"read_network has no option '{unknown[0]}' for "
             f"{_describe(source)}; it takes logits, input_names, output_names, "
-            "input_scaler, output_scaler"
+            "input_scaler, output_scaler, check_reading"
             + "".join(f", {name}" for name in sorted(_OPTIONS.get(reader, set())))  # type: ignore[arg-type]
             + "."
         )
-    network = source if reader is None else reader(source, logits=logits, **options)
-    network = scale_network(network, input_scaler=input_scaler, output_scaler=output_scaler)
+    if reader is None:
+        network = source
+    else:
+        network = reader(source, logits=logits, check_reading=check_reading, **options)
+    network = scale_network(
+        network,
+        input_scaler=input_scaler,
+        output_scaler=output_scaler,
+        check_reading=check_reading,
+    )
     if input_names is None and output_names is None:
         return network
     return Network(

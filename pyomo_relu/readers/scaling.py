@@ -24,12 +24,18 @@ import numpy as np
 
 from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
 from pyomo_relu.readers import sklearn
+from pyomo_relu.readers.checking import CalledFramework
+from pyomo_relu.readers.checking import check_reading as check
 from pyomo_relu.readers.moves import concatenate
 from pyomo_relu.readers.tensors import Tensor, TensorGraph
 
 
 def scale_network(
-    network: Network, *, input_scaler: Any = None, output_scaler: Any = None
+    network: Network,
+    *,
+    input_scaler: Any = None,
+    output_scaler: Any = None,
+    check_reading: bool = True,
 ) -> Network:
     """Return ``network`` between an input scaler and an output scaler.
 
@@ -40,6 +46,9 @@ def scale_network(
     input_scaler, output_scaler : fitted scikit-learn transformer or (offset, factor)
         See :mod:`pyomo_relu.readers.scaling`. ``offset`` and ``factor`` are numbers, or
         arrays with one entry for each input or output.
+    check_reading : bool
+        Let the scalers scale a few points, and refuse them where the network differs by
+        more than rounding.
 
     Returns
     -------
@@ -50,12 +59,13 @@ def scale_network(
     Raises
     ------
     ValueError
-        If a scaler doesn't fit the network, has a factor of 0, or is not supported.
+        If a scaler doesn't fit the network, has a factor of 0, is not supported, or was
+        not read as it scales.
     """
     if input_scaler is None and output_scaler is None:
         return network
     graph = TensorGraph()
-    handles, input_names = _scaled_inputs(graph, network, input_scaler)
+    handles, input_names, joined = _scaled_inputs(graph, network, input_scaler)
     inputs = [i for i, n in enumerate(graph.builder.nodes) if isinstance(n, Input)]
     copied = copy_nodes(graph.builder, network, handles)
     outputs = [copied[i] for i in network.outputs]
@@ -63,9 +73,37 @@ def scale_network(
     if output_scaler is not None:
         outputs = _unscaled_outputs(graph, network, outputs, output_scaler)
         output_names = output_names or sklearn.feature_names(output_scaler)
-    return graph.builder.build(
+    scaled = graph.builder.build(
         outputs, inputs=inputs, input_names=input_names, output_names=output_names
     )
+    if check_reading:
+        _check(graph, network, scaled, outputs, joined, input_scaler, output_scaler)
+    return scaled
+
+
+def _check(graph, network, scaled, outputs, joined, input_scaler, output_scaler) -> None:
+    """Compare with the scalers themselves, which call the network in between."""
+
+    def run(points: np.ndarray) -> list[np.ndarray]:
+        x = points
+        if input_scaler is not None:
+            pair = _pair(input_scaler, "input_scaler", network.n_inputs)
+            if pair is None:
+                x = sklearn.called(input_scaler, "transform", x)
+            else:
+                x = (x - pair[0]) / pair[1]
+        y = network.evaluate(x)
+        if output_scaler is not None:
+            pair = _pair(output_scaler, "output_scaler", network.n_outputs)
+            if pair is None:
+                y = sklearn.called(output_scaler, "inverse_transform", y)
+            else:
+                y = y * pair[1] + pair[0]
+        ends = np.cumsum([scaled.nodes[i].size for i in scaled.outputs])[:-1]
+        return np.split(y, ends, axis=1)
+
+    framework = CalledFramework("the network with its scalers", run, graph.calls, joined)
+    check(framework, scaled, graph.builder.nodes, outputs)
 
 
 def copy_nodes(
@@ -101,7 +139,10 @@ def _pair(scaler: Any, what: str, n: int) -> tuple[np.ndarray, np.ndarray] | Non
         )
     arrays = []
     for key, value in zip(("offset", "factor"), scaler):
-        array = np.asarray(value, dtype=float).reshape(-1)
+        try:
+            array = np.asarray(value, dtype=float).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{what} has a {key} that is no number: {value!r}.") from error
         if array.size not in (1, n):
             raise ValueError(f"{what} has {array.size} entries as {key}; {n} are needed.")
         if not np.isfinite(array).all() or key == "factor" and not array.all():
@@ -112,8 +153,11 @@ def _pair(scaler: Any, what: str, n: int) -> tuple[np.ndarray, np.ndarray] | Non
 
 def _scaled_inputs(
     graph: TensorGraph, network: Network, scaler: Any
-) -> tuple[dict[int, int], Sequence[str] | None]:
-    """Handles of the scaled inputs by position in ``network``, and the input names."""
+) -> tuple[dict[int, int], Sequence[str] | None, int | None]:
+    """Handles of the scaled inputs by position in ``network``, and the input names.
+
+    The third is the handle of what the scaler reads, all inputs as one vector.
+    """
     nodes = [network.nodes[i] for i in network.inputs]
     names: Sequence[str] | None = network.input_names
     n = network.n_inputs
@@ -127,12 +171,14 @@ def _scaled_inputs(
         shape = node.shape if size == n else (int(size),)
         x = graph.input(node.name, (1, *shape), 0)
         flat.append(graph.reshape(x, (1, x.size)))
+    read = None
     if scaler is not None:
         if size == n:
             names = names or sklearn.feature_names(scaler)
         else:
             names = sklearn.feature_names(scaler)
         joined = flat[0] if len(flat) == 1 else concatenate(graph, "inputs", flat, 1)
+        read = joined.handle
         pair = _pair(scaler, "input_scaler", n)
         if pair is None:
             scaled = sklearn.transform(graph, "input_scaler", scaler, joined)
@@ -144,7 +190,7 @@ def _scaled_inputs(
                 f"input_scaler makes {scaled.size} features; the network has {n} inputs."
             )
         flat = _split(graph, "input_scaler", scaled, [node.shape for node in nodes])
-    return {i: x.handle for i, x in zip(network.inputs, flat)}, names
+    return {i: x.handle for i, x in zip(network.inputs, flat)}, names, read
 
 
 def _split(graph: TensorGraph, name: str, x: Tensor, shapes) -> list[Tensor]:

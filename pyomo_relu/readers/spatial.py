@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pyomo_relu.network.limits import need_entries
 from pyomo_relu.readers import windows
 from pyomo_relu.readers.moves import move
-from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value
+from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value, broadcast_shape
 
 
 def _channels_first(name: str, x: Tensor) -> tuple[int, ...]:
@@ -112,6 +113,10 @@ def pad(
     widths = list(zip(map(int, before), map(int, after)))
     if x.batch is not None and widths[x.batch] != (0, 0):
         raise ValueError(f"layer '{name}' pads the batch axis.")
+    shape = [n + b + a for n, (b, a) in zip(x.shape, widths)]
+    if min(shape, default=1) < 1:
+        raise ValueError(f"layer '{name}' pads {x.shape} to the shape {tuple(shape)}.")
+    need_entries(f"layer '{name}' of shape {tuple(shape)}", shape)
     codes = x.index
     for axis, (b, a) in enumerate(widths):
         keep = slice(max(-b, 0), codes.shape[axis] - max(-a, 0))
@@ -129,6 +134,7 @@ def where(graph: TensorGraph, name: str, condition, a: Value, b: Value) -> Tenso
     if isinstance(condition, Tensor):
         raise ValueError(f"layer '{name}': its condition depends on the input.")
     mask = np.asarray(condition, dtype=bool)
+    broadcast_shape(name, mask.shape, a.shape, b.shape)
     [chosen] = move(graph, name, [a, b], lambda codes: [np.where(mask, *codes)])
     assert isinstance(chosen, Tensor)
     return chosen

@@ -8,13 +8,14 @@ that would mix samples along it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import NetworkBuilder
+from pyomo_relu.network.limits import ENTRY, need, need_entries, need_weights
 from pyomo_relu.network.activations import Pieces, leaky_relu, relu, step
 
 
@@ -56,6 +57,26 @@ class Tensor:
 Value = Tensor | np.ndarray
 
 
+@dataclass(frozen=True)
+class Call:
+    """A part of the source that can be run by itself, for the check of the reading.
+
+    Attributes
+    ----------
+    layer : str
+        How errors name it.
+    run : callable
+        From an (N, size of source) array to an (N, size of result) array.
+    source, result : int
+        The nodes of the builder that it reads and makes.
+    """
+
+    layer: str
+    run: Callable[[np.ndarray], np.ndarray]
+    source: int
+    result: int
+
+
 def selection(index: np.ndarray, columns: int, factor=1.0) -> sp.csr_array:
     """The sparse matrix that picks ``index`` out of ``columns`` entries, times ``factor``."""
     flat = index.reshape(-1)
@@ -70,6 +91,36 @@ def _aligned(x: Tensor, rank: int) -> int | None:
     return None if x.batch is None else x.batch + rank - len(x.shape)
 
 
+def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that all ``shapes`` broadcast to, or an error that names the layer.
+
+    Raises
+    ------
+    ValueError
+        If they don't broadcast, or the result is too large for the file it comes from.
+    """
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        listed = ", ".join(map(str, shapes))
+        raise ValueError(
+            f"layer '{name}' joins shapes that don't broadcast: {listed}."
+        ) from None
+    need_entries(f"layer '{name}' of shape {shape}", shape)
+    return shape
+
+
+def spread_to(name: str, value, shape: tuple[int, ...]) -> np.ndarray:
+    """The constant ``value`` broadcast to ``shape``, or an error that names the layer."""
+    try:
+        return np.broadcast_to(value, shape)
+    except ValueError:
+        raise ValueError(
+            f"layer '{name}': a parameter of shape {np.shape(value)} doesn't fit its "
+            f"input of shape {shape}."
+        ) from None
+
+
 def normalized_axis(axis: int, rank: int, name: str) -> int:
     """``axis`` counted from the front, or an error that names the layer."""
     if not -rank <= axis < rank:
@@ -82,11 +133,13 @@ class TensorGraph:
 
     def __init__(self) -> None:
         self.builder = NetworkBuilder()
+        self.calls: list[Call] = []
 
     # ------------------------------------------------------------------ structure
     def input(self, name: str, shape: Sequence[int], batch: int | None = None) -> Tensor:
         """Add an input; ``shape`` has length 1 at a dynamic batch axis."""
         x = Tensor(-1, tuple(int(s) for s in shape), batch)
+        need_entries(f"input '{name}' of shape {x.shape}", x.shape)
         return Tensor(self.builder.input(name, x.sample_shape), x.shape, batch)
 
     def affine(
@@ -167,12 +220,17 @@ class TensorGraph:
     def transpose(self, name: str, x: Tensor, axes: Sequence[int]) -> Tensor:
         """Permute the axes; the batch axis moves along."""
         axes = [normalized_axis(a, len(x.shape), name) for a in axes]
+        if sorted(axes) != list(range(len(x.shape))):
+            raise ValueError(f"layer '{name}': axes {axes} don't permute {x.shape}.")
         batch = None if x.batch is None else axes.index(x.batch)
         return self.rearrange(name, [x], x.index.transpose(axes), batch=batch)
 
     def broadcast(self, name: str, x: Tensor, shape: Sequence[int]) -> Tensor:
         """``x`` repeated to ``shape``, as NumPy broadcasts."""
-        batch = self.common_batch(name, [x], tuple(shape))
+        shape = tuple(shape)
+        if broadcast_shape(name, x.shape, shape) != shape:
+            raise ValueError(f"layer '{name}': {x.shape} doesn't broadcast to {shape}.")
+        batch = self.common_batch(name, [x], shape)
         return self.rearrange(name, [x], np.broadcast_to(x.index, shape), batch=batch)
 
     def common_batch(self, name: str, tensors: Sequence[Tensor], shape) -> int | None:
@@ -188,7 +246,7 @@ class TensorGraph:
     # ----------------------------------------------------------------- arithmetic
     def add(self, name: str, values: Sequence[Value], factors: Sequence[float]) -> Tensor:
         """``sum of factor * value`` over tensors and constants, broadcast together."""
-        shape = np.broadcast_shapes(*[v.shape for v in values])
+        shape = broadcast_shape(name, *[v.shape for v in values])
         tensors = [v for v in values if isinstance(v, Tensor)]
         batch = self.common_batch(name, tensors, shape)
         bias = np.zeros(shape)
@@ -204,7 +262,7 @@ class TensorGraph:
     def scale(self, name: str, x: Tensor, factor, offset=0.0) -> Tensor:
         """``factor * x + offset`` for constants that broadcast with ``x``."""
         factor, offset = np.asarray(factor, dtype=float), np.asarray(offset, dtype=float)
-        shape = np.broadcast_shapes(x.shape, factor.shape, offset.shape)
+        shape = broadcast_shape(name, x.shape, factor.shape, offset.shape)
         batch = self.common_batch(name, [x], shape)
         w = selection(
             np.broadcast_to(x.index, shape), x.size, np.broadcast_to(factor, shape)
@@ -247,18 +305,20 @@ class TensorGraph:
             raise ValueError(
                 f"layer '{name}': shapes {x.shape} and {weight.shape} don't match."
             )
-        outer = np.broadcast_shapes(index.shape[:-2], full.shape[:-2])
+        outer = broadcast_shape(name, index.shape[:-2], full.shape[:-2])
         index = np.broadcast_to(index, outer + index.shape[-2:])
         full = np.broadcast_to(full, outer + full.shape[-2:])
         if left:
             shape = outer + (index.shape[-2], full.shape[-1])
         else:
             shape = outer + (full.shape[-2], index.shape[-1])
+        need_entries(f"layer '{name}' of shape {shape}", shape)
         rows = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape)
         if left and index.size == x.size and x.size == index.shape[-1]:
             w: np.ndarray | sp.csr_array = full.reshape(full.shape[-2:]).T
         else:
             # entry (i, k, j): row (i, j) reads column (i, k) or (k, j)
+            need_weights(f"the weights of layer '{name}'", rows.size * inner[0])
             if left:
                 triple = (
                     rows[..., :, None, :],
@@ -299,7 +359,7 @@ class TensorGraph:
         if slope.size == 1:
             spread: np.ndarray | float = float(slope.reshape(-1)[0])
         else:
-            spread = np.broadcast_to(slope, x.shape).reshape(-1)
+            spread = spread_to(name, slope, x.shape).reshape(-1)
         if not np.any(spread):
             return self.piecewise(name, x, relu())
         return self.piecewise(name, x, leaky_relu(spread))
@@ -309,7 +369,7 @@ class TensorGraph:
         sides = [v for v in (low, high) if v is not None]
         if not sides:
             return x
-        shape = np.broadcast_shapes(x.shape, *[np.shape(v) for v in sides])
+        shape = broadcast_shape(name, x.shape, *[np.shape(v) for v in sides])
         if shape != x.shape:
             x = self.broadcast(name, x, shape)
 
@@ -380,7 +440,8 @@ class TensorGraph:
 
     def maximum(self, name: str, values: Sequence[Value], sign: float = 1.0) -> Tensor:
         """The entry-wise maximum (``sign=-1``: minimum) of tensors and constants."""
-        shape = np.broadcast_shapes(*[v.shape for v in values])
+        shape = broadcast_shape(name, *[v.shape for v in values])
+        need(f"layer '{name}'", passing=ENTRY * len(values) * int(np.prod(shape)))
         tensors = [v for v in values if isinstance(v, Tensor)]
         constants = [
             np.asarray(v, dtype=float) for v in values if not isinstance(v, Tensor)

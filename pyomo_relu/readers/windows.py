@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.network.limits import ENTRY, need, need_weights
 
 Ints = int | Sequence[int]
 
@@ -127,6 +128,8 @@ def _checked(input_shape, strides, dilations, pads_begin, pads_end):
     dilations = per_axis(dilations, rank, "dilations")
     if min(strides) < 1 or min(dilations) < 1:
         raise ValueError(f"strides {strides} and dilations {dilations} must be at least 1.")
+    if min(shape) < 1:
+        raise ValueError(f"a window can't slide over an input of shape {shape}.")
     begin = per_axis(pads_begin, rank, "pads_begin")
     end = per_axis(pads_end, rank, "pads_end")
     return shape, strides, dilations, begin, end
@@ -137,12 +140,21 @@ def _out_spatial(shape, kernel, strides, dilations, begin, end, ceil_mode=False)
         output_length(n, k, s, d, b, e, ceil_mode=ceil_mode)
         for n, k, s, d, b, e in zip(shape[1:], kernel, strides, dilations, begin, end)
     )
-    if min(out) < 1:
+    if min(out) < 1 or min(kernel) < 1:
         raise ValueError(
             f"a window of size {tuple(kernel)} (dilation {dilations}) doesn't fit into an "
             f"input of shape {shape} with padding {begin} and {end}."
         )
     return out
+
+
+def _need_windows(kernel: Sequence[int], out: Sequence[int], channels: int) -> None:
+    """Ask for the memory of the matrix that reads each cell of each window."""
+    cells = float(np.prod(kernel, dtype=float) * np.prod(out, dtype=float))
+    need(f"windows of size {tuple(kernel)} at {tuple(out)} places", passing=ENTRY * cells)
+    need_weights(
+        f"windows of size {tuple(kernel)} at {tuple(out)} places", cells * channels
+    )
 
 
 def _convolution(kernel, shape, strides, dilations, begin, groups, out) -> sp.csr_array:
@@ -154,6 +166,7 @@ def _convolution(kernel, shape, strides, dilations, begin, groups, out) -> sp.cs
         )
     cells = int(np.prod(shape[1:], dtype=np.int64))
     size = shape[0] * cells
+    _need_windows(kernel.shape[2:], out, filters * per_group)
     position = window_positions(shape[1:], kernel.shape[2:], strides, dilations, begin, out)
     pixels, taps = position.shape
     # One row of the matrix lists its columns channel by channel, tap by tap, which is
@@ -272,6 +285,10 @@ def transposed_convolution_matrix(
     )
     if min(out) < 1:
         raise ValueError(f"a transposed convolution of an input {shape} would be empty.")
+    if min(extra) < 0 or groups < 1:
+        raise ValueError(
+            f"output_padding {extra} and groups {groups} must not be negative."
+        )
     output_shape = (kernel.shape[1] * groups, *out)
     forward = _convolution(kernel, output_shape, steps, spread, begin, groups, shape[1:])
     return sp.csr_array(forward.T), output_shape
@@ -365,6 +382,9 @@ def _pooling(input_shape, kernel, strides, pads_begin, pads_end, dilations, ceil
     )
     kernel = per_axis(kernel, len(shape) - 1, "the window")
     out = _out_spatial(shape, kernel, strides, dilations, begin, end, ceil_mode)
+    _need_windows(kernel, out, shape[0])
+    # each group of a maximum is an array of its own
+    need("the windows", passing=2 * ENTRY * shape[0] * int(np.prod(out)))
     position = window_positions(shape[1:], kernel, strides, dilations, begin, out)
     if not (position >= 0).any(axis=1).all():
         raise ValueError(

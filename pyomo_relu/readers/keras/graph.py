@@ -40,6 +40,7 @@ def read_keras(
     logits: bool = False,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    check_reading: bool = True,
 ) -> Network:
     """Read a Keras model.
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.network import Network
+from pyomo_relu.readers.checking import check_reading as check
 from pyomo_relu.readers.onnx.activations import HEADS
 from pyomo_relu.readers.onnx.load import attributes_of, import_onnx, load_model
 from pyomo_relu.readers.onnx.registry import OPERATORS, OnnxNode
+from pyomo_relu.readers.onnx.running import OnnxModel
 from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value
 
 _RANDOM = {
@@ -60,6 +62,7 @@ def read_onnx(
     logits: bool = False,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    check_reading: bool = True,
 ) -> Network:
     """Read an ONNX model as a :class:`~pyomo_relu.network.Network`.
 
@@ -75,23 +78,31 @@ def read_onnx(
         Take off a final Softmax, LogSoftmax, Sigmoid or ArgMax and read what it gets.
     input_names, output_names : sequence of str, optional
         A name for each entry of the flat input and output vector.
+    check_reading : bool
+        Where onnxruntime is installed and runs the model, evaluate the model and the
+        network at a few points, and refuse the model if they differ by more than
+        rounding.
 
     Raises
     ------
     ValueError
         For an operator that is not supported or not piecewise linear, by name; for a
-        truncated or foreign file, and an axis other than the batch axis of unknown
-        length.
+        truncated or foreign file, an axis other than the batch axis of unknown length,
+        and a network that differs from the model.
     """
     model, what = load_model(source)
     unsupported = unsupported_operators(model)
     if unsupported:
         raise ValueError(f"{what} can't be read: {_describe(unsupported)}")
     walker = _Walker(model, what, logits)
-    outputs = walker.walk()
-    return walker.graph.builder.build(
-        [x.handle for x in outputs], input_names=input_names, output_names=output_names
-    )
+    outputs = [x.handle for x in walker.walk()]
+    builder = walker.graph.builder
+    network = builder.build(outputs, input_names=input_names, output_names=output_names)
+    if check_reading:
+        framework = OnnxModel.of(source, model, what, walker.values, walker.origins)
+        if framework is not None:
+            check(framework, network, builder.nodes, outputs)
+    return network
 
 
 def unsupported_operators(model) -> dict[str, list[str]]:
@@ -143,6 +154,8 @@ class _Walker:
         }
         self.values: dict[str, Value | None] = {"": None}
         self.heads: dict[str, str] = {}
+        #: What a head read, by the name of each value that comes after one.
+        self.origins: dict[str, str] = {}
         self.used = {i for node in model.graph.node for i in node.input}
         self.used |= {o.name for o in model.graph.output}
 
@@ -246,6 +259,7 @@ class _Walker:
         if not self.logits:
             raise ValueError(f"{self.what}: {proto.op_type} (node '{name}') is inside.")
         self.heads[proto.output[0]] = proto.op_type
+        self.origins[proto.output[0]] = self.origins.get(proto.input[0], proto.input[0])
         value = inputs[0]
         assert isinstance(value, Tensor)
         return value
@@ -264,6 +278,7 @@ class _Walker:
                     "it is the last operator."
                 )
             self.heads[proto.output[0]] = head
+            self.origins[proto.output[0]] = self.origins[i]
 
     def run(self, proto, inputs: Sequence[Value | None]) -> list[np.ndarray]:
         """Compute one node on arrays by ONNX' reference implementation."""

@@ -13,7 +13,7 @@ from pyomo_relu.readers.tensors import Tensor, TensorGraph, normalized_axis
 from pyomo_relu.readers.torch.registry import array, constant, function, operand
 
 #: Heads that keep the order of the logits; read only as the last operation.
-HEADS = {"softmax", "log_softmax", "sigmoid", "logsigmoid", "argmax"}
+HEADS = {"softmax", "log_softmax", "sigmoid", "log_sigmoid", "argmax"}
 
 
 class Extremes(NamedTuple):
@@ -24,12 +24,12 @@ class Extremes(NamedTuple):
 
 
 # ------------------------------------------------------------------------ arithmetic
-@function("add", "add_", "iadd")
+@function("add")
 def add(graph: TensorGraph, name: str, x, other, *, alpha=1):
     return graph.add(name, [operand(x), operand(other)], [1.0, float(alpha)])
 
 
-@function("sub", "sub_", "isub", "subtract")
+@function("sub", "subtract")
 def subtract(graph: TensorGraph, name: str, x, other, *, alpha=1):
     return graph.add(name, [operand(x), operand(other)], [1.0, -float(alpha)])
 
@@ -39,7 +39,7 @@ def reversed_subtract(graph: TensorGraph, name: str, x, other, *, alpha=1):
     return graph.add(name, [operand(x), operand(other)], [-float(alpha), 1.0])
 
 
-@function("mul", "mul_", "imul", "multiply")
+@function("mul", "multiply")
 def multiply(graph: TensorGraph, name: str, x, other):
     if isinstance(x, Tensor) and isinstance(other, Tensor):
         raise ValueError(
@@ -50,7 +50,7 @@ def multiply(graph: TensorGraph, name: str, x, other):
     return graph.scale(name, x, array(factor))
 
 
-@function("div", "div_", "truediv", "itruediv", "divide", "true_divide")
+@function("div", "divide", "true_divide")
 def divide(graph: TensorGraph, name: str, x, other, *, rounding_mode=None):
     divisor = constant(other, name, "divisor")
     if rounding_mode is not None or not np.all(divisor):
@@ -58,12 +58,12 @@ def divide(graph: TensorGraph, name: str, x, other, *, rounding_mode=None):
     return graph.scale(name, x, 1.0 / divisor)
 
 
-@function("neg", "negative", "neg_")
+@function("neg", "negative")
 def negative(graph: TensorGraph, name: str, x):
     return graph.scale(name, x, -1.0)
 
 
-@function("matmul", "mm", "bmm", "mv", "imatmul", "dot")
+@function("matmul", "mm", "bmm", "mv", "dot")
 def matmul(graph: TensorGraph, name: str, x, other):
     return graph.matmul(name, operand(x), operand(other))
 
@@ -139,7 +139,7 @@ def minimum(graph: TensorGraph, name: str, x, other):
 
 
 # ----------------------------------------------------------------------- activations
-@function("relu", "relu_")
+@function("relu")
 def relu(graph: TensorGraph, name: str, x, inplace=False):
     return graph.piecewise(name, x, activations.relu())
 
@@ -149,7 +149,7 @@ def relu6(graph: TensorGraph, name: str, x, inplace=False):
     return graph.piecewise(name, x, activations.relu6())
 
 
-@function("leaky_relu", "leaky_relu_")
+@function("leaky_relu")
 def leaky_relu(graph: TensorGraph, name: str, x, negative_slope=0.01, inplace=False):
     return graph.leaky(name, x, negative_slope)
 
@@ -162,28 +162,28 @@ def prelu(graph: TensorGraph, name: str, x, weight):
     return graph.leaky(name, x, slope)
 
 
-@function("hardtanh", "hardtanh_")
+@function("hardtanh")
 def hardtanh(graph: TensorGraph, name: str, x, min_val=-1.0, max_val=1.0, inplace=False):
     return graph.clip(name, x, float(min_val), float(max_val))
 
 
-@function("clamp", "clamp_", "clip", "clip_")
+@function("clamp", "clip")
 def clamp(graph: TensorGraph, name: str, x, min=None, max=None):
     sides = [None if v is None else constant(v, name, "limit") for v in (min, max)]
     return graph.clip(name, x, *sides)
 
 
-@function("clamp_min", "clamp_min_")
+@function("clamp_min")
 def clamp_min(graph: TensorGraph, name: str, x, min):
     return clamp(graph, name, x, min)
 
 
-@function("clamp_max", "clamp_max_")
+@function("clamp_max")
 def clamp_max(graph: TensorGraph, name: str, x, max):
     return clamp(graph, name, x, None, max)
 
 
-@function("hardsigmoid", "hardsigmoid_")
+@function("hardsigmoid")
 def hardsigmoid(graph: TensorGraph, name: str, x, inplace=False):
     return graph.piecewise(name, x, activations.hard_sigmoid(1.0 / 6.0, 0.5))
 
@@ -195,17 +195,17 @@ def softshrink(graph: TensorGraph, name: str, x, lambd=0.5):
     return graph.piecewise(name, x, ("soft_shrink", np.array([-t, t]), slopes, intercepts))
 
 
-@function("threshold", "threshold_", "_threshold")
+@function("threshold")
 def threshold(graph: TensorGraph, name: str, x, threshold, value, inplace=False):
     return graph.threshold(name, x, float(threshold), float(value))
 
 
-@function("abs", "absolute", "abs_")
+@function("abs", "absolute")
 def absolute(graph: TensorGraph, name: str, x):
     return graph.piecewise(name, x, activations.absolute())
 
 
-@function("sign", "sgn", "sign_")
+@function("sign", "sgn")
 def sign(graph: TensorGraph, name: str, x):
     return graph.sign(name, x)
 
@@ -226,8 +226,8 @@ function("lt", "less")(_comparison(-1.0, True))
 
 
 # -------------------------------------------------------- what leaves the entries alone
-@function("to", "float", "double", "half", "bfloat16", "type_as", "contiguous", "clone")
-@function("detach", "cpu", "cuda", "alias", "lift_fresh_copy", "detach_", "_to_copy")
+@function("to", "type_as", "contiguous", "clone", "detach", "alias", "lift_fresh_copy")
+@function("_to_copy", "positive")
 def as_it_is(graph: TensorGraph, name: str, x, *args, **kwargs):
     kinds = [str(v) for v in (*args, *kwargs.values()) if str(v).startswith("torch.")]
     if any(("int" in k or "bool" in k) and "memory" not in k for k in kinds):
@@ -237,8 +237,7 @@ def as_it_is(graph: TensorGraph, name: str, x, *args, **kwargs):
     return x
 
 
-@function("dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout")
-@function("feature_alpha_dropout", "feature_dropout")
+@function("dropout", "alpha_dropout", "feature_alpha_dropout", "feature_dropout")
 def dropout(graph: TensorGraph, name: str, x, p=0.5, training=False, inplace=False):
     if training:
         raise ValueError(
@@ -254,7 +253,7 @@ def _shape(args: tuple) -> list[int]:
     return [int(s) for s in sizes]
 
 
-@function("reshape", "view")
+@function("reshape", "view", "_unsafe_view", "view_copy")
 def reshape(graph: TensorGraph, name: str, x, *shape, size=None):
     return graph.reshape(x, _shape(shape) if shape else size, name)
 
@@ -281,41 +280,6 @@ def unflatten(graph: TensorGraph, name: str, x, dim, sizes):
     return graph.reshape(x, (*x.shape[:axis], *inner, *x.shape[axis + 1 :]), name)
 
 
-@function("size")
-def size(graph: TensorGraph, name: str, x, dim=None):
-    return x.shape if dim is None else x.shape[dim]
-
-
-@function("dim", "ndimension")
-def dim(graph: TensorGraph, name: str, x):
-    return len(x.shape)
-
-
-@function("numel")
-def numel(graph: TensorGraph, name: str, x):
-    return x.size
-
-
-@function("len")
-def length(graph: TensorGraph, name: str, x):
-    return x.shape[0]
-
-
-@function("getattr")
-def attribute(graph: TensorGraph, name: str, x, key: str, *default):
-    if isinstance(x, Extremes):
-        return getattr(x, key)
-    if key == "shape":
-        return x.shape
-    if key == "ndim":
-        return len(x.shape)
-    if key in ("T", "mT"):
-        return move_like_torch("t" if key == "T" else "mT", graph, name, x)
-    if key in ("dtype", "device"):
-        return None
-    raise ValueError(f"layer '{name}' asks for the attribute '{key}' of a tensor.")
-
-
 # ------------------------------------------------------------------------------ moves
 _MOVES = (
     "chunk",
@@ -324,17 +288,22 @@ _MOVES = (
     "expand_as",
     "flip",
     "index_select",
+    "fliplr",
+    "flipud",
     "movedim",
     "mT",
     "moveaxis",
     "narrow",
+    "numpy_T",
     "permute",
     "pixel_shuffle",
     "pixel_unshuffle",
     "channel_shuffle",
     "repeat",
+    "ravel",
     "repeat_interleave",
     "roll",
+    "rot90",
     "select",
     "slice",
     "split",
@@ -347,6 +316,7 @@ _MOVES = (
     "tile",
     "transpose",
     "unbind",
+    "unfold",
     "unsqueeze",
 )
 
@@ -364,8 +334,8 @@ def move_like_torch(operation: str, graph: TensorGraph, name: str, x, *args, **k
     def apply(codes: list[np.ndarray]) -> list[np.ndarray]:
         nonlocal several
         value = torch.as_tensor(codes[0])
-        if operation == "mT":
-            result: Any = value.mT
+        if operation in ("mT", "numpy_T"):
+            result: Any = value.mT if operation == "mT" else value.T
         elif operation == "slice":
             result = torch.ops.aten.slice(value, *args, **kwargs)
         elif hasattr(value, operation):
@@ -394,14 +364,27 @@ _register_moves()
 
 @function("getitem")
 def getitem(graph: TensorGraph, name: str, x, key):
-    if not isinstance(x, Tensor):
-        return x[key]
+    """A part of what an operation with several results returns."""
+    return x[key]
+
+
+@function("index")
+def index(graph: TensorGraph, name: str, x, indices):
     import torch
 
+    places = indices_of(name, indices)
+
     def apply(codes: list[np.ndarray]) -> list[np.ndarray]:
-        return [torch.as_tensor(codes[0])[key].numpy()]
+        return [torch.ops.aten.index(torch.as_tensor(codes[0]), places).numpy()]
 
     return move(graph, name, [x], apply)[0]
+
+
+def indices_of(name: str, indices) -> list:
+    """Constant positions along each axis, or an error."""
+    if any(isinstance(i, Tensor) for i in indices):
+        raise ValueError(f"layer '{name}': which entries it takes depends on the input.")
+    return list(indices)
 
 
 def _joined(graph: TensorGraph, name: str, tensors: Sequence, combine):

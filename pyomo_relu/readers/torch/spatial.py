@@ -151,6 +151,33 @@ def average_pool(
     )
 
 
+@function("convolution")
+def general_convolution(
+    graph: TensorGraph,
+    name: str,
+    x,
+    weight,
+    bias,
+    stride,
+    padding,
+    dilation,
+    is_transposed,
+    output_padding,
+    groups,
+) -> Tensor:
+    """What PyTorch lowers all convolutions to."""
+    if is_transposed:
+        return transposed(
+            graph, name, x, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+    return convolve(graph, name, x, weight, bias, stride, padding, dilation, groups)
+
+
+@function("max_pool2d_with_indices", "max_pool3d_with_indices")
+def max_pool_with_indices(graph: TensorGraph, name: str, x, *args) -> tuple:
+    return max_pool(graph, name, x, *args), None
+
+
 def _adaptive(name: str, x: Tensor, output_size) -> list[int]:
     """The window of an adaptive pooling whose windows are all alike."""
     lengths = x.shape[2:]
@@ -225,3 +252,8 @@ def batch_norm(
             "piecewise linear; use running statistics."
         )
     return normalize(graph, name, x, mean, variance, weight, bias, eps)
+
+
+@function("_native_batch_norm_legit_no_training")
+def native_batch_norm(graph, name, x, weight, bias, mean, variance, momentum, eps) -> tuple:
+    return normalize(graph, name, x, mean, variance, weight, bias, eps), None, None

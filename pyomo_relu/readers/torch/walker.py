@@ -1,4 +1,4 @@
-"""PyTorch modules: the graph that ``torch.fx`` or ``torch.export`` finds, node by node.
+"""PyTorch modules: the program that is traced of them, operation by operation.
 
 The module is read in eval mode, whatever mode it is in: dropout is left out and batch
 normalization uses its running statistics. Both modes are restored.
@@ -6,26 +6,36 @@ normalization uses its running statistics. Both modes are restored.
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from pyomo_relu.network import Network
+from pyomo_relu.readers.checking import check_reading as check
+from pyomo_relu.readers.checking import first_line
 from pyomo_relu.readers.tensors import Tensor, TensorGraph
+from pyomo_relu.readers.torch.exporting import through_onnx
 from pyomo_relu.readers.torch.functions import HEADS
+from pyomo_relu.readers.torch.program import Program, Untraceable, operation, trace
 from pyomo_relu.readers.torch.registry import FUNCTIONS, MODULES
+from pyomo_relu.readers.torch.running import TorchModel
+from pyomo_relu.readers.torch.state import (
+    check_module,
+    nothing_random,
+    untouched,
+    unwrapped,
+)
 
 _HEAD_MODULES = {"Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid"}
 # What may follow a head; none of them changes an entry.
 _AFTER_HEAD = {"flatten", "squeeze", "view", "reshape", "contiguous", "float", "double"}
 _AFTER_HEAD |= {"to", "dropout", "Flatten", "Identity", "Dropout", "detach", "unsqueeze"}
-_HOME = ("torch", "_operator", "builtins")
+_AFTER_HEAD |= {"clone", "alias", "_to_copy"}
 
-
-class _Untraceable(Exception):
-    """Neither tracer of PyTorch makes a graph of the module."""
+#: Operations that make a constant, and look at the shape and the dtype of a tensor only.
+_SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like"}
+_SHAPE_ONLY |= {"new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided"}
 
 
 def read_torch(
@@ -35,11 +45,16 @@ def read_torch(
     input_shape: Sequence | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    check_reading: bool = True,
 ) -> Network:
     """Read a PyTorch module as a :class:`~pyomo_relu.network.Network`.
 
-    The graph comes from ``torch.fx``, else from ``torch.export``, else from PyTorch's
-    ONNX export. The network is the module in eval mode, applied to one sample.
+    A chain of PyTorch's own layers is followed as it is; the graph of any other module
+    comes from ``torch.export`` in its functional form, so that operations in place,
+    views, branches of Python and methods that were replaced are read as they act. Where
+    the export fails, PyTorch's ONNX export is tried. The network is the module in eval
+    mode, applied to one sample. Modes, attributes, buffers and random generators of the
+    module and of PyTorch are left as they were.
 
     Parameters
     ----------
@@ -51,12 +66,16 @@ def read_torch(
         there are several. May be left out where the first layer is a Linear.
     input_names, output_names : sequence of str, optional
         A name for each entry of the flat input and output vector.
+    check_reading : bool
+        Evaluate the module and the network at a few points, and refuse the module if
+        they differ by more than rounding.
 
     Raises
     ------
     ValueError
         For a layer that is not supported or not piecewise linear, by name; for a module
-        with hooks; and where ``input_shape`` is needed or doesn't fit.
+        with hooks, quantized layers or a state; where ``input_shape`` is needed or
+        doesn't fit; and where the network differs from the module.
     """
     try:
         import torch
@@ -69,47 +88,78 @@ def read_torch(
             f"read_torch takes a torch.nn.Module, not {type(source).__name__}; a state_dict "
             "has to be loaded into its module first."
         )
-    for name, part in source.named_modules():
-        if part._forward_hooks or part._forward_pre_hooks:
-            raise ValueError(
-                f"the module '{name or type(part).__name__}' has forward hooks, which may "
-                "change what it computes; remove them first (for an old weight_norm or "
-                "spectral_norm with its remove function)."
-            )
-    with _eval_mode(source), _nothing_random(torch, source):
-        shapes = _input_shapes(source, input_shape)
-        try:
-            traced, leaves = _trace(torch, source, shapes)
-        except _Untraceable:
-            return _through_onnx(torch, source, shapes, logits, input_names, output_names)
-        walker = _Walker(traced, leaves, logits)
-        outputs = walker.walk(shapes)
-    return walker.graph.builder.build(
-        [x.handle for x in outputs], input_names=input_names, output_names=output_names
+    source = unwrapped(source)
+    check_module(torch, source)
+    shapes = _input_shapes(source, input_shape)
+    with untouched(torch, source):
+        with nothing_random(torch, source):
+            reading = _read(torch, source, shapes, logits)
+        network, framework, nodes, outputs = reading
+        if check_reading and framework is not None:
+            check(framework, network, nodes, outputs)
+    return Network(
+        network.nodes, network.outputs, network.inputs, input_names, output_names
     )
 
 
-@contextmanager
-def _eval_mode(source: Any) -> Iterator[None]:
-    before = [(part, part.training) for part in source.modules()]
-    source.eval()
+def _read(torch: Any, source: Any, shapes: list[tuple[int, ...]], logits: bool) -> tuple:
+    """The network, what the check runs (or None), the builder's nodes, the outputs."""
+    kind = _kind_of_inputs(torch, source, shapes)
+    samples = _samples(torch, shapes, kind)
     try:
-        yield
-    finally:
-        for part, training in before:
-            part.training = training
+        program = trace(torch, source, samples)
+    except Untraceable as failed:
+        _refuse_uncallable(source, shapes, samples)
+        network = through_onnx(torch, source, samples, failed, logits)
+        # What was taken off at the end is not known here.
+        whole = None if logits else TorchModel(torch, source, shapes, kind)
+        return network, whole, list(network.nodes), list(network.outputs)
+    walker = _Walker(program, logits)
+    outputs = [x.handle for x in walker.walk(shapes)]
+    builder = walker.graph.builder
+    network = builder.build(outputs)
+    framework = TorchModel(
+        torch, source, shapes, kind, program, walker.handles(), walker.head_calls
+    )
+    return network, framework, builder.nodes, outputs
 
 
-@contextmanager
-def _nothing_random(torch, source: Any) -> Iterator[None]:
-    """Refuse a module that draws random numbers: they would be read as constants."""
-    before = torch.random.get_rng_state()
-    yield
-    if not torch.equal(before, torch.random.get_rng_state()):
+def _samples(torch: Any, shapes: list[tuple[int, ...]], kind: tuple[Any, Any]) -> tuple:
+    return tuple(torch.zeros((1, *s), dtype=kind[0], device=kind[1]) for s in shapes)
+
+
+def _kind_of_inputs(
+    torch: Any, source: Any, shapes: list[tuple[int, ...]]
+) -> tuple[Any, Any]:
+    """The dtype and the device of the inputs: those of the weights.
+
+    A module without any may multiply by constants that its code holds; whether those are
+    float32 or float64 shows when it is called.
+    """
+    for tensor in [*source.parameters(), *source.buffers()]:
+        if tensor.is_floating_point():
+            return tensor.dtype, tensor.device
+    kinds = [(dtype, torch.device("cpu")) for dtype in (torch.float32, torch.float64)]
+    for kind in kinds:
+        try:
+            source(*_samples(torch, shapes, kind))
+        except Exception:
+            continue
+        return kind
+    return kinds[0]
+
+
+def _refuse_uncallable(source: Any, shapes: list[tuple[int, ...]], samples: tuple) -> None:
+    """Say so if a module can't be called on the given shapes at all."""
+    try:
+        source(*[sample.clone() for sample in samples])
+    except Exception as error:
         raise ValueError(
-            f"the module {type(source).__name__} draws random numbers in its forward; "
-            "a network that can be embedded doesn't."
-        )
+            f"the module {type(source).__name__} can't be called on inputs of the shapes "
+            f"{shapes} and a batch axis of 1 ({type(error).__name__}: {first_line(error)}). "
+            "input_shape= is the shape of one sample, without the batch axis; one shape "
+            "for each input where there are several."
+        ) from error
 
 
 def _input_shapes(source: Any, given: Any) -> list[tuple[int, ...]]:
@@ -117,125 +167,104 @@ def _input_shapes(source: Any, given: Any) -> list[tuple[int, ...]]:
     if given is None:
         first = next((p for p in source.modules() if not list(p.children())), None)
         n = getattr(first, "in_features", None)
-        if n is None:
+        if not isinstance(n, int):
             raise ValueError(
                 f"the module {type(source).__name__} doesn't say the shape of its input; "
                 "give input_shape=, without the batch axis."
             )
-        return [(int(n),)]
-    if isinstance(given, int):
+        return [(n,)]
+    if _is_length(given):
         given = (given,)
-    given = list(given)
-    if given and all(isinstance(s, (tuple, list)) for s in given):
-        return [tuple(int(n) for n in s) for s in given]
-    return [tuple(int(n) for n in given)]
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        raise ValueError(f"input_shape={given!r} is no sequence of lengths.")
+    several = len(given) > 0 and all(isinstance(s, Sequence) for s in given)
+    shapes = [tuple(s) for s in given] if several else [tuple(given)]
+    for shape in shapes:
+        for n in shape:
+            if not _is_length(n) or n < 1:
+                raise ValueError(
+                    f"input_shape={given!r} holds {n!r}; give the shape of one sample, a "
+                    "whole number for each axis, without the batch axis."
+                )
+    return [tuple(int(n) for n in shape) for shape in shapes]
 
 
-def _trace(torch, source: Any, shapes) -> tuple[Any, Any]:
-    """A graph and the module its targets are looked up in."""
-    tracer = torch.fx.Tracer()
-    root = source
-    if tracer.is_leaf_module(source, ""):
-        root = torch.nn.Sequential(source)
-    try:
-        return tracer.trace(root), root
-    except Exception:
-        pass
-    try:
-        samples = tuple(_example(torch, source, shape) for shape in shapes)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exported = torch.export.export(source, samples).module()
-        return exported.graph, exported
-    except Exception as error:
-        raise _Untraceable(str(error)) from error
-
-
-def _example(torch, source: Any, shape: tuple[int, ...]) -> Any:
-    parameter = next(iter(source.parameters()), None)
-    kind = torch.float32 if parameter is None else parameter.dtype
-    return torch.zeros((1, *shape), dtype=kind)
-
-
-def _through_onnx(torch, source, shapes, logits, input_names, output_names) -> Network:
-    """By PyTorch's ONNX export; a branch that depends on values is an error there."""
-    from pyomo_relu.readers.onnx import read_onnx
-    from pyomo_relu.readers.onnx.load import import_onnx
-
-    onnx = import_onnx()
-    buffer = io.BytesIO()
-    samples = tuple(_example(torch, source, shape) for shape in shapes)
-    names = [f"input_{k + 1}" for k in range(len(samples))]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", torch.jit.TracerWarning)
-            torch.onnx.export(source, samples, buffer, input_names=names, dynamo=False)
-    except Exception as error:
-        raise ValueError(
-            f"neither torch.fx, torch.export nor PyTorch's ONNX export can trace the module "
-            f"{type(source).__name__} ({type(error).__name__}: {error}). Write its forward "
-            "without branches on values, or give an ONNX file."
-        ) from error
-    return read_onnx(
-        onnx.load_from_string(buffer.getvalue()),
-        logits=logits,
-        input_names=input_names,
-        output_names=output_names,
-    )
+def _is_length(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 class _Walker:
-    """One pass over one traced graph."""
+    """One pass over one program."""
 
-    def __init__(self, traced: Any, root: Any, logits: bool) -> None:
-        self.traced, self.root, self.logits = traced, root, logits
+    def __init__(self, program: Program, logits: bool) -> None:
+        self.program, self.logits = program, logits
         self.graph = TensorGraph()
-        self.values: dict[Any, Any] = {}
-        self.heads: dict[Any, str] = {}
+        self.values: dict[Any, Any] = dict(program.constants)
+        self.heads: dict[Any, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {}
+        self.head_calls: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
 
     def walk(self, shapes: list[tuple[int, ...]]) -> list[Tensor]:
-        """Lower every node; return the outputs."""
-        waiting = list(shapes)
-        for node in self.traced.nodes:
-            if node.op == "placeholder":
-                if waiting:
-                    x = self.graph.input(node.name, (1, *waiting.pop(0)), 0)
-                    self.values[node] = x
-                elif node.args:
-                    self.values[node] = node.args[0]
-                else:
-                    raise ValueError(
-                        f"the module has an input '{node.name}' without a shape; give one "
-                        "shape for each input in input_shape=."
-                    )
-            elif node.op == "get_attr":
-                self.values[node] = self._attribute(node.target)
-            elif node.op == "output":
-                return self._outputs(self._lookup(node.args[0]))
-            else:
+        """Lower every operation; return the outputs."""
+        for node, shape in zip(self.program.inputs, shapes, strict=True):
+            self.values[node] = self.graph.input(node.name, (1, *shape), 0)
+        for node in self.program.nodes:
+            try:
                 self.values[node] = self._visit(node)
-        raise ValueError("the traced module has no output.")
+            except Exception as error:
+                raise self._named(node, error) from error
+        return self._outputs()
 
-    def _attribute(self, target: str) -> Any:
-        value = self.root
-        for part in target.split("."):
-            value = getattr(value, part)
-        return value
+    def handles(self) -> dict[Any, int]:
+        """The builder's node for each operation whose result is a tensor of the network.
+
+        Behind a head the network's tensor is what went into it, not what comes out.
+        """
+        return {
+            node: self.values[node].handle
+            for node in self.program.nodes
+            if isinstance(self.values[node], Tensor) and node not in self.heads
+        }
+
+    def _named(self, node: Any, error: Exception) -> Exception:
+        """An error that names the layer, whatever library it comes from."""
+        label = self.program.label(node)
+        if isinstance(error, ValueError) and (
+            label in str(error) or node.name in str(error)
+        ):
+            return error
+        what = first_line(error)
+        if not isinstance(error, ValueError):
+            what = f"{type(error).__name__}: {what}"
+        return ValueError(
+            f"the PyTorch layer {self.program.title(node)} (node '{label}') can't be read as it is "
+            f"called here: {what}."
+        )
 
     def _lookup(self, argument: Any) -> Any:
         import torch
 
         return torch.fx.node.map_arg(argument, lambda node: self.values[node])
 
-    def _outputs(self, value: Any) -> list[Tensor]:
-        if isinstance(value, Tensor):
-            return [value]
-        if isinstance(value, dict):
-            value = list(value.values())
-        if isinstance(value, (list, tuple)):
-            return [x for part in value for x in self._outputs(part)]
-        raise ValueError("an output of the module depends on no input, or is no tensor.")
+    def _outputs(self) -> list[Tensor]:
+        import torch
+
+        found: list[Tensor] = []
+        leaves = torch.utils._pytree.tree_leaves(
+            self.program.results, is_leaf=lambda v: isinstance(v, torch.fx.Node)
+        )
+        for leaf in leaves:
+            value = self.values.get(leaf) if isinstance(leaf, torch.fx.Node) else leaf
+            if not isinstance(value, Tensor):
+                raise ValueError(
+                    "an output of the module depends on no input, or is no tensor; return "
+                    "only the tensors that the network is to give."
+                )
+            if leaf in self.heads:
+                self.head_calls[len(found)] = self.heads[leaf][1]
+            found.append(value)
+        if not found:
+            raise ValueError("the module returns no tensor.")
+        return found
 
     def _visit(self, node: Any) -> Any:
         args, kwargs = self._lookup(node.args), self._lookup(node.kwargs)
@@ -243,90 +272,100 @@ class _Walker:
             isinstance(self.values[n], Tensor) or _holds_tensor(self.values[n])
             for n in node.all_input_nodes
         )
-        layer = self._attribute(node.target) if node.op == "call_module" else None
-        if node.op == "call_module" and type(layer).__name__ == "GuardsFn":
-            return None  # shape checks of torch.export
+        layer, kind = self.program.module(node), self._kind(node)
+        if kind.startswith("_assert"):
+            return None  # what torch.export made sure of
+        if kind in _SHAPE_ONLY:
+            args, symbolic = (self._blank(node.args[0]), *args[1:]), False
         if not symbolic:
-            if layer is not None:
-                return layer(*args, **kwargs)
-            if node.op == "call_method":
-                return getattr(args[0], node.target)(*args[1:], **kwargs)
-            return node.target(*args, **kwargs)
-        kind = _kind(node, layer)
+            value = (layer or node.target)(*args, **kwargs)
+            # What is never written is no number; a network that reads it is refused.
+            return value.fill_(float("nan")) if "empty" in kind else value
         self._check_head(node, kind)
         if kind in _HEAD_MODULES or kind in HEADS:
-            return self._head(node, kind, args[0] if args else kwargs["input"])
-        name = str(node.target) if layer is not None else node.name
+            return self._head(node, kind, args, kwargs)
+        name = self.program.label(node)
         if layer is not None:
-            reader = MODULES.get(kind)
-            if reader is None:
-                raise _unsupported(kind, name)
-            return reader(self.graph, name, layer, *args, **kwargs)
-        reader = FUNCTIONS.get(kind)
-        if reader is None:
-            raise _unsupported(kind, name)
-        if "input" in kwargs:
-            kwargs = dict(kwargs)
-            args = (kwargs.pop("input"), *args)
-        try:
-            return reader(self.graph, name, *args, **kwargs)
-        except TypeError as error:
+            if kind not in MODULES:
+                raise self._unsupported(node)
+            return MODULES[kind](self.graph, name, layer, *args, **kwargs)
+        if kind not in FUNCTIONS:
+            raise self._unsupported(node)
+        if (
+            kind == "add"
+            and str(getattr(node.meta.get("val"), "dtype", "")) == "torch.bool"
+        ):
             raise ValueError(
-                f"the PyTorch operation '{kind}' (node '{name}') is called in a way that is "
-                f"not supported: {error}."
-            ) from error
+                f"layer '{name}' adds truth values, which is a logical or; convert them "
+                "to numbers first."
+            )
+        return FUNCTIONS[kind](self.graph, name, *args, **kwargs)
 
-    def _head(self, node: Any, kind: str, x: Tensor) -> Tensor:
+    def _unsupported(self, node: Any) -> ValueError:
+        return ValueError(
+            f"the PyTorch layer {self.program.title(node)} (node "
+            f"'{self.program.label(node)}') is not supported: it is not piecewise linear, "
+            "or not known. Replace it, or export the module without it."
+        )
+
+    def _blank(self, node: Any) -> Any:
+        """A tensor like the value of a node, for operations that read its kind only."""
+        import torch
+
+        like = node.meta["val"]
+        return torch.zeros(like.shape, dtype=like.dtype, device=like.device)
+
+    def _kind(self, node: Any) -> str:
+        """The name to look up: of a class of ``torch.nn``, or of a PyTorch operation."""
+        layer = self.program.module(node)
+        if layer is not None:
+            for cls in type(layer).__mro__:
+                if cls.__name__ in MODULES or cls.__name__ in _HEAD_MODULES:
+                    return str(cls.__name__)
+                if not cls.__module__.startswith("torch.nn.utils.parametrize"):
+                    break
+            return type(layer).__name__
+        return operation(node)
+
+    def _head(self, node: Any, kind: str, args: tuple, kwargs: dict) -> Tensor:
+        x = args[0]
         if not self.logits:
             raise ValueError(
-                f"the PyTorch layer {kind} (node '{node.name}') is not piecewise linear. If "
-                "it is the last one, read the network with logits=True to get its input "
-                "instead."
+                f"the PyTorch layer {self.program.title(node)} (node '{node.name}') is not "
+                "piecewise linear. If it is the last one, read the network with "
+                "logits=True to get its input instead."
             )
-        self.heads[node] = kind
+        function = self.program.module(node) or node.target
+        before = self.heads.get(node.args[0])
+
+        def call(values: np.ndarray) -> np.ndarray:
+            import torch
+
+            if before is not None:
+                values = before[1](values)
+            rows = [torch.as_tensor(v.reshape(x.shape)) for v in values]
+            found = [function(row, *args[1:], **kwargs) for row in rows]
+            return np.stack([np.asarray(y.double()).reshape(-1) for y in found])
+
+        self.heads[node] = kind, call
         return x
 
     def _check_head(self, node: Any, kind: str) -> None:
         for before in node.all_input_nodes:
-            head = self.heads.get(before)
-            if head is None:
+            if before not in self.heads:
                 continue
+            head, call = self.heads[before]
             if kind not in _AFTER_HEAD and not (kind == "argmax" and head != "argmax"):
                 raise ValueError(
-                    f"the PyTorch layer {head} (node '{before.name}') is followed by {kind}; "
-                    "it is not piecewise linear, and logits=True takes it off only where "
-                    "it is the last one."
+                    f"the PyTorch layer {self.program.title(before)} (node "
+                    f"'{before.name}') is followed by {self.program.title(node)}; it is "
+                    "not piecewise linear, and logits=True takes it off only where it is "
+                    "the last one."
                 )
-            self.heads[node] = head
+            self.heads[node] = head, call
 
 
 def _holds_tensor(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(isinstance(v, Tensor) or _holds_tensor(v) for v in value)
     return False
-
-
-def _kind(node: Any, layer: Any) -> str:
-    """The name to look up: of a ``torch.nn`` class, a PyTorch function, a method."""
-    if layer is not None:
-        for cls in type(layer).__mro__:
-            if cls.__name__ in MODULES or cls.__name__ in _HEAD_MODULES:
-                return cls.__name__
-            if not cls.__module__.startswith("torch.nn.utils.parametrize"):
-                break
-        return type(layer).__name__
-    if node.op == "call_method":
-        return str(node.target)
-    packet = getattr(node.target, "overloadpacket", None)
-    if packet is not None:  # torch.ops.aten.relu.default
-        return str(packet.__name__)
-    home = (getattr(node.target, "__module__", None) or "torch").split(".")[0]
-    name = getattr(node.target, "__name__", str(node.target))
-    return name if home in _HOME else f"{home}.{name}"
-
-
-def _unsupported(kind: str, name: str) -> ValueError:
-    return ValueError(
-        f"the PyTorch layer {kind} (node '{name}') is not supported: it is not piecewise "
-        "linear, or not known. Replace it, or export the module without it."
-    )

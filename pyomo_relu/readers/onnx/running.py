@@ -1,0 +1,138 @@
+"""An ONNX model as onnxruntime runs it, for the check of what was read from it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.readers.checking import Arithmetic, Framework, Record
+from pyomo_relu.readers.onnx.load import import_onnx
+from pyomo_relu.readers.tensors import Tensor
+
+#: onnxruntime's names of the floating-point types.
+_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+}
+#: Only what ends the run is logged.
+_FATAL = 4
+
+
+class OnnxModel(Framework):
+    """A model, evaluated one sample at a time as it was read; see :meth:`of`."""
+
+    def __init__(self, session: Any, model: Any, what: str, values: dict, origins: dict):
+        super().__init__()
+        self.session, self.model, self.values, self.origins = (
+            session,
+            model,
+            values,
+            origins,
+        )
+        self.name = what if what.startswith("the") else f"the ONNX file {what}"
+        self.inputs = {entry.name for entry in session.get_inputs()}
+        self.kinds = [_TYPES[entry.type] for entry in session.get_inputs()]
+        constants = [v for v in values.values() if isinstance(v, np.ndarray)]
+        found = {str(v.dtype) for v in constants if v.dtype.kind == "f"}
+        self.arithmetic = Arithmetic.of(found | set(self.kinds))
+
+    @classmethod
+    def of(
+        cls, source: Any, model: Any, what: str, values: dict, origins: dict
+    ) -> OnnxModel | None:
+        """The model in a session of onnxruntime; None where it can't run it.
+
+        Parameters
+        ----------
+        source : str, Path or onnx.ModelProto
+            What the user gave.
+        model : onnx.ModelProto
+            As it was read.
+        what : str
+            How errors call it.
+        values : dict
+            The values that the reader found, by their names in the model.
+        origins : dict
+            What a head (a softmax and its like) read, for each value after one.
+        """
+        if importlib.util.find_spec("onnxruntime") is None:
+            return None
+        try:
+            is_path = isinstance(source, (str, Path)) and not origins
+            session = _session(str(source) if is_path else model, origins.values())
+            found = cls(session, model, what, values, origins)
+            inputs = [v.size for k, v in values.items() if k in found.inputs]
+            found.outputs(np.zeros((1, sum(inputs))))
+            return found
+        except Exception:
+            # An operator, type or size that this runtime doesn't know says nothing of
+            # the reading; the model stays unchecked, as without the runtime.
+            return None
+
+    def outputs(self, points: np.ndarray) -> list[np.ndarray]:
+        """The model's outputs; what went into its heads, where it has such."""
+        names = [self.origins.get(o.name, o.name) for o in self.model.graph.output]
+        return self._run(self.session, names, points)
+
+    def replay(
+        self, points: np.ndarray
+    ) -> tuple[list[Record], list[np.ndarray] | None] | None:
+        """Every value that depends on the inputs, by a model that returns them all."""
+        makers = {o: node for node in self.model.graph.node for o in node.output}
+        behind = set(self.origins)
+        names = [
+            name
+            for name, value in self.values.items()
+            if isinstance(value, Tensor) and name in makers and name not in behind
+        ]
+        session = _session(self.model, names)
+        found = self._run(session, names, points)
+        records = []
+        for name, values in zip(names, found):
+            node = makers[name]
+            label = f"its operator {node.op_type} (node '{node.name or name}')"
+            records.append(Record(label, self.values[name].handle, values))
+        return records, self.outputs(points)
+
+    def _run(self, session: Any, names: list[str], points: np.ndarray) -> list[np.ndarray]:
+        unique = list(dict.fromkeys(names))
+        asked = [name for name in unique if name not in self.inputs]
+        rows = []
+        for point in points:
+            feeds, start = {}, 0
+            for entry, kind in zip(session.get_inputs(), self.kinds):
+                shape = [n if isinstance(n, int) and n > 0 else 1 for n in entry.shape]
+                size = int(np.prod(shape, dtype=np.int64))
+                part = point[start : start + size].reshape(shape)
+                feeds[entry.name] = part.astype(kind)
+                start += size
+            found = dict(zip(asked, session.run(asked, feeds))) | feeds
+            rows.append([np.asarray(found[n], dtype=float).reshape(-1) for n in names])
+        return [np.stack(parts) for parts in zip(*rows, strict=True)]
+
+
+def _session(source: Any, wanted: Iterable[str]) -> Any:
+    """A session of a path, or of a model that also returns the ``wanted`` values."""
+    import onnxruntime
+
+    if not isinstance(source, str):
+        onnx = import_onnx()
+        known = {o.name for o in source.graph.output} | {i.name for i in source.graph.input}
+        extra = [name for name in dict.fromkeys(wanted) if name not in known]
+        if extra:
+            model = onnx.ModelProto()
+            model.CopyFrom(source)
+            for name in extra:
+                model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+            source = model
+        source = source.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(source, options, ["CPUExecutionProvider"])

@@ -1,0 +1,155 @@
+"""Points at which a framework and the network read from it are compared.
+
+A difference shows only where it matters: an activation misread on one side shows at
+points on that side. The points are chosen by evaluating the network: around the place
+where the first layers' units change side, in random directions and at several scales,
+those that put most units on sides not seen yet come first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.network import Affine, Network, PiecewiseLinear
+
+#: Points that the framework is evaluated at. Half of the random networks of the tests
+#: show all sides of all units at eight; more points cost more forward passes.
+COUNT = 8
+#: Candidates that the network itself is evaluated at, at most and at least.
+CANDIDATES = (8, 64)
+#: Multiplications that choosing may cost in all; some ten milliseconds in NumPy.
+WORK = 2e7
+#: Distances from the centre, in the units of the spread.
+DISTANCES = (0.3, 1.0, 3.0, 10.0, 100.0)
+#: Units looked at when points are chosen; a random part of larger networks.
+UNITS = 4000
+#: Steps of conjugate gradients to the centre; it need not be exact.
+STEPS = 20
+
+
+def probing_points(network: Network, largest: float = np.inf, seed: int = 0) -> np.ndarray:
+    """Return at most :data:`COUNT` points that show the sides of the network's units.
+
+    Parameters
+    ----------
+    network : Network
+    largest : float
+        What no value inside the network may come near: the largest number of the
+        framework's floating-point type.
+    seed : int
+        Of a generator of its own; no global state is touched.
+
+    Returns
+    -------
+    (N, n_inputs) float64 array, N at most :data:`COUNT`
+    """
+    rng = np.random.default_rng(seed)
+    weights = sum(n.nonzeros for n in network.nodes if isinstance(n, Affine))
+    low, high = CANDIDATES
+    count = int(np.clip(WORK / max(weights, 1), low, high))
+    centre, spread = usual_inputs(network)
+    n = network.n_inputs
+    fixed = [np.zeros(n), centre, np.round(rng.uniform(-2, 2, n)), rng.uniform(0, 1, n)]
+    directions = rng.normal(size=(count - len(fixed), n))
+    distances = np.resize(np.array(DISTANCES), len(directions))
+    candidates = np.vstack([fixed, centre + spread * directions * distances[:, None]])
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = network.activations(candidates)
+        size = np.max([np.abs(v).max(axis=1) for v in values], axis=0)
+    kept = np.flatnonzero(size < largest / 16)
+    if not len(kept):
+        return candidates[:1]
+    return candidates[kept[_telling(network, [v[kept] for v in values], rng)]]
+
+
+def usual_inputs(network: Network) -> tuple[np.ndarray, np.ndarray]:
+    """Where the inputs of a network usually lie: a centre and a spread for each.
+
+    A network trained on scaled data has its scaler in its first layers: their weights
+    are divided by the standard deviations, and their biases hold the means. So at
+    the centre, the least-squares solution of ``W x + b = 0``, the units of the first
+    layers are about to change side, and a step of one spread changes their
+    pre-activations by about 1.
+    """
+    n = network.n_inputs
+    slices = dict(network.input_slices())
+    rows: list[tuple[list, np.ndarray]] = []
+    squares, used = np.zeros(n), np.zeros(n)
+    for node in network.nodes:
+        if not isinstance(node, Affine):
+            continue
+        terms = [(slices[s], w) for s, w in zip(node.sources, node.weights) if s in slices]
+        for columns, w in terms:
+            square = w.multiply(w) if sp.issparse(w) else w * w
+            squares[columns] += np.asarray(square.sum(axis=0)).reshape(-1)
+            used[columns] += node.size
+        if terms:
+            rows.append((terms, node.bias))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        spread = 1.0 / np.sqrt(squares / used * n)
+    spread = np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)
+    return spread * _least_squares(rows, spread), spread
+
+
+def _least_squares(rows: list[tuple[list, np.ndarray]], scale: np.ndarray) -> np.ndarray:
+    """About the smallest ``u`` with ``W (scale * u) = -b``, by conjugate gradients."""
+
+    def forward(u: np.ndarray) -> list[np.ndarray]:
+        x = scale * u
+        return [np.sum([w @ x[c] for c, w in terms], axis=0) for terms, _ in rows]
+
+    def transposed(residuals: list[np.ndarray]) -> np.ndarray:
+        result = np.zeros(len(scale))
+        for (terms, _), r in zip(rows, residuals):
+            for columns, w in terms:
+                result[columns] += w.T @ r
+        return scale * result
+
+    u = np.zeros(len(scale))
+    if not rows:
+        return u
+    residuals = [-b for _, b in rows]
+    gradient = transposed(residuals)
+    direction, length = gradient, float(gradient @ gradient)
+    first = length
+    weights = sum(w.shape[0] * w.shape[1] for terms, _ in rows for _, w in terms)
+    for _ in range(int(np.clip(WORK / max(weights, 1), 1, STEPS))):
+        if length <= 1e-24 * first or not np.isfinite(length):
+            break
+        moved = forward(direction)
+        norm = float(sum(m @ m for m in moved))
+        if norm == 0.0:
+            break
+        step = length / norm
+        u = u + step * direction
+        residuals = [r - step * m for r, m in zip(residuals, moved)]
+        gradient = transposed(residuals)
+        before, length = length, float(gradient @ gradient)
+        direction = gradient + length / before * direction
+    return u if np.isfinite(u).all() else np.zeros(len(scale))
+
+
+def _telling(network: Network, values: list[np.ndarray], rng) -> np.ndarray:
+    """Positions of the points that show most, each for what those before it don't."""
+    pieces = [
+        node.piece(values[node.source])
+        for node in network.nodes
+        if isinstance(node, PiecewiseLinear)
+    ]
+    count = len(values[0])
+    if not pieces:
+        return np.arange(min(count, COUNT))
+    sides = np.hstack(pieces)
+    if sides.shape[1] > UNITS:
+        sides = sides[:, rng.choice(sides.shape[1], UNITS, replace=False)]
+    units = np.arange(sides.shape[1])
+    seen = np.zeros((sides.shape[1], int(sides.max()) + 1), dtype=bool)
+    chosen: list[int] = []
+    while len(chosen) < min(count, COUNT):
+        new = np.array([np.count_nonzero(~seen[units, s]) for s in sides], dtype=float)
+        new[chosen] = -1.0
+        best = int(new.argmax())
+        chosen.append(best)
+        seen[units, sides[best]] = True
+    return np.array(chosen)

@@ -1,0 +1,105 @@
+"""What scikit-learn's estimators are asked for, and how errors name them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from pyomo_relu.readers.checking import first_line
+
+#: Predict classes; their decision function is read.
+CLASSIFIERS = {
+    "LinearSVC",
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "Perceptron",
+    "RidgeClassifier",
+    "RidgeClassifierCV",
+    "SGDClassifier",
+}
+
+
+def is_sklearn(source: Any) -> bool:
+    """Whether ``source`` is an object of scikit-learn."""
+    return type(source).__module__.split(".")[0] == "sklearn"
+
+
+def kind_of(estimator: Any) -> str:
+    """How errors name an estimator."""
+    return f"the scikit-learn estimator {type(estimator).__name__}"
+
+
+def feature_names(estimator: Any) -> list[str] | None:
+    """Columns of the DataFrame that ``estimator`` was fitted on; None for an array."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
+
+
+def n_features(estimator: Any) -> int | None:
+    """Number of features that ``estimator`` was fitted on; None if it wasn't."""
+    found = getattr(estimator, "n_features_in_", None)
+    if found is None and hasattr(estimator, "steps"):
+        # A Pipeline asks its first step, which may be the string "passthrough".
+        for _, step in estimator.steps:
+            if step is None or isinstance(step, str):
+                continue
+            found = n_features(step)
+            if found is not None or not hasattr(step, "steps"):
+                break
+    return found
+
+
+def unwrapped(estimator: Any) -> Any:
+    """The best estimator of a grid or random search."""
+    if is_sklearn(estimator) and hasattr(estimator, "best_estimator_"):
+        return estimator.best_estimator_
+    return estimator
+
+
+def attribute(estimator: Any, name: str) -> Any:
+    """What the fit method leaves under this name, or an error that it wasn't called."""
+    if not hasattr(estimator, name):
+        raise unfitted(estimator)
+    return getattr(estimator, name)
+
+
+def unfitted(estimator: Any) -> ValueError:
+    """The error for an estimator that was not fitted."""
+    return ValueError(f"{kind_of(estimator)} is not fitted; call its fit method first.")
+
+
+def unsupported(estimator: Any, reason: str = "is not supported") -> ValueError:
+    """The error for an estimator that is not read."""
+    return ValueError(
+        f"{kind_of(estimator)} {reason}; give an MLPRegressor, MLPClassifier or linear "
+        "model, alone or after scalers, PCA and ColumnTransformer in a Pipeline."
+    )
+
+
+def named(position: int) -> Callable[[Callable], Callable]:
+    """Decorator: errors of any kind become ValueErrors that name the estimator.
+
+    ``position`` is that of the estimator among the arguments. Whatever is not fitted, or
+    was changed by hand, shows as some error of Python, NumPy or scikit-learn.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def named(*args, **kwargs):
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if type(error) is ValueError and "scikit-learn estimator" in str(error):
+                    raise
+                estimator = args[position]
+                if isinstance(error, AttributeError) and is_sklearn(estimator):
+                    raise unfitted(estimator) from error
+                raise ValueError(
+                    f"{kind_of(estimator)} can't be read ({type(error).__name__}: "
+                    f"{first_line(error)}); is it fitted, and as its fit method left it?"
+                ) from error
+
+        return named
+
+    return decorate

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from pyomo_relu.network import weights
+from pyomo_relu.network.limits import fits
 from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear, Weight
 
 
@@ -73,6 +74,8 @@ def fuse_affine(nodes: list[Node], outputs: list[int]) -> list[Node]:
                 continue
             if not light and not _at_most_one_per_row(node):
                 w = node.weights[node.sources.index(position)]
+                if not all(fits(weights.product_memory(w, v)) for v in inner.weights):
+                    continue
                 filled = sum(weights.nonzeros(weights.product(w, v)) for v in inner.weights)
                 if filled > weights.nonzeros(w) + inner.nonzeros:
                     continue

@@ -95,13 +95,19 @@ def need(what: str, passing: float = 0.0, kept: float = 0.0) -> None:
     if account is None:
         return
     total = account.kept + kept + passing
-    if total > account.limit:
+    if not total <= account.limit:
         raise TooLargeError(
             f"{account.what}: with {what}, reading takes about {_size(total)}, more than "
             f"the {_size(account.limit)} that it may take. If the file is what it should "
             f"be, read it with max_memory={1.2 * total:.1e} (bytes) or more."
         )
     account.kept += kept
+
+
+def fits(passing: float) -> bool:
+    """Whether so many bytes may be taken for a while; for what can be done without."""
+    account = _account.get()
+    return account is None or account.kept + passing <= account.limit
 
 
 def need_entries(what: str, shape: Sequence[int]) -> None:

@@ -11,6 +11,11 @@ from pyomo_relu.network.nodes import Weight
 SPARSE_BELOW = 0.25
 
 
+# A product is computed sparse where a dense result had this many times the entries of
+# its factors: it would not be kept dense, see :func:`compact`.
+_WIDE = 8
+
+
 def nonzeros(w: Weight) -> int:
     """Number of non-zero entries."""
     return int(w.nnz) if sp.issparse(w) else int(np.count_nonzero(w))
@@ -45,8 +50,20 @@ def product(outer: Weight, inner: Weight) -> Weight:
         result.sort_indices()  # later SciPy would do it in place, in a read-only array
         return result
     if sp.issparse(inner):
+        if outer.shape[0] * inner.shape[1] > _WIDE * (outer.size + inner.nnz):
+            # A few columns picked out of very many: dense would be mostly zeros.
+            return product(sp.csr_array(outer), inner)
         return np.asarray((inner.T @ outer.T).T)
     return np.asarray(outer @ inner)
+
+
+def product_memory(outer: Weight, inner: Weight) -> float:
+    """Bytes that :func:`product` may take at most."""
+    entries = float(outer.shape[0]) * inner.shape[1]
+    if not (sp.issparse(outer) and sp.issparse(inner)):
+        return 8.0 * entries
+    columns = np.bincount(outer.indices, minlength=outer.shape[1]).astype(float)
+    return 16.0 * min(entries, float(columns @ row_nonzeros(inner)))
 
 
 def compact(w: Weight) -> Weight:

@@ -15,8 +15,8 @@ import numpy as np
 
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import NetworkBuilder
-from pyomo_relu.network.limits import ENTRY, need, need_entries, need_weights
 from pyomo_relu.network.activations import Pieces, leaky_relu, relu, step
+from pyomo_relu.network.limits import ENTRY, need, need_entries, need_weights
 
 
 @dataclass(frozen=True)

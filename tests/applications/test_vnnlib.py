@@ -167,12 +167,10 @@ def test_ors_over_one_variable_do_not_multiply():
 
 def test_too_many_disjuncts_name_the_keyword():
     ors = "".join(f"(or (<= Y_0 {k}) (<= Y_1 {k}))" for k in range(20))
-    for text in (
-        f"(assert (and {ors}))",
-        ors.replace("(or", "(assert (or").replace("))", ")))"),
-    ):
-        with pytest.raises(VnnlibError, match="line 8: .*more than 100000.*max_disjuncts="):
-            parse_vnnlib(HEAD + text)
+    apart = "".join(f"(assert (or (<= Y_0 {k}) (<= Y_1 {k})))" for k in range(20))
+    for text in (f"(assert (and {ors}))", apart):
+        with pytest.raises(VnnlibError, match="line 8: .*more than 5000 .*max_disjuncts="):
+            parse_vnnlib(HEAD + text, max_disjuncts=5000)
     alternatives = " ".join(f"(<= Y_0 {k})" for k in range(101))
     with pytest.raises(VnnlibError, match="more than 100 "):
         parse_vnnlib(HEAD + f"(assert (or {alternatives}))", max_disjuncts=100)
@@ -181,7 +179,7 @@ def test_too_many_disjuncts_name_the_keyword():
         parse_vnnlib(HEAD, max_disjuncts=0)
 
 
-DEEP = 20_000
+DEEP = 5_000
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 _common = {
@@ -22,3 +23,12 @@ settings.register_profile("ci", max_examples=40, derandomize=True, **_common)
 settings.register_profile("deep", max_examples=500, print_blob=True, **_common)
 _profile = "ci" if os.environ.get("CI") else "quick"
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", _profile))
+
+#: Seconds that a slow test may take; the others have the limit in pyproject.toml.
+SLOW_TIMEOUT = 3600
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))

@@ -13,8 +13,6 @@ What HiGHS and its Python interface do that a caller would have to know is known
   that program's bounds and solutions out as those of the whole, so starts are complete;
 * a program without columns isn't checked for its rows;
 * the first object of a process prints a banner.
-
-Versions 1.15 and 1.16 are tested.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyomo_relu.base.versions import check_version
 from pyomo_relu.lazy import highspy
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.programs import runner
@@ -108,6 +107,7 @@ def _silent() -> Any:
             self.setOptionValue("output_flag", False)
             super().enableCallbacks()
 
+    check_version("highspy", highs_version())
     return Silent
 
 

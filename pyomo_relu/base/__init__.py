@@ -1,0 +1,1 @@
+"""What every room may use: clocks and versions. It knows nothing of networks."""

@@ -1,0 +1,62 @@
+"""One clock for everything that has a time limit."""
+
+from __future__ import annotations
+
+import math
+import time
+
+
+class TimeUp(Exception):
+    """A deadline has passed; raised by :meth:`Deadline.check`."""
+
+
+class Deadline:
+    """An end on the clock, and perhaps one in CPU time of this process.
+
+    Parameters
+    ----------
+    seconds : float or None
+        On the clock from now; None for no end.
+    cpu_seconds : float or None
+        Of this process from now; None for no end.
+
+    Raises
+    ------
+    ValueError
+        For a negative limit.
+    """
+
+    def __init__(
+        self, seconds: float | None = None, cpu_seconds: float | None = None
+    ) -> None:
+        for name, limit in (("time_limit", seconds), ("cpu_time_limit", cpu_seconds)):
+            if limit is not None and not limit >= 0:
+                raise ValueError(f"{name} must not be negative, but is {limit}.")
+        self.begin, self.cpu_begin = time.perf_counter(), time.process_time()
+        self.end = math.inf if seconds is None else self.begin + seconds
+        self.cpu_end = math.inf if cpu_seconds is None else self.cpu_begin + cpu_seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds on the clock since the beginning."""
+        return time.perf_counter() - self.begin
+
+    def left(self) -> float:
+        """Seconds left, at least 0; what is less of clock and CPU time."""
+        left = self.end - time.perf_counter()
+        if self.cpu_end < math.inf:
+            left = min(left, self.cpu_end - time.process_time())
+        return max(left, 0.0)
+
+    def expired(self) -> bool:
+        """Whether the time is up."""
+        return self.left() <= 0.0
+
+    def check(self) -> None:
+        """Raise :class:`TimeUp` if the time is up."""
+        if self.left() <= 0.0:
+            raise TimeUp
+
+
+#: A deadline that never comes.
+NEVER = Deadline()

@@ -1,0 +1,28 @@
+"""The clock of every limit."""
+
+import math
+
+import pytest
+
+from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
+
+
+def test_no_limit_never_comes():
+    assert NEVER.left() == math.inf and not NEVER.expired()
+    NEVER.check()
+
+
+@pytest.mark.parametrize("limits", [(0.0, None), (None, 0.0), (0.0, 5.0)])
+def test_the_nearer_of_clock_and_cpu_time_counts(limits):
+    deadline = Deadline(*limits)
+    assert deadline.left() == 0.0 and deadline.expired()
+    with pytest.raises(TimeUp):
+        deadline.check()
+    assert 0.0 < Deadline(100.0, 1000.0).left() <= 100.0
+    assert 0.0 < Deadline(1000.0, 100.0).left() <= 100.0
+
+
+@pytest.mark.parametrize("limits", [(-1.0, None), (None, -1.0), (math.nan, None)])
+def test_a_negative_limit_is_refused(limits):
+    with pytest.raises(ValueError, match="time_limit must not be negative"):
+        Deadline(*limits)

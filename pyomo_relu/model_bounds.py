@@ -310,7 +310,9 @@ def _copy(model):
                     f"'{block.name}' has a nonlinear expression as an input; "
                     "tighten('model') takes linear ones only."
                 )
-        if isinstance(block._bounds_method, Bounds) and block._bounds_method.scope != "box":
-            block._bounds_method = None
+        for held in ("_bounds_method", "_tightened"):
+            known = getattr(block, held)
+            if isinstance(known, Bounds) and known.scope != "box":
+                setattr(block, held, None)
         block.reformulate("bigm")
     return copy

@@ -99,11 +99,11 @@ class ReLUNetBlock(Block):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         block = {k: kwargs.pop(k) for k in list(kwargs) if k in _BLOCK_KEYWORDS}
         network = kwargs.pop("network", None)
-        reader = {k: kwargs.pop(k) for k in list(kwargs) if k in _READER_KEYWORDS}
+        reader = self.take_reader_keywords(kwargs)
         given = [k for k in ("inputs", "input_bounds") if kwargs.get(k) is not None]
         if network is None and given:
             raise ValueError(f"ReLUNetBlock: '{given[0]}' needs network=.")
-        self._init_network = self._read(network, reader)
+        self._init_network = self.read(network, reader)
         self._init_inputs = _initializer(kwargs.pop("inputs", None))
         input_bounds = kwargs.pop("input_bounds", None)
         self._init_input_bounds = (
@@ -122,7 +122,12 @@ class ReLUNetBlock(Block):
         Block.__init__(self, *args, **block)
 
     @staticmethod
-    def _read(network: Any, options: dict[str, Any]) -> Any:
+    def take_reader_keywords(options: dict[str, Any]) -> dict[str, Any]:
+        """Take the keywords that say how a network is read out of a dictionary."""
+        return {k: options.pop(k) for k in list(options) if k in _READER_KEYWORDS}
+
+    @staticmethod
+    def read(network: Any, options: dict[str, Any]) -> Any:
         """A network, or a mapping of them, from what the user gave."""
         if network is None:
             if options:
@@ -183,6 +188,10 @@ class ReLUNetBlock(Block):
         """Forget rules once nothing is left to build: they would hinder pickling."""
         self._init_inputs = ConstantInitializer(None)
         self._init_input_bounds = ConstantInitializer(None)
+
+    def use_network(self, network: Any) -> None:
+        """Build what is not built yet with another network, or a mapping of them."""
+        self._init_network = network
 
     def update_after_discretization(self) -> None:
         """Build the points that a discretization has added; called by pyomo.dae."""

@@ -145,6 +145,40 @@ def _flatten(item: Any, where: str) -> Iterable[Any]:
             ) from None
 
 
+def has_variables(entry: Any) -> bool:
+    """Whether a variable or expression depends on a variable, fixed or not."""
+    if entry.is_variable_type():
+        return True
+    return any(True for _ in identify_variables(entry, include_fixed=True))
+
+
+def settled_range(entry: Any) -> tuple[float, float] | None:
+    """The values that an input can take where variables of it are fixed.
+
+    Returns
+    -------
+    (float, float) or None
+        None if nothing in it is fixed, if it has free variables and Params, whose values
+        bound nothing, or if something has no value.
+    """
+    if entry.is_variable_type():
+        return None if not entry.fixed or entry.value is None else (entry.value,) * 2
+    found = list(identify_variables(entry, include_fixed=True))
+    if all(v.fixed for v in found):
+        number = value(entry, exception=False)
+        return None if number is None else (float(number),) * 2
+    if not any(v.fixed and v.value is not None for v in found):
+        return None
+    if mutable_parameters(entry) or any(v.fixed and v.value is None for v in found):
+        return None
+    visitor = ExpressionBoundsVisitor(use_fixed_var_values_as_bounds=True)
+    low, high = _widen(*visitor.walk_expression(entry))
+    return (
+        -math.inf if low is None else float(low),
+        math.inf if high is None else float(high),
+    )
+
+
 def entry_bounds(entry: Any) -> tuple[float, float]:
     """Bounds of an input by itself, infinite where it has none."""
     if entry.__class__ is float:

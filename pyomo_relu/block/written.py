@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +39,8 @@ from pyomo_relu.formulations.lazy_rows import LazyRow
 
 #: Components that state nothing about a model's variables.
 _PASSIVE = {Block, Disjunct, BooleanVar, Expression, Param, RangeSet, Set, Suffix, Var}
-#: Largest relative difference of two coefficients that count as the same: what scaling a
-#: row and dividing by the factor again leaves.
+#: Largest relative difference of two numbers that count as the same: what multiplying by
+#: a factor and dividing by it again leaves.
 SAME = 1e-12
 
 
@@ -76,6 +77,32 @@ class Record:
         self.lower, self.upper, self.integer, self.fixed = _states(self.variables)
         self.rows, self.others = _statements(layers)
         self.contents = tuple(_content(row) for row in self.rows)
+        #: Whether a copy lacks something that the original had lost.
+        self.incomplete = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Record:
+        new = Record.__new__(Record)
+        memo[id(self)] = new
+        new.__dict__.update({k: deepcopy(v, memo) for k, v in self._living().items()})
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._living()
+
+    def _living(self) -> dict[str, Any]:
+        """The attributes without data whose component was deleted, which can't be copied."""
+        state = dict(self.__dict__)
+        here = [_is_alive(v) for v in self.variables]
+        rows = [_is_alive(row) for row in self.rows]
+        others = [_is_alive(c) for c in self.others]
+        if all(here) and all(rows) and all(others):
+            return state
+        keep = {"rows": rows, "contents": rows, "others": others, "variables": here}
+        for name, kept in keep.items():
+            state[name] = tuple(d for d, k in zip(state[name], kept) if k)
+        for name in ("lower", "upper", "integer", "fixed"):
+            state[name] = state[name][np.array(here, dtype=bool)]
+        return state | {"incomplete": True}
 
     def changes(self, block: Any) -> Iterator[Change]:
         """Every difference between the block now and the record."""
@@ -83,6 +110,8 @@ class Record:
         if layers is None or layers is not self.layers:
             yield Change("its layers were removed", False)
             return
+        if self.incomplete:
+            yield Change("some of its variables and rows were deleted", False)
         if block.component("outputs") is None:
             yield Change("its components were renamed", False)
         yield from self._changed_variables()
@@ -126,6 +155,11 @@ def inner_variables(layers: Any) -> Iterator[Any]:
         for component in layer.component_objects(Var, descend_into=(Block, Disjunct)):
             if not component.is_reference():
                 yield from component.values()
+
+
+def _is_alive(data: Any) -> bool:
+    """Whether a variable or row still belongs to a component."""
+    return data.parent_component() is not None
 
 
 def is_as_written(block: Any) -> bool:
@@ -173,7 +207,11 @@ def _content(row: Any) -> Any:
 
 
 def _same_content(row: Any, content: Any) -> bool:
-    """Whether a row says what it said; a multiple of it says the same."""
+    """Whether a row says what it said, word for word but for rounding.
+
+    A multiple of it means the same, but a formulation that reads its rows to give its
+    variables values would go wrong.
+    """
     now = _content(row)
     if now is content:
         return True
@@ -182,43 +220,30 @@ def _same_content(row: Any, content: Any) -> bool:
         if isinstance(now, tuple):
             return now[0] is rows and now[1] == position
         content = EqualityExpression((rows.body(position), rows.right[position]))
-    return _same_row(content, row)
-
-
-def _same_row(expression: Any, row: Any) -> bool:
-    """Whether a linear row is a positive multiple of a relational expression."""
-    then = Constraint(expr=expression)
+    then = Constraint(expr=content)
     then.construct()
-    a, b = _linear(then), _linear(row)
-    if a is None or b is None or a[0].keys() != b[0].keys():
-        return False
-    (terms, low, high), (other, other_low, other_high) = a, b
-    if not terms:
-        return False
-    key = max(terms, key=lambda k: abs(terms[k]))
-    factor = other[key] / terms[key]
-    if factor < 0:
-        factor, low, high = -factor, -high, -low
-        terms = {k: -c for k, c in terms.items()}
-    pairs = [(factor * c, other[k]) for k, c in terms.items()]
-    pairs += [(factor * low, other_low), (factor * high, other_high)]
-    size = max(abs(x) for _, x in pairs if math.isfinite(x))
-    return all(x == y or abs(x - y) <= SAME * min(size, abs(x) + abs(y)) for x, y in pairs)
+    return _same_numbers(_linear(then), _linear(row))
 
 
-def _linear(row: Any) -> tuple[dict[int, float], float, float] | None:
-    """Coefficients of the free variables by ``id``, and both sides; None if nonlinear."""
+def _same_numbers(a: dict[Any, float] | None, b: dict[Any, float] | None) -> bool:
+    if a is None or b is None or a.keys() != b.keys():
+        return False
+    return all(
+        x == b[k] or abs(x - b[k]) <= SAME * max(abs(x), abs(b[k])) for k, x in a.items()
+    )
+
+
+def _linear(row: Any) -> dict[Any, float] | None:
+    """Coefficients of free variables by ``id``, constant and sides; None if nonlinear."""
     low, body, high = row.to_bounded_expression(evaluate_bounds=True)
     repn = generate_standard_repn(body, compute_values=True, quadratic=False)
     if repn.nonlinear_expr is not None:
         return None
-    terms: dict[int, float] = {}
+    terms: dict[Any, float] = {}
     for c, v in zip(repn.linear_coefs, repn.linear_vars):
         terms[id(v)] = terms.get(id(v), 0.0) + float(c)
     terms = {k: c for k, c in terms.items() if c != 0}
-    constant = float(repn.constant)
-    return (
-        terms,
-        -math.inf if low is None else float(low) - constant,
-        math.inf if high is None else float(high) - constant,
-    )
+    terms["constant"] = float(repn.constant)
+    terms["lower"] = -math.inf if low is None else float(low)
+    terms["upper"] = math.inf if high is None else float(high)
+    return terms

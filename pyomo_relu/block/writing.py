@@ -1,0 +1,238 @@
+"""Writing a block: bounds, a formulation prepared aside, and its installation.
+
+What can fail comes first and touches nothing; installing what was prepared can't. So a
+swap of formulations, bounds or networks is all or nothing, in one block or in many.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyomo.common.gc_manager import PauseGC
+from pyomo.core.base.block import Block
+
+from pyomo_relu.block import disjuncts
+from pyomo_relu.block.box import add_box_rows, present_box
+from pyomo_relu.block.guard import guard_box
+from pyomo_relu.block.output_bounds import bound_outputs
+from pyomo_relu.block.point import input_values, set_layer_values
+from pyomo_relu.block.suffixes import forget
+from pyomo_relu.block.written import Record
+from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
+from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
+from pyomo_relu.model_bounds import check_scope, is_stale, model_bounds
+from pyomo_relu.network import Network
+
+
+@dataclass
+class Prepared:
+    """A written formulation that is not yet part of the block."""
+
+    container: Block
+    bounds: Bounds
+    well_scaled: WellScaled
+    formulations: dict[int, Formulation]
+    spec: Any
+    options: dict[str, Any]
+    seconds: float
+    unread: np.ndarray
+    tightened: Bounds | None = None
+
+
+def prepare(
+    block: Any,
+    formulation: Any,
+    bounds: Any = None,
+    options: dict[str, Any] | None = None,
+    network: Network | None = None,
+) -> Prepared:
+    """Write a formulation without changing the block; :func:`install` takes it.
+
+    Parameters
+    ----------
+    block : ReLUNetBlockData
+    formulation, options
+        None stands for the present ones.
+    bounds : optional
+        As the user gives them; None for those that the block has or was made with.
+    network : Network, optional
+        Another one than the block has.
+    """
+    options = dict(options or {})
+    if formulation is None:
+        formulation, options = block._spec, {**block._options, **options}
+        if formulation is None:
+            raise ValueError(
+                f"'{block.name}' has no formulation yet; name one, for example "
+                "reformulate('bigm')."
+            )
+    begin = time.perf_counter()
+    disjuncts.refuse_transformed(block)
+    if block._is_scaled():
+        raise ValueError(
+            f"'{block.name}': core.scale_model has scaled its inputs or outputs, so the "
+            "network can't be written over them; reformulate before the model is "
+            "scaled, and scale anew."
+        )
+    network = block.network if network is None else network
+    formulations = choose_formulations(network, formulation, options)
+    if bounds is None:
+        found = bounds_at_hand(block, network)
+    else:
+        found = find_bounds(block, network, bounds)
+    with PauseGC():
+        written = well_scaled(found)
+        writer = NetworkWriter(
+            written, formulations, list(block._entries), list(block._outputs)
+        )
+        container = writer.write()
+    disjuncts.refuse_unrelaxable(block, container)
+    unread = np.concatenate([~writer.needed[i] for i in network.inputs])
+    return Prepared(
+        container,
+        found,
+        written,
+        formulations,
+        formulation,
+        options,
+        time.perf_counter() - begin,
+        unread,
+    )
+
+
+def install(block: Any, new: Prepared) -> None:
+    """Replace what the block holds by a prepared formulation."""
+    with PauseGC():
+        for name in ("layer", "input_box"):
+            if block.component(name) is not None:
+                forget(block, block.component(name))
+                block.del_component(name)
+        block.add_component("layer", new.container)
+        add_box_rows(block, new.well_scaled)
+        block._bounds, block._unread = new.bounds, new.unread
+        block._well_scaled = new.well_scaled
+        block._formulations = new.formulations
+        block._spec, block._options = new.spec, dict(new.options)
+        block._build_seconds = new.seconds
+        if new.tightened is not None:
+            block._tightened = new.tightened
+        low, high = new.bounds.outputs
+        bound_outputs(block._outputs, low, high)
+        block._output_bounds = (low.tolist(), high.tolist())
+        guard_box(block)
+    point = input_values(block)
+    if point is not None:
+        set_layer_values(block, point)
+    for formulation in dict.fromkeys(new.formulations.values()):
+        formulation.finish(block)
+    block._relaxable = disjuncts.enclosing_disjunct(block) is not None
+    if block._relaxable:
+        disjuncts.make_relaxable(block)
+    block._written = Record(block)
+
+
+# ------------------------------------------------------------------------------ bounds
+def find_bounds(block: Any, network: Network, method: Any) -> Bounds:
+    """Bounds over the box as it is now, by a method or as they are given.
+
+    Raises
+    ------
+    ValueError
+        If given ones are of another network, or don't hold for this box or model.
+    """
+    low, high = present_box(block)
+    method = loaded(method, network)
+    if isinstance(method, Bounds):
+        if method.network.fingerprint != network.fingerprint:
+            raise ValueError(
+                f"{block.name}: bounds= are of another network; compute them for this one."
+            )
+        check_scope(block, method)
+        if not _covers(method, low, high):
+            raise ValueError(
+                f"{block.name}: bounds= hold for a smaller box than the inputs have; "
+                "compute them for this box."
+            )
+        return method
+    key = (network.fingerprint, repr(method), low.tobytes(), high.tobytes())
+    cache = block.parent_component()._shared_bounds
+    if key not in cache:
+        if len(cache) > 64:
+            cache.clear()
+        cache[key] = compute_bounds(network, low, high, method)
+    return cache[key]
+
+
+def loaded(method: Any, network: Network) -> Any:
+    """Bounds where a method is the path of a file that holds them."""
+    if isinstance(method, Path) or (isinstance(method, str) and method.endswith(".npz")):
+        return Bounds.load(method, network)
+    return method
+
+
+def _covers(bounds: Bounds, low: np.ndarray, high: np.ndarray) -> bool:
+    """Whether bounds hold over a box."""
+    old_low, old_high = bounds.input_box
+    return bounds.scope != "box" or bool(
+        (low >= old_low).all() and (high <= old_high).all()
+    )
+
+
+def bounds_at_hand(block: Any, network: Network) -> Bounds:
+    """The bounds that the block was tightened to or made with, where these still hold.
+
+    After the box was widened, the model changed or the network was replaced they may
+    not; then bounds are computed anew, by the block's method.
+    """
+    low, high = present_box(block)
+    method = block._bounds_method
+    for known in (block._tightened, method):
+        if (
+            isinstance(known, Bounds)
+            and known.network.fingerprint == network.fingerprint
+            and not is_stale(block, known)
+            and _covers(known, low, high)
+        ):
+            return known
+    return find_bounds(block, network, None if isinstance(method, Bounds) else method)
+
+
+def tightened(block: Any, method: Any, options: dict[str, Any], shared: dict) -> Prepared:
+    """The block's formulation, prepared with tighter bounds.
+
+    Parameters
+    ----------
+    method, options
+        As in :meth:`ReLUNetBlockData.tighten`.
+    shared : dict
+        Bounds found so far for the same network, box and start.
+    """
+    if block._spec is None:
+        raise ValueError(
+            f"'{block.name}' has no formulation to tighten; call reformulate() first, "
+            "or give it bounds=."
+        )
+    disjuncts.refuse_transformed(block)
+    network, (low, high) = block.network, present_box(block)
+    start, known = bounds_at_hand(block, network), block._bounds
+    if known is not start and not is_stale(block, known):
+        # The box may have shrunk since, and no rung promises to gain by that.
+        old_low, old_high = known.input_box
+        if (old_low <= low).all() and (high <= old_high).all():
+            start = start.intersect(known)
+    if method == "model":
+        found = model_bounds(block, start, **options)
+    else:
+        key = (network.fingerprint, low.tobytes(), high.tobytes(), id(start))
+        if key not in shared:  # with the start, which must live as long as its id is a key
+            bounds = compute_bounds(network, low, high, method or "lp", start, **options)
+            shared[key] = (start, bounds)
+        found = shared[key][1]
+    new = prepare(block, block._spec, found, block._options)
+    new.tightened = found
+    return new

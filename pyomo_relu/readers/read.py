@@ -50,8 +50,10 @@ def _own(source: Any, logits: bool = False, check_reading: bool = True) -> Netwo
     return network
 
 
-def _saved(source: str | Path, logits: bool = False, check_reading: bool = True) -> Network:
-    return Network.load(source)
+def _saved(
+    source: str | Path, logits: bool = False, check_reading: bool = True, **options
+) -> Network:
+    return Network.load(source, **options)
 
 
 def _torch_file(source: str | Path, **options) -> Network:
@@ -82,7 +84,12 @@ _PACKAGES: dict[str, Callable[..., Network]] = {
 }
 
 #: Options of one kind of source only.
-_OPTIONS: dict[Callable[..., Network], set[str]] = {_torch: {"input_shape"}}
+_OPTIONS: dict[Callable[..., Network], set[str]] = {
+    _torch: {"input_shape"},
+    _keras: {"max_memory"},
+    _onnx: {"max_memory"},
+    _saved: {"max_memory"},
+}
 
 
 def read_network(
@@ -123,6 +130,10 @@ def read_network(
         rounding. A Keras model, a PyTorch module, a scikit-learn estimator and a scaler
         evaluate themselves, an ONNX model is evaluated by onnxruntime where that is
         installed. It costs a few forward passes, and leaves no trace in the source.
+    max_memory : float, optional
+        Files and ONNX models: the bytes that reading may take. What declares more is
+        refused before it is taken;
+        :data:`~pyomo_relu.network.limits.MOST_MEMORY` if left out.
     input_shape : sequence of int, or sequence of those
         PyTorch only: the shape of one sample, without the batch axis.
 

@@ -46,6 +46,8 @@ def clip(node: OnnxNode) -> Tensor:
             value = node.constant(k, key)
         if value is not None and np.size(value) == 0:
             value = None
+        if value is not None and np.size(value) > 1:
+            raise node.error(f"its {key} has more than one entry")
         if value is not None:
             value = float(np.asarray(value, dtype=float).reshape(-1)[0])
             if np.isnan(value):

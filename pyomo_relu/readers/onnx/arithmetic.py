@@ -16,7 +16,7 @@ def _array(value) -> np.ndarray:
 def gemm(node: OnnxNode) -> Tensor:
     """``alpha * A' @ B' + beta * C`` with optional transposes."""
     graph, attributes = node.graph, node.attributes
-    a, b = node.inputs[0], node.inputs[1]
+    a, b = node.value(0), node.value(1)
     if a is None or b is None:
         raise node.error("it needs two matrices")
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)

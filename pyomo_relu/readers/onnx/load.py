@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pyomo_relu.network.limits import need
+from pyomo_relu.readers.onnx.arrays import (
+    attributes_of,
+    import_onnx,
+    load_external_data,
+    node_name,
+    nodes_of,
+)
+
+__all__ = ["attributes_of", "check_nodes", "import_onnx", "load_model"]
+
 OLDEST_OPSET = 7
 
+#: Bytes that an operator takes in the file, in what is made of it, and in what checks it.
+OPERATOR = 20_000
 
-def import_onnx():
-    """The onnx package, or an error that says how to get it."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise ImportError(
-            "reading ONNX networks needs the onnx package: pip install 'pyomo_relu[onnx]'."
-        ) from error
-    return onnx
+#: Above this, protobuf can't hand a model to the checker.
+_CHECKED = 2**31 - 1
 
 
 def load_model(source: str | Path | Any) -> tuple[Any, str]:
@@ -25,24 +32,20 @@ def load_model(source: str | Path | Any) -> tuple[Any, str]:
     Raises
     ------
     ValueError
-        For a truncated or foreign file, a model that ONNX' own checker rejects, and
-        an operator set before 7.
+        For a truncated or foreign file, weights in a file that is missing or elsewhere,
+        a model that ONNX' own checker rejects, and an operator set before 7.
+    FileNotFoundError
     """
     onnx = import_onnx()
-    from google.protobuf.message import DecodeError
-
     if isinstance(source, (str, Path)):
         what = f"'{source}'"
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"there is no file {what}.")
-        try:
-            model = onnx.load(str(source))
-        except (DecodeError, UnicodeDecodeError, onnx.checker.ValidationError) as error:
-            raise ValueError(
-                f"{what} is not an ONNX model, or it is truncated: {error}"
-            ) from error
+        model = _load_file(Path(source), what)
     else:
         what, model = "the ONNX model", source
+        if not isinstance(model, onnx.ModelProto):
+            raise TypeError(
+                f"read_onnx takes a path or an onnx.ModelProto, not {type(source)}."
+            )
     if not model.graph.output or not model.opset_import:
         raise ValueError(
             f"{what} holds no ONNX graph; it is empty or another kind of file."
@@ -55,32 +58,103 @@ def load_model(source: str | Path | Any) -> tuple[Any, str]:
             f"{what} uses ONNX opset {opset}; {OLDEST_OPSET} and newer are read. Convert "
             "it with onnx.version_converter.convert_version(model, 13)."
         )
-    try:
-        # The checker wants output shapes, which no runtime and no reader needs.
-        if all(o.type.tensor_type.HasField("shape") for o in model.graph.output):
-            onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ValueError(f"{what} is not a valid ONNX model: {error}") from error
-    except ValueError:
-        pass  # over 2 GB: too large for the checker alone
+    _count_operators(model, what)
+    # The checker wants output shapes, which no runtime and no reader needs; and it
+    # can't take more than 2 GB.
+    shaped = all(o.type.tensor_type.HasField("shape") for o in model.graph.output)
+    if shaped and model.ByteSize() < _CHECKED:
+        _foreign(what, "is not a valid ONNX model", onnx.checker.check_model, model)
     if model.functions:
         from onnx import inliner
 
-        model = inliner.inline_local_functions(model)
+        model = _foreign(
+            what,
+            "has functions that can't be inlined",
+            inliner.inline_local_functions,
+            model,
+        )
+        _count_operators(model, what)
     return model, what
 
 
-def attributes_of(node) -> dict[str, Any]:
-    """The attributes of a ``NodeProto`` by name as plain Python values."""
+def _load_file(path: Path, what: str) -> Any:
     onnx = import_onnx()
-    found = {}
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode()
-        elif isinstance(value, onnx.TensorProto):
-            value = onnx.numpy_helper.to_array(value)
-        elif attribute.type in (attribute.INTS, attribute.FLOATS, attribute.STRINGS):
-            value = list(value)
-        found[attribute.name] = value
-    return found
+    if path.is_dir():
+        raise ValueError(f"{what} is a folder; give the path of the .onnx file in it.")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {what}.")
+    model = onnx.ModelProto()
+    data = path.read_bytes()
+    _foreign(what, "is not an ONNX model, or it is truncated", model.ParseFromString, data)
+    load_external_data(model, path.parent, what)
+    return model
+
+
+def _foreign(what: str, wrong: str, function, *arguments) -> Any:
+    """Call a function of onnx or protobuf; its error becomes a ValueError of ours."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines)[:500] or type(error).__name__
+        raise ValueError(f"{what} {wrong}: {reason}") from error
+
+
+def _count_operators(model, what: str) -> None:
+    """Ask for the memory of all operators, those of functions once for each call.
+
+    A function that calls another one twice, which calls another one twice, ... would
+    otherwise fill the memory when it is inlined.
+    """
+    functions = {(f.domain, f.name): f for f in model.functions}
+    sizes: dict[tuple[str, str], float] = {}
+
+    def called(nodes) -> Counter:
+        return Counter((n.domain, n.op_type) for n in nodes_of(nodes))
+
+    calls = {key: called(f.node) for key, f in functions.items()}
+    stack = [(key, False) for key in functions]
+    open_: set[tuple[str, str]] = set()
+    while stack:
+        key, done = stack.pop()
+        if done:
+            open_.discard(key)
+            sizes[key] = sum(n * sizes.get(k, 1.0) for k, n in calls[key].items())
+        elif key in open_:
+            raise ValueError(f"{what}: the function '{key[1]}' calls itself.")
+        elif key not in sizes:
+            open_.add(key)
+            stack.append((key, True))
+            stack.extend((k, False) for k in calls[key] if k in functions)
+    total = sum(n * sizes.get(k, 1.0) for k, n in called(model.graph.node).items())
+    need(f"{total:.3g} operators", passing=OPERATOR * total)
+
+
+def check_nodes(model, what: str) -> None:
+    """Check each operator by itself, and that no two of them make one value.
+
+    ONNX' checker doesn't look at a model whose outputs have no shape, so this is done
+    for every model: attributes must be there, known and of their type.
+
+    Raises
+    ------
+    ValueError
+        It names the operator.
+    """
+    onnx = import_onnx()
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version or onnx.IR_VERSION
+    context.opset_imports = {o.domain: o.version for o in model.opset_import}
+    made = {i.name for i in model.graph.initializer} | {i.name for i in model.graph.input}
+    for node in model.graph.node:
+        where = f"{what}: ONNX operator {node.op_type} (node '{node_name(node)}')"
+        outputs = [o for o in node.output if o]
+        twice = [o for k, o in enumerate(outputs) if o in made or o in outputs[:k]]
+        if not outputs:
+            raise ValueError(f"{where} has no output.")
+        if twice:
+            raise ValueError(f"{where} makes '{twice[0]}', which something else made.")
+        made.update(outputs)
+        if not onnx.defs.has(node.op_type, node.domain):
+            continue
+        _foreign(where, "is not valid", onnx.checker.check_node, node, context)

@@ -71,6 +71,12 @@ class OnnxNode:
             raise self.error(f"its {what} depends on the network's input")
         return value
 
+    def required(self, attribute: str) -> Any:
+        """The value of an attribute, which must be there."""
+        if attribute not in self.attributes:
+            raise self.error(f"its attribute {attribute} is missing")
+        return self.attributes[attribute]
+
     def integers(self, k: int, attribute: str) -> list[int] | None:
         """A list of integers that is an attribute in old opsets, an input in new ones."""
         if attribute in self.attributes:

@@ -93,15 +93,16 @@ def pad(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Where")
 def where(node: OnnxNode) -> Tensor:
-    a, b = node.inputs[1], node.inputs[2]
+    if len(node.values()) != 3:
+        raise node.error("it takes a condition and two values")
+    _, a, b = node.values()
     condition = node.constant(0, "condition")
-    assert a is not None and b is not None
     return spatial.where(node.graph, node.name, condition, a, b)
 
 
 @register_onnx_operator("Cast")
 def cast(node: OnnxNode) -> Tensor:
-    if node.attributes["to"] not in _FLOATS:
+    if node.required("to") not in _FLOATS:
         raise node.error("only casts to floating-point types are piecewise linear")
     return node.tensor(0)
 

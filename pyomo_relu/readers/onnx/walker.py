@@ -8,18 +8,29 @@ order and grouping of operators doesn't matter.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyomo_relu.network import Network
+from pyomo_relu.network.limits import TooLargeError, memory_limit
 from pyomo_relu.readers.checking import check_reading as check
 from pyomo_relu.readers.onnx.activations import HEADS
-from pyomo_relu.readers.onnx.load import attributes_of, import_onnx, load_model
+from pyomo_relu.readers.onnx.arrays import (
+    attributes_of,
+    import_onnx,
+    node_name,
+    tensor_array,
+)
+from pyomo_relu.readers.onnx.folding import run_node
+from pyomo_relu.readers.onnx.load import check_nodes, load_model
 from pyomo_relu.readers.onnx.registry import OPERATORS, OnnxNode
 from pyomo_relu.readers.onnx.running import OnnxModel
 from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value
 
+# Element types of inputs: real numbers and integers, by their numbers in ONNX.
+_NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16}
 _RANDOM = {
     "Bernoulli",
     "Multinomial",
@@ -63,6 +74,7 @@ def read_onnx(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     check_reading: bool = True,
+    max_memory: float | None = None,
 ) -> Network:
     """Read an ONNX model as a :class:`~pyomo_relu.network.Network`.
 
@@ -82,6 +94,9 @@ def read_onnx(
         Where onnxruntime is installed and runs the model, evaluate the model and the
         network at a few points, and refuse the model if they differ by more than
         rounding.
+    max_memory : float, optional
+        Bytes that reading may take; :data:`~pyomo_relu.network.limits.MOST_MEMORY` if
+        left out. A model that declares more is refused before it is taken.
 
     Raises
     ------
@@ -90,14 +105,17 @@ def read_onnx(
         truncated or foreign file, an axis other than the batch axis of unknown length,
         and a network that differs from the model.
     """
-    model, what = load_model(source)
-    unsupported = unsupported_operators(model)
-    if unsupported:
-        raise ValueError(f"{what} can't be read: {_describe(unsupported)}")
-    walker = _Walker(model, what, logits)
-    outputs = [x.handle for x in walker.walk()]
-    builder = walker.graph.builder
-    network = builder.build(outputs, input_names=input_names, output_names=output_names)
+    what = f"'{source}'" if isinstance(source, (str, Path)) else "the ONNX model"
+    with memory_limit(what, max_memory):
+        model, what = load_model(source)
+        unsupported = unsupported_operators(model)
+        if unsupported:
+            raise ValueError(f"{what} can't be read: {_describe(unsupported)}")
+        check_nodes(model, what)
+        walker = _Walker(model, what, logits)
+        outputs = [x.handle for x in walker.walk()]
+        builder = walker.graph.builder
+        network = builder.build(outputs, input_names=input_names, output_names=output_names)
     if check_reading:
         framework = OnnxModel.of(source, model, what, walker.values, walker.origins)
         if framework is not None:
@@ -119,7 +137,7 @@ def unsupported_operators(model) -> dict[str, list[str]]:
             depends.update(o for o in node.output if o)
         if (domain, node.op_type) not in OPERATORS and node.op_type not in HEADS:
             label = f"{domain}.{node.op_type}" if domain else node.op_type
-            found.setdefault(label, []).append(node.name or node.output[0])
+            found.setdefault(label, []).append(node_name(node))
     return found
 
 
@@ -165,14 +183,8 @@ class _Walker:
         if graph.sparse_initializer:
             raise ValueError(f"{self.what} has sparse initializers; store them dense.")
         for initializer in graph.initializer:
-            try:
-                array = self.onnx.numpy_helper.to_array(initializer)
-            except (TypeError, ValueError, FileNotFoundError) as error:
-                raise ValueError(
-                    f"{self.what}: the weights '{initializer.name}' can't be read "
-                    f"({error}); load the model together with its external data."
-                ) from error
-            self.values[initializer.name] = array
+            label = f"{self.what}: the weights '{initializer.name}'"
+            self.values[initializer.name] = tensor_array(initializer, label)
         for entry in graph.input:
             if entry.name not in self.values:
                 self.values[entry.name] = self.input(entry)
@@ -195,6 +207,14 @@ class _Walker:
         batch = 0 if len(dims) > 1 and dims[0] is None else None
         if batch == 0:
             dims[0] = 1
+        element = kind.tensor_type.elem_type
+        if element not in _NUMBERS:
+            names = self.onnx.TensorProto.DataType
+            known = names.Name(element) if element in names.values() else element
+            raise ValueError(
+                f"{self.what}: the input '{entry.name}' has the type {known}, not one of "
+                "real numbers; export the model with float32 inputs."
+            )
         if None in dims:
             raise ValueError(
                 f"{self.what}: axis {dims.index(None)} of the input '{entry.name}' has no "
@@ -210,8 +230,24 @@ class _Walker:
         return value
 
     def visit(self, proto) -> None:
-        """Fold one node, or lower it."""
-        name = proto.name or next(o for o in proto.output if o)
+        """Fold one node, or lower it; every error names the node."""
+        name = node_name(proto)
+        try:
+            self.lower(proto, name)
+        except TooLargeError:
+            raise
+        except Exception as error:
+            # The last line of defence: what an operator didn't expect of its inputs.
+            if isinstance(error, ValueError) and f"'{name}" in str(error):
+                raise
+            lines = str(error).strip().splitlines() or [""]
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise ValueError(
+                f"{self.what}: ONNX operator {proto.op_type} (node '{name}') can't be "
+                f"read ({kind}{lines[0][:300]}); check its attributes and inputs."
+            ) from error
+
+    def lower(self, proto, name: str) -> None:
         missing = [i for i in proto.input if i not in self.values]
         if missing:
             raise ValueError(
@@ -220,7 +256,7 @@ class _Walker:
             )
         inputs = [self.values[i] for i in proto.input]
         if not any(isinstance(v, Tensor) for v in inputs):
-            results: Sequence[Value] = self.run(proto, inputs)
+            results: Sequence[Value] = self.run(proto, inputs, keep=True)
         elif proto.op_type in HEADS:
             results = [self.head(proto, name, inputs)]
         else:
@@ -239,11 +275,18 @@ class _Walker:
                 self.graph,
                 lambda arrays: self.run(proto, arrays),
             )
-            result = OPERATORS[domain, proto.op_type](node)
+            operator = OPERATORS.get((domain, proto.op_type))
+            if operator is None:
+                raise node.error("it is not supported where it depends on the input")
+            result = operator(node)
             results = [result] if isinstance(result, (Tensor, np.ndarray)) else result
         for output, value in zip(proto.output, results):
             if output:
                 self.values[output] = value
+
+    def run(self, proto, inputs, keep: bool = False) -> list[np.ndarray]:
+        """Compute one node on arrays by ONNX' reference implementation."""
+        return run_node(proto, inputs, self.model.opset_import, self.what, keep)
 
     def head(self, proto, name: str, inputs: list[Value | None]) -> Tensor:
         """Softmax and its like: what it reads, if only the output follows."""
@@ -279,31 +322,3 @@ class _Walker:
                 )
             self.heads[proto.output[0]] = head
             self.origins[proto.output[0]] = self.origins[i]
-
-    def run(self, proto, inputs: Sequence[Value | None]) -> list[np.ndarray]:
-        """Compute one node on arrays by ONNX' reference implementation."""
-        from onnx.reference import ReferenceEvaluator
-
-        helper = self.onnx.helper
-        infos, feeds = [], {}
-        for name, value in zip(proto.input, inputs):
-            if name and name not in feeds:
-                array = np.asarray(value)
-                kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-                infos.append(helper.make_tensor_value_info(name, kind, array.shape))
-                feeds[name] = array
-        outputs = [o for o in proto.output if o]
-        results = [
-            helper.make_tensor_value_info(o, self.onnx.TensorProto.UNDEFINED, None)
-            for o in outputs
-        ]
-        graph = helper.make_graph([proto], "node", infos, results)
-        model = helper.make_model(graph, opset_imports=list(self.model.opset_import))
-        try:
-            found = dict(zip(outputs, ReferenceEvaluator(model).run(None, feeds)))
-        except Exception as error:
-            raise ValueError(
-                f"{self.what}: ONNX operator {proto.op_type} (node "
-                f"'{proto.name or outputs[0]}') can't be computed: {error}"
-            ) from error
-        return [np.asarray(found[o]) if o else np.zeros(0) for o in proto.output]

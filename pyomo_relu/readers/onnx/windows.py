@@ -114,7 +114,7 @@ def transposed_convolution(node: OnnxNode) -> Tensor:
 def max_pool(node: OnnxNode) -> Tensor:
     if node.n_outputs > 1:
         raise node.error("the positions of the maxima are not piecewise linear")
-    kernel = node.attributes["kernel_shape"]
+    kernel = node.required("kernel_shape")
     return spatial.max_pool(
         node.graph,
         node.name,
@@ -127,7 +127,7 @@ def max_pool(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("AveragePool")
 def average_pool(node: OnnxNode) -> Tensor:
-    kernel = node.attributes["kernel_shape"]
+    kernel = node.required("kernel_shape")
     return spatial.average_pool(
         node.graph,
         node.name,

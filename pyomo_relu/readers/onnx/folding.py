@@ -1,0 +1,157 @@
+"""Operators on constants, by ONNX' own reference implementation.
+
+How large a result will be is inferred first, which computes no entry of it: a constant
+of a file of 100 bytes may have any shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.network.limits import need
+from pyomo_relu.readers.onnx.arrays import import_onnx, node_name, tensor_array
+from pyomo_relu.readers.tensors import Value
+
+#: Arrays of so many entries are shapes, axes and the like; their values are looked at
+#: when the shape of a result is inferred.
+_SHAPES = 1000
+
+#: Bytes that an entry of a result takes while it is computed.
+_COMPUTED = 40
+
+#: Operators that the reference implementation computes entry by entry in Python, at some
+#: 50 microseconds each (Resize, measured), and the entries that are waited for.
+_SLOW = {
+    "AffineGrid",
+    "Col2Im",
+    "GRU",
+    "GridSample",
+    "LSTM",
+    "LRN",
+    "MaxRoiPool",
+    "MaxUnpool",
+    "NonMaxSuppression",
+    "RNN",
+    "Resize",
+    "RoiAlign",
+    "StringNormalizer",
+    "TfIdfVectorizer",
+    "Upsample",
+}
+_PATIENCE = 50_000
+
+#: Operators that run other graphs, as often as they like.
+_CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
+
+
+def run_node(
+    proto, inputs: Sequence[Value | None], opsets, what: str, keep: bool = False
+) -> list[np.ndarray]:
+    """Compute one node on arrays.
+
+    Parameters
+    ----------
+    proto : onnx.NodeProto
+    inputs : sequence of array or None
+    opsets : sequence of onnx.OperatorSetIdProto
+    what : str
+        How errors name the model.
+    keep : bool
+        Whether the results are kept.
+
+    Raises
+    ------
+    ValueError
+        If it can't be computed, or makes more than may be held; it names the node.
+    """
+    where = f"{what}: ONNX operator {proto.op_type} (node '{node_name(proto)}')"
+    outputs = [o for o in proto.output if o]
+    arrays = {n: np.asarray(v) for n, v in zip(proto.input, inputs) if n}
+    if proto.op_type in _CONTROL:
+        raise ValueError(f"{where} is control flow, which is not read; trace the model.")
+    if proto.op_type == "Constant":
+        return [_constant(proto, where)]
+    entries = _entries(proto, arrays, opsets)
+    need(where, passing=_COMPUTED * entries, kept=8.0 * entries if keep else 0.0)
+    if proto.op_type in _SLOW and entries > _PATIENCE:
+        raise ValueError(
+            f"{where} makes a constant of {entries:.0f} entries, which takes too long here; "
+            "export the model with constant folding."
+        )
+    found = _run(proto, arrays, opsets, where)
+    for name in outputs:
+        if not isinstance(found.get(name), np.ndarray) or found[name].dtype.kind in "OUS":
+            raise ValueError(f"{where} makes something else than an array of numbers.")
+    return [found[o] if o else np.zeros(0) for o in proto.output]
+
+
+def _constant(proto, where: str) -> np.ndarray:
+    """What a Constant holds, under any of its attributes."""
+    onnx = import_onnx()
+    kinds = {
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_int": np.int64,
+        "value_ints": np.int64,
+    }
+    for attribute in proto.attribute:
+        if attribute.name == "value" and attribute.HasField("t"):
+            return tensor_array(attribute.t, where)
+        if attribute.name in kinds:
+            value = onnx.helper.get_attribute_value(attribute)
+            return np.asarray(value, dtype=kinds[attribute.name])
+    raise ValueError(f"{where} holds no dense tensor of numbers.")
+
+
+def _model(proto, arrays: dict[str, np.ndarray], opsets, known: bool):
+    """A model of one node; ``known`` gives it the values of small arrays."""
+    onnx = import_onnx()
+    helper, none = onnx.helper, onnx.TensorProto.UNDEFINED
+    infos, constants = [], []
+    for name, array in arrays.items():
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        infos.append(helper.make_tensor_value_info(name, kind, array.shape))
+        if known and array.size <= _SHAPES:
+            constants.append(onnx.numpy_helper.from_array(array, name))
+    results = [helper.make_tensor_value_info(o, none, None) for o in proto.output if o]
+    graph = helper.make_graph([proto], "node", infos, results, constants)
+    return helper.make_model(graph, opset_imports=list(opsets))
+
+
+def _entries(proto, arrays: dict[str, np.ndarray], opsets) -> float:
+    """How many entries all results have together; where unknown, those of the inputs."""
+    onnx = import_onnx()
+    given = sum(float(a.size) * max(a.ndim, 1) for a in arrays.values())
+    try:
+        model = _model(proto, arrays, opsets, known=True)
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:
+        # What can't be inferred can't be computed either; the error comes from there.
+        return given
+    total = given
+    for output in graph.output:
+        dims = [d.dim_value for d in output.type.tensor_type.shape.dim]
+        total += float(prod(max(d, 1) for d in dims))
+    return total
+
+
+def _run(proto, arrays: dict[str, np.ndarray], opsets, where: str) -> dict[str, Any]:
+    from onnx.reference import ReferenceEvaluator
+
+    outputs = [o for o in proto.output if o]
+    try:
+        evaluator = ReferenceEvaluator(_model(proto, arrays, opsets, known=False))
+        with np.errstate(all="ignore"):
+            found = evaluator.run(None, arrays)
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        shown = reason[0][:300] if reason else type(error).__name__
+        raise ValueError(f"{where} can't be computed: {shown}") from error
+    return {
+        name: value if isinstance(value, list) else np.asarray(value)
+        for name, value in zip(outputs, found)
+    }

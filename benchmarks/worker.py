@@ -131,14 +131,10 @@ def build_own(instance, tool):
         return own_model(instance, network, "interval")
 
     def load(m):
-        import highspy
+        from pyomo_relu.programs import HighsModel
+        from pyomo_relu.solvers.standard_form import compile_standard_form
 
-        from pyomo_relu.solvers.standard_form import compile_standard_form, pass_model
-
-        highs = highspy.Highs()
-        highs.setOptionValue("output_flag", False)
-        pass_model(highs, compile_standard_form(m))
-        return highs
+        return HighsModel(compile_standard_form(m))
 
     return build, load
 

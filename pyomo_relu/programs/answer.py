@@ -121,8 +121,8 @@ class Answer:
 
     @property
     def basis(self) -> Any:
-        """The basis of an optimal linear program, for ``HighsModel.start_basis``."""
-        return self._basis() if self.optimal else None
+        """The basis of an optimal linear program, for ``HighsModel.start_basis``; or None."""
+        return self._basis
 
 
 def read_answer(highs: Any, ran: bool, is_mip: bool, maximize: bool, keyboard: bool):
@@ -171,7 +171,7 @@ def read_answer(highs: Any, ran: bool, is_mip: bool, maximize: bool, keyboard: b
         max(int(info.simplex_iteration_count), 0),
         keyboard,
         highs.getSolution(),
-        highs.getBasis,
+        highs.getBasis() if status is Status.OPTIMAL and not is_mip else None,
     )
 
 

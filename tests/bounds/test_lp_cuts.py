@@ -160,16 +160,15 @@ def test_partition_rows_hold_at_every_point(name):
         add_partitions(model, 2)
         assert model.n_columns > before
         lp = LayerLP(model)
-        lp.highs.changeColsCost(len(lp.columns), lp.columns, np.zeros(len(lp.columns)))
+        lp.highs.set_costs(np.zeros(model.n_columns))
         for x in points_in(rng, -np.ones(3), np.ones(3), 15):
             # The known columns fixed, the rest must have a feasible value.
             known = column_values(model, network, x[None])[0, :before]
             free = slice(before, None)
             low = np.concatenate([known - 1e-9, model.lower[free]])
             high = np.concatenate([known + 1e-9, model.upper[free]])
-            lp.highs.changeColsBounds(len(lp.columns), lp.columns, low, high)
-            lp.highs.run()
-            assert "kOptimal" in str(lp.highs.getModelStatus())
+            lp.highs.set_bounds(low, high)
+            assert lp.highs.run().optimal
 
 
 @pytest.mark.parametrize("options", [{"cuts": 3}, {"parts": 3}, {"parts": 2, "cuts": 2}])

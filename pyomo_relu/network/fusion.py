@@ -20,23 +20,27 @@ def _at_most_one_per_row(node: Affine) -> bool:
     counts = np.zeros(node.size, dtype=np.int64)
     for w in node.weights:
         counts += weights.row_nonzeros(w)
-    return bool((counts <= 1).all())
+        if (counts > 1).any():
+            return False
+    return True
 
 
-def _compose(outer: Affine, position: int, inner: Affine) -> Affine:
-    """``outer`` with its source ``position``, the node ``inner``, written out."""
+def _compose(outer: Affine, inner: dict[int, Affine]) -> Affine:
+    """``outer`` with some of its sources, the affine nodes ``inner``, written out."""
     terms: dict[int, Weight] = {}
     bias = outer.bias.copy()
+    largest = outer
     for source, w in zip(outer.sources, outer.weights):
-        if source == position:
-            bias = bias + w @ inner.bias
-            new = [(s, weights.product(w, v)) for s, v in zip(inner.sources, inner.weights)]
-        else:
-            new = [(source, w)]
+        node = inner.get(source)
+        new = [(source, w)]
+        if node is not None:
+            bias = bias + w @ node.bias
+            new = [(s, weights.product(w, v)) for s, v in zip(node.sources, node.weights)]
+            if node.nonzeros > largest.nonzeros:
+                largest = node
         for s, v in new:
             terms[s] = weights.add(terms[s], v) if s in terms else v
-    name = inner.name if inner.nonzeros > outer.nonzeros else outer.name
-    return Affine(name, outer.shape, tuple(terms), tuple(terms.values()), bias)
+    return Affine(largest.name, outer.shape, tuple(terms), tuple(terms.values()), bias)
 
 
 def fuse_affine(nodes: list[Node], outputs: list[int]) -> list[Node]:
@@ -53,38 +57,38 @@ def fuse_affine(nodes: list[Node], outputs: list[int]) -> list[Node]:
             readers[s] += 1
     for i in outputs:
         readers[i] += 1
+    selects: dict[int, bool] = {}  # whether a node, as it is by now, only selects
     for i, node in enumerate(nodes):
-        blocked: set[int] = set()
+        seen: set[int] = set()
         while isinstance(node, Affine):
-            position = next(
-                (
-                    s
-                    for s in node.sources
-                    if isinstance(nodes[s], Affine) and s not in blocked
-                ),
-                None,
-            )
-            if position is None:
+            inner = {}
+            light = _at_most_one_per_row(node)
+            for s, w in zip(node.sources, node.weights):
+                source = nodes[s]
+                if s in seen or not isinstance(source, Affine):
+                    continue
+                seen.add(s)
+                if s not in selects:
+                    selects[s] = _at_most_one_per_row(source)
+                if selects[s] or (readers[s] == 1 and (light or _pays(w, source))):
+                    inner[s] = source
+            if not inner:
                 break
-            inner = nodes[position]
-            assert isinstance(inner, Affine)
-            blocked.add(position)
-            light = _at_most_one_per_row(inner)
-            if readers[position] > 1 and not light:
-                continue
-            if not light and not _at_most_one_per_row(node):
-                w = node.weights[node.sources.index(position)]
-                if not all(fits(weights.product_memory(w, v)) for v in inner.weights):
-                    continue
-                filled = sum(weights.nonzeros(weights.product(w, v)) for v in inner.weights)
-                if filled > weights.nonzeros(w) + inner.nonzeros:
-                    continue
-            node = _compose(node, position, inner)
-            readers[position] -= 1
-            for s in inner.sources:
-                readers[s] += 1
+            node = _compose(node, inner)
+            for s, source in inner.items():
+                readers[s] -= 1
+                for t in source.sources:
+                    readers[t] += 1
         nodes[i] = node
     return nodes
+
+
+def _pays(w: Weight, inner: Affine) -> bool:
+    """Whether the product of a weight and the node it reads is no larger than both."""
+    if not all(fits(weights.product_memory(w, v)) for v in inner.weights):
+        return False
+    filled = sum(weights.nonzeros(weights.product(w, v)) for v in inner.weights)
+    return filled <= weights.nonzeros(w) + inner.nonzeros
 
 
 def prune(

@@ -14,6 +14,7 @@ operations add like random ones, and libraries sum in blocks.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,10 @@ class Record:
     values: np.ndarray
 
 
+class CannotRunHere(Exception):
+    """The model is sound, but this machine can't run it; the message says why."""
+
+
 class Framework:
     """A model as its framework evaluates it; each reader has its own.
 
@@ -204,11 +209,24 @@ def check_reading(
     ------
     ValueError
         Names the first layer that differs, or says why the model can't be evaluated.
+
+    Warns
+    -----
+    UserWarning
+        If this machine can't run the model; the network is not checked then.
     """
     points = probing_points(network, framework.arithmetic.largest)
     points = framework.arithmetic.represent(points)
     points = points[np.isfinite(points).all(axis=1)]
-    expected = _evaluated(framework, framework.outputs, points)
+    try:
+        expected = _evaluated(framework, framework.outputs, points)
+    except CannotRunHere as reason:
+        warnings.warn(
+            f"{framework.name} can't be run here ({reason}); the network that was read "
+            "from it is not checked.",
+            stacklevel=2,
+        )
+        return
     values = network.activations(points)
     found = [framework.shown(k, values[i]) for k, i in enumerate(network.outputs)]
     sizes = [[v.shape[1] for v in part] for part in (expected, found)]
@@ -242,6 +260,8 @@ def _refused(framework: Framework, what: str) -> ValueError:
 def _evaluated(framework: Framework, function: Any, points: np.ndarray) -> Any:
     try:
         return function(points)
+    except CannotRunHere:
+        raise
     except Exception as error:
         raise ValueError(
             f"{framework.name} can't be evaluated at a point of its inputs' shapes "

@@ -231,7 +231,7 @@ def apply(
         return result
     known = keras_name(function)
     if known in HEADS:
-        return Head(int(source), known, registry.describe(layer))
+        return Head(int(source), known, registry.describe(layer), function)
     if known in BUILT_IN:
         return BUILT_IN[known](builder, name, source)
     raise refused(layer, known or function_name(function), own=known is None)

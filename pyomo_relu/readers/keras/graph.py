@@ -6,12 +6,20 @@ layer called twice is translated twice, a nested model is walked in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pyomo_relu.network import Network, NetworkBuilder
+from pyomo_relu.readers.checking import check_reading as check
+from pyomo_relu.readers.checking import first_line
 from pyomo_relu.readers.keras import registry
+from pyomo_relu.readers.keras.calls import (
+    model_call_is_original,
+    refuse_masks,
+    tensor_arguments,
+)
 from pyomo_relu.readers.keras.loading import import_keras, load_model
 from pyomo_relu.readers.keras.registry import (
     Handle,
@@ -21,6 +29,7 @@ from pyomo_relu.readers.keras.registry import (
     describe,
     refuse,
 )
+from pyomo_relu.readers.keras.running import KerasModel, Step
 from pyomo_relu.readers.keras.tensors import shape_of
 
 # Importing a module of translators registers what it holds.
@@ -55,6 +64,9 @@ def read_keras(
         goes into it. Otherwise such a head is refused.
     input_names, output_names : sequence of str, optional
         A name for each entry of the flat input or output vector.
+    check_reading : bool
+        Evaluate the model and the network at a few points, and refuse the model if they
+        differ by more than rounding.
 
     Returns
     -------
@@ -68,7 +80,8 @@ def read_keras(
     UnsupportedLayerError
         A ValueError that names the layer and its type.
     ValueError
-        For an unbuilt model, an input without fixed shape, NaN weights, a bad file.
+        For an unbuilt model, an input without fixed shape, NaN weights, a bad file, and
+        where the network differs from the model.
     ImportError
         If Keras 3 is missing.
 
@@ -87,19 +100,25 @@ def read_keras(
     _check_model(model)
     builder = NetworkBuilder()
     inputs = [_input(builder, model, tensor) for tensor in model.inputs]
+    steps: list[Step] = []
+    values = _read_model(model, builder, inputs, steps)
     outputs = []
-    for value in _read_model(model, builder, inputs):
+    for value in values:
         if isinstance(value, Head):
             if not logits:
                 raise _refused_head(value, "logits=True reads the model up to it.")
             value = value.logits
         outputs.append(int(value))
-    return builder.build(
+    network = builder.build(
         outputs,
         inputs=[int(i) for i in inputs],
         input_names=input_names,
         output_names=output_names,
     )
+    if check_reading:
+        shapes = [shape_of(builder, i) for i in outputs]
+        check(KerasModel(model, steps, values, shapes), network, builder.nodes, outputs)
+    return network
 
 
 def _refused_head(head: Head, remedy: str) -> UnsupportedLayerError:
@@ -112,11 +131,9 @@ def _refused_head(head: Head, remedy: str) -> UnsupportedLayerError:
 def _check_model(model: Any) -> None:
     """Raise unless ``model`` is nothing but a graph of layer calls."""
     import keras
-    from keras.src.models.functional import Functional
 
     what = f"model '{model.name}' ({type(model).__name__})"
-    call = type(model).call
-    if call is not Functional.call and call is not keras.Sequential.call:
+    if not model_call_is_original(model):
         raise UnsupportedLayerError(
             f"{what} has its own call method, which can't be read as a graph; build it "
             "with keras.Sequential or the functional API, or register it with "
@@ -171,18 +188,23 @@ def _ordered_calls(tensors: Iterable[Any], known: dict[int, Value]) -> list[Any]
 
 
 def _read_model(
-    model: Any, builder: NetworkBuilder, inputs: Sequence[Value]
+    model: Any, builder: NetworkBuilder, inputs: Sequence[Value], steps: list[Step]
 ) -> list[Value]:
-    """Translate a Sequential or functional model; one value for each output."""
+    """Translate a Sequential or functional model; one value for each output.
+
+    Each call is added to ``steps``.
+    """
     known: dict[int, Value] = {id(t): v for t, v in zip(model.inputs, inputs)}
     for node in _ordered_calls(model.outputs, known):
-        for tensor, value in zip(node.outputs, _translate(node, builder, known)):
+        step = _translate(node, builder, known)
+        steps.append(step)
+        for tensor, value in zip(node.outputs, step.values):
             known[id(tensor)] = value
     return [known[id(t)] for t in model.outputs]
 
 
-def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> list[Value]:
-    """Translate one call; one value for each of its output tensors."""
+def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> Step:
+    """Translate one call; the values are one for each of its output tensors."""
     import keras
 
     operation = node.operation
@@ -202,13 +224,17 @@ def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> l
         return Handle(value)
 
     args, kwargs = node.arguments.convert(lookup)
+    refuse_masks(operation, node.input_tensors)
     result: Any
+    inner: list[Step] | None = None
     if isinstance(operation, keras.Model) and not registry.is_custom(operation):
-        result = translate_model(operation, builder, args, kwargs)
+        inner = []
+        result = translate_model(operation, builder, args, kwargs, inner)
     elif isinstance(operation, keras.layers.Layer):
         result = translate_layer(operation, builder, args, kwargs)
     else:
-        result = operations.translate(operation, builder, args, kwargs)
+        with _named(operation):
+            result = operations.translate(operation, builder, args, kwargs)
     values = list(result) if isinstance(result, (list, tuple)) else [result]
     if len(values) != len(node.outputs):
         raise refuse(
@@ -217,7 +243,26 @@ def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> l
         )
     for tensor, value in zip(node.outputs, values):
         _check_shape(operation, builder, tensor, value)
-    return values
+    return Step(node, values, inner)
+
+
+@contextmanager
+def _named(operation: Any) -> Iterator[None]:
+    """Errors of any kind become ones that name the operation."""
+    try:
+        yield
+    except UnsupportedLayerError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and f"'{operation.name}" in str(error):
+            raise
+        remedy = "."
+        if not getattr(operation, "built", True):
+            remedy = "; it is not built, so call the model once on data."
+        raise refuse(
+            operation,
+            f"can't be read as it is ({type(error).__name__}: {first_line(error)}){remedy}",
+        ) from error
 
 
 def _check_shape(
@@ -237,29 +282,6 @@ def _check_shape(
         )
 
 
-def tensor_arguments(operation: Any, args: Any, kwargs: Any) -> list[Handle]:
-    """The tensors a layer is called with; anything else in the call is refused."""
-    import keras
-
-    found: list[Handle] = []
-    kwargs = dict(kwargs)
-    if kwargs.pop("training", None):
-        raise refuse(
-            operation,
-            "is called with training=True, so it behaves as in training; call it without.",
-        )
-    for argument in keras.tree.flatten((args, kwargs)):
-        if isinstance(argument, Handle):
-            found.append(argument)
-        elif argument is not None:
-            raise refuse(
-                operation,
-                f"is called with an argument that is no tensor of the model "
-                f"({type(argument).__name__}), which is not supported.",
-            )
-    return found
-
-
 def translate_layer(
     layer: Any, builder: NetworkBuilder, args: Any, kwargs: Any
 ) -> Value | Sequence[Value]:
@@ -277,14 +299,19 @@ def translate_layer(
             f"is quantized ({layer.quantization_mode}), which rounds its inputs; read "
             "the model before it is quantized.",
         )
-    sources = tensor_arguments(layer, args, kwargs)
-    return translator(layer, builder, sources, layer.name)
+    with _named(layer):
+        sources = tensor_arguments(layer, args, kwargs)
+        return translator(layer, builder, sources, layer.name)
 
 
 def translate_model(
-    model: Any, builder: NetworkBuilder, args: Any, kwargs: Any
+    model: Any,
+    builder: NetworkBuilder,
+    args: Any,
+    kwargs: Any,
+    steps: list[Step] | None = None,
 ) -> list[Value]:
-    """Translate one call of a nested model."""
+    """Translate one call of a nested model; its calls are added to ``steps``."""
     _check_model(model)
     struct = getattr(model, "_inputs_struct", None)
     if len(args) == 1 and isinstance(args[0], dict) and not isinstance(struct, dict):
@@ -305,4 +332,4 @@ def translate_model(
             raise refuse(
                 model, f"expects inputs of shape {expected}, but is given {shape}."
             )
-    return _read_model(model, builder, sources)
+    return _read_model(model, builder, sources, [] if steps is None else steps)

@@ -78,9 +78,7 @@ def prelu(layer, builder, sources, name) -> int:
 @translates("Softmax")
 def softmax(layer, builder, sources, name) -> Head:
     """A softmax head."""
-    if len(sources) > 1:
-        raise refuse(layer, "is called with a mask, which is not supported.")
-    return Head(int(sources[0]), "softmax", registry.describe(layer))
+    return Head(int(sources[0]), "softmax", registry.describe(layer), layer)
 
 
 def along_axes(
@@ -163,7 +161,7 @@ def time_distributed(layer, builder, sources, name) -> Value | Sequence[Value]:
     from pyomo_relu.readers.keras.graph import translate_layer, translate_model
 
     inner, shape = layer.layer, shape_of(builder, sources[0])
-    if type(inner) is keras.layers.Dense and len(shape) > 1:
+    if registry.layer_translator(inner) is dense and len(shape) > 1:
         # Acts along the last axis only, so all steps are one affine node.
         return dense(inner, builder, sources, name)
     results: list[int] = []

@@ -258,7 +258,8 @@ def head(operation, builder, name, x) -> Head:
         "Sigmoid": "sigmoid",
         "LogSigmoid": "log_sigmoid",
     }
-    return Head(int(x), names[type(operation).__name__], registry.describe(operation))
+    function = names[type(operation).__name__]
+    return Head(int(x), function, registry.describe(operation), operation)
 
 
 @translates_operation("Matmul")
@@ -305,6 +306,14 @@ def _probed(operation: Any, sources_shapes, function: Callable) -> list[np.ndarr
     return [r[0] for r in results]
 
 
+def _constants_only(operation: Any, *arguments: Any) -> None:
+    """Refuse a tensor where an operation is told which entries to take."""
+    import keras
+
+    if any(isinstance(part, Handle) for part in keras.tree.flatten(arguments)):
+        raise refuse(operation, "is told by a tensor which entries to take.")
+
+
 def _rearranged(operation, builder, name, sources, function) -> list[int]:
     shapes = [shape_of(builder, s) for s in sources]
     return [
@@ -318,6 +327,7 @@ def _rearrangement(class_name: str, function: Callable) -> None:
 
     @translates_operation(class_name)
     def translator(operation, builder, name, x, *args, **kwargs):
+        _constants_only(operation, args, kwargs)
         results = _rearranged(
             operation,
             builder,

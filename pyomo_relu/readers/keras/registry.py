@@ -31,12 +31,13 @@ class Head:
     """The output of a smooth head such as softmax, and the logits it reads.
 
     It may only be an output of the model; whatever else reads it is refused. ``layer``
-    is how errors name it.
+    is how errors name it, ``run`` computes the head of a tensor of logits in Keras.
     """
 
     logits: int
     function: str
     layer: str
+    run: Callable[[Any], Any]
 
 
 Value = int | Head
@@ -157,14 +158,23 @@ def translates_operation(*names: str) -> Callable[[Callable], Callable]:
 
 
 def layer_translator(layer: Any) -> LayerTranslator | None:
-    """The translator of exactly this layer's class, or None."""
+    """The translator of exactly this layer's class, or None.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        For a layer of Keras some of whose methods were replaced.
+    """
     import keras
+
+    from pyomo_relu.readers.keras.calls import refuse_replaced
 
     cls = type(layer)
     if cls in _custom_layers:
         return _custom_layers[cls]
-    if getattr(keras.layers, cls.__name__, None) is cls:
-        return _layers.get(cls.__name__)
+    if getattr(keras.layers, cls.__name__, None) is cls and cls.__name__ in _layers:
+        refuse_replaced(layer)
+        return _layers[cls.__name__]
     return None
 
 
@@ -210,6 +220,8 @@ def as_numpy(variable: Any) -> np.ndarray:
     """
     import keras
 
+    if isinstance(variable, Handle):
+        raise TypeError("a tensor that depends on the model's input stands for a constant")
     if isinstance(variable, (bool, int, float, np.ndarray, np.generic)):
         array = np.asarray(variable)
     else:

@@ -1,0 +1,137 @@
+"""Calls of layers: which tensors go in, and what may change the meaning of a call.
+
+A translator knows what Keras' own code does with the data of a call. Anything else that
+a call may be given (a mask, which also travels with a tensor unseen, a flag for training,
+a tensor as a keyword) and code that was put in the place of Keras' own is refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pyomo_relu.readers.keras import registry
+from pyomo_relu.readers.keras.registry import Handle, refuse
+
+# Keras itself puts these wrappers of its own methods on each object.
+_WRAPPED_BY_KERAS = {"build", "quantize"}
+# At inference it normalizes by its moving statistics, whatever is masked.
+_MASK_IGNORED = {"BatchNormalization"}
+
+
+def tensor_arguments(operation: Any, args: Any, kwargs: Any) -> list[Handle]:
+    """The tensors of one call; anything else in the call is refused.
+
+    Built-in layers and models have one argument with data, a tensor or several. A layer
+    with a user's translator may have more; they come in the order of its signature.
+    """
+    import keras
+
+    bound = _bound(operation, args, kwargs)
+    own = registry.is_custom(operation)
+    found: list[Handle] = []
+    for k, (name, value) in enumerate(bound.items()):
+        if name == "training":
+            if isinstance(value, Handle) or value:
+                raise refuse(
+                    operation,
+                    "is called with training=True, so it behaves as in training; call it "
+                    "without.",
+                )
+            continue
+        for part in keras.tree.flatten(value):
+            if isinstance(part, Handle) and (own or k == 0):
+                found.append(part)
+            elif isinstance(part, Handle):
+                what = "a mask" if "mask" in name else "a tensor"
+                raise refuse(
+                    operation,
+                    f"is called with {what} as its argument '{name}', which is not "
+                    "supported; call it with its data alone.",
+                )
+            elif part is not None:
+                raise refuse(
+                    operation,
+                    f"is called with an argument '{name}' that is no tensor of the model "
+                    f"({type(part).__name__}), which is not supported.",
+                )
+    return found
+
+
+def _bound(operation: Any, args: Any, kwargs: Any) -> Mapping[str, Any]:
+    """The arguments of a call by name, in the order of the signature."""
+    try:
+        bound = inspect.signature(operation.call).bind_partial(*args, **kwargs)
+    except (TypeError, ValueError):  # no signature, or one that Keras changes
+        named = {f"argument {k + 1}": value for k, value in enumerate(args)}
+        return {**named, **kwargs}
+    found: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            found.update(value)
+        elif kind is inspect.Parameter.VAR_POSITIONAL:
+            found.update({f"{name} {k + 1}": v for k, v in enumerate(value)})
+        else:
+            found[name] = value
+    return found
+
+
+def refuse_masks(operation: Any, tensors: Any) -> None:
+    """Refuse a call that reads a mask which an earlier layer has hung on a tensor."""
+    import keras
+
+    if all(getattr(t, "_keras_mask", None) is None for t in tensors):
+        return
+    if registry.is_custom(operation) or not isinstance(operation, keras.layers.Layer):
+        return
+    reads = isinstance(operation, keras.Model) or any(
+        "mask" in name for name in inspect.signature(operation.call).parameters
+    )
+    if reads and type(operation).__name__ not in _MASK_IGNORED:
+        raise refuse(
+            operation,
+            "reads the mask that comes with its input, which is not supported; remove "
+            "the layer that makes the mask.",
+        )
+
+
+def refuse_replaced(layer: Any) -> None:
+    """Refuse a layer of Keras some of whose methods were replaced by others."""
+    replaced = sorted(
+        name
+        for name in vars(layer)
+        if name not in _WRAPPED_BY_KERAS
+        and inspect.isroutine(inspect.getattr_static(type(layer), name, None))
+    )
+    if not replaced and not _is_original(type(layer)):
+        replaced = ["call"]
+    if replaced:
+        raise refuse(
+            layer,
+            f"has another method '{replaced[0]}' than its class in Keras; make it a class "
+            "of its own and describe that with register_keras_layer.",
+        )
+
+
+def model_call_is_original(model: Any) -> bool:
+    """Whether calling a model runs its graph, as Keras' Sequential and Functional do."""
+    import keras
+    from keras.src.models.functional import Functional
+
+    call = type(model).call
+    if call is not Functional.call and call is not keras.Sequential.call:
+        return False
+    changed = {"call", "__call__", "_run_through_graph"} & set(vars(model))
+    return not changed and _is_original(type(model))
+
+
+def _is_original(cls: type) -> bool:
+    """Whether the ``call`` of a class is the one that its own module defines."""
+    owner = next((c for c in cls.__mro__ if "call" in vars(c)), cls)
+    call = getattr(owner, "call", None)
+    return (
+        getattr(call, "__module__", "") == owner.__module__
+        and getattr(call, "__qualname__", "") == f"{owner.__qualname__}.call"
+    )

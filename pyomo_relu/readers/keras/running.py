@@ -1,0 +1,205 @@
+"""A Keras model as it runs, for the check of what was read from it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.readers.checking import Arithmetic, CannotRunHere, Framework, Record
+from pyomo_relu.readers.keras.registry import Head, Value, describe
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a model's graph, and what was made of it.
+
+    Attributes
+    ----------
+    node : Keras node
+    values : list of Value
+        One for each output tensor.
+    inner : list of Step or None
+        The calls inside, where the operation is a model that was walked.
+    """
+
+    node: Any
+    values: list[Value]
+    inner: list[Step] | None = None
+
+
+class KerasModel(Framework):
+    """A model in inference mode.
+
+    Parameters
+    ----------
+    model : keras.Model
+    steps : list of Step
+        What was read of it.
+    values : list of Value
+        What was made of its outputs.
+    shapes : list of tuple of int
+        Of those values, without the batch axis.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        steps: list[Step],
+        values: Sequence[Value],
+        shapes: Sequence[tuple[int, ...]],
+    ) -> None:
+        super().__init__()
+        self.model, self.steps = model, steps
+        self.name = f"the Keras model '{model.name}'"
+        self.arithmetic = _arithmetic(model)
+        for k, (value, shape) in enumerate(zip(values, shapes)):
+            if isinstance(value, Head):
+                self.heads[k] = _head(value, shape)
+
+    def tensors(self, points: np.ndarray) -> list[Any]:
+        """The inputs of the model at some points."""
+        import keras
+
+        found, start = [], 0
+        for tensor in self.model.inputs:
+            shape = tuple(tensor.shape)[1:]
+            size = int(np.prod(shape, dtype=np.int64))
+            part = points[:, start : start + size].reshape(-1, *shape)
+            found.append(keras.ops.convert_to_tensor(part, dtype=tensor.dtype))
+            start += size
+        return found
+
+    def outputs(self, points: np.ndarray) -> list[np.ndarray]:
+        """What a call of the model returns, its tensors one after the other."""
+        import keras
+
+        given = self.tensors(points)
+        struct = getattr(self.model, "_inputs_struct", None)
+        x = given[0] if struct is None else keras.tree.pack_sequence_as(struct, given)
+        try:
+            with _untouched(self.model):
+                found = keras.tree.flatten(self.model(x, training=False))
+        except Exception as error:
+            if _needs_a_gpu(self.model):
+                raise CannotRunHere(
+                    "TensorFlow runs channels-first layers on GPUs only"
+                ) from error
+            raise
+        return [_flat(tensor) for tensor in found]
+
+    def replay(self, points: np.ndarray) -> tuple[list[Record], list[np.ndarray]]:
+        """Run the graph call by call, into nested models."""
+        records: list[Record] = []
+        with _untouched(self.model):
+            found = _run(self.model, self.steps, self.tensors(points), records)
+        return records, [_flat(tensor) for tensor in found]
+
+
+def _run(
+    model: Any, steps: list[Step], tensors: Sequence[Any], records: list[Record]
+) -> list[Any]:
+    import keras
+
+    known = {id(t): value for t, value in zip(model.inputs, tensors)}
+    for step in steps:
+        operation = step.node.operation
+
+        def lookup(argument: Any, known: dict = known) -> Any:
+            is_tensor = isinstance(argument, keras.KerasTensor)
+            return known[id(argument)] if is_tensor else argument
+
+        args, kwargs = step.node.arguments.convert(lookup)
+        if step.inner is not None:
+            given = operation._standardize_inputs(args[0] if args else kwargs["inputs"])
+            outputs = _run(operation, step.inner, given, records)
+        else:
+            if getattr(operation, "_call_has_training_arg", False):
+                kwargs = {**kwargs, "training": False}
+            outputs = keras.tree.flatten(operation(*args, **kwargs))
+        for tensor, value, output in zip(step.node.outputs, step.values, outputs):
+            known[id(tensor)] = output
+            if not isinstance(value, Head):
+                label = f"its {describe(operation)}"
+                records.append(Record(label, int(value), _flat(output)))
+    return [known[id(tensor)] for tensor in model.outputs]
+
+
+def _flat(tensor: Any) -> np.ndarray:
+    import keras
+
+    array = np.asarray(keras.ops.convert_to_numpy(tensor)).astype(float)
+    return array.reshape(len(array), -1)
+
+
+def _head(head: Head, shape: tuple[int, ...]) -> Any:
+    def run(values: np.ndarray) -> np.ndarray:
+        import keras
+
+        return _flat(head.run(keras.ops.convert_to_tensor(values.reshape(-1, *shape))))
+
+    return run
+
+
+def _arithmetic(model: Any) -> Arithmetic:
+    import keras
+
+    parts = [*model.variables, *model.inputs, *model.outputs]
+    found = {str(p.dtype) for p in parts}
+    found |= {str(layer.compute_dtype) for layer in model._flatten_layers()}
+    kinds = {kind for kind in found if "float" in kind}
+    backend = keras.config.backend()
+    if backend != "tensorflow":
+        # JAX has no float64 unless asked for; on PyTorch, Keras multiplies in float32.
+        kinds.add("float32")
+    return Arithmetic.of(kinds, coarse=_on_accelerator(backend))
+
+
+def _on_accelerator(backend: str) -> bool:
+    """Whether a device may multiply in a coarser type than that of the tensors."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    if backend == "torch":
+        import torch
+
+        return bool(torch.cuda.is_available())
+    return backend != "numpy"
+
+
+def _needs_a_gpu(model: Any) -> bool:
+    """Whether TensorFlow lacks kernels for the model's channels-first layers here."""
+    import keras
+
+    backend = keras.config.backend()
+    return (
+        backend == "tensorflow"
+        and not _on_accelerator(backend)
+        and any(
+            getattr(layer, "data_format", None) == "channels_first"
+            for layer in model._flatten_layers()
+        )
+    )
+
+
+@contextlib.contextmanager
+def _untouched(model: Any) -> Iterator[None]:
+    """No gradients are recorded; the losses that layers keep stay those of the user."""
+    import keras
+
+    layers = [layer for layer in model._flatten_layers() if hasattr(layer, "_losses")]
+    losses = [list(layer._losses) for layer in layers]
+    with contextlib.ExitStack() as stack:
+        if keras.config.backend() == "torch":
+            import torch
+
+            stack.enter_context(torch.no_grad())
+        try:
+            yield
+        finally:
+            for layer, before in zip(layers, losses):
+                layer._losses[:] = before

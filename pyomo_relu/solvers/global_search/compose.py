@@ -157,7 +157,7 @@ def compose(
     column = {id(v): j for j, v in enumerate(drivers)}
     made: dict[int, tuple[int, int]] = {}  # output variable -> node and entry
     for link in links:
-        handles = _copy(builder, link, x, len(drivers), column, made)
+        handles = _copy(builder, link, x, column, made)
         for i, span in link.block.network.output_slices():
             for entry, v in enumerate(link.outputs[span]):
                 made[id(v)] = (handles[i], entry)
@@ -175,28 +175,22 @@ def compose(
     return builder.build([last])
 
 
-def _copy(builder, link: BlockLinks, x: int, n: int, column, made) -> dict[int, int]:
+def _copy(builder, link: BlockLinks, x: int, column, made) -> dict[int, int]:
     """Add a block's network to the builder; its nodes' positions to handles."""
     network, name = link.block.network, link.block.name
     handles: dict[int, int] = {}
     for i, span in network.input_slices():
         entries = link.inputs[span]
-        from_x = np.zeros((len(entries), n))
-        others: dict[int, np.ndarray] = {}
+        places: dict[int, list[tuple[int, int, float]]] = {}  # handle: row, entry, weight
         for row, one in enumerate(entries):
             for key, a in one.terms.items():
-                if key in column:
-                    from_x[row, column[key]] += a
-                else:
-                    handle, entry = made[key]
-                    w = others.setdefault(
-                        handle, np.zeros((len(entries), builder.nodes[handle].size))
-                    )
-                    w[row, entry] += a
+                handle, entry = (x, column[key]) if key in column else made[key]
+                places.setdefault(handle, []).append((row, entry, a))
+        terms = [
+            (h, _matrix(found, len(entries), builder.nodes[h].size))
+            for h, found in (places or {x: []}).items()
+        ]
         bias = np.array([one.constant for one in entries])
-        terms = [(h, sp.csr_array(w)) for h, w in others.items()]
-        if from_x.any() or not terms:
-            terms.insert(0, (x, sp.csr_array(from_x)))
         handles[i] = builder.affine(f"{name}.inputs", terms, bias)
     for i, node in enumerate(network.nodes):
         label = f"{name}.{node.name}"
@@ -213,3 +207,10 @@ def _copy(builder, link: BlockLinks, x: int, n: int, column, made) -> dict[int, 
             groups = [node.group(j) for j in range(node.size)]
             handles[i] = builder.max(label, handles[node.source], groups, node.shape)
     return handles
+
+
+def _matrix(places: list[tuple[int, int, float]], rows: int, columns: int) -> sp.csr_array:
+    """A sparse matrix from (row, column, value); values at one place are added."""
+    at = np.array([(i, j) for i, j, _ in places], dtype=np.int64).reshape(-1, 2)
+    values = np.array([a for _, _, a in places], dtype=float)
+    return sp.csr_array((values, (at[:, 0], at[:, 1])), shape=(rows, columns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from pyomo_relu.network.gradient import backward
 
 
 class Margins:
-    """All rows of a property as the outputs of one network.
+    """All rows of a property as the outputs of one network; no set is without rows.
 
     The rows ``A y + C x - b`` of all unsafe sets are one affine node behind the network.
     An L1 ball adds the row ``sum |x - c| - r`` to each set, computed by units of its own.
@@ -32,43 +33,36 @@ class Margins:
         Its only output is the node of rows.
     spans : list of slices
         The rows of each unsafe set.
+    ends : (sets + 1,) int array
+        Where the rows of each set begin, and how many there are.
     """
 
     def __init__(self, network: Network, prop: Property, region: Region) -> None:
         self.original, self.property, self.region = network, prop, region
-        sets = prop.unsafe
-        n, m = network.n_inputs, network.n_outputs
-        A = [u.outputs for u in sets]
-        C = [np.zeros((len(u.limit), n)) if u.inputs is None else u.inputs for u in sets]
-        ends = np.cumsum([0, *(len(u.limit) for u in sets)])
-        self.spans = [slice(a, b) for a, b in zip(ends, ends[1:])]
+        sets, more = prop.unsafe, int(self.ball is not None)
+        # With a ball there is one more row behind each set.
+        self.ends = np.cumsum([0, *(len(u.limit) + more for u in sets)])
+        self.spans = [slice(a, b) for a, b in zip(self.ends, self.ends[1:])]
+        size = (int(self.ends[-1]), network.n_inputs)
+        outputs, bias = np.zeros((size[0], network.n_outputs)), np.zeros(size[0])
+        relates = any(u.inputs is not None for u in sets)
+        inputs = np.zeros(size if relates else (size[0], 0))
+        for u, a in zip(sets, self.ends):
+            own = slice(a, a + len(u.limit))
+            outputs[own], bias[own] = u.outputs, -u.limit
+            if u.inputs is not None:
+                inputs[own] = u.inputs
         nodes = list(network.nodes)
-        ball = None
-        if self.ball is not None:
-            ball = self._distance(nodes, network, self.ball)
-            # One more row behind each set.
-            A = [np.vstack([a, np.zeros((1, m))]) for a in A]
-            C = [np.vstack([c, np.zeros((1, n))]) for c in C]
-            self.spans = [
-                slice(s.start + k, s.stop + k + 1) for k, s in enumerate(self.spans)
-            ]
-        outputs, inputs = np.vstack(A), np.vstack(C)
-        bias = np.concatenate(
-            [
-                np.concatenate([-u.limit, [] if self.ball is None else [-self.ball.radius]])
-                for u in sets
-            ]
-        )
         weights: dict[int, np.ndarray] = {}
         for i, s in network.output_slices():
             weights[i] = weights.get(i, 0.0) + outputs[:, s]
         for i, s in network.input_slices():
             if inputs[:, s].any():
                 weights[i] = weights.get(i, 0.0) + inputs[:, s]
-        if ball is not None:
-            last = np.zeros((len(bias), n))
-            last[[s.stop - 1 for s in self.spans]] = 1.0
-            weights[ball] = last
+        if self.ball is not None:
+            last, lasts = np.zeros(size), self.ends[1:] - 1
+            last[lasts], bias[lasts] = 1.0, -self.ball.radius
+            weights[self._distance(nodes, network, self.ball)] = last
         nodes.append(
             Affine(
                 _free("margins", nodes),
@@ -105,13 +99,31 @@ class Margins:
         )
         return len(nodes) - 1
 
+    @property
+    def n_sets(self) -> int:
+        """How many unsafe sets there are."""
+        return len(self.spans)
+
+    def only(self, sets: Sequence[int] | np.ndarray) -> Margins:
+        """The rows of some sets alone, numbered anew in the given order."""
+        unsafe = self.property.unsafe
+        return Margins(
+            self.original, Property(tuple(unsafe[int(d)] for d in sets)), self.region
+        )
+
+    def rows_of(self, sets: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The numbers of the rows of some sets, in their order."""
+        spans = [self.spans[int(d)] for d in sets]
+        none = np.zeros(0, dtype=int)
+        return np.concatenate([none, *(np.arange(s.start, s.stop) for s in spans)])
+
     def rows(self, points: np.ndarray) -> np.ndarray:
         """All rows at points (N, n), (N, k)."""
         return self.network.evaluate(points)
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         """The margin of each set from rows (..., k): their largest, (..., sets)."""
-        return np.stack([rows[..., s].max(axis=-1) for s in self.spans], axis=-1)
+        return np.maximum.reduceat(rows, self.ends[:-1], axis=-1)
 
     def gradient(self, points: np.ndarray, sets: np.ndarray):
         """Margins (N,) of one set for each point, and their gradients (N, n)."""
@@ -119,7 +131,11 @@ class Margins:
         rows = values[self.node]
         weights = np.zeros(rows.shape)
         found = np.empty(len(points))
-        for d in np.unique(sets):
+        sizes = np.diff(self.ends)[sets]
+        one = np.flatnonzero(sizes == 1)
+        best = self.ends[sets[one]]
+        weights[one, best], found[one] = 1.0, rows[one, best]
+        for d in np.unique(sets[sizes > 1]):
             at = np.flatnonzero(sets == d)
             span = self.spans[d]
             best = rows[at, span].argmax(axis=1) + span.start
@@ -202,6 +218,14 @@ def least(found: LinearBounds, lower: np.ndarray, upper: np.ndarray) -> np.ndarr
         - np.matmul(abs(found.lower), radius[:, :, None])[:, :, 0]
         + (found.lower_const)
     )
+
+
+def greatest(found: LinearBounds, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The greatest value of the upper functions over boxes, as :func:`least`."""
+    turned = LinearBounds(
+        -found.upper, -found.upper_const, -found.lower, -found.lower_const
+    )
+    return -least(turned, lower, upper)
 
 
 def _free(name: str, nodes: list) -> str:

@@ -23,6 +23,14 @@ from pyomo_relu.bounds.progress import progress
 #: Boxes of one round.
 BATCH = 128
 
+#: Numbers that the coefficients of one round may hold (64 MiB): boxes, times rows and
+#: their negatives, times the widest layer. Many rows mean fewer boxes.
+NUMBERS = 2**23
+
+#: Corners looked at in one round, those with the least bounds. (Twelve sets and
+#: their boxes are all.)
+CORNERS = 12 * BATCH
+
 
 @dataclass
 class SplitResult:
@@ -92,7 +100,7 @@ def split_inputs(
     deadline : float
         Of ``time.perf_counter()``.
     batch : int
-        Boxes of one round.
+        Boxes of one round, fewer where there are many rows.
     max_boxes : int, optional
         How many to bound at most, about.
     """
@@ -103,6 +111,8 @@ def split_inputs(
     spans = np.concatenate([[0], np.cumsum(widths)]).astype(int)
     h = int(spans[-1])
     none = np.concatenate([np.full(h, -np.inf), np.full(h, np.inf)])[None]
+    widest = max(node.size for node in margins.network.nodes)
+    batch = max(1, min(batch, NUMBERS // (2 * margins.network.n_outputs * widest)))
     stack = _Stack()
     start = np.full((1, len(sets)), -np.inf)
     stack.push(region.lower[None].copy(), region.upper[None].copy(), none, start)
@@ -124,7 +134,7 @@ def split_inputs(
             bound = np.maximum(margins.of_rows(rows)[:, sets], known)
             open_sets = ~np.where(strict, bound >= 0, bound > 0)
             left = open_sets.any(axis=1)
-            witness = _offer(margins, sets, found, low, high, left, confirm)
+            witness = _offer(margins, sets, found, low, high, bound, open_sets, confirm)
             if witness is not None:
                 result.witness = witness
                 result.lower = np.full(len(sets), -np.inf)
@@ -183,18 +193,29 @@ def _scores(margins, sets, slopes, open_sets, width) -> np.ndarray:
     return score + 1e-12 * width
 
 
-def _offer(margins, sets, found, low, high, left, confirm) -> np.ndarray | None:
-    """The first confirmed counterexample among centres and corners of open boxes."""
+def _offer(margins, sets, found, low, high, bound, open_sets, confirm) -> np.ndarray | None:
+    """The first confirmed counterexample among centres and corners of open boxes.
+
+    Each set has a corner in each box where it is open; the corner counts for every set.
+    """
+    left = open_sets.any(axis=1)
     if not left.any():
         return None
-    low, high, slopes = low[left], high[left], found.lower[left]
-    points = [0.5 * (low + high)]
-    for d in sets:
-        steep = slopes[:, margins.spans[d]].sum(axis=1)
-        points.append(np.where(steep > 0, low, high))
+    box, k = np.nonzero(open_sets)
+    if len(box) > CORNERS:
+        some = np.argpartition(bound[box, k], CORNERS)[:CORNERS]
+        box, k = box[some], k[some]
+    points = [0.5 * (low[left] + high[left])]
+    for j in np.unique(k):
+        at = box[k == j]
+        steep = found.lower[at, margins.spans[sets[j]]].sum(axis=1)
+        points.append(np.where(steep > 0, low[at], high[at]))
     candidates = np.vstack(points)
-    values = margins.of_rows(margins.rows(candidates))[:, sets]
-    best = values.min(axis=1)
+    best = np.full(len(candidates), np.inf)
+    step = max(1, NUMBERS // sum(node.size for node in margins.network.nodes))
+    for a in range(0, len(candidates), step):
+        rows = margins.rows(candidates[a : a + step])
+        best[a : a + step] = margins.of_rows(rows)[:, sets].min(axis=1)
     for k in np.argsort(best, kind="stable")[:3]:
         if best[k] <= 0 and confirm(candidates[k]):
             return candidates[k]

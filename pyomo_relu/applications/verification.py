@@ -6,6 +6,10 @@ bound on the inputs, first of all sets in one batch, then by ``relu_global``; el
 optimized linear bounds, a longer attack, branch and bound on the sides of neurons, and a
 mixed-integer program for each unsafe set that is left.
 
+Time and memory are linear in the number of unsafe sets. Of many sets only the most
+promising are attacked before the bounds; those that the bounds exclude are left out of
+everything that follows.
+
 A counterexample is believed only after the network was run on it in float64, the
 property was evaluated on these outputs, and the point lies in the region, each without
 a tolerance.
@@ -13,31 +17,31 @@ a tolerance.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pyomo_relu.applications.attack import attack
 from pyomo_relu.applications.balls import both_ends, bounds_in_ball
+from pyomo_relu.applications.candidates import Candidates
 from pyomo_relu.applications.exact import MarginMIP
 from pyomo_relu.applications.inputs_search import search_inputs
-from pyomo_relu.applications.margins import Margins, least
+from pyomo_relu.applications.margins import Margins, greatest, least
 from pyomo_relu.applications.neuron_splitting import split_neurons
 from pyomo_relu.applications.properties import Property
 from pyomo_relu.applications.regions import Ball, Region, as_region
 from pyomo_relu.applications.splitting import split_inputs
+from pyomo_relu.applications.starts_of_attack import Starts
 from pyomo_relu.applications.verdict import Verification
 from pyomo_relu.bounds import Bounds, compute_bounds, linear_bounds_of
-from pyomo_relu.bounds.crown import crown_arrays
+from pyomo_relu.bounds.crown import CHUNK, LinearBounds, crown_arrays, meet
 from pyomo_relu.bounds.linear import RULES
 from pyomo_relu.bounds.relu_chain import ReluChain
-from pyomo_relu.network import Network, PiecewiseLinear
+from pyomo_relu.network import Affine, Network, PiecewiseLinear
 from pyomo_relu.solvers.global_search.side_bounds import side_bounds, without_inactive
-
-logger = logging.getLogger(__name__)
 
 #: The rungs in their order.
 METHODS = ("attack", "bounds", "splitting", "relu_global", "neurons", "mip")
@@ -48,6 +52,15 @@ FEW_INPUTS = 8
 #: ... after so many boxes of all sets together, or as many with up to four times the
 #: inputs, where the program follows. (ACAS Xu: most are decided by then, in 1 s.)
 FIRST_BOXES = 4096
+
+#: So many sets are attacked before the bounds, those with the least margins at a few
+#: points. (A counterexample that is easy to find is in one of them; with ten classes it
+#: costs a tenth of the bounds.)
+FIRST_SETS = 32
+
+#: Rows of excluded sets are dropped where there are more rows than that, and half of the
+#: sets are excluded: fewer cost next to nothing.
+MANY_ROWS = 64
 
 #: Branch and bound on neurons needs more undecided neurons than that: a program is
 #: quicker on few (16 neurons: 6 CPU seconds in vain against 0.3).
@@ -64,9 +77,6 @@ REFINED_SHARE = 0.5
 
 #: Subproblems of a set after each round.
 FEW_SPLITS = 2000
-
-#: How far a reference may be from the network, relative to the largest output.
-AGREEMENT = 1e-3
 
 
 def verify(
@@ -129,19 +139,23 @@ class _Ladder:
     def __init__(self, network, region, prop, time_limit, reference, seed) -> None:
         self.begin = time.perf_counter()
         self.deadline = np.inf if time_limit is None else self.begin + time_limit
-        self.network, self.region, self.prop = network, region, prop
-        self.reference, self.seed = reference, seed
+        self.network, self.region, self.prop, self.seed = network, region, prop, seed
         n = len(prop.unsafe)
-        self.lower, self.upper = np.full(n, -np.inf), np.full(n, np.inf)
-        self.points = np.tile(0.5 * (region.lower + region.upper), (n, 1))
-        self.corners = np.zeros((0, region.size))
-        self.witness: np.ndarray | None = None
+        self.lower = np.full(n, -np.inf)
+        self.strict = np.array([u.strict for u in prop.unsafe], dtype=bool)
+        self.starts = Starts(region)
+        self.seen = Candidates(network, region, prop, self.starts, reference)
         self.method = "no unsafe set"
         self.details: dict[str, Any] = {}
         self.bounds: Bounds | None = None
         self.optimized = False
-        if n:
+        if not all(len(u.limit) for u in prop.unsafe):
+            # A set without rows is everything.
+            self.method = "attack"
+            self.seen.offer([], region.samples(1, np.random.default_rng(seed)), np.zeros(1))
+        elif n:
             self.margins = Margins(network, prop, region)
+            self.active = np.arange(n)  # the sets that the margins have
 
     # ------------------------------------------------------------------------ the run
     def climb(self, methods: Sequence[str]) -> Verification:
@@ -150,6 +164,7 @@ class _Ladder:
             if self.done():
                 break
             self.method = method
+            self._narrow()
             if self.left() <= 0:
                 self.details["out_of_time"] = True
                 break
@@ -157,14 +172,30 @@ class _Ladder:
         return self.result()
 
     def done(self) -> bool:
-        return self.witness is not None or not len(self.open())
+        return self.seen.witness is not None or not len(self.open())
 
     def open(self) -> np.ndarray:
         """The sets that aren't excluded."""
-        sets = self.prop.unsafe
-        return np.array(
-            [k for k, u in enumerate(sets) if not u.excluded(self.lower[k])], dtype=int
-        )
+        excluded = np.where(self.strict, self.lower >= 0, self.lower > 0)
+        return np.flatnonzero(~excluded)
+
+    def local(self, sets: np.ndarray) -> np.ndarray:
+        """The numbers of sets among those of the margins."""
+        return np.searchsorted(self.active, sets)
+
+    def _narrow(self) -> None:
+        """Leave the rows of excluded sets out, where they are many."""
+        left = self.open()
+        few = self.margins.ends[-1] <= MANY_ROWS
+        if few or not len(left) or 2 * len(left) > len(self.active):
+            return
+        local = self.local(left)
+        rows = self.margins.rows_of(local)
+        self.margins, self.active = self.margins.only(local), left
+        if self.bounds is not None:
+            old = self.bounds
+            low, high = ((*a[:-1], a[-1][rows]) for a in (old.lower, old.upper))
+            self.bounds = replace(old, network=self.margins.network, lower=low, upper=high)
 
     def left(self) -> float:
         return self.deadline - time.perf_counter()
@@ -174,50 +205,34 @@ class _Ladder:
         now = time.perf_counter()
         return now + part * (self.deadline - now) if np.isfinite(self.deadline) else np.inf
 
-    def confirm(self, x: np.ndarray) -> bool:
-        """Whether a point is a counterexample: run again, no tolerance anywhere."""
-        if not np.isfinite(x).all() or not self.region.contains(x):
-            return False
-        y = self.network.evaluate(x.reshape(1, -1))[0]
-        if not self.prop.violated(x, y):
-            return False
-        if self.reference is not None:
-            other = np.asarray(self.reference(x), dtype=float).reshape(-1)
-            if other.shape != y.shape or not np.allclose(
-                other, y, rtol=0, atol=AGREEMENT * (1.0 + abs(y).max())
-            ):
-                self.details["reference_disagrees"] = True
-                logger.warning(
-                    "the reference and the network differ by %g at a counterexample, "
-                    "which is not believed; check how the network was read.",
-                    abs(other - y).max() if other.shape == y.shape else np.inf,
-                )
-                return False
-        return True
-
-    def offer(self, sets, points: np.ndarray, values: np.ndarray) -> bool:
-        """Note points and their margins; whether one is a counterexample."""
-        for d, x, value in zip(sets, points, values):
-            if value < self.upper[d]:
-                self.upper[d], self.points[d] = value, x
-        for k in np.argsort(values, kind="stable"):
-            if self.witness is None and values[k] <= 0 and self.confirm(points[k]):
-                self.witness = points[k].copy()
-        return self.witness is not None
-
     # ---------------------------------------------------------------------- the rungs
     def _attack(self, restarts: int = 8, steps: int = 25, part: float = 0.1) -> None:
-        sets = self.open()
-        points, values = attack(
-            self.margins,
-            sets,
-            restarts=restarts,
-            steps=steps,
-            seed=self.seed,
-            deadline=self.share(part),
-            starts=np.vstack([self.points[sets], self.corners]),
-        )
-        self.offer(sets, points, values)
+        sets, end = self.open(), self.share(part)
+        if len(sets) > FIRST_SETS:
+            sets = self._promising(sets, restarts)
+            if self.bounds is None and "bounds" in self.methods:
+                sets = sets[:FIRST_SETS]
+        for block in self.starts.blocks(sets, restarts):
+            points, values = attack(
+                self.margins,
+                self.local(block.sets),
+                restarts=restarts,
+                steps=steps,
+                seed=self.seed,
+                deadline=end,
+                starts=block.starts,
+                own=block.own,
+            )
+            if self.seen.offer(block.sets, points, values) or time.perf_counter() > end:
+                return
+
+    def _promising(self, sets: np.ndarray, count: int) -> np.ndarray:
+        """The sets in the order of their margins at a few points."""
+        points = self.region.samples(count, np.random.default_rng(self.seed))
+        margins = self.margins.of_rows(self.margins.rows(points))[:, self.local(sets)]
+        best, values = margins.argmin(axis=0), margins.min(axis=0)
+        self.seen.offer(sets, points[best], values)
+        return sets[np.argsort(values, kind="stable")]
 
     def _bounds(self) -> None:
         """Linear bounds with every rule."""
@@ -226,20 +241,24 @@ class _Ladder:
         low, high = self.region.lower[None], self.region.upper[None]
         ball = self.margins.ball
         if ball is None:
-            lows, highs = crown_arrays(network, low, high)
+            asked = [i for i, x in enumerate(network.nodes) if isinstance(x, Affine)]
+            lows, highs = crown_arrays(network, low, high, None, asked[:-1])
         else:
             lows, highs = bounds_in_ball(network, ball)
-        best = lows[node][0]
-        rows = np.arange(network.n_outputs)
-        corners = []
+        lows[node], highs[node] = np.array(lows[node]), np.array(highs[node])
+        owners = np.repeat(self.active, np.diff(self.margins.ends))
+        step = max(1, CHUNK // (2 * max(x.size for x in network.nodes)))
         for rule in RULES:
-            found = linear_bounds_of(network, low, high, lows, highs, node, rows, rule)
-            best = np.maximum(best, least(found, low, high)[0])
-            if ball is not None:
-                best = np.maximum(best, both_ends(found, ball)[0])
-            corners.append(np.where(found.lower[0] > 0, low, high))
-        self._raise(best)
-        lows[node] = np.maximum(lows[node], np.minimum(best, highs[node][0])[None])
+            # The rows of an excluded set need no further rule.
+            rows = self.margins.rows_of(self.local(self.open()))
+            for k in range(0, len(rows), step):
+                some = rows[k : k + step]
+                found = linear_bounds_of(network, low, high, lows, highs, node, some, rule)
+                self._meet(found, lows[node], highs[node], some)
+                # Where a bound is attained is a better start than any random point: it
+                # sees through the plateaus on which gradients vanish.
+                self.starts.add_corners(owners[some], found.lower[0])
+            self._raise(lows[node][0])
         self.bounds = Bounds(
             network,
             tuple(np.array(a[0]) for a in lows),
@@ -247,17 +266,23 @@ class _Ladder:
             "crown",
             time.perf_counter() - begin,
         )
-        if self.done():
-            return
-        # Where a bound is attained is a better start than any random point: it sees
-        # through the plateaus on which gradients vanish.
-        open_rows = np.concatenate([rows[self.margins.spans[d]] for d in self.open()])
-        self.corners = np.unique(np.vstack([c[open_rows] for c in corners]), axis=0)
-        self._attack(restarts=4, steps=40)
+        if not self.done():
+            self._narrow()
+            self._attack(restarts=4, steps=40)
+
+    def _meet(self, found: LinearBounds, lows, highs, rows: np.ndarray) -> None:
+        """Tighten bounds (1, k) of some rows, in place, by linear ones."""
+        box, ball = (self.region.lower[None], self.region.upper[None]), self.margins.ball
+        best, top = least(found, *box), greatest(found, *box)
+        if ball is not None:
+            in_ball = both_ends(found, ball)
+            best, top = np.maximum(best, in_ball[0]), np.minimum(top, in_ball[1])
+        lows[:, rows], highs[:, rows] = meet(lows[:, rows], highs[:, rows], best, top)
 
     def _raise(self, rows: np.ndarray) -> None:
         """Take lower bounds of all rows over."""
-        self.lower = np.maximum(self.lower, self.margins.of_rows(rows[None])[0])
+        found = self.margins.of_rows(rows)
+        self.lower[self.active] = np.maximum(self.lower[self.active], found)
 
     def _splitting(self) -> None:
         wide = int((self.region.upper > self.region.lower).sum())
@@ -270,13 +295,13 @@ class _Ladder:
         sets = self.open()
         found = split_inputs(
             self.margins,
-            sets,
-            self.confirm,
+            self.local(sets),
+            self.seen.confirm,
             self.deadline if last else self.share(0.3),
             max_boxes=None if last else FIRST_BOXES,
         )
         self.details["boxes"] = found.boxes
-        self.witness = found.witness
+        self.seen.witness = found.witness
         if found.witness is None:
             self.lower[sets] = np.maximum(self.lower[sets], found.lower)
         if not self.done() and self.left() <= 0:
@@ -295,11 +320,14 @@ class _Ladder:
             if seconds <= 0:
                 break
             found = search_inputs(
-                self.margins, d, self.confirm, None if seconds == np.inf else seconds
+                self.margins,
+                int(self.local(d)),
+                self.seen.confirm,
+                None if seconds == np.inf else seconds,
             )
             self.details["boxes"] = self.details.get("boxes", 0) + found.boxes
             if found.witness is not None:
-                self.witness = found.witness
+                self.seen.witness = found.witness
                 return
             if found.proved:
                 self.lower[d] = np.inf
@@ -326,6 +354,7 @@ class _Ladder:
                 time_limit=None if left == np.inf else max(0.0, 0.25 * left),
             )
             self._raise(self.bounds.lower[self.margins.node])
+        self._narrow()
         if not self.done():
             self.method = "attack"
             self._attack(restarts=24, steps=150, part=0.1)
@@ -350,6 +379,7 @@ class _Ladder:
         for nodes in REFINED_NODES:
             if nodes and not self.done():
                 self._refined(end, nodes)
+            self._narrow()
             if not self.done():
                 self._sides(end, FEW_SPLITS)
         if not self.done():
@@ -383,21 +413,24 @@ class _Ladder:
         """
         spans, bounds = self.margins.spans, self.bounds
         assert bounds is not None
+        place = dict(zip(self.active.tolist(), spans))
         rows = np.eye(self.margins.network.n_outputs)
         small = without_inactive(
             self.margins.network, bounds.lower, bounds.upper, self.margins.node
         )
-        order = [d for d in self.open() if spans[d].stop - spans[d].start == 1]
+        order = [d for d in self.open() if place[d].stop - place[d].start == 1]
         order.sort(key=lambda d: -self.lower[d])
         for k, d in enumerate(order):
             now = time.perf_counter()
+            if now > end:
+                return
             limit = now + (end - now) / (len(order) - k)
-            chain = ReluChain(*small, rows[spans[d].start])
-            found = split_neurons(chain, self.confirm, limit, most=most)
+            chain = ReluChain(*small, rows[place[d].start])
+            found = split_neurons(chain, self.seen.confirm, limit, most=most)
             self.details["splits"] = self.details.get("splits", 0) + found.nodes
             self.lower[d] = max(self.lower[d], found.lower)
             if found.witness is not None:
-                self.witness = found.witness
+                self.seen.witness = found.witness
                 return
             if not found.proved and most < np.inf:
                 return
@@ -418,14 +451,17 @@ class _Ladder:
                 self.details["out_of_time"] = True
                 break
             program = MarginMIP(
-                self.margins, d, (self.bounds.lower, self.bounds.upper), self.confirm
+                self.margins,
+                int(self.local(d)),
+                (self.bounds.lower, self.bounds.upper),
+                self.seen.confirm,
             )
             found = program.solve(None if seconds == np.inf else seconds)
             nodes += found.nodes
             self.details["binaries"] = max(found.binaries, self.details.get("binaries", 0))
             self.lower[d] = max(self.lower[d], found.lower)
             if found.witness is not None:
-                self.witness = found.witness
+                self.seen.witness = found.witness
                 break
         self.details["nodes"] = nodes
         if not self.done() and self.left() <= 0.0:
@@ -436,15 +472,15 @@ class _Ladder:
             "undecided",
             method=self.method,
             lower=self.lower,
-            upper=self.upper,
+            upper=self.seen.upper,
             names=tuple(u.name for u in self.prop.unsafe),
             seconds=time.perf_counter() - self.begin,
-            details=self.details,
+            details={**self.details, **self.seen.details},
         )
-        if self.witness is not None:
-            x = self.witness
+        if self.seen.witness is not None:
+            x = self.seen.witness
             # Once more, whatever rung it came from.
-            if not self.confirm(x):
+            if not self.seen.confirm(x):
                 raise RuntimeError(
                     "a counterexample did not survive its last check; please report this."
                 )

@@ -31,6 +31,7 @@ _READER_KEYWORDS = {
     "input_scaler",
     "output_scaler",
     "input_shape",
+    "check_reading",
 }
 
 
@@ -46,8 +47,9 @@ class ReLUNetBlock(Block):
         What :func:`pyomo_relu.read_network` reads; or a mapping from indices to those.
     inputs : Var, Reference, list, mapping or rule, optional
         The user's variables, expressions or numbers, one for each input of the network;
-        for an indexed block usually a rule ``(block, *index) -> inputs``. Left out, the
-        block makes its own, and ``input_bounds`` must bound them.
+        for an indexed block usually a rule ``(block, *index) -> inputs``. What is indexed
+        by the names of the network's inputs is meant by name. Left out, the block makes
+        its own, and ``input_bounds`` must bound them.
     input_bounds : optional
         Bounds of the inputs besides those of the variables; both hold. A pair for all
         inputs, a list of pairs, a tuple of two arrays, or a mapping from names.
@@ -58,7 +60,7 @@ class ReLUNetBlock(Block):
         outputs until :meth:`reformulate` is called.
     bounds : str, Bounds or path, optional
         A rung of :data:`pyomo_relu.bounds.RUNGS`, bounds, or a file that holds them.
-    logits, input_names, output_names, input_scaler, output_scaler
+    logits, input_names, output_names, input_scaler, output_scaler, input_shape, check_reading
         Passed to :func:`pyomo_relu.read_network`.
     **options
         Options of the formulation.

@@ -20,6 +20,7 @@ from pyomo.core.expr.visitor import identify_mutable_parameters, identify_variab
 from pyomo.core.kernel.base import ICategorizedObject
 from pyomo.environ import Expression, value
 
+from pyomo_relu.block.by_name import ordered_by_name
 from pyomo_relu.network import Network
 
 
@@ -49,9 +50,10 @@ def read_inputs(inputs: Any, network: Network, where: str) -> list[Any]:
     Parameters
     ----------
     inputs
-        An indexed variable, Reference or slice (its values in order); a list or array
-        of variables, expressions, numbers and indexed components; or a mapping from
-        input names, or input layer names, to those.
+        An indexed variable, Reference or slice (by name where its index holds the
+        network's input names, else its values in order); a list or array of variables,
+        expressions, numbers and indexed components; or a mapping from input names, or
+        input layer names, to those.
     network : Network
     where : str
         How an error names the block.
@@ -62,8 +64,7 @@ def read_inputs(inputs: Any, network: Network, where: str) -> list[Any]:
         For a wrong number or kind of entries, naming it.
     """
     _refuse_kernel([inputs], where)
-    if isinstance(inputs, Mapping) and not isinstance(inputs, IndexedComponent):
-        inputs = _by_name(inputs, network, where)
+    inputs = ordered_by_name(inputs, network, where)
     entries = list(_flatten(inputs, where))
     if len(entries) != network.n_inputs:
         raise ValueError(
@@ -71,21 +72,6 @@ def read_inputs(inputs: Any, network: Network, where: str) -> list[Any]:
             f"{len(entries)}."
         )
     return entries
-
-
-def _by_name(inputs: Mapping, network: Network, where: str) -> list[Any]:
-    layers = [network.nodes[i].name for i in network.inputs]
-    for known in (network.input_names, layers):
-        if known is not None and set(inputs) == set(known):
-            return [inputs[name] for name in known]
-    known = list(network.input_names or layers)
-    missing = [name for name in known if name not in inputs]
-    unknown = [name for name in inputs if name not in known]
-    what = f"lacks {missing[0]!r}" if missing else f"has the unknown {unknown[0]!r}"
-    raise ValueError(
-        f"{where}: inputs= {what}; the network's inputs are {known}"
-        + ("." if network.input_names else "; input_names= gives each entry a name.")
-    )
 
 
 def mutable_parameters(expression: Any) -> list[Any]:

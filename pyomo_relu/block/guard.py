@@ -14,6 +14,7 @@ from pyomo.core.base.constraint import ConstraintData
 from pyomo.core.expr.numvalue import as_numeric, native_types
 from pyomo.environ import Block, Constraint, value
 
+from pyomo_relu.block.disjuncts import check_while_relaxed
 from pyomo_relu.formulations.lazy_rows import LazyRow, OrdinaryRow
 
 
@@ -39,6 +40,9 @@ class BoxGuard:
             block.check_box()
 
     def _parts(self) -> tuple[Any, Any, Any]:
+        block = self._network_block()
+        if block is not None:
+            check_while_relaxed(block)  # printing passes, a gdp transformation may not
         return super().to_bounded_expression()  # type: ignore[misc]
 
     def to_bounded_expression(self, evaluate_bounds: bool = False) -> tuple[Any, Any, Any]:

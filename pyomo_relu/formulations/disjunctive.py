@@ -26,12 +26,12 @@ Examples
 >>> show(two_neurons("disjunctive", transformation=None), "relu")
 either[0]: case[0,0] or case[0,1]
 either[1]: case[1,0] or case[1,1]
-case[0,0].row[value]: -out[0] == 0
-case[0,0].row[upper]: -pre.out[0] >= 0
+case[0,0].row[value]: out[0] == 0
+case[0,0].row[upper]: pre.out[0] <= 0
 case[0,1].row[value]: pre.out[0] - out[0] == 0
 case[0,1].row[lower]: pre.out[0] >= 0
-case[1,0].row[value]: -out[1] == 0
-case[1,0].row[upper]: -pre.out[1] >= 0
+case[1,0].row[value]: out[1] == 0
+case[1,0].row[upper]: pre.out[1] <= 0
 case[1,1].row[value]: pre.out[1] - out[1] == 0
 case[1,1].row[lower]: pre.out[1] >= 0
 >>> show(two_neurons("disjunctive", "max", transformation=None), "max")
@@ -260,12 +260,22 @@ def _all_bounds(layer: PiecewiseLayer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fill(disjunct, rows: dict[Any, Row]) -> None:
-    """Add ``value == 0`` and all other rows ``>= 0`` to a disjunct."""
-    found = {
-        k: (row.body() == -row.constant) if k == "value" else (row.body() >= -row.constant)
-        for k, row in rows.items()
-        if not row.is_constant
-    }
+    """Add ``value == 0`` and all other rows ``>= 0`` to a disjunct.
+
+    A row of one variable has a positive coefficient: ``gdp.mbigm`` of Pyomo 6.10 takes
+    ``-x <= -3`` for ``x <= 3``.
+    """
+    found = {}
+    for k, row in rows.items():
+        if row.is_constant:
+            continue
+        turned = len(row.coefs) == 1 and not row.expressions and row.coefs[0] < 0.0
+        if turned:
+            row = row.scaled(-1.0)
+        body, side = row.body(), -row.constant
+        found[k] = (
+            body == side if k == "value" else body <= side if turned else body >= side
+        )
     add_rows(disjunct, "row", found)
 
 

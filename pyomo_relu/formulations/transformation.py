@@ -9,19 +9,33 @@ from pyomo.common.config import ConfigDict, ConfigValue
 from pyomo.core.base import Transformation, TransformationFactory
 from pyomo.core.util import target_list
 from pyomo.environ import Block
+from pyomo.gdp import Disjunct
 from pyomo.gdp.util import is_child_of
 
 
-def network_blocks(instance, active: bool | None = True) -> Iterator[Any]:
-    """Yield every network block in ``instance``, itself included."""
-    for block in instance.block_data_objects(active=active, descend_into=Block):
+def network_blocks(
+    instance, active: bool | None = True, *, in_disjuncts: bool = False
+) -> Iterator[Any]:
+    """Yield every network block in ``instance``, itself included.
+
+    Parameters
+    ----------
+    instance : BlockData
+    active : bool or None
+        As Pyomo's: only active blocks, only inactive ones, or (None) both.
+    in_disjuncts : bool
+        Whether to look into Disjuncts, too, whose rows no solver sees before a ``gdp``
+        transformation has copied them.
+    """
+    descend = (Block, Disjunct) if in_disjuncts else Block
+    for block in instance.block_data_objects(active=active, descend_into=descend):
         if getattr(type(block), "is_network_block", False):
             yield block
 
 
 def _targets(instance, targets) -> list[Any]:
     if targets is None:
-        return list(network_blocks(instance))
+        return list(network_blocks(instance, in_disjuncts=True))
     known: dict = {}
     found: list[Any] = []
     for target in targets:
@@ -29,7 +43,7 @@ def _targets(instance, targets) -> list[Any]:
             raise ValueError(f"target '{target.name}' is not part of '{instance.name}'.")
         blocks: list[Any] = []
         for data in target.values() if target.is_indexed() else (target,):
-            blocks += network_blocks(data)
+            blocks += network_blocks(data, in_disjuncts=True)
         if not blocks:
             raise ValueError(f"target '{target.name}' holds no network block.")
         found += [b for b in blocks if b not in found]

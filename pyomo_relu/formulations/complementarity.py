@@ -61,10 +61,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from pyomo.common.config import ConfigDict, ConfigValue
 from pyomo.environ import TransformationFactory, value
 from pyomo.mpec import Complementarity as MpecComplementarity
 from pyomo.mpec import complements
+from pyomo.repn import generate_standard_repn
 
 from pyomo_relu.formulations.base import (
     Formulation,
@@ -186,6 +188,7 @@ class Complementarity(Formulation):
                 # What the transformation notes for undoing itself names components by
                 # their place in a model, which they don't have yet.
                 block.__dict__.pop("_transformation_data", None)
+                _bound_copies(block)
 
     def set_values(self, block, node, pre, post, pieces) -> None:
         if isinstance(node, Max):
@@ -210,6 +213,28 @@ def _add_pairs(block, pairs: dict) -> None:
     index = index_set(found)
     index.construct()
     block.add_component("either", MpecComplementarity(index, initialize=RuleOnce(found)))
+
+
+def _bound_copies(block) -> None:
+    """Bounds for the variable that ``mpec`` puts in place of one side of a pair.
+
+    It equals a variable of the layer. ``gdp`` transformations need its bounds, where the
+    block is in a disjunct, and nonlinear solvers gain by them.
+    """
+    for data in block.component("either").values():
+        v, row = data.component("v"), data.component("ve")
+        if v is None or row is None:
+            continue
+        repn = generate_standard_repn(row.body)
+        low = high = value(row.upper) - repn.constant
+        for c, w in zip(repn.linear_coefs, repn.linear_vars):
+            if w is not v:  # v == constant - c * w
+                ends = [np.inf if b is None else -c * b for b in w.bounds]
+                low, high = low + min(ends), high + max(ends)
+        slack = 1e-12 * max(1.0, abs(low), abs(high))
+        if np.isfinite(high - low):
+            v.setlb(max(0.0, low - slack))
+            v.setub(max(0.0, high + slack))
 
 
 def _set_transformed(block) -> None:

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 import numpy as np
-from pyomo.core.expr.visitor import identify_mutable_parameters
+from pyomo.core.expr.visitor import identify_mutable_parameters, identify_variables
 from pyomo.environ import Block, Constraint, Objective, Var, value
 
 from pyomo_relu.bounds import Bounds, compute_bounds
@@ -80,8 +80,23 @@ def _parameters(expression: Any) -> list[float]:
 
 
 def model_scope(block) -> str:
-    """The scope of bounds that rely on the model of ``block`` as it is now."""
-    return f"model {model_mark(block.model())}"
+    """The scope of bounds that rely on the model of ``block`` as it is now.
+
+    Other networks count as they are written, or as the rows they have become.
+    """
+    model = block.model()
+    rewritten = [
+        other.name
+        for other in network_blocks(model, active=None)
+        if other is not block and not _is_network(other)
+    ]
+    text = "|".join([model_mark(model), *sorted(rewritten)])
+    return f"model {hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def _is_network(block) -> bool:
+    """Whether the network says what a block's outputs can be at its inputs."""
+    return all(change.restricts for change in block.changes())
 
 
 def is_stale(block, bounds: Bounds) -> bool:
@@ -199,8 +214,7 @@ def model_bounds(
     begin = time.perf_counter()
     clock = Clock(time_limit)
     network = block.network
-    copy = _copy(block.model())
-    twin = copy.find_component(block) if block is not block.model() else copy
+    copy, twin = _copy(block)
     lows = [a.copy() for a in start.lower]
     highs = [b.copy() for b in start.upper]
 
@@ -293,16 +307,27 @@ def _variables(block, node: int) -> dict[int, Any]:
     return {} if out is None else dict(out.items())
 
 
-def _copy(model):
-    """A copy without nonlinear rows, objectives and fixed variables, networks in big-M."""
+def _copy(block) -> tuple[Any, Any]:
+    """A copy of a block's model, and the block in it.
+
+    It has no nonlinear rows, objectives and fixed variables, and networks in big-M. Other
+    networks that were relaxed or otherwise rewritten since keep their rows, and so do
+    those with variables inside that the user's rows use.
+    """
+    model = block.model()
     copy = model.clone()
+    twin = copy.find_component(block) if block is not model else copy
     for objective in copy.component_data_objects(Objective, active=True):
         objective.deactivate()
     for v in copy.component_data_objects(Var):
         v.unfix()  # what is fixed now may be freed later
+    used: set[int] = set()
+    inside = {id(v) for v in twin.layer_variables}
     for c in _users(copy, Constraint):
-        if c.body.polynomial_degree() not in (0, 1):
+        variables = {id(v) for v in identify_variables(c.body)}
+        if variables & inside or c.body.polynomial_degree() not in (0, 1):
             c.deactivate()
+        used |= variables
     for block in network_blocks(copy):
         for entry in block._entries:
             if not isinstance(entry, float) and entry.polynomial_degree() not in (0, 1):
@@ -314,5 +339,7 @@ def _copy(model):
             known = getattr(block, held)
             if isinstance(known, Bounds) and known.scope != "box":
                 setattr(block, held, None)
-        block.reformulate("bigm")
-    return copy
+        touched = any(id(v) in used for v in block.layer_variables)
+        if block is twin or (_is_network(block) and not touched):
+            block.reformulate("bigm")
+    return copy, twin

@@ -4,7 +4,7 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
-from pyomo_relu import ReLUNetBlock
+from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.network import PiecewiseLinear
 from tests.harness.random_networks import he_network
 
@@ -138,3 +138,53 @@ def test_the_copy_keeps_its_bounds():
         if isinstance(p, PiecewiseLinear)
     )
     assert copy.a.statistics().stable == n
+
+
+def test_networks_that_were_relaxed_count_as_their_rows():
+    """Bounds by the exact network would cut off what its relaxation allows."""
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(-1, 1))
+    b = NetworkBuilder()
+    x = b.input("x", (1,))
+    tent = b.affine("pre", [(x, [[1.0], [1.0]])], [0.0, -0.5])
+    y = b.affine("y", [(b.piecewise("relu", tent, activations.relu()), [[1.0, -2.0]])])
+    m.a = ReLUNetBlock(network=b.build([y]), inputs=[m.x])
+    m.b = ReLUNetBlock(network=b.build([y]), inputs=[m.a.outputs[0]])
+    m.obj = pyo.Objective(expr=0.1 * m.b.outputs[0] + m.a.outputs[0], sense=pyo.maximize)
+    pyo.TransformationFactory("core.relax_integer_vars").apply_to(m.a)
+    pyo.SolverFactory("appsi_highs").solve(m)
+    right = pyo.value(m.obj)
+    m.b.tighten("model")
+    pyo.SolverFactory("appsi_highs").solve(m)
+    assert pyo.value(m.obj) == pytest.approx(right, abs=1e-6)
+
+
+def test_relaxing_another_network_ends_the_bounds():
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), bounds=(-1, 1))
+    m.a = ReLUNetBlock(network=he_network(0, (2, 4, 1)), inputs=m.x)
+    m.b = ReLUNetBlock(network=he_network(1, (2, 4, 1)), inputs=[m.a.outputs[0], m.x[0]])
+    m.b.tighten("model")
+    m.b.check_box()
+    relax = pyo.TransformationFactory("core.relax_integer_vars")
+    token = relax.apply_to(m.a)
+    with pytest.raises(ValueError, match="changed since"):
+        m.b.check_box()
+    relax.apply_to(m.a, reverse=token)
+    m.b.check_box()
+    relax.apply_to(m.b)  # its own rows are relaxed, and stay what they are
+    m.b.check_box()
+
+
+def test_rows_on_variables_inside_other_networks():
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), bounds=(-1, 1))
+    m.a = ReLUNetBlock(network=he_network(0, (2, 4, 1)), inputs=m.x)
+    m.b = ReLUNetBlock(network=he_network(1, (2, 4, 1)), inputs=[m.a.outputs[0], m.x[0]])
+    m.row = pyo.Constraint(expr=sum(v for v in m.a.layer_variables if v.is_integer()) <= 1)
+    m.obj = pyo.Objective(expr=m.b.outputs[0], sense=pyo.maximize)
+    pyo.SolverFactory("appsi_highs").solve(m)
+    right = pyo.value(m.obj)
+    m.b.tighten("model", integer=True)
+    pyo.SolverFactory("appsi_highs").solve(m)
+    assert pyo.value(m.obj) == pytest.approx(right, abs=1e-6)

@@ -150,6 +150,8 @@ class NetworkWriter:
         ]
         container = Block(Set(initialize=names, dimen=1))
         container.construct()
+        # By this the variables of a formulation that was replaced can be told.
+        container.is_network_layer = True
         chosen = list(dict.fromkeys(self.formulations.values()))
         for formulation in chosen:
             formulation.begin(self.written)

@@ -25,18 +25,6 @@ def check_networks(blocks) -> None:
                 f"{block.name}.reformulate('bigm'), or deactivate it."
             )
         block.check_box()
-        low, high = block.bounds.input_box
-        for i, entry in enumerate(block._entries):
-            if isinstance(entry, float) or not entry.is_variable_type():
-                continue
-            if entry.fixed and entry.value is not None:
-                slack = 1e-6 * max(1.0, abs(low[i]), abs(high[i]))
-                if not low[i] - slack <= entry.value <= high[i] + slack:
-                    raise ValueError(
-                        f"'{block.name}': '{entry.name}' is fixed at {entry.value:g}, "
-                        f"outside [{low[i]:g}, {high[i]:g}] for which the network was "
-                        "written; widen its bounds and call reformulate()."
-                    )
 
 
 def present_values(form: StandardForm, blocks, deadline: float) -> np.ndarray | None:

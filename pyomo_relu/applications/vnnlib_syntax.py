@@ -21,13 +21,19 @@ _ARITHMETIC = ("+", "-", "*", "/")
 _RELATIONS = ("<=", ">=", "=")
 _STRICT = ("<", ">")
 
+#: Characters of an error.
+_LONGEST = 400
+
 
 class VnnlibError(ValueError):
     """A property file that can't be read; the message has the line."""
 
 
 def error_at(line: int, message: str) -> VnnlibError:
-    """The error to raise for what stands in a line."""
+    """The error to raise for what stands in a line; a word of any length is cut short."""
+    if len(message) > _LONGEST:
+        half = _LONGEST // 2
+        message = f"{message[:half]} ... {message[-half:]}"
     return VnnlibError(f"line {line}: {message}")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyomo_relu.network import Network, NetworkBuilder
+from pyomo_relu.network.limits import TooLargeError, memory_limit, need_entries
 from pyomo_relu.readers.checking import check_reading as check
 from pyomo_relu.readers.checking import first_line
 from pyomo_relu.readers.keras import registry
@@ -50,6 +51,7 @@ def read_keras(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     check_reading: bool = True,
+    max_memory: float | None = None,
 ) -> Network:
     """Read a Keras model.
 
@@ -67,6 +69,9 @@ def read_keras(
     check_reading : bool
         Evaluate the model and the network at a few points, and refuse the model if they
         differ by more than rounding.
+    max_memory : float, optional
+        Files only: bytes that reading may take;
+        :data:`~pyomo_relu.network.limits.MOST_MEMORY` if left out.
 
     Returns
     -------
@@ -92,11 +97,29 @@ def read_keras(
     variables; those are read, and the model's own rounding in between is not imitated.
     """
     keras = import_keras()
-    model = load_model(source) if isinstance(source, (str, Path)) else source
-    if not isinstance(model, keras.Model):
+    if isinstance(source, (str, Path)):
+        with memory_limit(f"'{source}'", max_memory):
+            model = load_model(source)
+            return _read(model, logits, input_names, output_names, check_reading)
+    if not isinstance(source, keras.Model):
         raise TypeError(
-            f"read_keras takes a Keras 3 model or the path of one, not {type(model)}."
+            f"read_keras takes a Keras 3 model or the path of one, not {type(source)}."
         )
+    if max_memory is not None:
+        raise ValueError(
+            "max_memory= is for files; a model that is in memory is read whatever its size."
+        )
+    return _read(source, logits, input_names, output_names, check_reading)
+
+
+def _read(
+    model: Any,
+    logits: bool,
+    input_names: Sequence[str] | None,
+    output_names: Sequence[str] | None,
+    check_reading: bool,
+) -> Network:
+    """The network of a model that is in memory; see :func:`read_keras`."""
     _check_model(model)
     builder = NetworkBuilder()
     inputs = [_input(builder, model, tensor) for tensor in model.inputs]
@@ -196,6 +219,9 @@ def _read_model(
     """
     known: dict[int, Value] = {id(t): v for t, v in zip(model.inputs, inputs)}
     for node in _ordered_calls(model.outputs, known):
+        for tensor in node.outputs:
+            shape = [n or 1 for n in tensor.shape]
+            need_entries(f"{describe(node.operation)} of shape {tuple(shape)}", shape)
         step = _translate(node, builder, known)
         steps.append(step)
         for tensor, value in zip(node.outputs, step.values):
@@ -251,7 +277,7 @@ def _named(operation: Any) -> Iterator[None]:
     """Errors of any kind become ones that name the operation."""
     try:
         yield
-    except UnsupportedLayerError:
+    except (UnsupportedLayerError, TooLargeError):
         raise
     except Exception as error:
         if isinstance(error, ValueError) and f"'{operation.name}" in str(error):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
+
+from pyomo_relu.network.limits import TooLargeError, need
+from pyomo_relu.readers.keras.weights_file import check_hdf5
+
+#: Held while a method of Keras stands replaced.
+_LOADING = threading.RLock()
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -47,7 +56,8 @@ def load_model(path: str | Path) -> Any:
     ------
     FileNotFoundError
     ValueError
-        If the file is something else, truncated, or can't be loaded safely.
+        If the file is something else, truncated, declares more than reading may take,
+        or can't be loaded safely.
     """
     path = Path(path)
     if not path.exists():
@@ -60,25 +70,39 @@ def load_model(path: str | Path) -> Any:
     with open(path, "rb") as file:
         start = file.read(8)
     if start == HDF5_MAGIC:
+        check_hdf5(path, f"'{path}'")
         return _load(path, ".h5")
     if start[:2] == b"PK":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = set(archive.namelist())
-                damaged = archive.testzip()
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as e:
-            raise ValueError(f"'{path}' is damaged or truncated; save it again.") from e
-        if damaged is not None:
-            raise ValueError(f"'{path}' is damaged in its part '{damaged}'; save it again.")
-        if not {"config.json", "model.weights.h5"} <= names:
-            raise ValueError(
-                f"'{path}' is a zip archive, but not a Keras model (config.json or "
-                "model.weights.h5 is missing)."
-            )
+        _check_archive(path)
         return _load(path, ".keras")
     raise ValueError(
         f"'{path}' is no Keras model: it is neither a .keras archive nor an HDF5 file."
     )
+
+
+def _check_archive(path: Path) -> None:
+    """Raise unless the file is a whole .keras archive of a size that may be held."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            total = sum(m.file_size for m in members)
+            need("the parts of the archive", passing=float(total))
+            damaged = archive.testzip()
+            names = [m.filename for m in members]
+            complete = {"config.json", "model.weights.h5"} <= set(names)
+            weights = io.BytesIO(archive.read("model.weights.h5") if complete else b"")
+    except TooLargeError:
+        raise
+    except Exception as e:  # zipfile and zlib raise a dozen kinds on a damaged archive
+        raise ValueError(f"'{path}' is damaged or truncated; save it again.") from e
+    if damaged is not None:
+        raise ValueError(f"'{path}' is damaged in its part '{damaged}'; save it again.")
+    if not complete or len(set(names)) < len(names):
+        raise ValueError(
+            f"'{path}' is a zip archive, but not a Keras model (config.json or "
+            "model.weights.h5 is missing, or there twice)."
+        )
+    check_hdf5(weights, f"'{path}', model.weights.h5")
 
 
 def _load(path: Path, suffix: str) -> Any:
@@ -89,10 +113,16 @@ def _load(path: Path, suffix: str) -> Any:
             f"'{path}' has the contents of a {suffix} file; rename it so that it ends "
             f"in {suffix}."
         )
+    refused: list[TooLargeError] = []
     try:
-        with _with_input_layers(path) if suffix == ".h5" else _as_it_is(path) as file:
-            return keras.saving.load_model(str(file), compile=False, safe_mode=True)
+        with (
+            _with_input_layers(path) if suffix == ".h5" else _as_it_is(path) as file,
+            _counted_weights(keras, refused),
+        ):
+            model = keras.saving.load_model(str(file), compile=False, safe_mode=True)
     except Exception as e:  # Keras raises all sorts of errors on a bad file
+        if refused:  # Keras may have made another error of it
+            raise refused[0] from None
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
         reason = lines[0][:300] if lines else type(e).__name__
         raise ValueError(
@@ -100,6 +130,41 @@ def _load(path: Path, suffix: str) -> Any:
             "keras.saving.register_keras_serializable; or load the model yourself and "
             "pass the model."
         ) from e
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"'{path}' holds a {type(model).__name__}, and no Keras model.")
+    return model
+
+
+@contextmanager
+def _counted_weights(keras: Any, refused: list[TooLargeError]) -> Iterator[None]:
+    """Ask for the memory of each weight before Keras makes it.
+
+    A description of a few bytes may have layers of any size, and Keras fills their
+    weights with random numbers before it looks for them in the file. ``Layer.add_weight``
+    is where all of them come through; other threads see it as it was, since the account
+    of what is read is this thread's.
+    """
+    layer_class = keras.layers.Layer
+    with _LOADING:
+        original = layer_class.add_weight
+
+        def add_weight(self: Any, *args: Any, **kwargs: Any) -> Any:
+            shape = args[0] if args else kwargs.get("shape")
+            if isinstance(shape, (list, tuple)) and all(isinstance(n, int) for n in shape):
+                try:
+                    # Random numbers of the type, and once more for what is assigned.
+                    size = 16.0 * prod(max(n, 0) for n in shape)
+                    need(f"the weights of layer '{self.name}' of shape {shape}", size, size)
+                except TooLargeError as e:
+                    refused.append(e)
+                    raise
+            return original(self, *args, **kwargs)
+
+        layer_class.add_weight = add_weight
+        try:
+            yield
+        finally:
+            layer_class.add_weight = original
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import NetworkBuilder
+from pyomo_relu.network.limits import need_weights
 
 
 def shape_of(builder: NetworkBuilder, source: int) -> tuple[int, ...]:
@@ -154,6 +155,7 @@ def apply_matrix(
     rows = int(np.prod(shape[:-1], dtype=np.int64))
     matrix = np.ascontiguousarray(kernel.T)
     if rows > 1:
+        need_weights(f"the weights of layer '{name}'", float(rows) * kernel.size)
         matrix = sp.kron(sp.eye_array(rows), sp.csr_array(matrix), format="csr")
     b = 0.0 if bias is None else np.tile(np.asarray(bias), rows)
     return builder.affine(name, [(source, matrix)], b, (*shape[:-1], kernel.shape[1]))

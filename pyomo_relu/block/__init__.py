@@ -5,12 +5,17 @@ Other rooms use what is named here, and the methods of the block.
 
 from pyomo_relu.block.component import ReLUNetBlock
 from pyomo_relu.block.data import ReLUNetBlockData
-from pyomo_relu.block.statistics import BlockStatistics, LayerStatistics
+from pyomo_relu.block.statistics import (
+    BlockStatistics,
+    IndexedStatistics,
+    LayerStatistics,
+)
 from pyomo_relu.block.written import Change, is_as_written
 
 __all__ = [
     "BlockStatistics",
     "Change",
+    "IndexedStatistics",
     "LayerStatistics",
     "ReLUNetBlock",
     "ReLUNetBlockData",

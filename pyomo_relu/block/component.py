@@ -15,6 +15,7 @@ from pyomo.core.base.initializer import ConstantInitializer, Initializer
 from pyomo.dae import ContinuousSet
 
 from pyomo_relu.block.data import ReLUNetBlockData
+from pyomo_relu.block.indexed import IndexedMethods
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations import FORMULATIONS, choose_formulations
 from pyomo_relu.network import Network
@@ -250,7 +251,7 @@ class ScalarReLUNetBlock(ReLUNetBlockData, ReLUNetBlock):
     display = Block.display
 
 
-class IndexedReLUNetBlock(ReLUNetBlock):
+class IndexedReLUNetBlock(IndexedMethods, ReLUNetBlock):
     """Network blocks over an index set; all share networks and bounds."""
 
 

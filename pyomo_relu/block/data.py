@@ -177,11 +177,14 @@ class ReLUNetBlockData(BlockData):
         When it fails the block is as it was. Bounds that hold no longer, because the
         inputs' bounds were widened or the model changed since, are computed anew.
         """
-        if bounds is not None:
-            bounds = writing.loaded(bounds, self.network)
         self.install(self.prepare(formulation, bounds=bounds, **options))
         if bounds is not None:
-            self._bounds_method, self._tightened = bounds, None
+            self.use_bounds(bounds)
+
+    def use_bounds(self, bounds: Any) -> None:
+        """Write the block with these bounds, or by this method, from now on."""
+        self._bounds_method = writing.loaded(bounds, self.network)
+        self._tightened = None
 
     def tighten(self, method: Any = None, **options: Any) -> Bounds:
         """Tighten the bounds of a built block and write its formulation anew with them.

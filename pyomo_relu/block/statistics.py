@@ -71,9 +71,7 @@ class BlockStatistics:
                     span,
                 )
             )
-        widths = [max(len(row[c]) for row in table) for c in range(len(head))]
-        lines = ["  ".join(x.ljust(w) for x, w in zip(r, widths)).rstrip() for r in table]
-        rule = "-" * max(map(len, lines))
+        lines, rule = aligned(table)
         total = (
             f"{self.neurons} neurons, {self.stable} stable; {self.variables} variables, "
             f"{self.binaries} binary; {self.constraints} constraints; bounds by "
@@ -83,6 +81,89 @@ class BlockStatistics:
         return "\n".join(
             [f"{self.name}: {self.formulation}", lines[0], rule, *lines[1:], rule, total]
         )
+
+    __repr__ = __str__
+
+
+def aligned(table: list[tuple[str, ...]]) -> tuple[list[str], str]:
+    """The rows of a table as lines with aligned columns, and a rule as long as they are."""
+    widths = [max(map(len, column)) for column in zip(*table)]
+    lines = ["  ".join(x.ljust(w) for x, w in zip(r, widths)).rstrip() for r in table]
+    return lines, "-" * max(map(len, lines))
+
+
+@dataclass
+class IndexedStatistics:
+    """Sizes of the blocks of an indexed network block, and their sums.
+
+    Attributes
+    ----------
+    blocks : dict
+        :class:`BlockStatistics` by index.
+    neurons, stable, binaries, variables, constraints : int
+        Sums over the blocks.
+    bound_seconds, build_seconds : float
+        Sums, too; blocks with the same network and box share their bounds, and each counts
+        the time of these.
+    """
+
+    name: str
+    blocks: dict[Any, BlockStatistics]
+
+    def _sum(self, name: str) -> Any:
+        return sum(getattr(s, name) for s in self.blocks.values())
+
+    @property
+    def neurons(self) -> int:
+        """Units of piecewise-linear layers."""
+        return self._sum("neurons")
+
+    @property
+    def stable(self) -> int:
+        """Those of them on one piece over the box."""
+        return self._sum("stable")
+
+    @property
+    def binaries(self) -> int:
+        """Binary variables."""
+        return self._sum("binaries")
+
+    @property
+    def variables(self) -> int:
+        """All variables."""
+        return self._sum("variables")
+
+    @property
+    def constraints(self) -> int:
+        """Constraints."""
+        return self._sum("constraints")
+
+    @property
+    def bound_seconds(self) -> float:
+        """Time of the bounds."""
+        return self._sum("bound_seconds")
+
+    @property
+    def build_seconds(self) -> float:
+        """Time of bounds and writing together."""
+        return self._sum("build_seconds")
+
+    def __getitem__(self, index: Any) -> BlockStatistics:
+        return self.blocks[index]
+
+    def __str__(self) -> str:
+        head = ("index", "formulation", "neurons", "stable", "binaries", "bounds")
+        table = [head]
+        for index, s in self.blocks.items():
+            numbers = (str(n) for n in (s.neurons, s.stable, s.binaries))
+            table.append((str(index), str(s.formulation), *numbers, s.bound_method))
+        lines, rule = aligned(table)
+        total = (
+            f"{len(self.blocks)} blocks: {self.neurons} neurons, {self.stable} stable; "
+            f"{self.variables} variables, {self.binaries} binary; {self.constraints} "
+            f"constraints; built in {self.build_seconds:.3f} s"
+        )
+        return "\n".join([self.name, lines[0], rule, *lines[1:], rule, total])
 
     __repr__ = __str__
 

@@ -20,6 +20,7 @@ from pyomo_relu.block.box import add_box_rows, present_box
 from pyomo_relu.block.guard import guard_box
 from pyomo_relu.block.output_bounds import bound_outputs
 from pyomo_relu.block.point import input_values, set_layer_values
+from pyomo_relu.block.retired import retire
 from pyomo_relu.block.suffixes import forget
 from pyomo_relu.block.written import Record
 from pyomo_relu.bounds import Bounds, compute_bounds
@@ -108,6 +109,7 @@ def prepare(
 def install(block: Any, new: Prepared) -> None:
     """Replace what the block holds by a prepared formulation."""
     with PauseGC():
+        retire(block.layer_variables)
         for name in ("layer", "input_box"):
             if block.component(name) is not None:
                 forget(block, block.component(name))

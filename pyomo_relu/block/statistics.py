@@ -57,7 +57,7 @@ class BlockStatistics:
 
     def __str__(self) -> str:
         head = ("layer", "function", "formulation", "units", "stable", "binaries", "big-M")
-        table = [head]
+        table: list[tuple[str, ...]] = [head]
         for s in self.layers:
             span = "" if s.big_m is None else f"{s.big_m[0]:.3g} to {s.big_m[1]:.3g}"
             table.append(
@@ -153,7 +153,7 @@ class IndexedStatistics:
 
     def __str__(self) -> str:
         head = ("index", "formulation", "neurons", "stable", "binaries", "bounds")
-        table = [head]
+        table: list[tuple[str, ...]] = [head]
         for index, s in self.blocks.items():
             numbers = (str(n) for n in (s.neurons, s.stable, s.binaries))
             table.append((str(index), str(s.formulation), *numbers, s.bound_method))

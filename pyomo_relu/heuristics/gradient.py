@@ -73,6 +73,7 @@ def pull_back(
     ``gradient`` is (N, n_columns) and is used up.
     """
     for one in reversed(problem.maps):
+        problem.deadline.check()
         keep = one.outputs >= 0
         weights = np.zeros((len(points), len(one.outputs)))
         weights[:, keep] = gradient[:, one.outputs[keep]]
@@ -81,7 +82,7 @@ def pull_back(
         gradient[:, one.outputs[keep]] = 0.0
         values = one.block.network.activations(one.inputs(points))
         g = backward(one.block.network, values, weights)
-        gradient += (one.matrix.T @ g.T).T
+        gradient[:, one.reads] += one.pull_back(g)
     return gradient[:, problem.drivers]
 
 

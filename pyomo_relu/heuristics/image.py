@@ -13,6 +13,7 @@ import numpy as np
 from pyomo.contrib.solver.common.util import IncompatibleModelError
 from pyomo.environ import Var
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.heuristics.problem import (
     NetworkProblem,
@@ -20,6 +21,7 @@ from pyomo_relu.heuristics.problem import (
     set_unused_inputs,
 )
 from pyomo_relu.solvers.standard_form import StandardForm, compile_standard_form
+from pyomo_relu.solvers.strangers import StrangerError, check_model
 
 
 class ModelImage:
@@ -34,7 +36,8 @@ class ModelImage:
         Network blocks of the image, in the model's order.
     """
 
-    def __init__(self, model) -> None:
+    def __init__(self, model, deadline: Deadline = NEVER) -> None:
+        check_model(model, "the search for a start")
         self.model = model
         own = list(network_blocks(model))
         if not own:
@@ -42,26 +45,45 @@ class ModelImage:
                 f"'{model.name}' holds no active network block; there is nothing that a "
                 "start could come from."
             )
-        self.own_blocks = own
+        changes = {b.name: list(b.changes()) for b in own}
+        self.own_blocks = [b for b in own if all(c.restricts for c in changes[b.name])]
+        if not self.own_blocks:
+            name, found = next(iter(changes.items()))
+            text = next(c.text for c in found if not c.restricts)
+            raise ValueError(
+                f"the rows of '{name}' are not what was written, since {text}; nor are "
+                "those of any other network block. So no network says what a start could "
+                "be; solve the model as it is."
+            )
         self._original: dict[int, Any] | None = None
         self.form: StandardForm
         try:
             if any(b.bounds is None for b in own):
-                raise IncompatibleModelError("a block without a formulation")
-            self.form = compile_standard_form(model)
-            self.blocks = own
-        except IncompatibleModelError:
-            self._copy(model, own)
+                raise IncompatibleModelError("a block has no formulation")
+            self.form = compile_standard_form(model, "the search for a start", deadline)
+            self.blocks = self.own_blocks
+        except StrangerError:
+            raise
+        except IncompatibleModelError as error:
+            changed = next((name for name, found in changes.items() if found), None)
+            if changed is not None:
+                raise ValueError(
+                    f"no start can be sought: {error} Writing the networks anew would lose "
+                    f"that {changes[changed][0].text}; undo it, or call "
+                    f"{changed}.reformulate('bigm') and change what that writes."
+                ) from error
+            self._copy(model, own, deadline)
         for block in own:
             block.check_box()
-        self.problem = NetworkProblem(self.form, self.blocks)
+        self.problem = NetworkProblem(self.form, self.blocks, deadline)
 
-    def _copy(self, model, own) -> None:
+    def _copy(self, model, own, deadline: Deadline) -> None:
         image = model.clone()
         self.blocks = list(network_blocks(image))
         for block in self.blocks:
+            deadline.check()
             block.reformulate("bigm")
-        self.form = compile_standard_form(image)
+        self.form = compile_standard_form(image, "the search for a start", deadline)
         pairs = zip(_outside(image, self.blocks), _outside(model, own))
         self._original = {id(copy): v for copy, v in pairs}
 

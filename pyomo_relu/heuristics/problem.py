@@ -19,6 +19,7 @@ import numpy as np
 from pyomo.environ import Constraint, Var
 from pyomo.repn.linear import LinearRepnVisitor
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.formulations.layer_values import LayerValues
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.solvers.rows import VariableRecorder
@@ -59,9 +60,23 @@ class BlockColumns:
     others: list[Any]
     values: LayerValues
 
+    @cached_property
+    def reads(self) -> np.ndarray:
+        """The columns that the inputs depend on."""
+        return np.unique(self.matrix.indices)
+
+    @cached_property
+    def _weights(self) -> sp.csr_array:
+        """(n_inputs, n_reads): what a block costs doesn't grow with the model."""
+        return sp.csr_array(self.matrix[:, self.reads])
+
     def inputs(self, points: np.ndarray) -> np.ndarray:
         """Inputs (N, n_inputs) at points (N, n_columns)."""
-        return (self.matrix @ points.T).T + self.constant
+        return (self._weights @ points[:, self.reads].T).T + self.constant
+
+    def pull_back(self, gradient: np.ndarray) -> np.ndarray:
+        """Gradients with respect to :attr:`reads` from those of the inputs."""
+        return (self._weights.T @ gradient.T).T
 
     def layer_values(self, x: np.ndarray, shift: float = 0.0) -> np.ndarray:
         """Values of the columns :attr:`own` at an input; the model keeps its own.
@@ -94,13 +109,20 @@ class NetworkProblem:
         Columns inside layers.
     layer_rows : (n_rows,) bool array
         Rows inside layers; the others are the user's.
+    deadline : Deadline
+        When it has passed, what walks over all networks raises ``TimeUp``.
     """
 
-    def __init__(self, form: StandardForm, blocks) -> None:
+    def __init__(self, form: StandardForm, blocks, deadline: Deadline = NEVER) -> None:
         self.form = form
+        self.deadline = deadline
         n = len(form.columns)
         numbers = form.column_numbers()
-        self.maps = _in_order([_columns_of(b, form, numbers) for b in blocks])
+        self.maps = []
+        for block in blocks:
+            deadline.check()
+            self.maps.append(_columns_of(block, form, numbers))
+        self.maps = _in_order(self.maps)
         determined = np.zeros(n, dtype=bool)
         read = np.zeros(n, dtype=bool)
         self.layer_columns = np.zeros(n, dtype=bool)
@@ -148,6 +170,7 @@ class NetworkProblem:
     def forward(self, points: np.ndarray) -> np.ndarray:
         """Set the output columns of (N, n_columns) points from their drivers."""
         for one in self.maps:
+            self.deadline.check()
             y = one.block.network.evaluate(one.inputs(points))
             keep = one.outputs >= 0
             points[:, one.outputs[keep]] = y[:, keep]
@@ -158,6 +181,7 @@ class NetworkProblem:
         self.forward(point[None, :])
         with self._showing(point):
             for one in self.maps:
+                self.deadline.check()
                 point[one.own] = one.layer_values(one.inputs(point[None, :])[0])
         return point
 
@@ -186,6 +210,7 @@ class NetworkProblem:
             for sign in (shift, -shift):
                 moved = point.copy()
                 for one in self.maps:
+                    self.deadline.check()
                     x = one.inputs(point[None, :])[0]
                     moved[one.own] = one.layer_values(x, sign)
                 sides.append(moved[self.pattern_columns])

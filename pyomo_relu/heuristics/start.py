@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.heuristics.gradient import ascend, batch_size
 from pyomo_relu.heuristics.image import ModelImage
 from pyomo_relu.heuristics.linearized import walk_linearized
@@ -21,6 +22,9 @@ from pyomo_relu.heuristics.region import RegionPoint, RegionSolver, solve_fixed
 
 #: A point counts as feasible up to this violation, HiGHS's tolerance for MIPs.
 FEASIBLE = 1e-6
+#: Seconds beyond the time limit that reading a model, and judging the values that it has,
+#: may take at most: half of the two seconds that any call may be late.
+READING = 1.0
 #: Steps of a gradient path.
 STEPS = 60
 #: Walks by linearization from gradient paths, at most.
@@ -94,17 +98,21 @@ def find_start(model, time_limit: float = 1.0, seed: int = 0) -> Start:
     ------
     ValueError
         If the model has no network block, or networks that read each other in a
-        circle, or inputs widened after their network was written.
+        circle, or inputs widened after their network was written; if all its blocks
+        were rewritten since, as relaxing or scaling does.
     IncompatibleModelError
         If the user's part of the model isn't linear.
     """
-    begin = time.perf_counter()
-    image = ModelImage(model)
-    search = _Search(image.problem, begin + time_limit, seed, patience=20)
-    result = search.run(image.present())
+    deadline = Deadline(time_limit + READING)
+    try:
+        image = ModelImage(model, deadline)
+    except TimeUp:
+        return Start(seconds=deadline.elapsed)
+    end = deadline.begin + time_limit
+    result = _Search(image.problem, end, seed, patience=20).run(image.present())
     if result.point is not None:
         image.write(result.point)
-    result.seconds = time.perf_counter() - begin
+    result.seconds = deadline.elapsed
     return result
 
 
@@ -113,9 +121,13 @@ def search_start(problem: NetworkProblem, time_limit: float, seed: int = 0) -> S
 
     It stops after fewer walks without success, since a solver goes on from there.
     """
-    begin = time.perf_counter()
-    result = _Search(problem, begin + time_limit, seed, patience=4).run(None)
-    result.seconds = time.perf_counter() - begin
+    before, problem.deadline = problem.deadline, Deadline(time_limit)
+    try:
+        end = problem.deadline.end
+        result = _Search(problem, end, seed, patience=4).run(None)
+        result.seconds = problem.deadline.elapsed
+    finally:
+        problem.deadline = before
     return result
 
 
@@ -189,6 +201,14 @@ class _Search:
 
     # ---------------------------------------------------------------------- the run
     def run(self, present: np.ndarray | None) -> Start:
+        """All heuristics in turn, until the time is up or nothing is left to try."""
+        try:
+            self._run(present)
+        except TimeUp:
+            pass
+        return self.best
+
+    def _run(self, present: np.ndarray | None) -> None:
         problem = self.problem
         total = max(self.left(), 0.0)
         paths = batch_size(problem, STEPS, 0.2 * total)
@@ -215,7 +235,7 @@ class _Search:
                 ends = np.vstack([more, ends])
             if not len(problem.pattern_columns) and not len(self.users_integers):
                 self.offer(relaxed, "linear program")
-                return self.best
+                return
         failures = 0
         candidates = list(self._distinct(ends))
         if relaxed is not None:
@@ -227,7 +247,6 @@ class _Search:
         self._neighbourhood()
         if relaxed is not None:
             self._relax_and_walk(relaxed)
-        return self.best
 
     def _indirect(self, cost: np.ndarray) -> bool:
         """Whether the relaxation's duals price inputs and outputs differently."""

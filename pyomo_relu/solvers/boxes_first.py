@@ -6,10 +6,9 @@ proves optimal in a tenth of a second. So ``relu_highs`` lets the search of
 and its bound is a bound of the model; where they meet there is nothing left to do.
 
 The search looks at the networks themselves, not at what the formulation wrote. It is
-asked only where both mean the same: an exact formulation, nothing of it relaxed or
-deactivated, no row of the user's on variables inside. What the user took away inside a
-network (a fixed binary, a tighter bound) shows in the best point, which has to hold in
-the model as it is, or nothing of the search is used.
+asked only where both mean the same: an exact formulation, nothing of it changed since it
+was written, no row of the user's on variables inside. Its best point has to hold in the
+model as it is, or nothing of the search is used.
 """
 
 from __future__ import annotations
@@ -23,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.formulations import BigM, Cuts, Hull, Partition
+from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.block import is_as_written
+from pyomo_relu.formulations import BigM, Cuts, Hull, Partition, network_blocks
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.heuristics.start import FEASIBLE
 from pyomo_relu.network import PiecewiseLinear
@@ -34,7 +35,6 @@ from pyomo_relu.solvers.global_search.state import Limits, Tree
 from pyomo_relu.solvers.global_search.strategy import search_inputs
 from pyomo_relu.solvers.global_search.units import find_units
 from pyomo_relu.solvers.standard_form import StandardForm
-from pyomo_relu.block import is_as_written
 
 logger = logging.getLogger(__name__)
 
@@ -81,11 +81,12 @@ class Boxed:
         )
 
 
-def may_go_first(form: StandardForm, problem: NetworkProblem) -> bool:
+def may_go_first(model, form: StandardForm, problem: NetworkProblem) -> bool:
     """Whether boxes answer the question that the model asks.
 
     Parameters
     ----------
+    model : BlockData
     form : StandardForm
         Of the whole model.
     problem : NetworkProblem
@@ -97,11 +98,13 @@ def may_go_first(form: StandardForm, problem: NetworkProblem) -> bool:
         block = one.block
         if any(type(f) not in EXACT for f in block._formulations.values()):
             return False
-        if not is_as_written(block):
-            return False
         for node in block.network.nodes:
             if isinstance(node, PiecewiseLinear) and not node.is_continuous:
                 return False  # at a step a model may choose, a network may not
+        if problem.layer_columns[one.matrix.indices].any():
+            return False  # it reads a variable inside of another network
+    if not all(is_as_written(block) for block in network_blocks(model)):
+        return False
     users = form.matrix[~problem.layer_rows]
     touched = problem.layer_columns[users.indices].any()
     return not (touched or form.cost[problem.layer_columns].any())
@@ -138,9 +141,13 @@ def search_boxes(
     ------
     KeyboardInterrupt
         After Ctrl-C before there was a point.
+    TimeUp
+        Where the time was too short to read the model.
     """
     begin, cpu = time.perf_counter(), time.process_time()
-    inputs = read_problem(model)
+    if _parts(problem) > 1:
+        return None
+    inputs = read_problem(model, Deadline(seconds))
     if inputs.infeasible or inputs.unbounded or inputs.network is None:
         return None
     low, high = inputs.box
@@ -188,6 +195,28 @@ def search_boxes(
         search.counts.boxes,
         time.perf_counter() - begin,
     )
+
+
+def _parts(problem: NetworkProblem) -> int:
+    """Into how many parts the networks fall that share no variable that can move."""
+    low, high = problem.driver_box
+    fixed = set(problem.drivers[low >= high].tolist())
+    group = list(range(len(problem.maps)))
+
+    def root(k: int) -> int:
+        while group[k] != k:
+            k = group[k]
+        return k
+
+    owner: dict[int, int] = {}
+    moving = []
+    for k, one in enumerate(problem.maps):
+        reads = [j for j in one.reads.tolist() if j not in fixed]
+        for j in [*reads, *one.outputs[one.outputs >= 0].tolist()]:
+            group[root(owner.setdefault(j, k))] = root(k)
+        if reads:
+            moving.append(k)
+    return len({root(k) for k in moving})
 
 
 def _in_columns(

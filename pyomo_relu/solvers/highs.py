@@ -7,27 +7,19 @@ does not know is refused instead of ignored.
 
 from __future__ import annotations
 
-import datetime
 import io
 import logging
-import math
 import time
 from typing import Any
 
 import numpy as np
-from pyomo.common.timing import HierarchicalTimer
-from pyomo.contrib.solver.common.base import Availability, SolverBase
 from pyomo.contrib.solver.common.factory import SolverFactory
-from pyomo.contrib.solver.common.results import Results, TerminationCondition
-from pyomo.contrib.solver.common.util import (
-    IncompatibleModelError,
-    NoFeasibleSolutionError,
-    NoOptimalSolutionError,
-)
-from pyomo.core.staleflag import StaleFlagManager
+from pyomo.contrib.solver.common.results import Results
+from pyomo.contrib.solver.common.util import IncompatibleModelError
 
+from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.formulations import network_blocks
-from pyomo_relu.programs import HighsModel, ProgramError, has_highs, highs_version
+from pyomo_relu.programs import HighsModel, ProgramError, highs_version
 from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.options import (
     Progress,
@@ -37,10 +29,8 @@ from pyomo_relu.solvers.options import (
     stops_early,
 )
 from pyomo_relu.solvers.results import boxed_results, empty_results, read_results
-from pyomo_relu.solvers.standard_form import (
-    StandardForm,
-    compile_standard_form,
-)
+from pyomo_relu.solvers.skeleton import NetworkSolver
+from pyomo_relu.solvers.standard_form import StandardForm, compile_standard_form
 from pyomo_relu.solvers.starting import check_networks, present_values
 from pyomo_relu.solvers.watch import Watch
 
@@ -52,7 +42,7 @@ START_SHARE = 0.1
 PARTIAL_START = 5.0
 
 
-class ReluHighs(SolverBase):
+class ReluHighs(NetworkSolver):
     """HiGHS for linear models, with a start from the networks in them.
 
     Besides Pyomo's keywords (``tee``, ``time_limit``, ``threads``, ``rel_gap``,
@@ -80,9 +70,7 @@ class ReluHighs(SolverBase):
 
     CONFIG = ReluHighsConfig()
 
-    def available(self) -> Availability:
-        """Whether ``highspy`` can be imported."""
-        return Availability.FullLicense if has_highs() else Availability.NotFound
+    title = "relu_highs"
 
     def version(self) -> tuple[int, ...]:
         """The version of HiGHS."""
@@ -114,83 +102,85 @@ class ReluHighs(SolverBase):
         NoOptimalSolutionError, NoFeasibleSolutionError
             As with all of Pyomo's new solvers.
         """
-        config = self.config(value=kwds, preserve_implicit=True)
-        if not self.available():
-            raise ImportError("relu_highs needs HiGHS; pip install highspy")
-        stamp = datetime.datetime.now(datetime.UTC)
-        begin = time.perf_counter()
-        timer = config.timer = config.timer or HierarchicalTimer()
+        return super().solve(model, **kwds)
+
+    def _seconds(self, config: Any) -> float | None:
+        options = config.solver_options.value().get("time_limit")
+        limits = [float(t) for t in (config.time_limit, options) if t is not None]
+        return min(limits, default=None)
+
+    def search(self, model, config: Any, deadline: Deadline, log: io.StringIO) -> Results:
+        """Compile, look for a start or an answer in the networks, run HiGHS."""
         blocks = list(network_blocks(model))
         check_networks(blocks)
-        StaleFlagManager.mark_all_as_stale()
-
-        highs = HighsModel(threads=0)
+        highs, timer = HighsModel(threads=0), config.timer
         apply_config(highs, config, bool(blocks))  # refuses before the work begins
-
         timer.start("compile_model")
-        form = compile_standard_form(model)
+        form = compile_standard_form(model, self.title, deadline)
         timer.stop("compile_model")
-        log, boxed, point = io.StringIO(), None, None
         watch = Watch(highs, config, log, form.maximize)
-        limits = [config.time_limit, config.solver_options.value().get("time_limit")]
-        limit = min((float(t) for t in limits if t is not None), default=math.inf)
         if not form.columns:
-            results = empty_results(model, form)
+            return empty_results(model, form)
+        timer.start("find_start")
+        # A block whose rows were changed is left to HiGHS: its network says nothing.
+        networks = [b for b in blocks if all(c.restricts for c in b.changes())]
+        boxed, point = None, None
+        if form.is_mip and config.warmstart:
+            seconds = min(PARTIAL_START, deadline.left())
+            point = present_values(form, networks, time.perf_counter() + seconds)
+        elif form.is_mip and networks and config.start == "auto":
+            boxed, point = self._auto_start(model, form, networks, config, watch, deadline)
+        timer.stop("find_start")
+        if boxed is not None and (boxed.proven or boxed.stopped):
+            watch.close()
+            results = boxed_results(model, form, boxed)
         else:
-            timer.start("find_start")
-            if form.is_mip and config.warmstart:
-                seconds = min(PARTIAL_START, limit)
-                point = present_values(form, blocks, time.perf_counter() + seconds)
-            elif form.is_mip and blocks and config.start == "auto":
-                boxed, point = self._auto_start(model, form, blocks, config, watch, limit)
-            timer.stop("find_start")
-            if boxed is not None and (boxed.proven or boxed.stopped):
-                watch.close()
-                results = boxed_results(model, form, boxed)
-            else:
-                timer.start("transfer_model")
-                try:
-                    highs.load(form)
-                except ProgramError as error:
-                    raise IncompatibleModelError(str(error)) from error
-                if point is not None:
-                    highs.start_at(point)
-                timer.stop("transfer_model")
-                timer.start("optimize")
-                answer = watch.run(limit - (time.perf_counter() - begin))
-                timer.stop("optimize")
-                results = read_results(answer, model, form, boxed)
-        results.solver_name, results.solver_version = self.name, self.version()
-        results.solver_config, results.solver_log = config, log.getvalue()
+            results = self._by_highs(model, form, highs, point, boxed, watch, deadline)
         if point is not None and not config.warmstart:
             results.extra_info.start = form.objective_value(point)
         if boxed is not None:
             results.extra_info.boxes = boxed.boxes
-        results.timing_info.start_timestamp = stamp
-        results.timing_info.wall_time = time.perf_counter() - begin
-        results.timing_info.timer = timer
-        return self._finish(results, config)
+        return results
+
+    def _by_highs(
+        self, model, form: StandardForm, highs, point, boxed, watch, deadline
+    ) -> Results:
+        """What HiGHS makes of the model, from a start where there is one."""
+        timer = watch.timer
+        timer.start("transfer_model")
+        try:
+            highs.load(form)
+        except ProgramError as error:
+            raise IncompatibleModelError(str(error)) from error
+        if point is not None:
+            highs.start_at(point)
+        timer.stop("transfer_model")
+        timer.start("optimize")
+        answer = watch.run(deadline.left())
+        timer.stop("optimize")
+        return read_results(answer, model, form, boxed)
 
     def _auto_start(
-        self, model, form: StandardForm, blocks, config, watch: Watch, limit: float
+        self, model, form: StandardForm, blocks, config, watch: Watch, deadline: Deadline
     ) -> tuple[Any, np.ndarray | None]:
         """What boxes found, and a start; either may be None."""
         from pyomo_relu.heuristics.problem import NetworkProblem
         from pyomo_relu.heuristics.start import search_start
         from pyomo_relu.solvers.boxes_first import may_go_first, search_boxes
 
+        limit = deadline.left()
         seconds = min(config.start_time, START_SHARE * limit)
         if seconds <= 0:
             return None, None
         try:
-            problem = NetworkProblem(form, blocks)
+            problem = NetworkProblem(form, blocks, deadline)
             boxed = None
             most = min(config.boxes_time, START_SHARE * limit)
             if (
                 config.boxes
                 and most > 0
                 and not stops_early(config)
-                and may_go_first(form, problem)
+                and may_go_first(model, form, problem)
             ):
                 boxed = search_boxes(
                     model,
@@ -207,28 +197,12 @@ class ReluHighs(SolverBase):
                 watch.write(f"relu_highs: {boxed}")
                 return boxed, boxed.point
             found = search_start(problem, time_limit=seconds)
+        except TimeUp:
+            return None, None
         except Exception as error:  # a start is a gift: its failure must not cost the solve
             logger.warning("no start from the networks: %s", error)
             return None, None
         return None, found.point if found.feasible else None
-
-    def _finish(self, results: Results, config) -> Results:
-        done = (
-            results.termination_condition
-            is TerminationCondition.convergenceCriteriaSatisfied
-        )
-        found = results.incumbent_objective is not None
-        if config.load_solutions and found:
-            results.solution_loader.load_solution()
-        if not done and config.raise_exception_on_nonoptimal_result:
-            raise NoOptimalSolutionError(
-                f"HiGHS stopped with '{results.termination_condition.name}'"
-                + (", its best point is loaded" if config.load_solutions and found else "")
-                + "; give raise_exception_on_nonoptimal_result=False to get its results."
-            )
-        if config.load_solutions and not found:
-            raise NoFeasibleSolutionError()
-        return results
 
 
 class LegacyReluHighs(LegacyCall, ReluHighs):

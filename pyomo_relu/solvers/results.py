@@ -61,7 +61,9 @@ class HighsSolutionLoader(SolutionLoader):
     side, for either sense.
     """
 
-    def __init__(self, model, form: StandardForm, values, duals=None, costs=None) -> None:
+    def __init__(
+        self, model, form: StandardForm | None, values, duals=None, costs=None
+    ) -> None:
         self._pyomo_model = model
         self._form = form
         self._values, self._duals, self._costs = values, duals, costs

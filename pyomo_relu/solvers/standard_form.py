@@ -36,11 +36,16 @@ from pyomo.repn.util import (
     categorize_valid_components,
 )
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.formulations.lazy_rows import LazyRow
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.programs import LinearProgram
 from pyomo_relu.solvers.rows import RowCollector, VariableRecorder
+from pyomo_relu.solvers.strangers import check_model, check_variables
+
+#: Rows between two looks at the clock; a row takes some 10 microseconds.
+CHECK_EVERY = 500
 
 _VALID = {Block, Constraint, Var, Param, Expression, ExternalFunction, Set, RangeSet, Port}
 
@@ -94,7 +99,9 @@ class StandardForm(LinearProgram):
         return worst
 
 
-def compile_standard_form(model, solver: str = "relu_highs") -> StandardForm:
+def compile_standard_form(
+    model, solver: str = "relu_highs", deadline: Deadline = NEVER
+) -> StandardForm:
     """Compile the active part of a linear model.
 
     Parameters
@@ -102,17 +109,21 @@ def compile_standard_form(model, solver: str = "relu_highs") -> StandardForm:
     model : BlockData
     solver : str
         The name that errors give the one who asks.
+    deadline : Deadline
 
     Raises
     ------
+    TimeUp
+        When the deadline has passed.
     IncompatibleModelError
         For components and terms that a linear solver can't take, naming them.
     """
+    check_model(model, solver)
     # A fixed output stays a column, so that the heuristics find it in the network.
     fixed = [
         v
         for block in network_blocks(model)
-        for v in block.component("outputs").values()
+        for v in block._outputs
         if v.fixed and v.value is not None
     ]
     values = {id(v): float(v.value) for v in fixed}
@@ -120,17 +131,18 @@ def compile_standard_form(model, solver: str = "relu_highs") -> StandardForm:
         for v in fixed:
             v.fixed = False
         with PauseGC():
-            form = _compile(model, solver)
+            form = _compile(model, solver, deadline)
     finally:
         for v in fixed:
             v.fixed = True
+    check_variables(model, form, solver)
     for j, v in enumerate(form.columns if fixed else ()):
         if id(v) in values:
             form.lower[j] = form.upper[j] = values[id(v)]
     return form
 
 
-def _compile(model, solver: str) -> StandardForm:
+def _compile(model, solver: str, deadline: Deadline) -> StandardForm:
     sorter = FileDeterminism_to_SortComponents(FileDeterminism.ORDERED)
     _check_components(model, sorter, solver)
     recorder = VariableRecorder()
@@ -168,7 +180,11 @@ def _compile(model, solver: str) -> StandardForm:
             high.append(right)
         waiting.clear()
 
-    for con in model.component_data_objects(Constraint, active=True, sort=sorter):
+    for number, con in enumerate(
+        model.component_data_objects(Constraint, active=True, sort=sorter)
+    ):
+        if number % CHECK_EVERY == 0:
+            deadline.check()
         if isinstance(con, LazyRow):
             if waiting and waiting[0]._rows is not con._rows:
                 add_waiting()

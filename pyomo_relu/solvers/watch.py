@@ -30,6 +30,7 @@ class Watch:
 
     def __init__(self, highs: HighsModel, config: Any, log: io.StringIO, maximize: bool):
         self.highs, self.progress = highs, config.progress
+        self.timer = config.timer
         self.streams = [*config.tee, log] if config.tee else []
         self.bound, self.maximize = math.nan, maximize
         self.stop = False

@@ -32,7 +32,7 @@ def model(sizes=(2, 8, 8, 1), seed=0, **kwds):
 
 def allowed(m) -> bool:
     form = compile_standard_form(m)
-    return may_go_first(form, NetworkProblem(form, [m.net]))
+    return may_go_first(m, form, NetworkProblem(form, [m.net]))
 
 
 def solve(m, **kwds):

@@ -15,6 +15,7 @@ import numpy as np
 from pyomo.repn.linear import LinearRepnVisitor
 from pyomo.repn.util import OrderedVarRecorder
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
 
@@ -139,6 +140,7 @@ def compose(
     drivers: Sequence[Any],
     outputs: Sequence[Any],
     queries: np.ndarray,
+    deadline: Deadline = NEVER,
 ) -> Network:
     """One network from the drivers to linear functions of output variables.
 
@@ -151,12 +153,19 @@ def compose(
         Output variables, the columns of ``queries``.
     queries : (q, len(outputs)) array
         The composed network's outputs.
+    deadline : Deadline
+
+    Raises
+    ------
+    TimeUp
+        When the deadline has passed.
     """
     builder = NetworkBuilder()
     x = builder.input("drivers", (len(drivers),))
     column = {id(v): j for j, v in enumerate(drivers)}
     made: dict[int, tuple[int, int]] = {}  # output variable -> node and entry
     for link in links:
+        deadline.check()
         handles = _copy(builder, link, x, column, made)
         for i, span in link.block.network.output_slices():
             for entry, v in enumerate(link.outputs[span]):

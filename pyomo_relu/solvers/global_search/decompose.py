@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.deadline import TimeUp
 from pyomo_relu.solvers.global_search.branching import NARROW, most_fractional
 from pyomo_relu.solvers.global_search.master import Master, Mixture
 from pyomo_relu.solvers.global_search.mip import BoxMIP
@@ -63,7 +64,11 @@ class Decomposition(Tree):
     ) -> None:
         super().__init__(problem, limits, report)
         groups = find_units(problem) if groups is None else groups
-        self.units = [Unit(problem, a, b, limits.leaf_neurons) for a, b in groups]
+        self.units: list[Unit] = []
+        for drivers, outputs in groups:
+            if self.remaining <= 0:
+                raise TimeUp
+            self.units.append(Unit(problem, drivers, outputs, limits.leaf_neurons))
         self.master = Master(problem, self.units)
         self.others = self.master.others
         self.rest_integer = problem.integer[self.others]
@@ -110,6 +115,8 @@ class Decomposition(Tree):
         """Random points for the first masters, and the best choice among them."""
         rng, p = np.random.default_rng(self.limits.seed), self.problem
         for u in self.units:
+            if self._out_of_limits():
+                return
             u.add_points(u.low + rng.random((SEEDS, len(u.low))) * (u.high - u.low))
         rest_low, rest_high = p.lower[self.others], p.upper[self.others]
         points = [np.arange(len(u.x)) for u in self.units]
@@ -180,6 +187,8 @@ class Decomposition(Tree):
             bound = master.rest_bound(duals, node.rest_low, node.rest_high, zero_cost)
             new = False
             for k, u in enumerate(units):
+                if self._out_of_limits():
+                    return mixture
                 low, high = node.low[u.drivers], node.high[u.drivers]
                 g, v = master.prices(k, duals, zero_cost)
                 before = u.boxes

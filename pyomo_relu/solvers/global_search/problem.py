@@ -17,15 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from pyomo.environ import value
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.bounds import crown_arrays
-from pyomo_relu.formulations import network_blocks
+from pyomo_relu.formulations import FixedPattern, Relaxation, network_blocks
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Network
 from pyomo_relu.solvers.global_search.compose import (
@@ -36,6 +37,7 @@ from pyomo_relu.solvers.global_search.compose import (
     read_links,
 )
 from pyomo_relu.solvers.standard_form import StandardForm, compile_standard_form
+from pyomo_relu.solvers.strangers import check_model
 
 
 @dataclass
@@ -74,6 +76,10 @@ class Problem:
         Whether an output's own bounds say more than the network does.
     infeasible, unbounded : str or None
         Why the model is, where reading it shows that.
+    as_rows : list of str
+        Which network blocks count as the rows of their formulation, and why: the user
+        has changed something inside, or uses a variable of theirs. Their variables are
+        in the rest.
     """
 
     links: list[BlockLinks]
@@ -99,6 +105,7 @@ class Problem:
     bounded: np.ndarray
     infeasible: str | None = None
     unbounded: str | None = None
+    as_rows: list[str] = field(default_factory=list)
 
     @cached_property
     def by_id(self) -> dict[int, Any]:
@@ -166,34 +173,90 @@ def _without_layers(blocks) -> Iterator[None]:
             layers._active = True
 
 
-def read_problem(model) -> Problem:
+def read_problem(model, deadline: Deadline = NEVER) -> Problem:
     """Split a model into networks and a mixed-integer linear rest.
 
     Raises
     ------
+    TimeUp
+        When the deadline has passed.
     IncompatibleModelError
         If the rest isn't mixed-integer linear.
     ValueError
         For nonlinear input expressions, inputs without finite bounds, and inputs whose
         bounds were widened after their block's formulation was written.
     """
-    blocks = list(network_blocks(model))
-    for block in blocks:
+    check_model(model, "relu_global")
+    networks, as_rows = [], []
+    for block in network_blocks(model):
+        deadline.check()
         if block._network is None:
             raise ValueError(
                 f"'{block.name}' has no network; call build(network, inputs), or "
                 "deactivate it."
             )
         block.check_box()
-        block._box()  # refuses an open box, naming the variable
-    with _without_layers(blocks):
-        form = compile_standard_form(model, "relu_global")
-    variables: dict[int, Any] = {}
-    links, cut = order_links([read_links(b, variables) for b in blocks])
-    return _assemble(form, links, cut, variables)
+        change = next(block.changes(), None)
+        if change is None:
+            block._box()  # refuses an open box, naming the variable
+            networks.append(block)
+        else:
+            as_rows.append(_by_rows(block, change.text))
+    while True:
+        with _without_layers(networks):
+            form = compile_standard_form(model, "relu_global", deadline)
+        variables: dict[int, Any] = {}
+        links = []
+        for block in networks:
+            deadline.check()
+            links.append(read_links(block, variables))
+        used = form.column_numbers().keys() | variables.keys()
+        touched = [b for b in networks if _touched(b, used) is not None]
+        if not touched:
+            break
+        # Their rows may use variables of further networks, so all is read again.
+        for block in touched:
+            name = _touched(block, used).name
+            as_rows.append(_by_rows(block, f"'{name}' is used outside of it"))
+        networks = [b for b in networks if all(b is not t for t in touched)]
+    links, cut = order_links(links)
+    problem = _assemble(form, links, cut, variables, deadline)
+    problem.as_rows = as_rows
+    return problem
 
 
-def _assemble(form: StandardForm, links, cut, variables) -> Problem:
+def _touched(block, used) -> Any:
+    """A variable inside of a block among those that are used; None if there is none."""
+    return next((v for v in block.layer_variables if id(v) in used), None)
+
+
+def _by_rows(block, why: str) -> str:
+    """A note that a block counts as its rows; refused where they say something else.
+
+    Raises
+    ------
+    ValueError
+        For a block without rows, and one whose rows are no more than a relaxation.
+    """
+    remedy = (
+        f"undo that, or call {block.name}.reformulate('bigm') and make the change again "
+        "on what that writes."
+    )
+    if block.bounds is None:
+        raise ValueError(
+            f"'{block.name}' has no formulation whose rows could be taken instead of its "
+            f"network, but {why}; give it one before that."
+        )
+    for formulation in block._formulations.values():
+        if isinstance(formulation, (FixedPattern, Relaxation)):
+            raise ValueError(
+                f"'{block.name}' holds the formulation '{formulation.name}', which doesn't "
+                f"say all of its network, and can't be left aside, since {why}; {remedy}"
+            )
+    return f"'{block.name}' counts as its rows, not as its network, since {why}"
+
+
+def _assemble(form: StandardForm, links, cut, variables, deadline: Deadline) -> Problem:
     made = {id(v) for link in links for v in link.outputs} - cut
     drivers = [v for key, v in variables.items() if key not in made]
     used = form.column_numbers()
@@ -264,7 +327,7 @@ def _assemble(form: StandardForm, links, cut, variables) -> Problem:
             if id(v) in constant and not _holds(v, constant[id(v)]):
                 problem.infeasible = f"'{v.name}' is constant and violates its bounds"
     _presolve(problem)
-    _add_queries(problem, live, drivers, wanted)
+    _add_queries(problem, live, drivers, wanted, deadline)
     return problem
 
 
@@ -399,7 +462,13 @@ def _fix_free_rest(p: Problem) -> None:
             p.lower[j] = p.upper[j] = best
 
 
-def _add_queries(p: Problem, live, drivers: Sequence[Any], wanted: Sequence[Any]) -> None:
+def _add_queries(
+    p: Problem,
+    live,
+    drivers: Sequence[Any],
+    wanted: Sequence[Any],
+    deadline: Deadline,
+) -> None:
     rows = np.eye(p.q)
     known: dict[bytes, int] = {row.tobytes(): k for k, row in enumerate(rows)}
     found = list(rows)
@@ -423,4 +492,4 @@ def _add_queries(p: Problem, live, drivers: Sequence[Any], wanted: Sequence[Any]
     p.cost_query, p.cost_weight = query_of(p.cost[p.n : p.n + p.q])
     p.queries = np.array(found).reshape(len(found), p.q)
     if p.q:
-        p.network = compose(live, drivers, wanted, p.queries)
+        p.network = compose(live, drivers, wanted, p.queries, deadline)

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 import io
 import math
-import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from pyomo.common.timing import HierarchicalTimer
-from pyomo.contrib.solver.common.base import (
-    Availability,
-    SolverBase,
-)
 from pyomo.contrib.solver.common.factory import SolverFactory
-from pyomo.contrib.solver.common.results import Results, TerminationCondition
-from pyomo.contrib.solver.common.util import (
-    NoFeasibleSolutionError,
-    NoOptimalSolutionError,
-)
-from pyomo.core.staleflag import StaleFlagManager
+from pyomo.contrib.solver.common.results import Results
 
-from pyomo_relu.programs import has_highs
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.solvers.global_search.config import OWN_KEYWORDS, ReluGlobalConfig
 from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.options import Progress
+from pyomo_relu.solvers.skeleton import NetworkSolver
 
 #: Seconds between two lines of the log.
 LOG_EVERY = 1.0
 
 
-class ReluGlobal(SolverBase):
+class ReluGlobal(NetworkSolver):
     """Global optimization of models with networks by branching on their inputs.
 
     For models whose nonlinear part is network blocks, with any formulation or none, and
@@ -64,9 +53,7 @@ class ReluGlobal(SolverBase):
 
     CONFIG = ReluGlobalConfig()
 
-    def available(self) -> Availability:
-        """Whether ``highspy`` can be imported."""
-        return Availability.FullLicense if has_highs() else Availability.NotFound
+    title = "relu_global"
 
     def version(self) -> tuple[int, ...]:
         """The version of the package."""
@@ -100,87 +87,63 @@ class ReluGlobal(SolverBase):
         NoOptimalSolutionError, NoFeasibleSolutionError
             As with all of Pyomo's new solvers.
         """
+        return super().solve(model, **kwds)
+
+    def search(self, model, config: Any, deadline: Deadline, log: io.StringIO) -> Results:
+        """Read the model, choose a search, and run it."""
         from pyomo_relu.solvers.global_search.problem import read_problem
         from pyomo_relu.solvers.global_search.results import early_results, read_results
         from pyomo_relu.solvers.global_search.state import Limits
         from pyomo_relu.solvers.global_search.strategy import choose_search
 
-        config = self.config(value=kwds, preserve_implicit=True)
         if config.solver_options:
             name = next(iter(config.solver_options))
             raise ValueError(
                 f"relu_global has no solver option '{name}'; its options are keywords of "
                 "solve(): " + ", ".join(OWN_KEYWORDS) + "."
             )
-        if not self.available():
-            raise ImportError("relu_global needs HiGHS; pip install highspy")
-        stamp = datetime.datetime.now(datetime.UTC)
-        begin = time.perf_counter()
-        timer = config.timer = config.timer or HierarchicalTimer()
-        StaleFlagManager.mark_all_as_stale()
-        timer.start("read_model")
-        problem = read_problem(model)
-        timer.stop("read_model")
-        log = _Log(config)
+        config.timer.start("read_model")
+        problem = read_problem(model, deadline)
+        config.timer.stop("read_model")
+        lines = _Log(config, log)
         results = early_results(problem, model)
-        if results is None:
-            limit = math.inf if config.time_limit is None else config.time_limit
-            limits = Limits(
-                config.rel_gap,
-                config.abs_gap,
-                limit - (time.perf_counter() - begin),
-                math.inf if config.node_limit is None else config.node_limit,
-                config.batch_size,
-                config.leaf_neurons,
-                config.seed,
-                config.hand_over,
-            )
-            executor, own = config.executor, None
-            if executor is None and (config.threads or 1) > 1:
-                executor = own = ProcessPoolExecutor(config.threads)
-            try:
-                search = choose_search(problem, limits, executor, log.report)
-                log.head(problem)
-                if config.warmstart:
-                    search.incumbent.offer_present()
-                timer.start("search")
-                search.run()
-                timer.stop("search")
-            finally:
-                if own is not None:
-                    own.shutdown()
-            results = read_results(search, model)
-            log.report(search, "end")
-        results.solver_name, results.solver_version = self.name, self.version()
-        results.solver_config, results.solver_log = config, log.text.getvalue()
-        results.timing_info.start_timestamp = stamp
-        results.timing_info.wall_time = time.perf_counter() - begin
-        results.timing_info.timer = timer
-        return self._finish(results, config)
-
-    def _finish(self, results: Results, config) -> Results:
-        done = (
-            results.termination_condition
-            is TerminationCondition.convergenceCriteriaSatisfied
+        if results is not None:
+            return results
+        limits = Limits(
+            config.rel_gap,
+            config.abs_gap,
+            deadline.left(),
+            math.inf if config.node_limit is None else config.node_limit,
+            config.batch_size,
+            config.leaf_neurons,
+            config.seed,
+            config.hand_over,
         )
-        if not done and config.raise_exception_on_nonoptimal_result:
-            raise NoOptimalSolutionError(
-                f"relu_global stopped with '{results.termination_condition.name}'; give "
-                "raise_exception_on_nonoptimal_result=False to get its results."
-            )
-        if config.load_solutions:
-            if results.incumbent_objective is None:
-                raise NoFeasibleSolutionError()
-            results.solution_loader.load_solution()
+        executor, own = config.executor, None
+        if executor is None and (config.threads or 1) > 1:
+            executor = own = ProcessPoolExecutor(config.threads)
+        try:
+            search = choose_search(problem, limits, executor, lines.report)
+            lines.head(problem)
+            if config.warmstart:
+                search.incumbent.offer_present()
+            config.timer.start("search")
+            search.run()
+            config.timer.stop("search")
+        finally:
+            if own is not None:
+                own.shutdown()
+        results = read_results(search, model)
+        lines.report(search, "end")
         return results
 
 
 class _Log:
     """Lines for ``tee``, and the user's callback."""
 
-    def __init__(self, config) -> None:
-        self.text, self.progress = io.StringIO(), config.progress
-        self.streams = [*config.tee, self.text] if config.tee else []
+    def __init__(self, config: Any, text: io.StringIO) -> None:
+        self.progress = config.progress
+        self.streams = [*config.tee, text] if config.tee else []
         self.last = -math.inf
 
     def write(self, line: str) -> None:
@@ -195,6 +158,8 @@ class _Log:
             f"{len(problem.columns)} columns ({whole} integer), "
             f"{len(problem.row_lower)} rows"
         )
+        for note in problem.as_rows:
+            self.write(f"relu_global: {note}")
         self.write(
             f"{'':2}{'seconds':>8} {'boxes':>9} {'open':>7} {'bound':>14} "
             f"{'incumbent':>14} {'gap':>9}"

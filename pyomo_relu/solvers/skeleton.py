@@ -1,0 +1,137 @@
+"""What ``solve`` does in each of this package's solvers."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import math
+from typing import Any, ClassVar
+
+from pyomo.common.timing import HierarchicalTimer
+from pyomo.contrib.solver.common.base import Availability, SolverBase
+from pyomo.contrib.solver.common.results import (
+    Results,
+    SolutionStatus,
+    TerminationCondition,
+)
+from pyomo.contrib.solver.common.util import (
+    NoFeasibleSolutionError,
+    NoOptimalSolutionError,
+)
+from pyomo.core.staleflag import StaleFlagManager
+from pyomo.environ import Objective
+
+from pyomo_relu.base.deadline import Deadline, TimeUp
+from pyomo_relu.programs import has_highs
+from pyomo_relu.solvers.results import HighsSolutionLoader
+from pyomo_relu.solvers.strangers import check_model
+
+
+class NetworkSolver(SolverBase):
+    """A solver for models with networks: the frame around its search.
+
+    The time limit begins with the call: reading the model counts.
+
+    Attributes
+    ----------
+    title : str
+        The name that errors give the solver.
+    """
+
+    title: ClassVar[str]
+
+    def available(self) -> Availability:
+        """Whether ``highspy`` can be imported."""
+        return Availability.FullLicense if has_highs() else Availability.NotFound
+
+    def search(self, model, config: Any, deadline: Deadline, log: io.StringIO) -> Results:
+        """The search itself; ``TimeUp`` where the time was up before it began.
+
+        Parameters
+        ----------
+        model : BlockData
+        config : ConfigDict
+            Checked by this: what it doesn't take is refused before any work.
+        deadline : Deadline
+        log : StringIO
+            Gets what goes to ``tee``.
+        """
+        raise NotImplementedError  # each solver has its own
+
+    def _seconds(self, config: Any) -> float | None:
+        """The time limit of a call."""
+        return config.time_limit
+
+    def solve(self, model, **kwds: Any) -> Results:
+        """Solve a model.
+
+        Parameters
+        ----------
+        model : BlockData
+        **kwds
+            See the class.
+
+        Returns
+        -------
+        Results
+            Pyomo's own.
+        """
+        config = self.config(value=kwds, preserve_implicit=True)
+        if not self.available():
+            raise ImportError(f"{self.title} needs HiGHS; pip install highspy")
+        stamp, deadline = datetime.datetime.now(datetime.UTC), self._deadline(config)
+        config.timer = config.timer or HierarchicalTimer()
+        check_model(model, self.title)
+        log = io.StringIO()
+        try:
+            results = self.search(model, config, deadline, log)
+        except TimeUp:
+            results = _nothing_in_time(model)
+        results.solver_name, results.solver_version = self.name, self.version()
+        results.solver_config, results.solver_log = config, log.getvalue()
+        results.timing_info.start_timestamp = stamp
+        results.timing_info.wall_time = deadline.elapsed
+        results.timing_info.timer = config.timer
+        return self._finish(results, config)
+
+    def _deadline(self, config: Any) -> Deadline:
+        seconds = self._seconds(config)
+        return Deadline(None if seconds is None or math.isinf(seconds) else seconds)
+
+    def _finish(self, results: Results, config: Any) -> Results:
+        """Load what was found, and raise what Pyomo's solvers raise.
+
+        Raises
+        ------
+        NoOptimalSolutionError, NoFeasibleSolutionError
+        """
+        StaleFlagManager.mark_all_as_stale()
+        found = results.incumbent_objective is not None
+        if config.load_solutions and found:
+            results.solution_loader.load_solution()
+        proved = TerminationCondition.convergenceCriteriaSatisfied
+        if (
+            results.termination_condition is not proved
+            and config.raise_exception_on_nonoptimal_result
+        ):
+            loaded = config.load_solutions and found
+            raise NoOptimalSolutionError(
+                f"{self.title} stopped with '{results.termination_condition.name}'"
+                + (", its best point is loaded" if loaded else "")
+                + "; give raise_exception_on_nonoptimal_result=False to get its results."
+            )
+        if config.load_solutions and not found:
+            raise NoFeasibleSolutionError()
+        return results
+
+
+def _nothing_in_time(model) -> Results:
+    """The results of a call whose time was up before its search began."""
+    results = Results()
+    results.termination_condition = TerminationCondition.maxTimeLimit
+    results.solution_status = SolutionStatus.noSolution
+    objective = next(model.component_data_objects(Objective, active=True), None)
+    maximize = objective is not None and not objective.is_minimizing()
+    results.objective_bound = math.inf if maximize else -math.inf
+    results.solution_loader = HighsSolutionLoader(model, None, None)
+    return results

@@ -59,10 +59,12 @@ def test_rows_on_what_was_replaced(ask, replace, tmp_path):
 
 def test_a_copy_of_such_a_model_is_refused_too():
     m = model()
+    layers = m.net.layer  # without this Pyomo itself can't copy the row
     m.net.reformulate("bigm")
     for copy in (m.clone(), pickle.loads(pickle.dumps(m))):
         with pytest.raises(ValueError, match=r"'net.layer\[relu_1\].on\[0\]'.*no longer"):
             pyo.SolverFactory("appsi_highs").solve(copy)
+    assert layers is not m.net.layer
 
 
 def test_taking_a_relaxation_back_after_the_block_was_written_anew():

@@ -349,9 +349,9 @@ def test_a_block_that_reads_another():
     ):
         optimum(m)
     m.second.reformulate()
-    m.x.fix(-0.5)
+    m.x.fix(0.5)
     optimum(m)
-    middle = DOWN.evaluate([-0.5])
+    middle = DOWN.evaluate([0.5])
     assert m.second.outputs[0].value == pytest.approx(UP.evaluate(middle)[0], abs=1e-6)
 
 

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+import pyomo_relu
 from pyomo_relu.cli import main
+from pyomo_relu.cli.verify import onnx_reference
 from pyomo_relu.network import NetworkBuilder, activations
 from tests.paths import shared_data
 
@@ -58,7 +60,15 @@ def test_errors_are_one_line(saved, capsys, tmp_path):
     box.write_text("0 1\n")
     bad = tmp_path / "bad.txt"
     bad.write_text("0 one\n0 1\n")
+    binary = tmp_path / "binary.txt"
+    binary.write_bytes(b"\xff\xfe0 1\n")
+    nan = tmp_path / "nan.txt"
+    nan.write_text("0 nan\n0 1\n")
     for arguments, message in [
+        (["describe", saved, "--box-file", str(binary)], "not a text file"),
+        (["describe", saved, "--box-file", str(nan)], "line 1"),
+        (["describe", saved, "--max-memory", "1e-9"], "max_memory="),
+        (["describe", saved, "--max-memory", "0"], "max_memory"),
         (["describe", str(tmp_path / "absent.onnx")], "absent.onnx"),
         (["describe", saved, "--bounds", "interval"], "--box"),
         (["describe", saved, "--box", "0", "1", "--bounds", "nothing"], "nothing"),
@@ -84,6 +94,23 @@ def test_module_entry(saved):
     command = [sys.executable, "-m", "pyomo_relu", "describe", saved]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "3 neurons" in done.stdout
+
+
+def test_version():
+    done = subprocess.run(
+        [sys.executable, "-m", "pyomo_relu", "--version"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"pyomo_relu {pyomo_relu.__version__} (Pyomo ")
+    assert "highspy" in done.stdout and done.stdout.count("\n") == 1
+
+
+def test_a_file_that_onnxruntime_does_not_know(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "n.onnx"
+    path.write_bytes(b"no model")
+    assert onnx_reference(str(path)) is None
+    assert "onnxruntime can't run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["unknown"], ["describe"]])

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import platform
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
 #: Commands by name: the module that holds ``add_arguments`` and ``run``, and a line of help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -35,6 +37,9 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         prog="python -m pyomo_relu",
         description="Trained piecewise-linear networks from the command line.",
     )
+    parser.add_argument(
+        "--version", action="version", version=versions(), help="print versions and exit"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, line) in COMMANDS.items():
         if name == chosen:
@@ -52,6 +57,20 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def versions() -> str:
+    """The version of this package and of what an answer depends on."""
+    from pyomo_relu import __version__
+
+    parts = []
+    for name, label in (("pyomo", "Pyomo"), ("highspy", "highspy"), ("numpy", "NumPy")):
+        try:
+            parts.append(f"{label} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            parts.append(f"{label} not installed")
+    parts.append(f"Python {platform.python_version()}")
+    return f"pyomo_relu {__version__} ({', '.join(parts)})"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -67,4 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments) or 0)
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("error: there is not enough memory for this network.", file=sys.stderr)
         return 1

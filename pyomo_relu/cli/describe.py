@@ -11,28 +11,17 @@ start with # are left out).
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
+from pyomo_relu.cli.files import add_box, add_network, box_of, network_of
 from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``describe``."""
-    parser.add_argument(
-        "file", metavar="FILE", help="a network: .keras, .h5, .onnx, or a saved .npz"
-    )
-    parser.add_argument(
-        "--logits",
-        action="store_true",
-        help="take off a final softmax, sigmoid or arg-max",
-    )
-    box = parser.add_mutually_exclusive_group()
-    box.add_argument(
-        "--box", nargs=2, type=float, metavar=("LO", "HI"), help="bounds of every input"
-    )
-    box.add_argument("--box-file", metavar="PATH", help="bounds of each input, a line each")
+    add_network(parser)
+    add_box(parser)
     parser.add_argument(
         "--bounds",
         metavar="METHOD",
@@ -42,20 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the description; 1 where the network can't be read."""
-    from pyomo_relu.readers import read_network
-
     if arguments.bounds and arguments.box is None and arguments.box_file is None:
         raise ValueError("--bounds needs a box: give --box LO HI or --box-file PATH.")
-    network = read_network(arguments.file, logits=arguments.logits)
+    network = network_of(arguments)
     print(describe(network))
-    if arguments.box is not None:
-        lower, upper = (np.full(network.n_inputs, v) for v in arguments.box)
-    elif arguments.box_file is not None:
-        lower, upper = read_box(arguments.box_file, network.n_inputs)
-    else:
-        return 0
-    print()
-    print(stability(network, lower, upper, arguments.bounds))
+    box = box_of(arguments, network.n_inputs)
+    if box is not None:
+        print()
+        print(stability(network, *box, arguments.bounds))
     return 0
 
 
@@ -133,32 +116,3 @@ def stability(network: Network, lower, upper, method: str | None = None) -> str:
             *([f"... and {more} more outputs"] if more else []),
         ]
     )
-
-
-def read_box(path: str | Path, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read one line ``lower upper`` for each of ``n`` inputs.
-
-    Raises
-    ------
-    ValueError
-        If a line doesn't hold two numbers, or there are not ``n`` of them.
-    """
-    rows = []
-    for k, line in enumerate(Path(path).read_text().splitlines(), 1):
-        text = line.replace(",", " ").split()
-        if not text or text[0].startswith("#"):
-            continue
-        try:
-            low, high = map(float, text)
-        except ValueError:
-            raise ValueError(
-                f"line {k} of '{path}' is '{line.strip()}'; it needs two numbers, the lower "
-                "and the upper bound of one input."
-            ) from None
-        rows.append((low, high))
-    if len(rows) != n:
-        raise ValueError(
-            f"'{path}' holds the bounds of {len(rows)} inputs; the network has {n}."
-        )
-    box = np.array(rows)
-    return box[:, 0], box[:, 1]

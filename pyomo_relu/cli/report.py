@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
+from pyomo_relu.cli.files import add_box, add_network, box_of, network_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``report``."""
-    parser.add_argument(
-        "file", metavar="FILE", help="a network: .keras, .h5, .onnx, or a saved .npz"
-    )
-    parser.add_argument(
-        "--logits",
-        action="store_true",
-        help="take off a final softmax, sigmoid or arg-max",
-    )
-    box = parser.add_mutually_exclusive_group(required=True)
-    box.add_argument(
-        "--box", nargs=2, type=float, metavar=("LO", "HI"), help="bounds of every input"
-    )
-    box.add_argument("--box-file", metavar="PATH", help="bounds of each input, a line each")
+    add_network(parser)
+    add_box(parser, required=True)
     parser.add_argument(
         "--bounds",
         nargs="+",
@@ -48,15 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the report, and save it where asked to."""
     from pyomo_relu.analysis.report import DEFAULT_RUNGS, report
-    from pyomo_relu.cli.describe import read_box
-    from pyomo_relu.readers import read_network
 
-    network = read_network(arguments.file, logits=arguments.logits)
-    if arguments.box is not None:
-        low, high = arguments.box
-        box = np.full(network.n_inputs, low), np.full(network.n_inputs, high)
-    else:
-        box = read_box(arguments.box_file, network.n_inputs)
+    network = network_of(arguments)
+    box = box_of(arguments, network.n_inputs)
+    assert box is not None
     found = report(
         network,
         box,

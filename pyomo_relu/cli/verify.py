@@ -10,11 +10,14 @@ for unsat, 30 for timeout and unknown, and 1 after an error.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from pyomo_relu.cli.files import add_network, memory, network_of
 
 #: Exit codes by answer.
 CODES = {"sat": 10, "unsat": 20, "timeout": 30, "unknown": 30}
@@ -22,7 +25,7 @@ CODES = {"sat": 10, "unsat": 20, "timeout": 30, "unknown": 30}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``verify``."""
-    parser.add_argument("network", metavar="NETWORK", help="a network, mostly .onnx")
+    add_network(parser, "network")
     parser.add_argument(
         "property", metavar="PROPERTY", help="a .vnnlib file, or .gz of one"
     )
@@ -33,19 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for all disjuncts together (default: 60)",
     )
-    parser.add_argument(
-        "--logits", action="store_true", help="take off a final softmax, sigmoid or arg-max"
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the answer; the exit code says it too."""
     from pyomo_relu.applications import read_vnnlib
-    from pyomo_relu.readers import read_network
 
     end = time.perf_counter() + arguments.timeout
-    network = read_network(arguments.network, logits=arguments.logits)
-    prop = read_vnnlib(arguments.property)
+    network = network_of(arguments, "network")
+    prop = read_vnnlib(arguments.property, max_memory=memory(arguments))
     sizes = (network.n_inputs, network.n_outputs)
     if sizes != (prop.n_inputs, prop.n_outputs):
         raise ValueError(
@@ -99,13 +98,18 @@ def decide(
 
 def onnx_reference(path: str) -> Callable[[np.ndarray], np.ndarray] | None:
     """The ONNX file run by onnxruntime; None where that isn't possible."""
-    if Path(path).suffix != ".onnx":
+    if Path(path).suffix.lower() != ".onnx":
         return None
     try:
         import onnxruntime
     except ImportError:
         return None
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # an operator or opset that this runtime doesn't know
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        print(f"note: onnxruntime can't run '{path}': {reason}", file=sys.stderr)
+        return None
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(session.get_outputs()) != 1:
         return None

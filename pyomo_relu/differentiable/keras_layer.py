@@ -1,10 +1,16 @@
 """Keras layers whose forward pass solves a mixed-integer program (TensorFlow backend).
 
-Import this module only with TensorFlow installed. Layers compute in float64, whatever
-the type of their inputs.
+Import this module only with TensorFlow installed. Programs are solved in float64, and the
+parameters are never rounded on the way to them: no policy of Keras casts them. Results and
+gradients have the type of the parameters.
+
+The programs are solved in Python, which XLA can't call: Keras runs models with these layers
+without ``jit_compile``, and ``tf.function(jit_compile=True)`` refuses them.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 try:
     import keras
@@ -29,8 +35,38 @@ def milp_value(milp: ParametricMILP, theta):
     Parameters
     ----------
     milp : ParametricMILP
-    theta : (N, p) tensor
+    theta : (N, p) tensor or array_like
+        Of any floating type, which the values have as well; integers count as float64.
     """
+    theta = _parameters(theta)
+    return tf.cast(_value(milp, tf.cast(theta, tf.float64)), theta.dtype)
+
+
+def milp_solution(milp: ParametricMILP, theta, how: SolutionGradient | None = None):
+    """The optimal point of each row of parameters, (N, n), with its gradient.
+
+    Parameters
+    ----------
+    milp : ParametricMILP
+    theta : (N, p) tensor or array_like
+        Of any floating type, which the points have as well; integers count as float64.
+    how : SolutionGradient, optional
+        By default the derivative of the optimal basis.
+    """
+    theta, how = _parameters(theta), how or SolutionGradient()
+    return tf.cast(_solution(milp, tf.cast(theta, tf.float64), how), theta.dtype)
+
+
+def _parameters(theta):
+    """A tensor of a floating type; Python's numbers are float64, as they are in Python."""
+    if not any(tf.is_tensor(x) or hasattr(x, "numpy") for x in tf.nest.flatten(theta)):
+        theta = np.asarray(theta)
+    theta = tf.convert_to_tensor(theta)
+    return theta if theta.dtype.is_floating else tf.cast(theta, tf.float64)
+
+
+def _value(milp: ParametricMILP, theta):
+    """``milp_value`` in float64."""
     size = len(milp.initial)
 
     @tf.custom_gradient
@@ -47,30 +83,20 @@ def milp_value(milp: ParametricMILP, theta):
 
         return value, gradient
 
-    theta = tf.convert_to_tensor(theta)
-    return tf.cast(call(tf.cast(theta, tf.float64)), theta.dtype)
+    return call(theta)
 
 
-def milp_solution(milp: ParametricMILP, theta, how: SolutionGradient | None = None):
-    """The optimal point of each row of parameters, (N, n), with its gradient.
-
-    Parameters
-    ----------
-    milp : ParametricMILP
-    theta : (N, p) tensor
-    how : SolutionGradient, optional
-        By default the derivative of the optimal basis.
-    """
-    chosen = how or SolutionGradient()
+def _solution(milp: ParametricMILP, theta, how: SolutionGradient):
+    """``milp_solution`` in float64."""
     size, width = len(milp.initial), milp.program().shape[1]
 
     @tf.custom_gradient
     def call(rows):
         def solve(t):
-            return batch_forward(milp, chosen, t.numpy())
+            return batch_forward(milp, how, t.numpy())
 
         def pull(t, upstream):
-            return batch_backward(milp, chosen, t.numpy(), upstream.numpy())
+            return batch_backward(milp, how, t.numpy(), upstream.numpy())
 
         points = tf.py_function(solve, [rows], tf.float64)
         points = tf.ensure_shape(points, [rows.shape[0], width])
@@ -81,43 +107,88 @@ def milp_solution(milp: ParametricMILP, theta, how: SolutionGradient | None = No
 
         return points, gradient
 
-    theta = tf.convert_to_tensor(theta)
-    return tf.cast(call(tf.cast(theta, tf.float64)), theta.dtype)
+    return call(theta)
 
 
-class MILPValue(keras.layers.Layer):
+class _MILPLayer(keras.layers.Layer):
+    """What both layers share: parameters that nothing rounds, and the type of results."""
+
+    def __init__(self, milp: ParametricMILP, *, dtype=None, **kwargs) -> None:
+        # Keras would cast the parameters to the type of its policy: a bound of 1.1 that
+        # is met in float64 is missed by one of 1.1 in float32.
+        super().__init__(dtype=dtype, autocast=False, **kwargs)
+        self.supports_jit = False  # XLA can't call Python
+        self.milp, self.typed = milp, dtype is not None
+
+    def _type(self, given) -> str:
+        """The type of results for parameters of a type."""
+        if self.typed:
+            return self.compute_dtype
+        given = tf.as_dtype(given)
+        return given.name if given.is_floating else "float64"
+
+    def _solve(self, theta):
+        """Results in float64."""
+        raise NotImplementedError
+
+    def call(self, theta):
+        """Solve each row."""
+        theta = _parameters(theta)
+        found = self._solve(tf.cast(theta, tf.float64))
+        return tf.cast(found, self._type(theta.dtype))
+
+    def compute_output_spec(self, theta):
+        """Shape and type of the results."""
+        shape = self.compute_output_shape(theta.shape)
+        return keras.KerasTensor(shape, dtype=self._type(theta.dtype))
+
+
+class MILPValue(_MILPLayer):
     """A layer from parameters (N, p) to the optimal value (N, 1).
 
     A program isn't written to model files: build the layer anew and load the weights of
     the others.
+
+    Parameters
+    ----------
+    milp : ParametricMILP
+    dtype : str or policy, optional
+        The type of the values; by default that of the parameters. After layers in half
+        precision, ``dtype="float32"`` keeps the digits of the values.
+    **kwargs
+        Of ``keras.layers.Layer``.
     """
 
-    def __init__(self, milp: ParametricMILP, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.milp = milp
-
-    def call(self, theta):
-        """Solve each row."""
-        return milp_value(self.milp, theta)[:, None]
+    def _solve(self, theta):
+        return _value(self.milp, theta)[:, None]
 
     def compute_output_shape(self, input_shape):
         """One value for each row."""
         return (input_shape[0], 1)
 
 
-class MILPSolution(keras.layers.Layer):
-    """A layer from parameters (N, p) to the optimal point (N, n)."""
+class MILPSolution(_MILPLayer):
+    """A layer from parameters (N, p) to the optimal point (N, n).
+
+    Parameters
+    ----------
+    milp : ParametricMILP
+    how : SolutionGradient, optional
+        By default the derivative of the optimal basis.
+    dtype : str or policy, optional
+        The type of the points; by default that of the parameters.
+    **kwargs
+        Of ``keras.layers.Layer``.
+    """
 
     def __init__(
         self, milp: ParametricMILP, how: SolutionGradient | None = None, **kwargs
     ) -> None:
-        super().__init__(**kwargs)
-        self.milp, self.how = milp, how or SolutionGradient()
-        self.width = milp.program().shape[1]
+        super().__init__(milp, **kwargs)
+        self.how, self.width = how or SolutionGradient(), milp.program().shape[1]
 
-    def call(self, theta):
-        """Solve each row."""
-        return milp_solution(self.milp, theta, self.how)
+    def _solve(self, theta):
+        return _solution(self.milp, theta, self.how)
 
     def compute_output_shape(self, input_shape):
         """One point for each row."""

@@ -109,12 +109,13 @@ def batch_values(milp: ParametricMILP, thetas) -> tuple[np.ndarray, np.ndarray]:
     """Values (N,) and gradients (N, p) of a batch of parameters."""
     pairs = [milp.value_and_grad(theta) for theta in np.asarray(thetas, dtype=float)]
     values = np.array([v for v, _ in pairs], dtype=float)
-    return values, np.array([g for _, g in pairs]).reshape(len(pairs), -1)
+    return values, _rows([g for _, g in pairs], len(milp.initial))
 
 
 def batch_forward(milp: ParametricMILP, how: SolutionGradient, thetas) -> np.ndarray:
     """Points (N, n) of a batch of parameters."""
-    return np.array([how.forward(milp, t) for t in np.asarray(thetas, dtype=float)])
+    thetas = np.asarray(thetas, dtype=float)
+    return _rows([how.forward(milp, t) for t in thetas], milp.program().shape[1])
 
 
 def batch_backward(
@@ -122,4 +123,9 @@ def batch_backward(
 ) -> np.ndarray:
     """Derivatives (N, p) of a loss in a batch of parameters."""
     pairs = zip(np.asarray(thetas, dtype=float), np.asarray(upstream, dtype=float))
-    return np.array([how.backward(milp, t, g) for t, g in pairs])
+    return _rows([how.backward(milp, t, g) for t, g in pairs], len(milp.initial))
+
+
+def _rows(rows: list, width: int) -> np.ndarray:
+    """An array (N, width), of an empty batch as well."""
+    return np.array(rows, dtype=float).reshape(len(rows), width)

@@ -1,6 +1,7 @@
 """PyTorch functions whose forward pass solves a mixed-integer program.
 
-Import this module only with PyTorch installed.
+Import this module only with PyTorch installed. Programs are solved in float64, on the CPU;
+results and gradients have the type and the device of the parameters.
 """
 
 from __future__ import annotations
@@ -24,20 +25,27 @@ from pyomo_relu.differentiable.solution_gradients import (
 
 
 def _numpy(tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy().astype(float)
+    """A tensor of any type, half precision too, as float64."""
+    return tensor.detach().to("cpu", torch.float64).numpy()
+
+
+def _parameters(theta):
+    """A tensor of a floating type; what is no tensor, and integers, count as float64."""
+    theta = torch.as_tensor(theta if torch.is_tensor(theta) else np.asarray(theta))
+    return theta if theta.is_floating_point() else theta.to(torch.float64)
 
 
 class _Value(torch.autograd.Function):
     @staticmethod
     def forward(ctx, theta, milp):
         values, slopes = batch_values(milp, _numpy(theta))
-        ctx.save_for_backward(torch.as_tensor(slopes).to(theta))
+        ctx.save_for_backward(torch.as_tensor(slopes, device=theta.device))
         return torch.as_tensor(values).to(theta)
 
     @staticmethod
     def backward(ctx, upstream):
         (slopes,) = ctx.saved_tensors
-        return upstream[:, None] * slopes, None
+        return (upstream.to(slopes)[:, None] * slopes).to(upstream), None
 
 
 class _Solution(torch.autograd.Function):
@@ -54,14 +62,20 @@ class _Solution(torch.autograd.Function):
         return torch.as_tensor(found).to(theta), None, None
 
 
+@torch.compiler.disable
 def milp_value(milp: ParametricMILP, theta):
-    """The optimal value of each row of parameters, (N, p) to (N,)."""
-    return _Value.apply(theta, milp)
+    """The optimal value of each row of parameters, (N, p) to (N,).
+
+    ``theta`` is a tensor of any floating type, which the values have as well.
+    """
+    return _Value.apply(_parameters(theta), milp)
 
 
+@torch.compiler.disable
 def milp_solution(milp: ParametricMILP, theta, how: SolutionGradient | None = None):
     """The optimal point of each row of parameters, (N, p) to (N, n).
 
-    ``how`` is by default the derivative of the optimal basis.
+    ``theta`` is a tensor of any floating type, which the points have as well. ``how`` is by
+    default the derivative of the optimal basis.
     """
-    return _Solution.apply(theta, milp, how or SolutionGradient())
+    return _Solution.apply(_parameters(theta), milp, how or SolutionGradient())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyomo.environ as pyo
 import pytest
 
 from pyomo_relu.differentiable import ParametricMILP, Program, SolutionGradient
@@ -73,6 +74,112 @@ def test_keras(milp):
     target = np.full((2, 1), milp.solve().value - 0.2)
     history = model.fit(np.ones((2, 1)), target, epochs=4, verbose=0).history["loss"]
     assert history[-1] < history[0]
+
+
+#: Floating types, and how many digits of a result they keep.
+TYPES = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-2, "bfloat16": 5e-2}
+
+
+def tight() -> ParametricMILP:
+    """Feasible up to a parameter of 1.1, which float32 rounds up; value 10 times it."""
+    m = pyo.ConcreteModel()
+    m.need = pyo.Param(initialize=1.1, mutable=True)
+    m.s = pyo.Var(bounds=(0, 1.1))
+    m.c = pyo.Constraint(expr=m.s >= m.need)
+    m.o = pyo.Objective(expr=10 * m.s)
+    return ParametricMILP.from_pyomo(m, [m.need])
+
+
+@pytest.mark.parametrize(
+    "policy", ["float32", "float64", "mixed_float16", "mixed_bfloat16"]
+)
+@pytest.mark.parametrize("kind", TYPES)
+def test_keras_keeps_the_type_of_the_parameters(kind, policy):
+    """Whatever the policy, in eager mode, in a graph and in a model."""
+    tf = pytest.importorskip("tensorflow")
+    import keras
+
+    from pyomo_relu.differentiable.keras_layer import MILPSolution, MILPValue
+
+    milp, before = tight(), keras.config.dtype_policy()
+    theta = tf.cast([[1.1 if kind == "float64" else 0.9], [0.25]], kind)
+    if kind == "float64":
+        theta = tf.constant([[1.1], [0.25]], tf.float64)
+    exact = theta.numpy().astype(float)
+    keras.config.set_dtype_policy(policy)
+    try:
+        for layer, factor in ((MILPValue(milp), 10.0), (MILPSolution(milp), 1.0)):
+            for call in (layer, tf.function(layer)):
+                with tf.GradientTape() as tape:
+                    tape.watch(theta)
+                    found = call(theta)
+                slope = tape.gradient(found, theta)
+                assert found.dtype == slope.dtype == theta.dtype
+                assert found.numpy().astype(float) == pytest.approx(
+                    factor * exact, rel=TYPES[kind]
+                )
+                assert slope.numpy().astype(float) == pytest.approx(factor, rel=TYPES[kind])
+            inputs = keras.Input((1,), dtype=kind)
+            outputs = layer(inputs)
+            assert outputs.dtype == kind
+            model = keras.Model(inputs, outputs)
+            assert model(theta).numpy() == pytest.approx(found.numpy())
+            typed = type(layer)(milp, dtype="float32")
+            assert typed(theta).dtype == tf.float32 and typed(inputs).dtype == "float32"
+            empty = layer(theta[:0])
+            assert empty.shape == (0, 1) and empty.dtype == theta.dtype
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_keras_takes_numbers_and_compiled_models():
+    tf = pytest.importorskip("tensorflow")
+    import keras
+
+    from pyomo_relu.differentiable.keras_layer import MILPValue, milp_solution, milp_value
+
+    milp = tight()
+    assert milp_value(milp, [[1.1]]).dtype == tf.float64
+    assert milp_value(milp, [[1]]).numpy() == pytest.approx([10.0])
+    assert float(milp_solution(milp, np.array([[1.1]]))[0, 0]) == pytest.approx(1.1)
+    # jit_compile: Keras says that it goes on without
+    for policy in ("float32", "mixed_bfloat16"):
+        start = keras.initializers.Constant(0.25)
+        dense = keras.layers.Dense(1, kernel_initializer=start, dtype=policy)
+        inputs = keras.Input((1,))
+        model = keras.Model(inputs, MILPValue(milp, dtype="float32")(dense(inputs)))
+        with pytest.warns(UserWarning, match="jit_compile"):
+            model.compile(
+                optimizer=keras.optimizers.SGD(1e-3), loss="mse", jit_compile=True
+            )
+        model.fit(np.ones((2, 1)), np.full((2, 1), 5.0), epochs=2, verbose=0)
+        assert dense.get_weights()[0][0, 0] > 0.25
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_torch_keeps_the_type_of_the_parameters(kind):
+    torch = pytest.importorskip("torch")
+    from pyomo_relu.differentiable.torch_function import milp_solution, milp_value
+
+    milp = tight()
+    numbers = [[1.1 if kind == "float64" else 0.9], [0.25]]
+    for call, factor in ((milp_value, 10.0), (milp_solution, 1.0)):
+
+        def compiled(milp, theta, call=call):
+            return 1.0 * call(milp, 1.0 * theta)
+
+        for way in (call, torch.compile(compiled, backend="eager")):
+            theta = torch.tensor(numbers, dtype=getattr(torch, kind), requires_grad=True)
+            found = way(milp, theta)
+            found.sum().backward()
+            assert found.dtype == theta.grad.dtype == theta.dtype
+            exact = factor * theta.detach().double().numpy()
+            result = found.detach().double().numpy().reshape(-1, 1)
+            assert result == pytest.approx(exact, rel=TYPES[kind])
+            assert theta.grad.double().numpy() == pytest.approx(factor, rel=TYPES[kind])
+        assert call(milp, theta[:0]).numel() == 0
+        assert call(milp, [[1.1]]).dtype == torch.float64
+        assert float(call(milp, torch.tensor([[1]])).sum()) == pytest.approx(factor)
 
 
 def choice() -> ParametricMILP:

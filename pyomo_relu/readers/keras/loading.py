@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from pyomo_relu.base.versions import check_version
 from pyomo_relu.network.limits import TooLargeError, need
 from pyomo_relu.readers.keras.weights_file import check_hdf5
 
@@ -43,6 +44,7 @@ def import_keras() -> Any:
             f"Keras {keras.__version__} is too old for this reader; "
             "pip install -U 'pyomo_relu[keras]'"
         )
+    check_version("keras", str(keras.__version__))
     return keras
 
 

@@ -88,8 +88,11 @@ class Row:
             linear_coefs=self.coefs + list(coefs),
             linear_vars=self.variables + list(variables),
         )
-        for c, e, _, _ in self.expressions:
-            total = total + c * e
+        parts = [c * e for c, e, _, _ in self.expressions]
+        if parts and not self.coefs and not coefs:
+            total = parts.pop(0)  # a sum of nothing has no unit of measurement
+        for part in parts:
+            total = total + part
         return total
 
     def expression(self):

@@ -19,9 +19,8 @@ def _read(name: str) -> property:
     original = getattr(VarData, name)
 
     def refuse(self: Any) -> NoReturn:
-        name = self._domain if isinstance(self._domain, str) else self.name
         raise ValueError(
-            f"the model uses '{name}', a variable of a formulation that its network "
+            f"the model uses '{self.name_then}', a variable of a formulation that its network "
             "block no longer has, so nothing determines it; deactivate or delete the rows "
             "(or the objective) with it, and write them anew with the variables that the "
             "block has now."
@@ -34,6 +33,12 @@ class RetiredVar(VarData):
     """The data of a variable inside a formulation that was replaced."""
 
     __slots__ = ()
+    is_retired = True
+
+    @property
+    def name_then(self) -> str:
+        """The name that it had in its block."""
+        return self._domain if isinstance(self._domain, str) else self.name
 
     domain = _read("domain")
     bounds = _read("bounds")

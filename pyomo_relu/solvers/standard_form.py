@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,6 @@ def compile_standard_form(
     finally:
         for v in fixed:
             v.fixed = True
-    check_variables(model, form, solver)
     for j, v in enumerate(form.columns if fixed else ()):
         if id(v) in values:
             form.lower[j] = form.upper[j] = values[id(v)]
@@ -213,6 +213,7 @@ def _compile(model, solver: str, deadline: Deadline) -> StandardForm:
     if not used.all():
         columns = [v for v, keep in zip(columns, used.tolist()) if keep]
         c, matrix = c[used], sp.csr_array(matrix[:, used])
+    check_variables(model, columns, solver, partial(_user_of, c, matrix, rows, objective))
     lower, upper, integer = _column_data(columns)
     return StandardForm(
         cost=c,
@@ -228,6 +229,14 @@ def _compile(model, solver: str, deadline: Deadline) -> StandardForm:
         rows=rows,
         objective=objective,
     )
+
+
+def _user_of(cost: np.ndarray, matrix, rows: list[Any], objective, column: int) -> str:
+    """A row that uses a column, by name, or the objective."""
+    if cost[column] and objective is not None:
+        return f"the objective '{objective.name}'"
+    found = matrix.tocsc()[:, [column]].nonzero()[0]
+    return f"constraint '{rows[int(found[0])].name}'"
 
 
 def _check_components(model, sorter: SortComponents, solver: str) -> None:

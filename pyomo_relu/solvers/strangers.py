@@ -8,12 +8,18 @@ ever made must belong to the model that is solved.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyomo.contrib.solver.common.util import IncompatibleModelError
 from pyomo.core.base.block import BlockData
 from pyomo.core.base.var import VarData
 
+REPLACED = "of a formulation that its network block no longer has"
+LOST = (
+    "a variable whose component was removed from the model and is lost, such as an output "
+    "of a network block that was deleted"
+)
 NOTHING = "Nothing in the model says what its value is."
 REMEDY = (
     "Write rows and objective anew with the variables that the model has now; to give a "
@@ -47,44 +53,46 @@ def check_model(model: Any, solver: str) -> None:
     )
 
 
-def check_variables(model: Any, form: Any, solver: str) -> None:
+def check_variables(
+    model: Any, variables: Sequence[Any], solver: str, user_of: Callable[[int], str]
+) -> None:
     """Refuse variables of networks that the model doesn't hold, and foreign kinds.
 
     Parameters
     ----------
     model : BlockData
-    form : StandardForm
-        Of that model.
+    variables : sequence
+        What the model's active rows and objective use.
     solver : str
         The name that errors give the one who asks.
+    user_of : callable
+        What uses the variable of a number, by name.
 
     Raises
     ------
     StrangerError
-        Naming a variable and the rows that use it.
+        Naming a variable and a row that uses it.
     """
     root = model.model()
     known: dict[int, str | None] = {}
-    for j, v in enumerate(form.columns):
+    for j, v in enumerate(variables):
         if not isinstance(v, VarData):
             raise StrangerError(
-                f"{_user_of(form, j)} uses '{v.name}', a {type(v).__module__}."
+                f"{user_of(j)} uses '{v.name}', a {type(v).__module__}."
                 f"{type(v).__name__}; {solver} takes variables of pyomo.environ only."
             )
         component = v.parent_component()
-        if component is None:
-            raise StrangerError(
-                f"{_user_of(form, j)} uses a variable whose component was removed from "
-                "the model and is lost, such as an output of a network block that was "
-                f"deleted or written anew. {NOTHING} {REMEDY}"
-            )
-        if id(component) not in known:
-            known[id(component)] = _gone(component, root)
-        reason = known[id(component)]
-        if reason is not None:
-            raise StrangerError(
-                f"{_user_of(form, j)} uses '{v.name}' {reason}. {NOTHING} {REMEDY}"
-            )
+        if getattr(type(v), "is_retired", False):
+            what: str | None = f"'{v.name_then}' {REPLACED}"
+        elif component is None:
+            what = LOST
+        else:
+            if id(component) not in known:
+                known[id(component)] = _gone(component, root)
+            reason = known[id(component)]
+            what = None if reason is None else f"'{v.name}' {reason}"
+        if what is not None:
+            raise StrangerError(f"{user_of(j)} uses {what}. {NOTHING} {REMEDY}")
 
 
 def _gone(component: Any, root: Any) -> str | None:
@@ -102,13 +110,5 @@ def _gone(component: Any, root: Any) -> str | None:
             "or is in another one"
         )
     if getattr(top.parent_component(), "is_network_layer", False):
-        return "of a formulation that its network block no longer has"
+        return REPLACED
     return None
-
-
-def _user_of(form: Any, column: int) -> str:
-    """A row that uses a column, by name, or the objective."""
-    if form.cost[column] and form.objective is not None:
-        return f"the objective '{form.objective.name}'"
-    rows = form.matrix.tocsc()[:, [column]].nonzero()[0]
-    return f"constraint '{form.rows[int(rows[0])].name}'" if len(rows) else "the model"

@@ -1,0 +1,664 @@
+"""What users do to a model with network blocks, one function for each kind.
+
+A function takes the model and a random generator, and changes the model in place or
+returns another. It raises :class:`NotHere` where the model has nothing to do it to.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from pyomo.common.errors import InfeasibleConstraintException
+from pyomo.contrib.fbbt.fbbt import fbbt
+from pyomo.core.base.block import BlockData
+
+from pyomo_relu import ReLUNetBlock
+from pyomo_relu.formulations import network_blocks
+from tests.harness.random_networks import random_network
+
+
+class NotHere(Exception):
+    """The model has nothing that could be edited so."""
+
+
+Edit = Callable[[Any, np.random.Generator], Any]
+EDITS: dict[str, Edit] = {}
+
+
+def edit(function: Edit) -> Edit:
+    """Register an edit under the function's name."""
+    EDITS[function.__name__] = function
+    return function
+
+
+# ------------------------------------------------------------------------ what there is
+def pick(rng: np.random.Generator, things) -> Any:
+    found = list(things)
+    if not found:
+        raise NotHere
+    return found[int(rng.integers(len(found)))]
+
+
+def a_block(m, rng) -> Any:
+    """An active network block that still has its layers and outputs."""
+    return pick(
+        rng,
+        [b for b in network_blocks(m) if b.component("layer") and b.component("outputs")],
+    )
+
+
+def inner(m, rng, kind: Callable[[Any], bool] = lambda v: True) -> Any:
+    """A free variable inside of a block."""
+    return pick(
+        rng, [v for v in a_block(m, rng).layer_variables if kind(v) and not v.fixed]
+    )
+
+
+def written_row(m, rng) -> Any:
+    layers = a_block(m, rng).component("layer")
+    return pick(
+        rng,
+        (c for k in layers.values() for c in k.component_data_objects(pyo.Constraint)),
+    )
+
+
+def an_input(m, rng) -> Any:
+    """A variable that a network reads itself."""
+    entries = a_block(m, rng)._entries
+    return pick(
+        rng,
+        [
+            e
+            for e in entries
+            if not isinstance(e, float) and e.is_variable_type() and not e.fixed
+        ],
+    )
+
+
+def an_output(m, rng) -> Any:
+    return pick(rng, [v for v in a_block(m, rng).component("outputs").values()])
+
+
+def objective(m) -> Any:
+    return pick(
+        np.random.default_rng(0), m.component_data_objects(pyo.Objective, active=True)
+    )
+
+
+def new_name(m, base: str) -> str:
+    k = 0
+    while hasattr(m, f"{base}{k}"):
+        k += 1
+    return f"{base}{k}"
+
+
+def add(m, component, base: str = "extra") -> None:
+    m.add_component(new_name(m, base), component)
+
+
+def span(v) -> tuple[float, float]:
+    if v.lb is None or v.ub is None:
+        raise NotHere
+    return v.lb, v.ub
+
+
+def transform(name: str, m, **kwds) -> Any:
+    return pyo.TransformationFactory(name).apply_to(m, **kwds)
+
+
+def is_binary(v) -> bool:
+    return v.is_integer()
+
+
+# ------------------------------------------------------------- variables inside a block
+@edit
+def fix_a_binary_inside(m, rng):
+    inner(m, rng, is_binary).fix(int(rng.integers(2)))
+
+
+@edit
+def fix_a_neuron(m, rng):
+    v = inner(m, rng, lambda v: v.is_continuous())
+    low, high = span(v)
+    v.fix(low + 0.5 * (high - low))
+
+
+@edit
+def fix_and_free_a_neuron(m, rng):
+    v = inner(m, rng)
+    v.fix(0)
+    v.unfix()
+
+
+@edit
+def lower_an_upper_bound_inside(m, rng):
+    v = inner(m, rng)
+    low, high = span(v)
+    v.setub(low + float(rng.uniform(0, 0.9)) * (high - low))
+
+
+@edit
+def raise_a_lower_bound_inside(m, rng):
+    v = inner(m, rng)
+    low, high = span(v)
+    v.setlb(low + float(rng.uniform(0.1, 1)) * (high - low))
+
+
+@edit
+def loosen_bounds_inside(m, rng):
+    v = inner(m, rng, lambda v: v.is_continuous())
+    v.setlb(None if rng.random() < 0.5 else -50.0)
+    v.setub(None if rng.random() < 0.5 else 50.0)
+
+
+@edit
+def relax_one_binary(m, rng):
+    v = inner(m, rng, is_binary)
+    v.domain = pyo.Reals
+    v.setlb(0)
+    v.setub(1)
+
+
+@edit
+def make_a_neuron_integer(m, rng):
+    inner(m, rng, lambda v: v.is_continuous()).domain = pyo.Integers
+
+
+@edit
+def fix_through_a_reference(m, rng):
+    layers = a_block(m, rng).component("layer")
+    layer = pick(rng, [k for k in layers.values() if k.component("out") is not None])
+    v = pick(rng, pyo.Reference(layer.out).values())
+    v.setub(0.5 * v.ub if v.ub is not None and v.ub > 0 else v.ub)
+
+
+# ----------------------------------------------------------- rows with what is inside
+@edit
+def row_on_binaries(m, rng):
+    found = [v for v in a_block(m, rng).layer_variables if v.is_integer()]
+    if not found:
+        raise NotHere
+    add(m, pyo.Constraint(expr=sum(found) <= int(rng.integers(len(found) + 1))))
+
+
+@edit
+def row_on_a_neuron_and_an_input(m, rng):
+    v = inner(m, rng, lambda v: v.is_continuous())
+    add(m, pyo.Constraint(expr=v + an_input(m, rng) <= float(rng.normal())))
+
+
+@edit
+def a_neuron_in_the_objective(m, rng):
+    o = objective(m)
+    o.set_value(o.expr + float(rng.normal()) * inner(m, rng))
+
+
+@edit
+def a_network_reads_a_neuron(m, rng):
+    v = inner(m, rng, lambda v: v.is_continuous())
+    span(v)
+    net = random_network(rng, n_inputs=1, widths=[3], n_outputs=1)
+    block = ReLUNetBlock(network=net, inputs=[v])
+    add(m, block, "reader")
+    o = objective(m)
+    o.set_value(o.expr + 0.3 * block.outputs[0])
+
+
+@edit
+def row_added_to_the_block(m, rng):
+    b = a_block(m, rng)
+    y = pick(rng, b.component("outputs").values())
+    low, high = span(y)
+    add(b, pyo.Constraint(expr=y <= low + float(rng.uniform(0.2, 1)) * (high - low)))
+
+
+@edit
+def row_added_to_a_layer(m, rng):
+    b = a_block(m, rng)
+    layer = pick(rng, b.component("layer").values())
+    y = pick(rng, b.component("outputs").values())
+    low, high = span(y)
+    add(layer, pyo.Constraint(expr=y >= low + float(rng.uniform(0, 0.7)) * (high - low)))
+
+
+@edit
+def objective_in_a_layer(m, rng):
+    b = a_block(m, rng)
+    o, x = objective(m), an_input(m, rng)
+    o.deactivate()
+    add(
+        pick(rng, b.component("layer").values()),
+        pyo.Objective(expr=o.expr + 0.1 * x, sense=o.sense),
+    )
+
+
+@edit
+def special_ordered_set_inside(m, rng):
+    found = [v for v in a_block(m, rng).layer_variables if v.is_integer()][:3]
+    if len(found) < 2:
+        raise NotHere
+    add(m, pyo.SOSConstraint(rule=lambda _: (found, [1, 2, 3][: len(found)]), sos=1))
+
+
+@edit
+def product_with_a_neuron(m, rng):
+    add(m, pyo.Constraint(expr=inner(m, rng) * an_input(m, rng) <= 1))
+
+
+# --------------------------------------------------------------------- written rows
+@edit
+def deactivate_a_written_row(m, rng):
+    written_row(m, rng).deactivate()
+
+
+@edit
+def deactivate_and_activate_a_row(m, rng):
+    row = written_row(m, rng)
+    was = row.active
+    row.deactivate()
+    if was:
+        row.activate()
+
+
+@edit
+def deactivate_a_layer(m, rng):
+    pick(rng, a_block(m, rng).component("layer").values()).deactivate()
+
+
+@edit
+def deactivate_all_layers(m, rng):
+    a_block(m, rng).component("layer").deactivate()
+
+
+@edit
+def delete_a_written_component(m, rng):
+    row = written_row(m, rng).parent_component()
+    row.parent_block().del_component(row)
+
+
+@edit
+def change_a_written_row(m, rng):
+    row = written_row(m, rng)
+    low, body, high = row.to_bounded_expression(evaluate_bounds=True)
+    shift = float(rng.uniform(-0.3, 0.3))
+    if low is not None and high is not None:
+        row.set_value((low + shift, body, high + shift))
+    elif high is not None:
+        row.set_value((None, body, high + shift))
+    else:
+        row.set_value((low + shift, body, None))
+
+
+@edit
+def multiply_a_written_row(m, rng):
+    row = written_row(m, rng)
+    low, body, high = row.to_bounded_expression(evaluate_bounds=True)
+    if low is not None and high is not None:
+        row.set_value((3.0 * low, 3.0 * body, 3.0 * high))
+    elif high is not None:
+        row.set_value((None, 3.0 * body, 3.0 * high))
+
+
+@edit
+def read_the_expressions(m, rng):
+    for row in m.component_data_objects(pyo.Constraint, active=True):
+        str(row.expr)
+
+
+# -------------------------------------------------------------------- transformations
+@edit
+def relax_integers(m, rng):
+    transform("core.relax_integer_vars", m)
+
+
+@edit
+def relax_integers_and_back(m, rng):
+    token = transform("core.relax_integer_vars", m)
+    transform("core.relax_integer_vars", m, reverse=token)
+
+
+@edit
+def relax_one_block(m, rng):
+    transform("core.relax_integer_vars", a_block(m, rng))
+
+
+def _with_factors(m, rng) -> None:
+    m.scaling_factor = pyo.Suffix(direction=pyo.Suffix.EXPORT)
+    kinds = (pyo.Var, pyo.Constraint, pyo.Objective)
+    for kind in kinds:
+        for c in m.component_data_objects(kind):
+            if rng.random() < 0.2:
+                m.scaling_factor[c] = float(np.round(10 ** rng.uniform(-1, 1), 3))
+    if rng.random() < 0.3:  # only the user's own
+        for v in [v for b in network_blocks(m) for v in b.layer_variables]:
+            m.scaling_factor.pop(v, None)
+
+
+@edit
+def scale_in_place(m, rng):
+    if m.component("scaling_factor") is not None:
+        m.del_component("scaling_factor")
+    _with_factors(m, rng)
+    transform("core.scale_model", m, rename=bool(rng.random() < 0.5))
+
+
+@edit
+def scale_a_copy(m, rng):
+    if m.component("scaling_factor") is not None:
+        m.del_component("scaling_factor")
+    _with_factors(m, rng)
+    scale = pyo.TransformationFactory("core.scale_model")
+    return scale.create_using(m, rename=bool(rng.random() < 0.5))
+
+
+@edit
+def strip_bounds(m, rng):
+    transform("contrib.strip_var_bounds", m, strip_domains=bool(rng.random() < 0.5))
+
+
+@edit
+def strip_bounds_and_back(m, rng):
+    strip = pyo.TransformationFactory("contrib.strip_var_bounds")
+    strip.apply_to(m, reversible=True)
+    strip.revert(m)
+
+
+@edit
+def strip_bounds_of_one_block(m, rng):
+    transform("contrib.strip_var_bounds", a_block(m, rng), strip_domains=False)
+
+
+@edit
+def detect_fixed(m, rng):
+    transform("contrib.detect_fixed_vars", m)
+
+
+@edit
+def propagate_fixed(m, rng):
+    transform("contrib.propagate_fixed_vars", m)
+
+
+@edit
+def propagate_bounds_of_equalities(m, rng):
+    transform("contrib.propagate_eq_var_bounds", m)
+
+
+@edit
+def propagate_zero_sums(m, rng):
+    transform("contrib.propagate_zero_sum", m)
+
+
+@edit
+def rows_to_bounds(m, rng):
+    transform("contrib.constraints_to_var_bounds", m)
+
+
+@edit
+def deactivate_trivial(m, rng):
+    transform("contrib.deactivate_trivial_constraints", m)
+
+
+@edit
+def midpoint_values(m, rng):
+    transform("contrib.init_vars_midpoint", m)
+
+
+@edit
+def zero_values(m, rng):
+    transform("contrib.init_vars_zero", m)
+
+
+@edit
+def remove_zero_terms(m, rng):
+    transform("contrib.remove_zero_terms", m)
+
+
+@edit
+def aggregate(m, rng):
+    transform("contrib.aggregate_vars", m)
+
+
+@edit
+def slacks_on_all_rows(m, rng):
+    transform("core.add_slack_variables", m)
+
+
+@edit
+def slacks_on_some_rows(m, rng):
+    rows = [c for c in m.component_objects(pyo.Constraint, active=True)]
+    transform("core.add_slack_variables", m, targets=[pick(rng, rows)])
+
+
+@edit
+def tighten_bounds_by_rows(m, rng):
+    fbbt(m)
+
+
+@edit
+def tighten_bounds_by_rows_of_a_block(m, rng):
+    fbbt(a_block(m, rng))
+
+
+@edit
+def fix_integers(m, rng):
+    for v in m.component_data_objects(pyo.Var):
+        if v.is_integer() and v.value is None and not v.fixed:
+            v.set_value(int(rng.integers(2)), skip_validation=True)
+    transform("core.fix_integer_vars", m)
+
+
+@edit
+def integers_to_binaries(m, rng):
+    transform("contrib.integer_to_binary", m)
+
+
+@edit
+def another_formulation_by_transformation(m, rng):
+    transform(f"relu.{pick(rng, ('bigm', 'hull', 'partition', 'cuts'))}", m)
+
+
+# --------------------------------------------------------------------- whole blocks
+@edit
+def reformulate_a_block(m, rng):
+    a_block(m, rng).reformulate(pick(rng, ("bigm", "hull", "partition", "cuts")))
+
+
+@edit
+def relax_and_reformulate(m, rng):
+    b = a_block(m, rng)
+    transform("core.relax_integer_vars", b)
+    b.reformulate("bigm")
+
+
+@edit
+def row_on_a_formulation_that_is_replaced(m, rng):
+    b = a_block(m, rng)
+    v = pick(rng, b.layer_variables)
+    row = pyo.Constraint(expr=v + an_input(m, rng) <= float(rng.normal()))
+    add(m, row)
+    b.reformulate("bigm")
+
+
+@edit
+def tighten_a_block(m, rng):
+    a_block(m, rng).tighten("crown")
+
+
+@edit
+def tighten_with_the_model(m, rng):
+    a_block(m, rng).tighten("model")
+
+
+@edit
+def delete_a_block(m, rng):
+    b = a_block(m, rng).parent_component()
+    b.parent_block().del_component(b)
+
+
+@edit
+def another_block_of_the_same_name(m, rng):
+    b = a_block(m, rng).parent_component()
+    holder, name, entries = b.parent_block(), b.local_name, list(b._entries)
+    holder.del_component(b)
+    net = random_network(rng, n_inputs=len(entries), widths=[3], n_outputs=1)
+    holder.add_component(name, ReLUNetBlock(network=net, inputs=entries, bounds="crown"))
+
+
+@edit
+def output_of_another_model(m, rng):
+    other = m.clone()
+    y = an_output(other, rng)
+    add(m, pyo.Constraint(expr=an_input(m, rng) + y <= 2.0))
+    m._kept = [other]
+
+
+@edit
+def deactivate_a_block(m, rng):
+    a_block(m, rng).deactivate()
+
+
+@edit
+def deactivate_and_activate_a_block(m, rng):
+    b = a_block(m, rng)
+    b.deactivate()
+    b.activate()
+
+
+@edit
+def copy_the_model(m, rng):
+    return m.clone()
+
+
+@edit
+def pickle_the_model(m, rng):
+    return pickle.loads(pickle.dumps(m))
+
+
+@edit
+def copy_one_block(m, rng):
+    b = a_block(m, rng)
+    if not isinstance(b, pyo.Block):
+        raise NotHere
+    copy = b.clone()
+    add(m, copy, "copied")
+    o = objective(m)
+    o.set_value(o.expr + 0.2 * next(iter(copy.component("outputs").values())))
+
+
+# ------------------------------------------------------------------ inputs and outputs
+@edit
+def fix_an_output(m, rng):
+    y = an_output(m, rng)
+    low, high = span(y)
+    y.fix(low + float(rng.uniform(0.3, 0.7)) * (high - low))
+
+
+@edit
+def bound_an_output(m, rng):
+    y = an_output(m, rng)
+    low, high = span(y)
+    y.setub(low + float(rng.uniform(0.3, 0.9)) * (high - low))
+
+
+@edit
+def loosen_an_output(m, rng):
+    y = an_output(m, rng)
+    y.setlb(None)
+    y.setub(None)
+
+
+@edit
+def integer_output(m, rng):
+    an_output(m, rng).domain = pyo.Integers
+
+
+@edit
+def fix_an_input(m, rng):
+    x = an_input(m, rng)
+    low, high = span(x)
+    x.fix(low if x.is_integer() else low + float(rng.uniform(0, 1)) * (high - low))
+
+
+@edit
+def fix_an_input_outside(m, rng):
+    x = an_input(m, rng)
+    low, high = span(x)
+    x.fix(high + 1 + (high - low), skip_validation=True)
+
+
+@edit
+def widen_an_input(m, rng):
+    x = an_input(m, rng)
+    _, high = span(x)
+    x.setub(high + 1.0)
+
+
+@edit
+def widen_an_input_and_write_anew(m, rng):
+    x = an_input(m, rng)
+    _, high = span(x)
+    x.setub(high + 1.0)
+    for b in network_blocks(m):
+        b.reformulate("bigm")
+
+
+@edit
+def narrow_an_input(m, rng):
+    x = an_input(m, rng)
+    low, high = span(x)
+    x.setub(high - 0.3 * (high - low) if not x.is_integer() else high - 1)
+
+
+@edit
+def integer_input(m, rng):
+    an_input(m, rng).domain = pyo.Integers
+
+
+@edit
+def unfix_everything(m, rng):
+    for v in m.component_data_objects(pyo.Var):
+        v.unfix()
+
+
+@edit
+def set_an_input_expression(m, rng):
+    found = [
+        e
+        for e in a_block(m, rng)._entries
+        if not isinstance(e, float) and e.is_named_expression_type()
+    ]
+    e = pick(rng, found)
+    e.set_value(0.5 * e.expr)
+
+
+@edit
+def warm_start_values(m, rng):
+    for b in network_blocks(m):
+        x = np.zeros(b.network.n_inputs)
+        for i, e in enumerate(b._entries):
+            x[i] = e if isinstance(e, float) else pyo.value(e, exception=False) or 0.0
+        b.warm_start(x)
+
+
+def apply_edits(m, names, rng: np.random.Generator) -> tuple[BlockData, list[str]]:
+    """The model after the edits that it has a place for, and which those were.
+
+    Raises
+    ------
+    ValueError
+        From an edit that the package refuses.
+    """
+    done = []
+    for name in names:
+        try:
+            m = EDITS[name](m, rng) or m
+        except NotHere:
+            continue
+        except InfeasibleConstraintException:
+            pass  # found by a transformation; what it has done until then stays
+        done.append(name)
+    return m, done

@@ -33,7 +33,8 @@ def move(
     ------
     ValueError
         If it mixes samples along a dynamic batch axis. That is found by running it on
-        two samples, whose codes must come out alike.
+        two samples, whose codes must come out alike; where some of the tensors have lost
+        their batch axis, only one sample can be run.
     """
     tensors = [v for v in values if isinstance(v, Tensor)]
     total = sum(x.size for x in tensors)
@@ -42,12 +43,15 @@ def move(
             (np.asarray(r), None) for r in function(_codes(values, total, 1))
         ]
     else:
-        try:
-            doubled = function(_codes(values, total, 2))
-        except TooLargeError:
-            raise
-        except Exception:
-            # Its arguments hold the number of samples, which is 1 here.
+        doubled = None
+        if all(x.batch is not None for x in tensors):
+            try:
+                doubled = function(_codes(values, total, 2))
+            except TooLargeError:
+                raise
+            except Exception:
+                pass  # its arguments hold the number of samples, which is 1 here
+        if doubled is None:
             results = [
                 (np.asarray(r), _kept_axis(tensors, np.asarray(r)))
                 for r in function(_codes(values, total, 1))

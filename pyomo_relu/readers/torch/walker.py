@@ -34,7 +34,7 @@ _AFTER_HEAD |= {"to", "dropout", "Flatten", "Identity", "Dropout", "detach", "un
 _AFTER_HEAD |= {"clone", "alias", "_to_copy"}
 
 #: Operations that make a constant, and look at the shape and the dtype of a tensor only.
-_SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like"}
+_SHAPE_ONLY = {"zero", "zeros_like", "ones_like", "full_like", "empty_like"}
 _SHAPE_ONLY |= {"new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided"}
 
 
@@ -209,7 +209,7 @@ class _Walker:
             self.values[node] = self.graph.input(node.name, (1, *shape), 0)
         for node in self.program.nodes:
             try:
-                self.values[node] = self._visit(node)
+                self.values[node] = self._constant(node, self._visit(node))
             except Exception as error:
                 raise self._named(node, error) from error
         return self._outputs()
@@ -307,6 +307,15 @@ class _Walker:
             f"'{self.program.label(node)}') is not supported: it is not piecewise linear, "
             "or not known. Replace it, or export the module without it."
         )
+
+    @staticmethod
+    def _constant(node: Any, value: Any) -> Any:
+        """What depends on no input is a tensor, as the operations after it want it."""
+        if not isinstance(value, np.ndarray):
+            return value
+        import torch
+
+        return torch.as_tensor(value, dtype=getattr(node.meta.get("val"), "dtype", None))
 
     def _blank(self, node: Any) -> Any:
         """A tensor like the value of a node, for operations that read its kind only."""

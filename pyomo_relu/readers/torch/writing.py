@@ -56,8 +56,11 @@ def fill(graph: TensorGraph, name: str, x, value):
 def index_put(graph: TensorGraph, name: str, x, indices, values, accumulate=False):
     if accumulate:
         raise ValueError(f"layer '{name}' adds at positions; write it as a sum.")
+    import torch
+
     places = indices_of(name, indices)
-    return _moved(graph, name, [x, values], lambda a, b: a.index_put(places, b))
+    put = torch.ops.aten.index_put
+    return _moved(graph, name, [x, values], lambda a, b: put(a, places, b))
 
 
 @function("masked_fill")

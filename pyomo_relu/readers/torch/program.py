@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyomo_relu.readers.checking import first_line
+from pyomo_relu.readers.torch.state import plain_attributes
 
 
 class Untraceable(Exception):
@@ -76,6 +77,10 @@ class Program:
             return name.split(".")[-1]
         return operation(node)
 
+    def listing(self) -> list[tuple]:
+        """What the program does, line by line, to compare it with another trace."""
+        return [(n.name, str(n.target), str(n.args), str(n.kwargs)) for n in self.nodes]
+
 
 def operation(node: Any) -> str:
     """The name of the PyTorch operation that a node calls, without its overload."""
@@ -105,6 +110,22 @@ def trace(torch: Any, source: Any, samples: tuple) -> Program:
     """
     if _is_plain(torch, source):
         return _chain(torch, source)
+    program = _exported(torch, source, samples)
+    before = plain_attributes(source)
+    with contextlib.suppress(Exception):
+        source(*[sample.clone() for sample in samples])
+    if plain_attributes(source) != before:
+        # What the forward keeps may be a count that nothing reads, or a state.
+        if _exported(torch, source, samples).listing() != program.listing():
+            raise ValueError(
+                f"the module {type(source).__name__} computes something else in each call, "
+                "by what it keeps in its attributes; a network that can be embedded has "
+                "no such state."
+            )
+    return program
+
+
+def _exported(torch: Any, source: Any, samples: tuple) -> Program:
     try:
         with _quiet():
             exported = torch.export.export(source, samples, strict=False)

@@ -30,23 +30,26 @@ def check_module(torch: Any, source: Any) -> None:
             "forward hooks are registered for all modules of PyTorch, which may change "
             "what they compute; remove them first."
         )
-    for name, part in source.named_modules():
-        what = f"the module '{name or type(part).__name__}' ({type(part).__name__})"
+    named = [
+        (f"the module '{name or type(part).__name__}' ({type(part).__name__})", part)
+        for name, part in source.named_modules()
+    ]
+    for what, part in named:
+        if any(key in type(part).__module__ for key in _QUANTIZED):
+            raise ValueError(
+                f"{what} is quantized or prepared for it: it rounds, which is not "
+                "piecewise linear as written. Read the module before it is quantized."
+            )
+        for key, value in {**part._parameters, **part._buffers}.items():
+            if value is not None:
+                _check_tensor(torch, f"{key} of {what}", value)
+    for what, part in named:
         if part._forward_hooks or part._forward_pre_hooks:
             raise ValueError(
                 f"{what} has forward hooks, which may change what it computes; remove "
                 "them first (for an old weight_norm or spectral_norm with its remove "
                 "function)."
             )
-        if any(key in type(part).__module__ for key in _QUANTIZED):
-            raise ValueError(
-                f"{what} is quantized or prepared for it: it rounds, which is not "
-                "piecewise linear as written. Read the module before it is quantized."
-            )
-        tensors = {**part._parameters, **part._buffers}
-        for key, value in tensors.items():
-            if value is not None:
-                _check_tensor(torch, f"{key} of {what}", value)
 
 
 def _check_tensor(torch: Any, what: str, value: Any) -> None:
@@ -123,6 +126,16 @@ def _state(part: Any) -> tuple[dict, dict[str, dict]]:
     """The attributes of a module, and what it registers, to be put back."""
     held = ("_parameters", "_buffers", "_modules")
     return dict(vars(part)), {key: dict(getattr(part, key)) for key in held}
+
+
+def plain_attributes(source: Any) -> dict[tuple[int, str], Any]:
+    """Numbers, texts and truth values that the submodules keep as attributes."""
+    return {
+        (k, key): value
+        for k, part in enumerate(source.modules())
+        for key, value in vars(part).items()
+        if isinstance(value, (bool, int, float, str, type(None)))
+    }
 
 
 @contextmanager

@@ -205,7 +205,12 @@ class _Walker:
 
     def walk(self, shapes: list[tuple[int, ...]]) -> list[Tensor]:
         """Lower every operation; return the outputs."""
-        for node, shape in zip(self.program.inputs, shapes, strict=True):
+        if len(shapes) != len(self.program.inputs):
+            raise ValueError(
+                f"input_shape= gives {len(shapes)} shapes, but the module has "
+                f"{len(self.program.inputs)} inputs."
+            )
+        for node, shape in zip(self.program.inputs, shapes):
             self.values[node] = self.graph.input(node.name, (1, *shape), 0)
         for node in self.program.nodes:
             try:
@@ -273,8 +278,8 @@ class _Walker:
             for n in node.all_input_nodes
         )
         layer, kind = self.program.module(node), self._kind(node)
-        if kind.startswith("_assert"):
-            return None  # what torch.export made sure of
+        if kind.startswith("_assert") or node.op == "get_attr":
+            return None  # what torch.export made sure of, and graphs inside the graph
         if kind in _SHAPE_ONLY:
             args, symbolic = (self._blank(node.args[0]), *args[1:]), False
         if not symbolic:

@@ -6,6 +6,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -15,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.network import Network
 from pyomo_relu.training.exact import (
     Task,
@@ -22,12 +24,13 @@ from pyomo_relu.training.exact import (
     constant_network,
     exact,
     local_search,
+    settled,
 )
 from pyomo_relu.training.family import Family, merged
 from pyomo_relu.training.hybrid import hybrid
 from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.norms import DUAL_NORMS, dual_norm
-from pyomo_relu.training.solve import ENGINES, Engine
+from pyomo_relu.training.solve import ENGINES, Engine, check_solver
 from pyomo_relu.training.splitting import data_splitting
 from pyomo_relu.training.step_network import StepNetwork, read_arrays
 
@@ -131,10 +134,12 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
             If no network of this shape fits the points (``max_margin`` and
             ``min_weight`` must), or an option doesn't fit the data.
         RuntimeError
-            If the time limit leaves no network, or a network doesn't have the
-            activations of its program.
+            If the time limit leaves no network that fits every point, where the loss wants
+            that; or if a network doesn't have the activations of its program. The other
+            losses always have a network: the start, however little time there was.
         """
         self._check_options()
+        deadline = Deadline(self.time_limit)
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -146,18 +151,15 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         rng = np.random.default_rng(random.randint(2**31 - 1))
         outputs = 1 if len(self.classes_) == 2 else len(self.classes_)
         bits = self._bits(codes, outputs)
-        task = Task(
-            self._family(outputs),
-            merged(X, bits),
-            self._loss(),
-            Engine(self.solver, self.engine, self.solver_options, bool(self.verbose)),
-            self.time_limit,
-            rng,
-        )
+        family, loss = self._family(outputs), self._loss()
+        engine = Engine(self.solver, self.engine, self.solver_options, bool(self.verbose))
+        if self.method in ("exact", "local_search", "data_splitting", "hybrid"):
+            check_solver(engine)
+        task = Task(family, merged(X, bits), loss, engine, deadline.left(), rng)
         found = self._train(task, X, bits, codes, validation)
         if found.network is None:
             self._nothing(found)
-        self._keep(found)
+        self._keep(settled(task, found))
         return self
 
     def _bits(self, codes: np.ndarray, outputs: int) -> np.ndarray:
@@ -208,14 +210,7 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
                 random_state=int(task.rng.integers(2**31 - 1)),
             )
             chosen = (xv, bv)
-            task = Task(
-                task.family,
-                merged(X, bits),
-                task.loss,
-                task.engine,
-                task.time_limit,
-                task.rng,
-            )
+            task = replace(task, data=merged(X, bits))
         else:
             chosen = (X, bits)
         return data_splitting(

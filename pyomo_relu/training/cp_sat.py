@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -33,6 +34,10 @@ WORKER = Path(__file__).with_name("cp_sat_worker.py")
 
 #: Beyond every sum of the programs, and far from CP-SAT's own limits.
 FAR, FARTHEST = 2**31, 2**60
+
+#: Seconds beyond the limit in which the worker may start Python and write its answer down
+#: (1.5 s where it was measured).
+GRACE = 5.0
 
 
 def solve_cp_sat(
@@ -62,23 +67,30 @@ def solve_cp_sat(
             f"be integers, without robust=, and the loss a count (not '{mip.loss_name}'). "
             "Round or scale the features, or use engine='mip'."
         )
+    begin = time.perf_counter()
     form = compile_standard_form(mip.model)
     arrays, scale = _integers(form)
     hint = np.full(len(form.columns), np.nan)
     if warm:
         hint = np.array([np.nan if v.value is None else v.value for v in form.columns])
     parameters = dict(options or {})
+    longest = None
     if time_limit is not None:
-        parameters["max_time_in_seconds"] = max(float(time_limit), 0.01)
+        left = max(float(time_limit) - (time.perf_counter() - begin), 0.01)
+        parameters["max_time_in_seconds"], longest = left, left + GRACE
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "program.npz", Path(folder) / "answer.npz"
         np.savez(source, hint=hint, parameters=np.array(json.dumps(parameters)), **arrays)
-        done = subprocess.run(
-            [sys.executable, str(WORKER), str(source), str(target)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, str(WORKER), str(source), str(target)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=longest,
+            )
+        except subprocess.TimeoutExpired:
+            return "nothing", math.inf, -math.inf
         if not target.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise RuntimeError(f"CP-SAT ended with an error: {last}")

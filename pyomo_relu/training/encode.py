@@ -92,6 +92,9 @@ class TrainingMIP:
         Inputs whose weights are 0.
     scored : bool
         Whether the sizes of the last pre-activations count, not only their signs.
+    check : callable, optional
+        Called again and again while the program is written; what it raises ends that, as
+        :meth:`pyomo_relu.base.deadline.Deadline.check` does when the time is up.
 
     Attributes
     ----------
@@ -111,7 +114,9 @@ class TrainingMIP:
         margins: str | None = None,
         dead: np.ndarray | None = None,
         scored: bool = False,
+        check: Callable[[], None] | None = None,
     ) -> None:
+        self.check = check or _go_on
         self.family, self.data = family, data
         self.fixed = dict(fixed or {})
         self.margins, self.scored, self.loss_name = margins, scored, ""
@@ -138,18 +143,23 @@ class TrainingMIP:
     # ---------------------------------------------------------------------- pieces
     def variables(self, name: str, shape: tuple[int, ...], **options) -> np.ndarray:
         """A new indexed variable as an array of that shape."""
-        component = pyo.Var(*[range(n) for n in shape], **options)
+        # Made one by one below, so that the time is looked at between them.
+        component = pyo.Var(*[range(n) for n in shape], dense=False, **options)
         self.model.add_component(name, component)
         found = np.empty(shape, dtype=object)
         for index in np.ndindex(*shape):
+            self.check()
             found[index] = component[index if len(index) > 1 else index[0]]
         return found
 
     def constraints(self, name: str, rows: list) -> None:
         """A new constraint with the rows as its members."""
         if rows:
-            component = pyo.Constraint(range(len(rows)), rule=lambda _, r: rows[r])
+            component = pyo.Constraint(range(len(rows)))
             self.model.add_component(name, component)
+            for r, row in enumerate(rows):
+                self.check()
+                component.add(r, row)
 
     def _layer(self, k: int, values: np.ndarray | None) -> np.ndarray | None:
         last = k == self.family.depth - 1
@@ -237,6 +247,7 @@ class TrainingMIP:
         upper = reach[:, None] + self._bias_bounds(k)[None, :]
         rows, pre = [], self.variables(f"pre{k}", (n, n_out))
         for i in range(n):
+            self.check()
             columns = np.flatnonzero((values[i] != 0) & used)
             numbers = [*values[i, columns], 1.0, -1.0]
             for j in range(n_out):
@@ -334,6 +345,7 @@ class TrainingMIP:
         s = self.variables(f"s{k}", shape, bounds=(-p, p), domain=domain)
         rows = []
         for c, j, i in np.ndindex(*shape):
+            self.check()
             v, on, weight = s[c, j, i], u[c, i], w[j, i]
             if self.family.activation == "step":
                 rows += [
@@ -384,6 +396,7 @@ class TrainingMIP:
         u = self.u[k] = self.variables(f"u{k}", (cells, n_out), domain=pyo.Binary)
         found = []
         for r, j in np.ndindex(*rows.pre.shape):
+            self.check()
             found += self.on_rows(k, r, j, u[rows.cell[r], j])
             found += self.off_rows(k, r, j, u[rows.cell[r], j])
         self.constraints(f"switch{k}", found)
@@ -446,6 +459,10 @@ class TrainingMIP:
             wrong += int((model[self.data.cell] != patterns[k]).sum())
             total += patterns[k].size
         return wrong, total
+
+
+def _go_on() -> None:
+    """There is time."""
 
 
 def _numbers(variables: np.ndarray) -> np.ndarray:

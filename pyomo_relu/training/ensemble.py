@@ -8,6 +8,9 @@ Journal on Computing 37(3), 2025.
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.progress import progress
 from pyomo_relu.network import Network, NetworkBuilder, activations
 from pyomo_relu.training.base import MIPClassifier, choice
@@ -24,9 +28,33 @@ from pyomo_relu.training.binary import weight_range
 from pyomo_relu.training.exact import Task
 from pyomo_relu.training.family import Family, merged
 from pyomo_relu.training.losses import Loss
-from pyomo_relu.training.pair import train_pair
-from pyomo_relu.training.solve import ENGINES, Engine
+from pyomo_relu.training.pair import Pair, train_pair
+from pyomo_relu.training.solve import ENGINES, Engine, check_solver
 from pyomo_relu.training.step_network import StepNetwork, read_arrays, stack
+
+
+def _trained(
+    tasks: list[Task], limits, share: float, deadline: Deadline, executor
+) -> Iterator[Pair]:
+    """The pairs in turn, each with its part of the time that is left."""
+    n = len(tasks)
+    if executor is None:
+        for k, task in enumerate(tasks):
+            own = replace(task, time_limit=deadline.left() / (n - k))
+            yield train_pair(own, limits, share)
+        return
+    # Other processes have other clocks, but for the time of day.
+    end = time.time() + deadline.left()
+    workers = min(n, getattr(executor, "_max_workers", None) or 1)
+    part = deadline.left() * workers / n
+    tasks = [replace(task, time_limit=part) for task in tasks]
+    yield from executor.map(_until, tasks, [limits] * n, [share] * n, [end] * n)
+
+
+def _until(task: Task, limits, share: float, end: float) -> Pair:
+    assert task.time_limit is not None  # its part
+    left = min(task.time_limit, max(end - time.time(), 0.0))
+    return train_pair(replace(task, time_limit=left), limits, share)
 
 
 class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
@@ -49,8 +77,12 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         paper, few weights can go; a little less takes more away, and was more accurate
         on every data set that was tried.
     stage_limits : (float, float, float)
-        Seconds of the solver in the three stages of each pair; what one leaves goes to
-        the next. Building the programs and their starts comes on top.
+        Seconds of the solver in the three stages of each pair, infinite ones for none; what
+        one leaves goes to the next. Building the programs and their starts comes on top.
+    time_limit : float or None
+        Seconds for all of ``fit``: for all pairs, with the building of their programs and
+        their starts. Each pair has an equal share of what is left; what it has by then is
+        kept. None for no limit besides those of the stages.
     unclassified : label, optional
         Predicted where more than two classes have the most votes. By default those
         classes are compared by the sum of their scores.
@@ -85,6 +117,7 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         margin=0.1,
         margin_kept=0.8,
         stage_limits=(1.0, 1.0, 1.0),
+        time_limit=None,
         unclassified=None,
         solver="relu_highs",
         engine="mip",
@@ -99,6 +132,7 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         self.margin = margin
         self.margin_kept = margin_kept
         self.stage_limits = stage_limits
+        self.time_limit = time_limit
         self.unclassified = unclassified
         self.solver = solver
         self.engine = engine
@@ -128,6 +162,9 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         limits = tuple(float(s) for s in self.stage_limits)
         if len(limits) != 3 or min(limits) <= 0:
             raise ValueError("stage_limits needs three positive numbers of seconds.")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise ValueError(f"time_limit must be positive or None, not {self.time_limit}.")
+        deadline = Deadline(self.time_limit)
         if not 0 < self.margin <= 1:
             raise ValueError(f"margin must lie in (0, 1], not {self.margin}.")
         if not 0 < self.margin_kept <= 1:
@@ -165,12 +202,8 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
                     family, data, Loss("sat_margin", float(self.margin)), engine, None, rng
                 )
             )
-        share = float(self.margin_kept)
-        if executor is None:
-            results = (train_pair(task, limits, share) for task in tasks)
-        else:
-            n = len(tasks)
-            results = executor.map(train_pair, tasks, [limits] * n, [share] * n)
+        check_solver(engine)
+        results = _trained(tasks, limits, float(self.margin_kept), deadline, executor)
         self.pairs_ = {}
         with progress(len(pairs), "one against one", "pair") as bar:
             for pair, result in zip(pairs, results):

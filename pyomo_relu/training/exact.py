@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.training import rounding
 from pyomo_relu.training.encode import TrainingMIP
 from pyomo_relu.training.family import Data, Family, merged
-from pyomo_relu.training.losses import Loss, value
+from pyomo_relu.training.losses import Loss, least_value, value
 from pyomo_relu.training.solve import Engine, Solve, solve
 from pyomo_relu.training.step_network import StepNetwork
 
-#: Share of the time that the start from the relaxation may take, and its most seconds.
-START, LONGEST_START = 0.5, 30.0
+#: Share of the time limit that the start from the relaxation may take.
+START = 0.5
+
+#: How near to the least possible loss counts as that.
+NEAR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Task:
     loss : Loss
     engine : Engine
     time_limit : float or None
-        Seconds for all of it.
+        Seconds for all of it, the writing of programs and the starts included.
     rng : Generator
     """
 
@@ -45,26 +48,19 @@ class Task:
         """The loss of a network on the task's points, whatever their cells."""
         return value(self.loss, network, self.family, self.data)
 
-    def clock(self) -> Remaining:
-        """A stop watch for the time limit, started now."""
-        return Remaining(self.time_limit)
+    def floor(self) -> float:
+        """What no network's loss on the task's points is below."""
+        return least_value(self.loss, self.family, self.data)
 
+    def clock(self) -> Deadline:
+        """The end of the task, if it is begun now."""
+        return Deadline(self.time_limit)
 
-class Remaining:
-    """Seconds that are left of a limit; None for no limit."""
-
-    def __init__(self, limit: float | None) -> None:
-        self.begin, self.limit = time.perf_counter(), limit
-
-    def left(self, share: float = 1.0) -> float | None:
-        """A share of what is left, at least 0."""
-        if self.limit is None:
-            return None
-        return share * max(self.limit - (time.perf_counter() - self.begin), 0.0)
-
-    def over(self) -> bool:
-        """Whether nothing is left."""
-        return self.limit is not None and self.left() <= 0.0  # type: ignore[operator]
+    def admits(self, network: StepNetwork) -> bool:
+        """Whether a network is one of the task's: hard losses want every point fitted."""
+        if not self.loss.hard:
+            return True
+        return not ((network.scores(self.data.x) >= 0) != (self.data.bits > 0.5)).any()
 
 
 @dataclass
@@ -111,25 +107,60 @@ def exact(task: Task, start: StepNetwork | None = None, title: str = "exact") ->
     clock = task.clock()
     if not task.family.hidden and task.family.outputs > 1 and separates(task):
         return by_class(task, start)
-    dead = dead_inputs(task.family, task.data.x)
-    mip = task.loss.mip(task.family, task.data, dead=dead)
-    if rounding.applies(mip):
-        start = better_start(task, mip, start, clock.left(START))
-    found = solve(mip, task.engine, time_limit=clock.left(), start=start, title=title)
+    start = start if start is not None and task.admits(start) else None
+    found = Solve(None, "nothing", np.inf, -np.inf, 0.0)
     history: list[dict[str, Any]] = []
-    record(history, found)
-    if found.network is None:
-        return Training(None, found.status, np.inf, found.bound, 0, history)
-    loss = task.value(found.network)
-    bound = min(found.bound, loss)
-    return Training(found.network, found.status, loss, bound, found.compared, history)
+    try:
+        dead = dead_inputs(task.family, task.data.x)
+        mip = task.loss.mip(task.family, task.data, dead=dead, check=clock.check)
+        first = start
+        if rounding.applies(mip):
+            first = better_start(task, mip, start, START * clock.left())
+        if first is not None and task.admits(first):
+            start = first
+        found = solve(mip, task.engine, time_limit=clock.left(), start=first, title=title)
+        record(history, found)
+    except TimeUp:
+        pass  # there is the start
+    return _kept(task, found, start, history, clock)
+
+
+def _kept(
+    task: Task, found: Solve, start: StepNetwork | None, history: list, clock: Deadline
+) -> Training:
+    """The network of a program, or the start where that is better or all there is."""
+    network, status, floor = found.network, found.status, task.floor()
+    bound = max(found.bound, floor) if np.isfinite(found.bound) else floor
+    loss = np.inf if network is None else task.value(network)
+    if start is not None and (network is None or task.value(start) < loss):
+        if network is None:
+            status = "time_limit" if clock.expired() else "feasible"
+        network, loss = start, task.value(start)
+    if network is None:
+        return Training(None, status, np.inf, bound, 0, history)
+    return Training(network, status, loss, min(bound, loss), found.compared, history)
+
+
+def settled(task: Task, found: Training) -> Training:
+    """What a method found, with loss and bound on all points of a task.
+
+    A method may have seen some of them only: the bound then holds for all, as no point's
+    loss is negative, but an optimum is none of the whole.
+    """
+    assert found.network is not None
+    loss, floor = task.value(found.network), task.floor()
+    bound = max(found.bound, floor) if np.isfinite(found.bound) else floor
+    status = found.status
+    if status == "optimal" and loss > found.loss + NEAR * max(1.0, abs(loss)):
+        status = "feasible"
+    return replace(found, loss=loss, bound=min(bound, loss), status=status)
 
 
 def better_start(
-    task: Task, mip: TrainingMIP, start: StepNetwork | None, seconds: float | None
+    task: Task, mip: TrainingMIP, start: StepNetwork | None, seconds: float = np.inf
 ) -> StepNetwork | None:
     """The start, or the rounded relaxation of the program where its loss is smaller."""
-    found = rounding.rounded(mip, LONGEST_START if seconds is None else seconds)
+    found = rounding.rounded(mip, seconds)
     if found is None or (start is not None and task.value(start) <= task.value(found)):
         return start
     return found
@@ -154,7 +185,7 @@ def by_class(task: Task, start: StepNetwork | None = None) -> Training:
     clock, parts = task.clock(), []
     history: list[dict[str, Any]] = []
     for c in range(task.family.outputs):
-        left = clock.left(1.0 / (task.family.outputs - c))
+        left = clock.left() / (task.family.outputs - c)
         data = merged(
             np.repeat(task.data.x, task.data.count.astype(int), axis=0),
             np.repeat(task.data.bits[:, c : c + 1], task.data.count.astype(int), axis=0),
@@ -200,7 +231,9 @@ def constant_network(task: Task) -> StepNetwork:
     limit = 1.0 if family.bias_bound is None else family.bias_bound
     share = task.data.count @ task.data.bits / task.data.count.sum()
     biases = [np.full(o, limit if family.thresholds != "none" else 0.0) for o in sizes[1:]]
-    bits = share >= 0.5 if family.outputs == 1 else share == share.max()
+    bits = share >= 0.5
+    if family.outputs > 1:  # one class, whose bit alone is on
+        bits = np.arange(family.outputs) == share.argmax()
     if family.thresholds == "neuron":
         biases[-1] = np.where(bits, limit, -limit)
     return StepNetwork(tuple(weights), tuple(biases), family.activation)
@@ -256,42 +289,41 @@ def local_search(
     history: list[dict[str, Any]] = []
     compared, unchanged = 0, 0
     dead = dead_inputs(family, task.data.x)
+    floor = task.floor()
     for turn in range(rounds * family.depth):
         k = turn % family.depth
-        if clock.over() or loss <= floor_of(task.loss) + 1e-9 or unchanged >= family.depth:
+        if clock.expired() or loss <= floor + NEAR or unchanged >= family.depth:
             break
         fixed = {
             j: (network.weights[j], network.biases[j])
             for j in range(family.depth)
             if j != k
         }
-        mip = task.loss.mip(family, task.data, fixed=fixed, dead=dead)
+        try:
+            mip = task.loss.mip(
+                family, task.data, fixed=fixed, dead=dead, check=clock.check
+            )
+        except TimeUp:
+            break
         found = solve(
             mip,
             task.engine,
-            time_limit=clock.left(0.5),
+            time_limit=0.5 * clock.left(),
             start=network,
             title=f"layer {k + 1}",
         )
         compared += found.compared
-        better = found.network is not None and task.value(found.network) < loss - 1e-9
+        better = found.network is not None and task.value(found.network) < loss - NEAR
         if better:
             network = best = found.network  # type: ignore[assignment]
             loss = task.value(best)
         unchanged = 0 if better else unchanged + 1
         record(history, found, layer=k, loss=loss)
-    floor = floor_of(task.loss)
-    status = (
-        "optimal"
-        if loss <= floor + 1e-9
-        else ("time_limit" if clock.over() else "feasible")
-    )
+    if loss <= floor + NEAR:
+        status = "optimal"
+    else:
+        status = "time_limit" if clock.expired() else "feasible"
     return Training(best, status, loss, min(floor, loss), compared, history)
-
-
-def floor_of(loss: Loss) -> float:
-    """What no network's loss is below."""
-    return -np.inf if loss.name == "max_margin" else 0.0
 
 
 def only_soft(loss: Loss, method: str) -> None:

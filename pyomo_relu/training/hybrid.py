@@ -22,7 +22,8 @@ def refine(task: Task, network: StepNetwork, loss: str = "max_margin") -> Traini
     """Give every neuron its largest margin, or its least weights, by itself.
 
     Activations and predictions on the training data stay as they are. A neuron whose
-    program finds nothing in its time keeps its weights.
+    program finds nothing in its time keeps its weights. The loss and its bound are left
+    to the caller.
 
     Parameters
     ----------
@@ -45,12 +46,14 @@ def refine(task: Task, network: StepNetwork, loss: str = "max_margin") -> Traini
         )
         w, b = network.weights[k].copy(), network.biases[k].copy()
         for j in range(pre.shape[1]):
+            if clock.expired():
+                break
             one = replace(
                 task,
                 family=part,
                 loss=Loss(loss, margins="neuron"),
                 data=merged(values, (pre[:, j : j + 1] >= 0).astype(float)),
-                time_limit=clock.left(1.0 / (total - done)),
+                time_limit=clock.left() / (total - done),
             )
             own = StepNetwork((w[j : j + 1],), (b[j : j + 1],), family.activation)
             found = exact(one, own, title=f"neuron {done + 1} of {total}")
@@ -69,7 +72,7 @@ def refine(task: Task, network: StepNetwork, loss: str = "max_margin") -> Traini
                 "the refined network has other activations: the solver's tolerance is "
                 "larger than the separation. Give a larger eps."
             )
-    optimal = all(entry["status"] == "optimal" for entry in history)
+    optimal = done == total and all(e["status"] == "optimal" for e in history)
     status = "optimal" if optimal else "time_limit"
     return Training(better, status, np.nan, -np.inf, compared, history)
 
@@ -81,14 +84,14 @@ def hybrid(task: Task, start: StepNetwork | None = None) -> Training:
     one without a wrong output bit. The status is that of the first step.
     """
     clock = task.clock()
-    first = replace(task, time_limit=clock.left(0.5))
+    first = replace(task, time_limit=0.5 * clock.left())
     if task.loss.hard:
         first = replace(first, loss=Loss("zero_one"))
         found = exact(first, start)
         if found.network is not None and found.loss > 1e-9:
             if found.status == "optimal":
                 return Training(None, "infeasible", np.inf, np.inf, 0, found.history)
-            return Training(None, "nothing", np.inf, found.bound, 0, found.history)
+            return Training(None, "nothing", np.inf, -np.inf, 0, found.history)
     else:
         found = local_search(first, start)
     if found.network is None:

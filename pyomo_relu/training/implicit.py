@@ -7,11 +7,9 @@ network with weights of low rank.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
-from pyomo_relu.training.exact import Task, Training, only_soft
+from pyomo_relu.training.exact import Task, Training, constant_network, only_soft
 from pyomo_relu.training.step_network import StepNetwork
 
 #: Activations in the program beyond which it isn't solved in seconds.
@@ -49,7 +47,7 @@ def implicit(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
             f"than {MOST_BINARIES}; give it fewer points, or use method='data_splitting'."
         )
     labels = 2.0 * bits[:, 0] - 1.0
-    begin = time.perf_counter()
+    clock, constant = task.clock(), constant_network(task)
     fit = implicit_fit(
         x,
         labels,
@@ -61,9 +59,10 @@ def implicit(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
     )
     network = _in_box(fit.step_network(), family.bound)
     loss = task.value(network)
+    if task.value(constant) < loss:
+        network, loss = constant, task.value(constant)
     history = [{k: h[k] for k in ("value", "margin", "seconds")} for h in fit.history]
-    late = task.time_limit is not None and time.perf_counter() - begin > task.time_limit
-    status = "time_limit" if late else "feasible"
+    status = "time_limit" if clock.expired() else "feasible"
     return Training(network, "optimal" if loss <= 1e-9 else status, loss, 0.0, 0, history)
 
 

@@ -18,7 +18,7 @@ import pyomo.environ as pyo
 
 from pyomo_relu.training.encode import TrainingMIP, linear
 from pyomo_relu.training.family import Data, Family
-from pyomo_relu.training.norms import dual_norm
+from pyomo_relu.training.norms import DUAL_NORMS, dual_norm, largest
 from pyomo_relu.training.step_network import StepNetwork
 
 #: Losses on the output bits.
@@ -79,7 +79,9 @@ def out_bound(family: Family, data: Data) -> float:
     """The range of a score, as Thorbjarnarson and Yorke-Smith normalize it."""
     if family.hidden:
         return family.bound * (family.hidden[-1] + 1.0)
-    return family.bound * max(float(np.abs(data.x).sum(axis=1).mean()), 1.0)
+    # The mean over the points as they were given: merged ones count as often as they were.
+    mean = float(np.average(np.abs(data.x).sum(axis=1), weights=data.count))
+    return family.bound * max(mean, 1.0)
 
 
 def value(loss: Loss, network: StepNetwork, family: Family, data: Data) -> float:
@@ -110,6 +112,42 @@ def value(loss: Loss, network: StepNetwork, family: Family, data: Data) -> float
         parts = [*network.weights, *network.biases]
         return sum(float(np.abs(p).sum()) for p in parts) + extra
     return -_margins(loss, network, family, data) + extra
+
+
+def least_value(loss: Loss, family: Family, data: Data) -> float:
+    """A number that no network's loss on the data is below.
+
+    Counts, hinges and sums of weights are not negative. A margin is at most the largest
+    weighted sum that a neuron can have at the point where that is least.
+    """
+    if loss.name != "max_margin":
+        return 0.0
+    total, smallest = 0.0, np.inf
+    for k, (n_in, n_out) in enumerate(
+        zip(sizes := family.sizes(data.x.shape[1]), sizes[1:])
+    ):
+        sums = np.abs(data.x).sum(axis=1) if k == 0 else np.array([float(n_in)])
+        limit = family.bias_bound
+        if family.thresholds == "none":
+            limit = 0.0
+        elif limit is None:
+            own = (
+                family.bound * float(sums.max(initial=0.0))
+                + 1.0
+                + _most_spread(family, k, n_in)
+            )
+            limit = family.bound if family.thresholds == "layer" else own
+        most = family.bound * float(sums.min(initial=np.inf)) + limit
+        total, smallest = total + n_out * most, min(smallest, most)
+    return -(smallest if loss.margins == "common" else total)
+
+
+def _most_spread(family: Family, k: int, n_in: int) -> float:
+    """The largest product of radius and dual norm that a neuron of layer k can have."""
+    if k > 0 or family.robust is None:
+        return 0.0
+    norm, radius = family.robust
+    return radius * largest(DUAL_NORMS[norm], n_in, family.bound)
 
 
 def used_neurons(network: StepNetwork) -> list[np.ndarray]:
@@ -237,6 +275,7 @@ def _scores(mip: TrainingMIP, loss: Loss, alive: list[np.ndarray]):
     reach = _longest(loss, mip.data, family) / CHORDS
     found = []
     for (g, j), v in np.ndenumerate(t):
+        mip.check()
         r, bits, _ = kinds[g]
         y = 1.0 if bits[j] else -1.0
         signed = y * rows.pre[r, j] - rows.spread[j]
@@ -290,6 +329,7 @@ def _fit(mip: TrainingMIP) -> None:
     """Every output must be on the right side of 0."""
     last, found = mip.family.depth - 1, []
     for r, bits, _ in groups(mip):
+        mip.check()
         for j, y in enumerate(bits):
             found += mip.on_rows(last, r, j, 1) if y else mip.off_rows(last, r, j, 0)
     mip.constraints("fit", found)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.training import rounding
 from pyomo_relu.training.encode import TrainingMIP
 from pyomo_relu.training.exact import Task, constant_network, dead_inputs, local_search
-from pyomo_relu.training.family import merged
+from pyomo_relu.training.family import Data, merged
 from pyomo_relu.training.losses import Loss, out_bound, write_sparsest
 from pyomo_relu.training.solve import Solve, solve
 from pyomo_relu.training.step_network import StepNetwork
@@ -25,9 +26,10 @@ STAGES = ("sat_margin", "max_margin", "min_nonzero")
 #: Share of the first stage that local search may take.
 SEARCH = 0.5
 
-#: Most seconds of a start from the relaxation. It takes a fraction of one by itself and
-#: is worth more than what branch-and-bound finds in a stage, so no stage cuts it short.
-START = 10.0
+#: Share of the time limit that a start from the relaxation may take. It takes a fraction of
+#: a second by itself and is worth more than what branch-and-bound finds in a stage, so no
+#: stage cuts it short.
+START = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,14 @@ class _Run:
 
     task: Task
     network: StepNetwork
+    clock: Deadline
     stages: list[dict[str, Any]] = field(default_factory=list)
     left: float = 0.0
+    kept: np.ndarray | None = None
+
+    def rounded(self, mip: TrainingMIP) -> StepNetwork | None:
+        """A start from the relaxation of a program."""
+        return rounding.rounded(mip, START * self.clock.left())
 
     def solve(self, mip: TrainingMIP, name: str, seconds: float) -> None:
         """Solve a stage's program from the present network, and keep what is found.
@@ -66,7 +74,11 @@ class _Run:
         self.left += seconds
         begin = time.perf_counter()
         found = solve(
-            mip, self.task.engine, time_limit=self.left, start=self.network, title=name
+            mip,
+            self.task.engine,
+            time_limit=min(self.left, self.clock.left()),
+            start=self.network,
+            title=name,
         )
         self.left = max(self.left - (time.perf_counter() - begin), 0.0)
         if found.network is not None:
@@ -96,29 +108,39 @@ def train_pair(
     alone, the sum over the neurons of their smallest margins is made large; last, with
     the share ``margin_kept`` of these margins, as few weights as possible are used.
     The limits are for the solver; time that a stage leaves goes to the next one. Single
-    neurons start from the relaxation of each program, rounded.
+    neurons start from the relaxation of each program, rounded. The time limit of the task
+    is for all of it; the network so far is kept when it is over.
     """
-    dead = dead_inputs(task.family, task.data.x)
-    run = _Run(task, constant_network(task))
+    run = _Run(task, constant_network(task), task.clock())
+    try:
+        _stages(run, limits, margin_kept)
+    except TimeUp:
+        pass  # there is the network so far
+    kept = confident(task, run.network) if run.kept is None else run.kept
+    return Pair(run.network, int(task.data.count[kept].sum()), tuple(run.stages))
+
+
+def _stages(run: _Run, limits: tuple[float, float, float], margin_kept: float) -> None:
+    run.clock.check()
+    task, dead = run.task, dead_inputs(run.task.family, run.task.data.x)
     wide = _certain(run, limits[0], dead)
-    kept = confident(task, run.network)
+    kept = run.kept = confident(task, run.network)
     if not kept.any():
-        return Pair(run.network, 0, tuple(run.stages))
+        return
     data = task.data
     if wide is None:
         data = merged(task.data.x[kept], task.data.bits[kept])
         # All inputs that vary over all points are used, so that nothing else is assumed.
-        wide = _margin_loss().mip(task.family, data, dead=dead)
+        wide = _margin_loss().mip(task.family, data, dead=dead, check=run.clock.check)
     if not kept.all() and rounding.applies(wide):
-        wider = rounding.rounded(wide, START)
+        wider = run.rounded(wide)
         if wider is not None and _margin(wider, data) > _margin(run.network, data):
             run.network = wider
     run.solve(wide, STAGES[1], limits[1])
-    sparse = _sparse_program(task, data, dead, run.network, margin_kept)
+    sparse = _sparse_program(run, data, dead, margin_kept)
     if rounding.applies(sparse):
-        run.network = _lighter(sparse, run.network)
+        run.network = _lighter(run, sparse)
     run.solve(sparse, STAGES[2], limits[2])
-    return Pair(run.network, int(task.data.count[kept].sum()), tuple(run.stages))
 
 
 def _margin_loss() -> Loss:
@@ -130,13 +152,15 @@ def _certain(run: _Run, seconds: float, dead: np.ndarray) -> TrainingMIP | None:
     task = run.task
     if task.family.hidden:
         # Few solvers find a network with hidden layers by themselves.
-        half = replace(task, loss=Loss("sat_margin"), time_limit=SEARCH * seconds)
+        limit = min(SEARCH * seconds, run.clock.left())
+        half = replace(task, loss=Loss("sat_margin"), time_limit=limit)
         run.network = local_search(half).network or run.network
     else:
-        wide = _margin_loss().mip(task.family, task.data, dead=dead)
+        check = run.clock.check
+        wide = _margin_loss().mip(task.family, task.data, dead=dead, check=check)
         if rounding.applies(wide):
             begin = time.perf_counter()
-            network = rounding.rounded(wide, START)
+            network = run.rounded(wide)
             if network is not None and confident(task, network).all():
                 # Every point has its margin: no network can have more of them.
                 run.network = network
@@ -144,29 +168,32 @@ def _certain(run: _Run, seconds: float, dead: np.ndarray) -> TrainingMIP | None:
                 run.left += seconds
                 run.record(Solve(network, "optimal", 0.0, 0.0, took), STAGES[0])
                 return wide
-    first = Loss("sat_margin", task.loss.margin).mip(task.family, task.data, dead=dead)
+    loss, check = Loss("sat_margin", task.loss.margin), run.clock.check
+    first = loss.mip(task.family, task.data, dead=dead, check=check)
     if rounding.applies(first):
-        network = rounding.rounded(first, START)
+        network = run.rounded(first)
         if network is not None and task.value(network) < task.value(run.network):
             run.network = network
     run.solve(first, STAGES[0], seconds)
     return None
 
 
-def _sparse_program(task: Task, data, dead, network, margin_kept: float) -> TrainingMIP:
-    mip = TrainingMIP(task.family, data, margins="neuron", dead=dead)
+def _sparse_program(run: _Run, data: Data, dead, margin_kept: float) -> TrainingMIP:
+    mip = TrainingMIP(
+        run.task.family, data, margins="neuron", dead=dead, check=run.clock.check
+    )
     floors = {
         k: margin_kept * np.abs(pre).min(axis=0)
-        for k, pre in enumerate(network.pre_activations(data.x))
+        for k, pre in enumerate(run.network.pre_activations(data.x))
     }
     write_sparsest(mip, floors)
     return mip
 
 
-def _lighter(mip: TrainingMIP, network: StepNetwork) -> StepNetwork:
+def _lighter(run: _Run, mip: TrainingMIP) -> StepNetwork:
     """A network with few weights from the relaxation, or this one with fewer."""
-    found = rounding.rounded(mip, START)
-    return rounding.fewer_weights(mip, network) if found is None else found
+    found = run.rounded(mip)
+    return rounding.fewer_weights(mip, run.network) if found is None else found
 
 
 def _margin(network: StepNetwork, data) -> float:

@@ -91,7 +91,7 @@ def solve(
         With an objective.
     engine : Engine
     time_limit : float or None
-        Seconds.
+        Seconds; None or infinity for no limit. Without any, nothing is solved.
     start : StepNetwork, optional
         A network to begin with.
     title : str
@@ -107,6 +107,10 @@ def solve(
         If the solver is unknown or not installed.
     """
     begin = time.perf_counter()
+    if time_limit is not None and time_limit == math.inf:
+        time_limit = None
+    if time_limit is not None and time_limit <= 0:
+        return Solve(None, "nothing", math.inf, -math.inf, 0.0)
     if start is not None:
         mip.start(start)
     if engine.engine == "cp_sat":
@@ -133,7 +137,10 @@ def solve(
     return Solve(network, status, objective, bound, seconds, compared)
 
 
-def _pyomo(model, engine: Engine, time_limit, warm: bool, title: str):
+def check_solver(engine: Engine) -> Any:
+    """The solver of an engine; ValueError where Pyomo doesn't have it."""
+    if engine.engine != "mip":
+        return None
     solver = pyo.SolverFactory(engine.solver)
     try:
         there = solver.available(exception_flag=False)
@@ -144,6 +151,11 @@ def _pyomo(model, engine: Engine, time_limit, warm: bool, title: str):
             f"solver '{engine.solver}' is unknown to Pyomo or not installed; the default "
             "is solver='relu_highs'."
         )
+    return solver
+
+
+def _pyomo(model, engine: Engine, time_limit, warm: bool, title: str):
+    solver = check_solver(engine)
     options: dict[str, Any] = {"tee": engine.tee}
     if engine.options:
         options["options"] = dict(engine.options)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import KMeans
 
+from pyomo_relu.base.deadline import TimeUp
 from pyomo_relu.bounds.progress import progress
 from pyomo_relu.training.exact import (
     Task,
@@ -111,7 +112,7 @@ def data_splitting(
     with progress(splits, "data splitting", "split") as bar:
         for turn in range(splits):
             chosen = _worst(cluster, losses_of(task, best, x, bits))
-            if chosen is None or clock.over():
+            if chosen is None or clock.expired():
                 break
             inside = np.flatnonzero(cluster == chosen)
             half = split_in_two(x[inside], rng)
@@ -120,12 +121,15 @@ def data_splitting(
             window = slice(first, first + size)
             # Cells are numbered anew in a batch that has no point of some cluster.
             data = merged(x[window], bits[window], cluster[window])
-            mip = task.loss.mip(task.family, data, dead=dead)
+            try:
+                mip = task.loss.mip(task.family, data, dead=dead, check=clock.check)
+            except TimeUp:
+                break
             known = repaired(network, data.x, data.cell, task)
             found = solve(
                 mip,
                 task.engine,
-                time_limit=clock.left(1.0 / (splits - turn)),
+                time_limit=clock.left() / (splits - turn),
                 start=known,
                 title=f"{turn + 2} clusters",
             )
@@ -137,7 +141,7 @@ def data_splitting(
             network, last = found.network, found
             compared += found.compared
             if widen and task.loss.name in BIT_LOSSES and not task.loss.regularization:
-                part = replace(task, data=data, time_limit=clock.left(WIDEN_SHARE))
+                part = replace(task, data=data, time_limit=WIDEN_SHARE * clock.left())
                 wider = refine(part, network)
                 assert wider.network is not None  # it starts from one
                 network, compared = wider.network, compared + wider.compared
@@ -146,7 +150,7 @@ def data_splitting(
             bar.set_postfix(accuracy=f"{accuracy:.3f}", loss=f"{now:g}")
             if (accuracy, -now) > (score, -loss):
                 best, score, loss = network, accuracy, now
-    status = "time_limit" if clock.over() else "feasible"
+    status = "time_limit" if clock.expired() else "feasible"
     proved = (
         last is not None
         and last.network is not None

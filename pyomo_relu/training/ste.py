@@ -46,6 +46,19 @@ def straight_through(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
         short = keras.ops.maximum(margin - y * scores * scale, 0.0)
         return keras.ops.mean(keras.ops.square(short))
 
+    class Until(keras.callbacks.Callback):
+        """Ends the training with the time limit."""
+
+        def __init__(self, clock) -> None:
+            super().__init__()
+            self.clock = clock
+
+        def on_train_batch_end(self, batch, logs=None) -> None:
+            if self.clock.expired():
+                self.model.stop_training = True
+
+        on_epoch_end = on_train_batch_end
+
     decay = keras.optimizers.schedules.ExponentialDecay(RATE, 1000, 0.9)
     model.compile(keras.optimizers.Adam(decay), loss=squared_hinge)
     best = network = _network(task, model)
@@ -54,18 +67,27 @@ def straight_through(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
     size = min(64, len(x))
     history: list[dict[str, Any]] = []
     for epoch in range(0, EPOCHS, EVERY):
-        model.fit(features, sign, batch_size=size, epochs=EVERY, verbose=0)
+        if clock.expired():
+            break
+        model.fit(
+            features,
+            sign,
+            batch_size=size,
+            epochs=EVERY,
+            verbose=0,
+            callbacks=[Until(clock)],
+        )
         network = _network(task, model)
         now = task.value(network)
         if now < loss:
             best, loss = network, now
         history.append({"epoch": epoch + EVERY, "loss": now})
-        if loss <= 1e-9 or clock.over():
+        if loss <= 1e-9:
             break
     if loss <= 1e-9:
         return Training(best, "optimal", loss, loss, 0, history)
     return Training(
-        best, "time_limit" if clock.over() else "feasible", loss, 0.0, 0, history
+        best, "time_limit" if clock.expired() else "feasible", loss, 0.0, 0, history
     )
 
 

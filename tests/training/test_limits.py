@@ -1,0 +1,275 @@
+"""Time limits, bounds and seeds of training: what holds however little time there is."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from pyomo_relu.base import deadline
+from pyomo_relu.training import (
+    BinarizedNetClassifier,
+    BinaryNetClassifier,
+    OneVsOneBinarizedEnsemble,
+    rounding,
+)
+from pyomo_relu.training.exact import Task, constant_network, random_network
+from pyomo_relu.training.family import Data, Family, merged
+from pyomo_relu.training.losses import HARD_LOSSES, Loss, least_value, value
+from pyomo_relu.training.solve import Engine
+
+#: Seconds; the last one is enough for some programs.
+LIMITS = (1e-9, 1e-3, 0.02, 0.1, 0.5)
+
+
+def data(rng, classes: int):
+    """Points of several kinds, some of them twice, with every class among the labels."""
+    n, d = int(rng.integers(classes, 60)), int(rng.integers(1, 12))
+    x = [
+        lambda: rng.uniform(0, 1, (n, d)),
+        lambda: rng.integers(-2, 3, (n, d)).astype(float),
+        lambda: rng.normal(0, 1, (n, d)).round(1) * (rng.random(d) < 0.7),
+    ][int(rng.integers(3))]()
+    y = np.r_[np.arange(classes), rng.integers(0, classes, n - classes)]
+    again = rng.integers(0, n, n // 3)
+    return np.vstack([x, x[again]]), np.r_[y, y[again]]
+
+
+def estimator(rng, methods):
+    """A classifier with options drawn from all that fit together."""
+    cls = [BinaryNetClassifier, BinarizedNetClassifier][int(rng.integers(2))]
+    method = str(rng.choice(methods))
+    hidden = [(), (2,), (3, 2)][int(rng.integers(method == "data_splitting", 3))]
+    losses = list(cls.LOSSES)
+    if method not in ("exact", "hybrid"):
+        losses = [k for k in losses if cls.LOSSES[k] not in HARD_LOSSES]
+    options = {
+        "loss": str(rng.choice(losses)),
+        "method": method,
+        "margin": float(rng.choice([0.1, 0.5, 1.0])),
+        "regularization": float(rng.choice([0.0, 0.0, 0.01])),
+        "random_state": int(rng.integers(1000)),
+        "splits": 3,
+        "batch_size": [None, 8][int(rng.integers(2))],
+    }
+    if method != "ste" and rng.random() < 0.25:
+        options["robust"] = (str(rng.choice(["linf", "l1", "l2"])), 0.01)
+    if method == "exact" and hidden and rng.random() < 0.25:
+        options["compression"] = 0.1
+    if cls is BinaryNetClassifier:
+        options["weights"] = ["continuous", "ternary", 2][int(rng.integers(3))]
+        options["thresholds"] = str(rng.choice(["neuron", "layer"]))
+    else:
+        options["bias"] = bool(rng.random() < 0.7)
+    return cls(hidden, **options)
+
+
+def one_by_one(clf, X, y) -> tuple[float, float]:
+    """The loss of a trained classifier on the points as they were given, and its floor."""
+    outputs = 1 if len(clf.classes_) == 2 else len(clf.classes_)
+    codes = np.searchsorted(clf.classes_, y)
+    bits = clf._bits(codes, outputs)
+    n = np.arange(len(X))
+    points = Data(np.asarray(X, float), bits, np.ones(len(X)), n)
+    family, loss = clf._family(outputs), clf._loss()
+    return value(loss, clf.network_, family, points), least_value(loss, family, points)
+
+
+def check_fit(clf, X, y) -> None:
+    """What holds after every fit; the hard losses may end without a network."""
+    hard = clf.LOSSES[clf.loss] in HARD_LOSSES
+    try:
+        clf.fit(X, y)
+    except (RuntimeError, ValueError) as e:
+        assert hard and "network" in str(e), (clf, e)
+        return
+    loss, floor = one_by_one(clf, X, y)
+    assert clf.loss_ == pytest.approx(loss, abs=1e-9), clf
+    assert floor <= clf.bound_ <= clf.loss_, clf
+    assert clf.gap_ == pytest.approx((clf.loss_ - clf.bound_) / max(1.0, abs(clf.loss_)))
+    assert clf.status_ in ("optimal", "time_limit", "feasible")
+    wrong = int((clf.predict(X) != y).sum())
+    if clf.loss in ("zero_one", "l1", "max_correct"):
+        assert wrong <= clf.loss_ + 1e-9
+        if len(clf.classes_) == 2 and not (clf.regularization or clf.compression):
+            assert wrong == clf.loss_
+    if hard and len(clf.classes_) == 2:
+        assert wrong == 0
+
+
+def some(default: int, slow: int):
+    return [
+        *range(default),
+        *(pytest.param(k, marks=pytest.mark.slow) for k in range(default, slow)),
+    ]
+
+
+@pytest.mark.parametrize("seed", some(60, 600))
+def test_any_fit_with_any_limit(seed):
+    rng = np.random.default_rng(seed)
+    clf = estimator(rng, ["exact", "exact", "local_search", "data_splitting", "hybrid"])
+    X, y = data(rng, int(rng.integers(2, 5)))
+    limit = float(rng.choice(LIMITS if seed % 10 == 0 else LIMITS[:4]))
+    check_fit(clf.set_params(time_limit=limit), X, y)
+
+
+@pytest.mark.parametrize("seed", some(3, 30))
+def test_any_gradients_with_any_limit(seed):
+    pytest.importorskip("keras")
+    rng = np.random.default_rng(seed)
+    clf = estimator(rng, ["ste"])
+    check_fit(clf.set_params(time_limit=float(rng.choice(LIMITS))), *data(rng, 3))
+
+
+@pytest.mark.parametrize("limit", [1e-9, 0.5])
+def test_implicit_with_any_limit(limit):
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(0, 1, (10, 3)), np.arange(10) % 2
+    clf = BinaryNetClassifier((2,), method="implicit", random_state=0, time_limit=limit)
+    check_fit(clf, X, y)
+
+
+@pytest.mark.parametrize("seed", some(12, 120))
+def test_any_ensemble_with_any_limit(seed):
+    rng = np.random.default_rng(seed)
+    X, y = data(rng, int(rng.integers(2, 6)))
+    clf = OneVsOneBinarizedEnsemble(
+        [(), (2,)][seed % 2],
+        bias=bool(rng.random() < 0.5),
+        time_limit=float(rng.choice(LIMITS)),
+        random_state=seed,
+    )
+    if seed % 3 == 0:
+        with ThreadPoolExecutor(2) as executor:
+            clf.fit(X, y, executor=executor)
+    else:
+        clf.fit(X, y)
+    k = len(clf.classes_)
+    assert len(clf.networks_) == k * (k - 1) // 2
+    assert set(clf.predict(X)) <= set(clf.classes_)
+
+
+# --------------------------------------------------------------------------- the clock
+class Clock:
+    """A clock that goes on by one at each look."""
+
+    def __init__(self, step: float = 1.0) -> None:
+        self.now, self.step = 0.0, step
+
+    def perf_counter(self) -> float:
+        self.now += self.step
+        return self.now
+
+    process_time = perf_counter
+
+
+@pytest.mark.parametrize("method", ["exact", "local_search", "data_splitting", "hybrid"])
+@pytest.mark.parametrize("loss", ["zero_one", "hinge"])
+def test_the_writing_of_programs_looks_at_the_clock(method, loss, monkeypatch):
+    """The program of 200 points is far from written when the limit of 300 looks is over."""
+    clock = Clock()
+    monkeypatch.setattr(deadline, "time", clock)
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(0, 1, (200, 5)), rng.integers(0, 3, 200)
+    clf = BinaryNetClassifier(
+        (3,), method=method, loss=loss, time_limit=300, batch_size=None, random_state=0
+    )
+    clf.fit(X, y)
+    assert clock.now < 350 and clf.status_ == "time_limit"
+    assert clf.bound_ == 0.0 and not clf.history_
+
+
+def test_the_limit_of_an_ensemble_is_for_all_pairs(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(deadline, "time", clock)
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(0, 1, (120, 5)), np.arange(120) % 6
+    clf = OneVsOneBinarizedEnsemble(time_limit=400, random_state=0).fit(X, y)
+    assert len(clf.networks_) == 15 and clock.now < 400 + 15 * 10
+    # Each pair had a part of it, and none finished.
+    assert all(len(pair.stages) == 0 for pair in clf.pairs_.values())
+
+
+@pytest.mark.parametrize("loss", ["max_margin", "sat_margin", "min_hinge"])
+def test_without_a_limit_no_clock_steers(loss, monkeypatch):
+    """The start from the relaxation ends after its work, however slow the machine is."""
+    rng = np.random.default_rng(1)
+    X = rng.integers(0, 4, (16, 8)).astype(float)
+    y = (X @ rng.integers(-1, 2, 8) > 0).astype(int)
+    found = []
+    for step in (1e-9, 1e3):
+        clock = Clock(step)
+        monkeypatch.setattr(rounding, "time", clock)
+        monkeypatch.setattr(deadline, "time", clock)
+        family = Family((), 1, "sign", 1.0, True, "neuron", 1.0, True)
+        task = Task(
+            family, merged(X, y[:, None] * 1.0), Loss(loss, 0.1), Engine(), None, rng
+        )
+        mip = task.loss.mip(task.family, task.data)
+        network = rounding.rounded(mip, task.clock().left())
+        found.append(None if network is None else network.weights[0])
+    assert found[0] is not None and np.array_equal(*found)
+
+
+@pytest.mark.parametrize("seed", some(8, 80))
+def test_same_seed_same_network(seed):
+    """With work limits of the solver and no limit of seconds."""
+    rng = np.random.default_rng(seed)
+    X, y = data(rng, 2)
+    X, y = X[:14], y[:14]
+    clf = estimator(rng, ["exact", "local_search", "data_splitting", "hybrid"])
+    clf.set_params(time_limit=None, solver_options={"mip_max_nodes": 5})
+    if len(clf.hidden_layer_sizes) > 1:
+        clf.set_params(hidden_layer_sizes=(2,))
+    found = []
+    for _ in range(2):
+        try:
+            network = clf.fit(X, y).network_
+            found.append([*network.weights, *network.biases])
+        except (RuntimeError, ValueError) as e:
+            assert clf.LOSSES[clf.loss] in HARD_LOSSES, e
+            found.append([])
+    for a, b in zip(*found, strict=True):
+        assert np.array_equal(a, b)
+
+
+# -------------------------------------------------------------------------- the bounds
+@pytest.mark.parametrize("seed", some(30, 300))
+def test_no_network_is_below_the_least_value(seed):
+    rng = np.random.default_rng(seed)
+    integer = bool(rng.random() < 0.5)
+    family = Family(
+        [(), (2,), (3, 2)][int(rng.integers(3))],
+        int(rng.choice([1, 3])),
+        str(rng.choice(["step", "sign"])),
+        float(rng.choice([1, 3])),
+        integer,
+        str(rng.choice(["neuron", "layer", "none"])),
+        [None, 1.0][int(rng.integers(2))],
+    )
+    X, y = data(rng, 3)
+    bits = np.eye(3)[y] if family.outputs == 3 else (y[:, None] > 0) * 1.0
+    name = str(rng.choice(["max_margin", "min_weight", "zero_one", "min_hinge"]))
+    loss = Loss(name, margins=str(rng.choice(["common", "neuron"])))
+    task = Task(family, merged(X, bits), loss, Engine(), None, rng)
+    for network in (constant_network(task), *(random_network(task) for _ in range(20))):
+        assert task.value(network) >= task.floor() - 1e-9
+
+
+@pytest.mark.parametrize("bound", [np.nan, -np.inf, np.inf, -7.0, 1e9])
+def test_bounds_of_any_solver_are_put_right(bound):
+    from pyomo_relu.training.exact import Training, settled
+
+    family = Family((), 1)
+    task = Task(
+        family,
+        merged(np.eye(3), np.array([[0.0], [1], [1]])),
+        Loss("zero_one"),
+        Engine(),
+        None,
+    )
+    found = settled(task, Training(constant_network(task), "feasible", 1.0, bound))
+    assert 0.0 <= found.bound <= found.loss == 1.0

@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments) or 0)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # Names in a file may have line breaks.
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 1
     except MemoryError:
         print("error: there is not enough memory for this network.", file=sys.stderr)

@@ -107,11 +107,15 @@ class NetworkBuilder:
         what = f"the weights of layer '{name}'"
         n = self.nodes[source].size
         if sp.issparse(weight):
-            w = sp.coo_array(weight)
-            # Before the cast: it would drop an imaginary part, or round, in silence.
-            w = sp.csr_array(
-                sp.coo_array((as_float64(w.data, what), w.coords), shape=w.shape)
-            )
+            # The cast comes first: a sum of duplicates could overflow in another type,
+            # and SciPy's cast drops an imaginary part in silence.
+            if weight.format == "csr":
+                parts = as_float64(weight.data, what), weight.indices, weight.indptr
+                w = sp.csr_array(parts, shape=weight.shape, copy=True)
+            else:
+                w = sp.coo_array(weight)
+                w = sp.coo_array((as_float64(w.data, what), w.coords), shape=w.shape)
+                w = sp.csr_array(w)
             w.sum_duplicates()
             w.eliminate_zeros()
         else:

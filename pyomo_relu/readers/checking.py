@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
+from pyomo_relu.network.limits import need
 from pyomo_relu.network.nodes import Node, Weight
 from pyomo_relu.network.weights import absolute, row_nonzeros
 from pyomo_relu.readers.points import probing_points
@@ -35,6 +36,9 @@ ROUNDING = (8.0, 4.0)
 #: By what a replay of the single layers may differ from the model as a whole, relative
 #: to what rounding was measured to make of it.
 REPLAYED = 64.0
+
+#: Bytes that an entry of a layer takes: a few arrays of all candidates for test points.
+CHECKED = 500.0
 
 _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10}
 _EPSILON |= {"bfloat16": 2.0**-7}
@@ -215,6 +219,11 @@ def check_reading(
     UserWarning
         If this machine can't run the model; the network is not checked then.
     """
+    entries = sum(node.size for node in network.nodes)
+    need(
+        "the check of it (check_reading=False leaves it out)",
+        passing=CHECKED * float(entries),
+    )
     points = probing_points(network, framework.arithmetic.largest)
     points = framework.arithmetic.represent(points)
     points = points[np.isfinite(points).all(axis=1)]
@@ -320,6 +329,12 @@ def _compare_layers(
 
 def _refuse_beyond(framework, what: str, values, low, high) -> None:
     """Raise if some value of a layer is outside ``[low, high]``, or not a number."""
+    if values.shape != low.shape:
+        raise _refused(
+            framework,
+            f"gives {values.shape[1]} entries in {what}, and the network read from it has "
+            f"{low.shape[1]}",
+        )
     wrong = ~((values >= low) & (values <= high)) & np.isfinite(low) & np.isfinite(high)
     if wrong.any():
         excess = np.where(wrong, np.maximum(low - values, values - high), -np.inf)

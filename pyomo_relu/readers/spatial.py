@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyomo_relu.network.limits import need_entries
+from pyomo_relu.network.limits import TooLargeError, need_entries
 from pyomo_relu.readers import windows
 from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value, broadcast_shape
@@ -53,6 +53,8 @@ def convolution(
             )
         else:
             matrix, out = windows.convolution_matrix(weight, shape, **geometry)
+    except TooLargeError:
+        raise
     except ValueError as error:
         raise ValueError(f"layer '{name}': {error}") from None
     offset = np.zeros(out[0]) if bias is None else _constant(name, bias, "bias").reshape(-1)
@@ -68,6 +70,8 @@ def max_pool(graph: TensorGraph, name: str, x: Tensor, kernel, **geometry) -> Te
     shape = _channels_first(name, x)
     try:
         groups, out = windows.pooling_groups(shape, kernel, **geometry)
+    except TooLargeError:
+        raise
     except ValueError as error:
         raise ValueError(f"layer '{name}': {error}") from None
     return graph.max(name, x, groups, (1, *out), x.batch)
@@ -78,6 +82,8 @@ def average_pool(graph: TensorGraph, name: str, x: Tensor, kernel, **geometry) -
     shape = _channels_first(name, x)
     try:
         matrix, out = windows.average_matrix(shape, kernel, **geometry)
+    except TooLargeError:
+        raise
     except ValueError as error:
         raise ValueError(f"layer '{name}': {error}") from None
     return graph.affine(name, [(x, matrix)], 0.0, (1, *out), x.batch)

@@ -196,6 +196,7 @@ class TensorGraph:
             What each entry of the result is: ``k >= 0`` counts through the entries of
             all sources, one after the other; ``k < 0`` is ``constants[-k - 1]``.
         """
+        need_entries(f"layer '{name}' of shape {codes.shape}", codes.shape)
         flat = codes.reshape(-1)
         bias = np.zeros(len(flat))
         fixed = flat < 0
@@ -318,7 +319,9 @@ class TensorGraph:
             w: np.ndarray | sp.csr_array = full.reshape(full.shape[-2:]).T
         else:
             # entry (i, k, j): row (i, j) reads column (i, k) or (k, j)
-            need_weights(f"the weights of layer '{name}'", rows.size * inner[0])
+            count = rows.size * inner[0]
+            need(f"the weights of layer '{name}'", passing=40.0 * count)  # three indices
+            need_weights(f"the weights of layer '{name}'", count)
             if left:
                 triple = (
                     rows[..., :, None, :],

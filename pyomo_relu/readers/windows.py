@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyomo_relu.lazy import sparse as sp
-from pyomo_relu.network.limits import ENTRY, need, need_weights
+from pyomo_relu.network.limits import ENTRY, need, need_entries, need_weights
 
 Ints = int | Sequence[int]
 
@@ -290,6 +290,7 @@ def transposed_convolution_matrix(
             f"output_padding {extra} and groups {groups} must not be negative."
         )
     output_shape = (kernel.shape[1] * groups, *out)
+    need_entries(f"a transposed convolution of shape {output_shape}", output_shape)
     forward = _convolution(kernel, output_shape, steps, spread, begin, groups, shape[1:])
     return sp.csr_array(forward.T), output_shape
 

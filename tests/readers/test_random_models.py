@@ -181,13 +181,10 @@ class OnnxMaker:
         return self.node("Gemm", [flat, self.weight(m, n), self.weight(m)], (m,), transB=1)
 
 
-@pytest.mark.parametrize("seed", seeds(25))
-def test_onnx(seed):
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    from tests.readers.onnx_models import difference, model
+def random_onnx(rng: np.random.Generator):
+    """A random ONNX model."""
+    from tests.readers.onnx_models import model
 
-    rng = np.random.default_rng(seed)
     maker = OnnxMaker(rng)
     shape = tuple(int(n) for n in rng.integers(2, 6, size=rng.integers(1, 4)))
     name, current = "x", shape
@@ -196,10 +193,20 @@ def test_onnx(seed):
             break
         name, current = maker.step(name, current)
     batch = "N" if rng.random() < 0.7 else 1
-    made = model(
+    return model(
         maker.nodes, {"x": (batch, *shape)}, [name], maker.constants, maker.opset,
         listed=bool(rng.integers(2)),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", seeds(25))
+def test_onnx(seed):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from tests.readers.onnx_models import difference
+
+    rng = np.random.default_rng(seed)
+    made = random_onnx(rng)
     network = read_network(made)
     try:
         worst = difference(made, network, rng, points=3, batch=3)

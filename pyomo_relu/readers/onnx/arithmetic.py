@@ -22,7 +22,7 @@ def gemm(node: OnnxNode) -> Tensor:
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
 
     def turned(value, key: str):
-        if not attributes.get(key, 0):
+        if not node.flag(key):
             return value
         if isinstance(value, Tensor):
             return graph.transpose(f"{node.name}_{key}", value, [1, 0])
@@ -107,11 +107,11 @@ def minimum(node: OnnxNode) -> Tensor:
 def reduce(node: OnnxNode) -> Tensor:
     axes = node.integers(1, "axes")
     if not axes:
-        if node.attributes.get("noop_with_empty_axes", 0):
+        if node.flag("noop_with_empty_axes"):
             return node.tensor(0)
         axes = None
     kind = node.operator.removeprefix("Reduce").lower()
-    keep = bool(node.attributes.get("keepdims", 1))
+    keep = node.flag("keepdims", True)
     return node.graph.reduce(node.name, node.tensor(0), axes, kind, keep)
 
 
@@ -119,9 +119,9 @@ def reduce(node: OnnxNode) -> Tensor:
 def batch_normalization(node: OnnxNode) -> Tensor:
     from pyomo_relu.readers import spatial
 
-    if node.attributes.get("training_mode", 0):
+    if node.flag("training_mode"):
         raise node.error("training_mode=1 computes with the batch; export in eval mode")
-    if not node.attributes.get("spatial", 1):
+    if not node.flag("spatial", True):
         raise node.error("spatial=0 isn't supported; export with opset 9 or newer")
     scale, shift, mean, variance = (node.constant(k, "statistics") for k in range(1, 5))
     epsilon = node.attributes.get("epsilon", 1e-5)

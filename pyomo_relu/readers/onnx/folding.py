@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.network.limits import need
+from pyomo_relu.network.limits import ENTRY, need
 from pyomo_relu.readers.onnx.arrays import import_onnx, node_name, tensor_array
 from pyomo_relu.readers.tensors import Value
 
@@ -76,7 +76,9 @@ def run_node(
     if proto.op_type == "Constant":
         return [_constant(proto, where)]
     entries = _entries(proto, arrays, opsets)
-    need(where, passing=_COMPUTED * entries, kept=8.0 * entries if keep else 0.0)
+    # What is not kept are positions of entries, of which a layer is made next.
+    each, kept = (_COMPUTED, 8.0 * entries) if keep else (ENTRY, 0.0)
+    need(where, passing=each * entries, kept=kept)
     if proto.op_type in _SLOW and entries > _PATIENCE:
         raise ValueError(
             f"{where} makes a constant of {entries:.0f} entries, which takes too long here; "

@@ -58,6 +58,12 @@ def load_model(source: str | Path | Any) -> tuple[Any, str]:
             f"{what} uses ONNX opset {opset}; {OLDEST_OPSET} and newer are read. Convert "
             "it with onnx.version_converter.convert_version(model, 13)."
         )
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and opset > newest:
+        raise ValueError(
+            f"{what} uses ONNX opset {opset}; the onnx package that is installed knows "
+            f"those up to {newest}. Update it: pip install -U onnx."
+        )
     _count_operators(model, what)
     # The checker wants output shapes, which no runtime and no reader needs; and it
     # can't take more than 2 GB.

@@ -77,6 +77,13 @@ class OnnxNode:
             raise self.error(f"its attribute {attribute} is missing")
         return self.attributes[attribute]
 
+    def flag(self, attribute: str, default: bool = False) -> bool:
+        """An attribute that is 0 or 1."""
+        value = self.attributes.get(attribute, int(default))
+        if value not in (0, 1):
+            raise self.error(f"its attribute {attribute} is {value}, neither 0 nor 1")
+        return bool(value)
+
     def integers(self, k: int, attribute: str) -> list[int] | None:
         """A list of integers that is an attribute in old opsets, an input in new ones."""
         if attribute in self.attributes:

@@ -116,10 +116,10 @@ def read_onnx(
         outputs = [x.handle for x in walker.walk()]
         builder = walker.graph.builder
         network = builder.build(outputs, input_names=input_names, output_names=output_names)
-    if check_reading:
-        framework = OnnxModel.of(source, model, what, walker.values, walker.origins)
-        if framework is not None:
-            check(framework, network, builder.nodes, outputs)
+        if check_reading:
+            framework = OnnxModel.of(source, model, what, walker.values, walker.origins)
+            if framework is not None:
+                check(framework, network, builder.nodes, outputs)
     return network
 
 

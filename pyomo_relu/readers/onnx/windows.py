@@ -120,7 +120,7 @@ def max_pool(node: OnnxNode) -> Tensor:
         node.name,
         node.tensor(0),
         kernel,
-        ceil_mode=bool(node.attributes.get("ceil_mode", 0)),
+        ceil_mode=node.flag("ceil_mode"),
         **_geometry(node, kernel),
     )
 
@@ -133,8 +133,8 @@ def average_pool(node: OnnxNode) -> Tensor:
         node.name,
         node.tensor(0),
         kernel,
-        ceil_mode=bool(node.attributes.get("ceil_mode", 0)),
-        count_include_pad=bool(node.attributes.get("count_include_pad", 0)),
+        ceil_mode=node.flag("ceil_mode"),
+        count_include_pad=node.flag("count_include_pad"),
         **_geometry(node, kernel),
     )
 

@@ -83,7 +83,7 @@ def refuse_masks(operation: Any, tensors: Any) -> None:
     import keras
 
     if all(getattr(t, "_keras_mask", None) is None for t in tensors):
-        return
+        return  # what a caller gives as a mask is an argument, and is refused as such
     if registry.is_custom(operation) or not isinstance(operation, keras.layers.Layer):
         return
     reads = isinstance(operation, keras.Model) or any(

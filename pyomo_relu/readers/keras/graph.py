@@ -218,7 +218,10 @@ def _read_model(
     Each call is added to ``steps``.
     """
     known: dict[int, Value] = {id(t): v for t, v in zip(model.inputs, inputs)}
-    for node in _ordered_calls(model.outputs, known):
+    calls = _ordered_calls(model.outputs, known)
+    for node in calls:
+        refuse_masks(node.operation, node.input_tensors)
+    for node in calls:
         for tensor in node.outputs:
             shape = [n or 1 for n in tensor.shape]
             need_entries(f"{describe(node.operation)} of shape {tuple(shape)}", shape)
@@ -250,7 +253,6 @@ def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> S
         return Handle(value)
 
     args, kwargs = node.arguments.convert(lookup)
-    refuse_masks(operation, node.input_tensors)
     result: Any
     inner: list[Step] | None = None
     if isinstance(operation, keras.Model) and not registry.is_custom(operation):
@@ -282,12 +284,12 @@ def _named(operation: Any) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, ValueError) and f"'{operation.name}" in str(error):
             raise
-        remedy = "."
-        if not getattr(operation, "built", True):
-            remedy = "; it is not built, so call the model once on data."
+        parts = operation._flatten_layers() if hasattr(operation, "_flatten_layers") else ()
+        unbuilt = [part.name for part in parts if not part.built]
+        remedy = f"; '{unbuilt[0]}' is not built, call the model on data" if unbuilt else ""
         raise refuse(
             operation,
-            f"can't be read as it is ({type(error).__name__}: {first_line(error)}){remedy}",
+            f"can't be read as it is ({type(error).__name__}: {first_line(error)}){remedy}.",
         ) from error
 
 

@@ -220,8 +220,8 @@ def as_numpy(variable: Any) -> np.ndarray:
     """
     import keras
 
-    if isinstance(variable, Handle):
-        raise TypeError("a tensor that depends on the model's input stands for a constant")
+    if isinstance(variable, (Handle, keras.KerasTensor)):
+        raise TypeError("a tensor of the model stands where a constant is needed")
     if isinstance(variable, (bool, int, float, np.ndarray, np.generic)):
         array = np.asarray(variable)
     else:

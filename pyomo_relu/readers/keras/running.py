@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,12 +189,14 @@ def _needs_a_gpu(model: Any) -> bool:
 
 @contextlib.contextmanager
 def _untouched(model: Any) -> Iterator[None]:
-    """No gradients are recorded; the losses that layers keep stay those of the user."""
+    """Quietly, without gradients; the losses that layers keep stay those of the user."""
     import keras
 
     layers = [layer for layer in model._flatten_layers() if hasattr(layer, "_losses")]
     losses = [list(layer._losses) for layer in layers]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
         if keras.config.backend() == "torch":
             import torch
 

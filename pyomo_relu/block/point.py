@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pyomo.environ import Var, value
+from pyomo.environ import value
 
 from pyomo_relu.block import inputs as _inputs
 from pyomo_relu.block.box import check_box, present_box, tolerance
@@ -142,13 +142,7 @@ def set_layer_values(block: Any, point: np.ndarray) -> None:
     layers = block.component("layer")
     if layers is None:
         return
-    fixed = [
-        (v, v.value)
-        for layer in layers.values()
-        for component in layer.component_objects(Var)
-        for v in component.values()
-        if v.fixed
-    ]
+    fixed = [(v, v.value) for v in block.layer_variables if v.fixed]
     layer_values(block).set(point[0])
     for v, known in fixed:  # by the user, who means it
         v.set_value(known, skip_validation=True)

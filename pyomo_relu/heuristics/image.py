@@ -17,7 +17,6 @@ from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.heuristics.problem import (
     NetworkProblem,
-    layer_components,
     set_unused_inputs,
 )
 from pyomo_relu.solvers.standard_form import StandardForm, compile_standard_form
@@ -121,10 +120,5 @@ class ModelImage:
 
 def _outside(model, blocks):
     """The variables of a model that are in no layer of a network, in order."""
-    inside = {
-        id(v)
-        for b in blocks
-        for component in layer_components(b, Var)
-        for v in component.values()
-    }
+    inside = {id(v) for b in blocks for v in b.layer_variables}
     return [v for v in model.component_data_objects(Var) if id(v) not in inside]

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pyomo.environ import Constraint, Var
+from pyomo.environ import Constraint
 from pyomo.repn.linear import LinearRepnVisitor
 
 from pyomo_relu.base.deadline import NEVER, Deadline
@@ -278,13 +278,12 @@ def _columns_of(block, form: StandardForm, numbers: dict[int, int]) -> BlockColu
         [numbers.get(id(v), -1) for v in block.component("outputs").values()], dtype=int
     )
     own, found, others = [], [], []
-    for component in layer_components(block, Var):
-        for v in component.values():
-            if id(v) in numbers:
-                own.append(numbers[id(v)])
-                found.append(v)
-            else:
-                others.append(v)
+    for v in block.layer_variables:
+        if id(v) in numbers:
+            own.append(numbers[id(v)])
+            found.append(v)
+        else:
+            others.append(v)
     at = np.array(own, dtype=int)
     values = block.layer_values()
     return BlockColumns(block, matrix, constant, outputs, at, found, others, values)

@@ -52,14 +52,12 @@ def model_mark(model) -> str:
     """A digest of the user's constraints and variable bounds.
 
     Objectives, variable values and fixed variables don't count, and neither do the
-    networks' formulations and the bounds of their outputs.
+    networks' formulations and the bounds that these give the outputs.
     """
     digest = hashlib.sha256()
-    outputs = {
-        id(v)
-        for block in network_blocks(model, active=None)
-        for v in (block.component("outputs") or {}).values()
-    }
+    outputs: dict[int, tuple[float | None, float | None]] = {}
+    for block in network_blocks(model, active=None):
+        outputs.update(block.users_output_bounds())
     for c in sorted(_users(model, Constraint), key=lambda c: c.name):
         text = (
             c.body.to_string(compute_values=False) if hasattr(c.body, "to_string") else ""
@@ -68,8 +66,8 @@ def model_mark(model) -> str:
         digest.update(f"{c.name}|{low!r}|{text}|{high!r}\n".encode())
         digest.update(repr(_parameters(c.body)).encode())
     for v in sorted(_users(model, Var), key=lambda v: v.name):
-        bounds = "" if id(v) in outputs else f"{v.lb!r}|{v.ub!r}"
-        digest.update(f"{v.name}|{bounds}|{v.domain}\n".encode())
+        low, high = outputs.get(id(v), (v.lb, v.ub))
+        digest.update(f"{v.name}|{low!r}|{high!r}|{v.domain}\n".encode())
     for block in network_blocks(model, active=None):
         digest.update(f"{block.name}|{block.active}|{block.network.fingerprint}".encode())
     return digest.hexdigest()[:32]

@@ -13,6 +13,7 @@ from pyomo_relu.block import inputs as _inputs
 from pyomo_relu.block import point as _point
 from pyomo_relu.block import writing
 from pyomo_relu.block.box import check_box, present_box
+from pyomo_relu.block.output_bounds import users_bounds
 from pyomo_relu.block.replacing import check_replacement, named_as
 from pyomo_relu.block.scaling import Scalings
 from pyomo_relu.block.statistics import BlockStatistics, block_statistics
@@ -322,6 +323,10 @@ class ReLUNetBlockData(BlockData):
     def layer_variables(self) -> tuple[Any, ...]:
         """The variables that the formulation made; none before there is one."""
         return () if self._written is None else self._written.variables
+
+    def users_output_bounds(self) -> dict[int, tuple[float | None, float | None]]:
+        """Bounds of the outputs that the user has set, by the ``id`` of the variable."""
+        return {id(v): users_bounds(v) for v in self._outputs}
 
     def remember_scalings(self) -> None:
         """Note how the model is scaled now; called before a row of the block changes."""

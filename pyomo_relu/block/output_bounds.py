@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from pyomo.common.numeric_types import RegisterNumericType
+from pyomo.environ import value
 
 
 class NetworkBound(float):
@@ -43,13 +44,11 @@ def bound_outputs(outputs: Any, low: np.ndarray, high: np.ndarray) -> None:
         v.setub(_joined(v._ub, b, min))
 
 
-def free_outputs(outputs: Any) -> None:
-    """Take a network's bounds away again; the user's stay."""
-    for v in outputs:
-        if isinstance(v._lb, NetworkBound):
-            v.setlb(v._lb.users)
-        if isinstance(v._ub, NetworkBound):
-            v.setub(v._ub.users)
+def users_bounds(v: Any) -> tuple[float | None, float | None]:
+    """The bounds of an output that the user has set, by their present numbers."""
+    found = (b.users if isinstance(b, NetworkBound) else b for b in (v._lb, v._ub))
+    low, high = (None if b is None else float(value(b)) for b in found)
+    return low, high
 
 
 def _joined(present: Any, networks: float, tighter: Any) -> Any:

@@ -11,6 +11,7 @@ from pyomo.dae import ContinuousSet, DerivativeVar
 
 from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations, compute_bounds
 from pyomo_relu.formulations import BigM
+from pyomo_relu.model_bounds import InfeasibleModelError, is_stale
 from tests.block.support import dense, optimum, small_network, wired
 from tests.formulations.test_swap import lp_text
 from tests.harness.checks import solver_or_skip
@@ -72,7 +73,10 @@ class Story:
         self.m.net.reformulate(self.formulation())
 
     def tighten(self) -> None:
-        self.m.net.tighten(("lp", "crown", "model")[int(self.rng.integers(3))])
+        try:
+            self.m.net.tighten(("lp", "crown", "model")[int(self.rng.integers(3))])
+        except InfeasibleModelError:  # by the bounds that were set on outputs
+            assert self.right() is None
 
     def widen(self) -> None:
         self.low, self.high = self.low - 0.2, self.high + 0.3
@@ -92,7 +96,9 @@ class Story:
         k, side = int(self.rng.integers(2)), int(self.rng.integers(2))
         middle = self.net.evaluate(np.zeros(2))[k]
         v = self.m.net.outputs[k]
-        if self.rng.random() < 0.3:  # the very number that the network gave
+        if (
+            v.lb is not None and self.rng.random() < 0.3
+        ):  # the very number that the network gave
             number = float((v.lb, v.ub)[side])
         else:
             number = float(middle + (2 * side - 1) * self.rng.uniform(0.0, 2.0))
@@ -128,15 +134,23 @@ class Story:
     def solve(self) -> None:
         optimum(self.m)
 
-    def check(self) -> None:
+    def right(self) -> float | None:
+        """The optimum of a model that is made anew."""
         fresh = wired(self.net, "bigm", self.low, self.high)
         for k, (low, high) in self.limits.items():
             v = fresh.net.outputs[k]
             v.setlb(v.lb if low is None else max(low, v.lb))
             v.setub(v.ub if high is None else min(high, v.ub))
-        right = optimum(fresh)
+        return optimum(fresh)
+
+    def check(self) -> None:
+        right = self.right()
         if self.persistent is None:
             self.persistent = solver_or_skip()
+        if is_stale(self.m.net, self.m.net.bounds):  # bounds that relied on the model
+            with pytest.raises(ValueError, match="changed since"):
+                optimum(self.m)
+            self.m.net.reformulate()
         try:
             pyo.assert_optimal_termination(self.persistent.solve(self.m))
             found = pyo.value(self.m.obj)

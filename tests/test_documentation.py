@@ -93,10 +93,38 @@ def torch_file(monkeypatch, tmp_path) -> None:
     read_network(path)
 
 
+def too_large(monkeypatch, tmp_path) -> None:
+    network().save(tmp_path / "n.npz")
+    read_network(tmp_path / "n.npz", max_memory=10)
+
+
 def with_bounds(box: float, bounds) -> None:
     m = pyo.ConcreteModel()
     m.x = pyo.Var([0, 1], bounds=(-box, box))
     m.net = ReLUNetBlock(network=network(), inputs=m.x, bounds=bounds)
+
+
+def replaced() -> None:
+    m = block()
+    m.row = pyo.Constraint(expr=m.net.layer["relu"].on[0] <= 0)
+    m.net.reformulate("hull")
+    pyo.SolverFactory("relu_highs").solve(m)
+
+
+def deleted() -> None:
+    m = block()
+    m.o = pyo.Objective(expr=m.net.outputs[0])
+    held = m.net
+    m.del_component(held)
+    pyo.SolverFactory("relu_highs").solve(m)
+
+
+def scaled() -> None:
+    m = block()
+    m.scaling_factor = pyo.Suffix()
+    m.scaling_factor[m.x[0]] = 10.0
+    pyo.TransformationFactory("core.scale_model").apply_to(m)
+    m.net.reformulate("hull")
 
 
 MESSAGES = {
@@ -124,14 +152,18 @@ MESSAGES = {
         lambda k: k.Sequential([k.Input((3,)), k.layers.Dense(2, "softmax")])
     ),
     "is a PyTorch file": torch_file,
+    "more than the": too_large,
     "without a value": lambda: block().net.error(),
+    "of a formulation that its network block no longer has": replaced,
+    "which is not in the model any more": deleted,
+    "core.scale_model has scaled": scaled,
 }
 
 
 @pytest.mark.parametrize("part", MESSAGES)
 def test_every_message_of_the_guide_is_raised(part, monkeypatch, tmp_path):
     provoke = MESSAGES[part]
-    files = provoke in (no_framework, torch_file)
+    files = provoke in (no_framework, torch_file, too_large)
     arguments = (monkeypatch, tmp_path) if files else ()
     with pytest.raises((ValueError, TypeError, ImportError, RuntimeError)) as found:
         provoke(*arguments)

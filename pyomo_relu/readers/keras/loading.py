@@ -126,9 +126,9 @@ def _load(path: Path, suffix: str) -> Any:
         if refused:  # Keras may have made another error of it
             raise refused[0] from None
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
-        reason = lines[0][:300] if lines else type(e).__name__
+        reason = " ".join(lines)[:300] if lines else type(e).__name__
         raise ValueError(
-            f"Keras can't load '{path}' (safe mode is on): {reason} Custom layers need "
+            f"Keras can't load '{path}' (safe mode is on): {reason} ... Custom layers need "
             "keras.saving.register_keras_serializable; or load the model yourself and "
             "pass the model."
         ) from e

@@ -9,7 +9,9 @@ import textwrap
 
 import numpy as np
 import pyomo.environ as pyo
+import pyomo.kernel as kernel
 import pytest
+from pyomo.gdp import Disjunct, Disjunction
 
 from pyomo_relu import (
     NetworkBuilder,
@@ -119,6 +121,31 @@ def deleted() -> None:
     pyo.SolverFactory("relu_highs").solve(m)
 
 
+def transformed(formulation="bigm") -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var([0, 1], bounds=(-1, 1))
+    m.d = Disjunct([0, 1])
+    m.d[0].net = ReLUNetBlock(network=network(), inputs=m.x, formulation=formulation)
+    m.either = Disjunction(expr=[m.d[0], m.d[1]])
+    pyo.TransformationFactory("gdp.bigm").apply_to(m)
+    m.d[0].net.reformulate("hull")
+
+
+def fixed() -> None:
+    m = block()
+    m.x[0].fix(3, skip_validation=True)
+    m.net.error()
+
+
+def other_size() -> None:
+    b = NetworkBuilder()
+    block().net.replace_network(b.build([b.input("x", (2,))]))
+
+
+def other_names() -> None:
+    block(output_names=["a"]).net.replace_network(network(), output_names=["b"])
+
+
 def scaled() -> None:
     m = block()
     m.scaling_factor = pyo.Suffix()
@@ -133,7 +160,9 @@ MESSAGES = {
     "has inverted bounds": lambda: block(input_bounds=(3, 4)),
     "inputs, but inputs= gives": lambda: block(inputs=lambda m: [m.x[0]]),
     "give variables, expressions or numbers": lambda: block(inputs=["a", "b"]),
+    "of pyomo.kernel": lambda: block(inputs=lambda m: [kernel.variable(), m.x[0]]),
     "were widened from": widened,
+    "outside of its bounds": fixed,
     "ReLUNetBlock has no keyword": lambda: block(partz=2),
     "give the network as network=": lambda: ReLUNetBlock(network()),
     "there is no formulation": lambda: block(formulation="bigM"),
@@ -156,6 +185,10 @@ MESSAGES = {
     "without a value": lambda: block().net.error(),
     "of a formulation that its network block no longer has": replaced,
     "which is not in the model any more": deleted,
+    "of the new network": other_names,
+    "another number needs another block": other_size,
+    "is inside the Disjunct": lambda: transformed("sos1"),
+    "was transformed by pyomo.gdp": transformed,
     "core.scale_model has scaled": scaled,
 }
 

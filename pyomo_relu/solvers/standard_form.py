@@ -43,7 +43,7 @@ from pyomo_relu.formulations.lazy_rows import LazyRow
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.programs import LinearProgram
 from pyomo_relu.solvers.rows import RowCollector, VariableRecorder
-from pyomo_relu.solvers.strangers import check_model, check_variables
+from pyomo_relu.solvers.strangers import StrangerError, check_model, check_variables
 
 #: Rows between two looks at the clock; a row takes some 10 microseconds.
 CHECK_EVERY = 500
@@ -191,14 +191,13 @@ def _compile(model, solver: str, deadline: Deadline) -> StandardForm:
             waiting.append(con)
             continue
         add_waiting()
-        lower, body, upper = con.to_bounded_expression()
-        lower, upper = _bound(lower, -math.inf, con), _bound(upper, math.inf, con)
-        if lower == -math.inf and upper == math.inf:
+        least, body, most = _parts(con)
+        if least == -math.inf and most == math.inf:
             continue
         linear, constant = _plain(body, recorder) or _linear(visitor, body, con, solver)
         rows.append(con)
-        low.append(lower - constant)
-        high.append(upper - constant)
+        low.append(least - constant)
+        high.append(most - constant)
         found.add(linear)
     add_waiting()
 
@@ -266,6 +265,17 @@ def _in_network(component) -> bool:
     while component is not None and not getattr(component, "is_network_block", False):
         component = component.parent_block()
     return component is not None
+
+
+def _parts(con) -> tuple[float, Any, float]:
+    """Lower bound, body and upper bound of a row."""
+    lower, body, upper = con.to_bounded_expression()
+    if body is None:
+        raise StrangerError(
+            f"constraint '{con.name}' is active, but has no expression; copying a model "
+            "loses one where a variable in it was deleted. Deactivate it, or write it anew."
+        )
+    return _bound(lower, -math.inf, con), body, _bound(upper, math.inf, con)
 
 
 def _bound(bound: Any, none: float, con) -> float:

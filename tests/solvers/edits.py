@@ -517,6 +517,75 @@ def output_of_another_model(m, rng):
 
 
 @edit
+def add_an_indexed_block(m, rng):
+    x = an_input(m, rng)
+    net = random_network(rng, n_inputs=1, widths=[3], n_outputs=1)
+    block = ReLUNetBlock([0, 1], network=net, inputs=lambda b, k: [(0.5 + k) * x])
+    add(m, block, "indexed")
+    o = objective(m)
+    o.set_value(o.expr + 0.3 * block[0].outputs[0] - 0.2 * block[1].outputs[0])
+
+
+@edit
+def add_a_block_in_a_block(m, rng):
+    x = an_input(m, rng)
+    unit = pyo.Block()
+    add(m, unit, "unit")
+    net = random_network(rng, n_inputs=1, widths=[3], n_outputs=1)
+    unit.net = ReLUNetBlock(network=net, inputs=[x], formulation="hull")
+    o = objective(m)
+    o.set_value(o.expr + 0.4 * unit.net.outputs[0])
+
+
+@edit
+def deactivate_what_holds_a_block(m, rng):
+    holders = [b for b in m.component_data_objects(pyo.Block, descend_into=False)]
+    found = [b for b in holders if b.component("net") is not None and b.active]
+    pick(rng, found).deactivate()
+
+
+@edit
+def a_bound_that_is_a_parameter(m, rng):
+    x = an_input(m, rng)
+    low, high = span(x)
+    p = pyo.Param(initialize=high, mutable=True)
+    add(m, p)
+    x.setub(p)
+    p.set_value(high + float(rng.choice([-0.2 * (high - low), 0.0, 0.5])))
+
+
+@edit
+def domain_of_an_input(m, rng):
+    an_input(m, rng).domain = pyo.NonNegativeReals
+
+
+@edit
+def replace_a_network(m, rng):
+    b = a_block(m, rng)
+    net = random_network(
+        rng, n_inputs=len(b._entries), widths=[3], n_outputs=len(b._outputs)
+    )
+    b.replace_network(net)
+
+
+@edit
+def relax_a_block_and_tighten_another(m, rng):
+    transform("core.relax_integer_vars", a_block(m, rng))
+    a_block(m, rng).tighten("model")
+
+
+@edit
+def disjunctions(m, rng):
+    a_block(m, rng).reformulate("disjunctive", transformation="gdp.bigm")
+
+
+@edit
+def disjunctions_transformed_by_the_user(m, rng):
+    a_block(m, rng).reformulate("disjunctive", transformation=None)
+    transform("gdp.hull" if rng.random() < 0.5 else "gdp.bigm", m)
+
+
+@edit
 def deactivate_a_block(m, rng):
     a_block(m, rng).deactivate()
 

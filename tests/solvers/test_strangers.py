@@ -87,6 +87,16 @@ def test_variables_of_layers_that_were_deleted(tool):
     refused(tool, m, *words)
 
 
+@TOOLS
+def test_rows_that_lost_their_expression(tool):
+    """Pyomo copies a row with a variable that was deleted as one that says nothing."""
+    m = model()
+    m.lost = pyo.Constraint(expr=m.net.layer["relu_1"].on[0] + m.x[0] <= 1)
+    m.net.reformulate("bigm")
+    gc.collect()
+    refused(tool, m.clone(), "constraint 'lost'", "no expression")
+
+
 def test_variables_elsewhere_that_are_no_networks():
     """Pyomo's subsystems and decompositions rely on variables of other models."""
     m, other = model(), pyo.ConcreteModel()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from pyomo.environ import Constraint, Var
+from pyomo.repn import generate_standard_repn
 
+from pyomo_relu.formulations.lazy_rows import LazyRow
 from pyomo_relu.network import Input, Max, PiecewiseLinear
 
 
@@ -37,6 +41,8 @@ class BlockStatistics:
         What the block holds; ``variables`` counts binaries and outputs too.
     big_m : (float, float) or None
         Smallest and largest big-M constant, ``max(-l, u)`` over unstable neurons.
+    coefficients : (float, float) or None
+        Smallest and largest absolute coefficient of a variable in the rows.
     bound_method : str
     bound_seconds, build_seconds : float
         Time of the bounds, and of bounds and writing together.
@@ -51,6 +57,7 @@ class BlockStatistics:
     variables: int = 0
     constraints: int = 0
     big_m: tuple[float, float] | None = None
+    coefficients: tuple[float, float] | None = None
     bound_method: str = ""
     bound_seconds: float = 0.0
     build_seconds: float = 0.0
@@ -78,9 +85,18 @@ class BlockStatistics:
             f"{self.bound_method or 'none'} in {self.bound_seconds:.3f} s, built in "
             f"{self.build_seconds:.3f} s"
         )
-        return "\n".join(
-            [f"{self.name}: {self.formulation}", lines[0], rule, *lines[1:], rule, total]
-        )
+        lines = [
+            f"{self.name}: {self.formulation}",
+            lines[0],
+            rule,
+            *lines[1:],
+            rule,
+            total,
+        ]
+        if self.coefficients is not None:
+            low, high = self.coefficients
+            lines.append(f"coefficients from {low:.3g} to {high:.3g}")
+        return "\n".join(lines)
 
     __repr__ = __str__
 
@@ -183,6 +199,7 @@ def block_statistics(block) -> BlockStatistics:
     if bounds is None or layers is None:
         return result
     result.bound_method, result.bound_seconds = bounds.method, bounds.seconds
+    result.coefficients = _coefficients(block)
     for i, node in enumerate(network.nodes):
         if isinstance(node, Input):
             continue
@@ -216,3 +233,19 @@ def block_statistics(block) -> BlockStatistics:
             )
         )
     return result
+
+
+def _coefficients(block) -> tuple[float, float] | None:
+    """The smallest and the largest absolute coefficient in the active rows of a block."""
+    low, high = math.inf, 0.0
+    for row in block.component_data_objects(Constraint, active=True):
+        if isinstance(row, LazyRow):
+            found = np.append(row.coefficients(), 1.0)
+        else:
+            repn = generate_standard_repn(row.body)
+            found = np.array([*repn.linear_coefs, *repn.quadratic_coefs], dtype=float)
+        sizes = np.abs(found)
+        sizes = sizes[sizes > 0]
+        if sizes.size:
+            low, high = min(low, float(sizes.min())), max(high, float(sizes.max()))
+    return (low, high) if high else None

@@ -46,9 +46,9 @@ from pyomo_relu.network.rescaling import (
 #: tolerance of MIP solvers, is a thousandth of the range.
 SMALLEST_RANGE = 2.0**-10
 
-#: Above it the rounding of a row's activity in double precision comes near 1e-9, which
-#: is what solvers are asked for at the tightest.
-LARGEST_RANGE = 2.0**20
+#: Above it presolves get into trouble: of random networks with inputs in units up to
+#: 1e12, HiGHS 1.16 was wrong in one that had a range of 8.6e5 and a weight of 1e-6.
+LARGEST_RANGE = 2.0**13
 
 #: Weights below it may get lost: HiGHS drops below 1e-9 (``small_matrix_value``), SCIP
 #: takes less than 1e-9 for zero; activations multiply them by their slopes before.
@@ -211,7 +211,7 @@ def _wanted(bounds: Bounds, sizes, ranges) -> list[np.ndarray]:
     for i in range(len(network.nodes) - 1, -1, -1):
         node, own = network.nodes[i], importance[i]
         if isinstance(node, Affine):
-            _pass_affine(node, own, sizes, ranges, importance, lost)
+            _pass_affine(node, own, sizes[i], sizes, ranges, importance, lost)
         elif isinstance(node, PiecewiseLinear):
             gain = _steepest(bounds, i) * ranges[node.source]
             share = np.divide(gain, ranges[i], out=np.zeros(node.size), where=gain > 0.0)
@@ -246,10 +246,11 @@ def _steepest(bounds: Bounds, i: int) -> np.ndarray:
     return np.where(met, abs(node.slopes), 0.0).max(axis=1, initial=0.0)
 
 
-def _pass_affine(node: Affine, own, sizes, ranges, importance, lost) -> None:
+def _pass_affine(node: Affine, own, own_size, sizes, ranges, importance, lost) -> None:
     """Pass importance to the sources; note entries whose weights may get lost."""
     parts = [abs(w) for w in node.weights]
-    largest = np.zeros(node.size)
+    # A row that hardly moves for its size matters by its size.
+    largest = LEAST_SPREAD * own_size
     for s, w in zip(node.sources, parts):
         np.maximum(largest, _row_maximum(w, ranges[s]), out=largest)
     per_row = np.divide(own, largest, out=np.zeros(node.size), where=largest > 0.0)

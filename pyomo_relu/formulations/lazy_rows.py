@@ -99,6 +99,10 @@ class LazyRow(ConstraintData):
         right = self._rows.right[self._position]
         return right, self._rows.body(self._position), right
 
+    def coefficients(self) -> np.ndarray:
+        """The coefficients of the variables, that of the tail, -1, left out."""
+        return self._rows.part(self._position)[1]
+
     @property
     def expr(self):
         """The expression; from now on the constraint keeps it."""

@@ -8,6 +8,7 @@ pre-activation's variable; only unstable units reach the formulation.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,13 @@ from pyomo_relu.formulations.values import (
 )
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
+
+logger = logging.getLogger(__name__)
+
+#: Factors of an input between which all solvers that were tried were right (but CBC, which
+#: was wrong for some inputs from 1e7 on): SCIP 10 takes a variable whose range is below
+#: 1e-9 for fixed, and SCIP, CBC and Gurobi 13 were wrong for some ranges above 1e9.
+SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-30, 2.0**24
 
 
 class NetworkWriter:
@@ -202,8 +210,9 @@ class NetworkWriter:
             rows = {}
             for u, v in found.items():
                 given = entry_row(entries[u], 0.0, 0.0)
-                rows[u] = link(given, Row([1.0], [v]), factor[u])
+                rows[u] = link(given, Row([1.0], [v]), factor[u], margin=True)
             add_rows(block, "scale", rows)
+            _warn_of_extremes([entries[u] for u in own], [factor[u] for u in own])
             for u, e in enumerate(entries):
                 if isinstance(e, float):
                     entries[u] = e * factor[u]
@@ -357,6 +366,21 @@ class NetworkWriter:
             layer.rows = self._source_rows(node.source, inner)
             self.formulations[i].write_max(layer)
         self._finish(i, block, entries, copies)
+
+
+def _warn_of_extremes(entries: list[Entry], factors: list[float]) -> None:
+    """Name the first variable whose range its solver may not resolve, if there is one."""
+    for e, factor in zip(entries, factors):
+        if e.is_variable_type() and not SMALLEST_FACTOR <= factor <= LARGEST_FACTOR:
+            logger.warning(
+                "'%s' moves in a range of about %.0e, where solvers other than HiGHS were "
+                "seen to fail. Declare a variable s of order one instead, and give "
+                "%.0e * s as the input.",
+                e.name,
+                1.0 / factor,
+                1.0 / factor,
+            )
+            return
 
 
 def _is_identity(pieces: list[Piece]) -> bool:

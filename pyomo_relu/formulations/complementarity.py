@@ -244,8 +244,8 @@ def _set_transformed(block) -> None:
         first, second = data.component("expr1"), data.component("expr2")
         if first is not None:  # mpec.simple_disjunction: the first has s == 0
             held = abs(value(first.c1.body, exception=False) or 0.0) <= 1e-9
-            first.indicator_var.set_value(held)
-            second.indicator_var.set_value(not held)
+            first.binary_indicator_var.set_value(int(held), skip_validation=True)
+            second.binary_indicator_var.set_value(int(not held), skip_validation=True)
         v, row = data.component("v"), data.component("ve")
         if v is None or row is None:
             continue

@@ -225,7 +225,9 @@ class Disjunctive(Formulation):
             elif i not in best or pre[p] > pre[best[i]]:
                 best[i] = p
         for (i, p), disjunct in case.items():
-            disjunct.indicator_var.set_value(best[i] == p)
+            # Through the binary: the user may have bounded it, and a start says no more.
+            binary = disjunct.binary_indicator_var
+            binary.set_value(int(best[i] == p), skip_validation=True)
         if self.config.transformation == "gdp.hull":
             _set_hull_copies(block, case, best)
 

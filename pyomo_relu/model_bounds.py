@@ -19,6 +19,7 @@ import numpy as np
 from pyomo.core.expr.visitor import identify_mutable_parameters, identify_variables
 from pyomo.environ import Block, Constraint, Objective, Var, value
 
+from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.bounds.lp_rows import Extended
 from pyomo_relu.bounds.progress import Clock
@@ -212,11 +213,17 @@ def model_bounds(
     begin = time.perf_counter()
     clock = Clock(time_limit)
     network = block.network
-    copy, twin = _copy(block)
+    deadline = Deadline(time_limit)
+    try:
+        copy, twin = _copy(block, deadline)
+    except TimeUp:
+        return start
     lows = [a.copy() for a in start.lower]
     highs = [b.copy() for b in start.upper]
 
     def ask(node: int, units, variables, factors) -> None:
+        if clock.expired():
+            return
         search = _Search(copy, integer, clock)
         for u, v in zip(units, variables):
             for sign in (1.0, -1.0):
@@ -305,7 +312,7 @@ def _variables(block, node: int) -> dict[int, Any]:
     return {} if out is None else dict(out.items())
 
 
-def _copy(block) -> tuple[Any, Any]:
+def _copy(block, deadline: Deadline) -> tuple[Any, Any]:
     """A copy of a block's model, and the block in it.
 
     It has no nonlinear rows, objectives and fixed variables, and networks in big-M. Other
@@ -327,6 +334,7 @@ def _copy(block) -> tuple[Any, Any]:
             c.deactivate()
         used |= variables
     for block in network_blocks(copy):
+        deadline.check()
         for entry in block._entries:
             if not isinstance(entry, float) and entry.polynomial_degree() not in (0, 1):
                 raise ValueError(

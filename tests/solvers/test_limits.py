@@ -68,6 +68,14 @@ def test_reading_a_model_minds_the_clock():
     assert start.point is None or start.violation < math.inf
 
 
+def test_bounds_from_a_model_without_time_are_those_it_had():
+    m = fleet(3)
+    before = m.net[1].bounds
+    after = m.net[1].tighten("model", time_limit=0.0)
+    for a, b in zip((*before.lower, *before.upper), (*after.lower, *after.upper)):
+        assert (a == b).all()
+
+
 @pytest.fixture(scope="module")
 def many():
     return fleet(2000)

@@ -319,6 +319,10 @@ def local_search(
             loss = task.value(best)
         unchanged = 0 if better else unchanged + 1
         record(history, found, layer=k, loss=loss)
+    if start is None:  # a random network may be worse than none that was looked for
+        constant = constant_network(task)
+        if task.value(constant) < loss:
+            best, loss = constant, task.value(constant)
     if loss <= floor + NEAR:
         status = "optimal"
     else:

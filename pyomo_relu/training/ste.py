@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.training.exact import Task, Training
+from pyomo_relu.training.exact import Task, Training, constant_network
 from pyomo_relu.training.losses import out_bound
 from pyomo_relu.training.step_network import StepNetwork
 
@@ -61,7 +61,7 @@ def straight_through(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
 
     decay = keras.optimizers.schedules.ExponentialDecay(RATE, 1000, 0.9)
     model.compile(keras.optimizers.Adam(decay), loss=squared_hinge)
-    best = network = _network(task, model)
+    best = min((constant_network(task), _network(task, model)), key=task.value)
     loss = task.value(best)
     features = x.astype("float32")
     size = min(64, len(x))

@@ -103,7 +103,9 @@ def batch_normalization(
         raise ValueError(f"layer '{name}' doesn't fit the {x.shape[1]} channels it reads.")
     factor = a / np.sqrt(v + epsilon)
     wide = (-1,) + (1,) * (len(x.shape) - 2)
-    return graph.scale(name, x, factor.reshape(wide), (b - m * factor).reshape(wide))
+    return graph.standardize(
+        name, x, m.reshape(wide), factor.reshape(wide), b.reshape(wide)
+    )
 
 
 def pad(

@@ -271,6 +271,15 @@ class TensorGraph:
         bias = np.broadcast_to(offset, shape).reshape(-1)
         return self.affine(name, [(x, w)], bias, shape, batch)
 
+    def standardize(self, name: str, x: Tensor, mean, factor, offset=0.0) -> Tensor:
+        """``factor * (x - mean) + offset``, in two nodes that are fused later.
+
+        Where the mean and the offset nearly cancel, a bias that holds both would not
+        show what the source rounds by.
+        """
+        centred = self.scale(f"{name}_centred", x, 1.0, -np.asarray(mean, dtype=float))
+        return self.scale(name, centred, factor, offset)
+
     def matmul(self, name: str, a: Value, b: Value, bias=0.0) -> Tensor:
         """``a @ b + bias`` as NumPy multiplies; one of them is a constant."""
         if isinstance(a, Tensor) and isinstance(b, Tensor):

@@ -105,13 +105,11 @@ def batch_normalization(layer, builder, sources, name) -> int:
         scale = 1.0 / np.sqrt(variance + layer.epsilon)
     if layer.scale:
         scale = scale * as_numpy(layer.gamma)
-    shift = -mean * scale
-    if layer.center:
-        shift = shift + as_numpy(layer.beta)
+    offset = as_numpy(layer.beta) if layer.center else np.zeros_like(mean)
     rank = len(shape_of(builder, sources[0]))
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    scale, shift = (along_axes(layer, v, axes, rank) for v in (scale, shift))
-    return tensors.scale_and_shift(builder, name, sources[0], scale, shift)
+    parts = (along_axes(layer, v, axes, rank) for v in (mean, scale, offset))
+    return tensors.standardize(builder, name, sources[0], *parts)
 
 
 @translates("Normalization")
@@ -132,9 +130,7 @@ def normalization(layer, builder, sources, name) -> int:
     )
     if layer.invert:
         return tensors.scale_and_shift(builder, name, sources[0], deviation, mean)
-    return tensors.scale_and_shift(
-        builder, name, sources[0], 1.0 / deviation, -mean / deviation
-    )
+    return tensors.standardize(builder, name, sources[0], mean, 1.0 / deviation)
 
 
 @translates("Rescaling")

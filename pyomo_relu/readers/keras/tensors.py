@@ -83,6 +83,18 @@ def scale_and_shift(
     return builder.affine(name, [(source, matrix)], bias, shape)
 
 
+def standardize(
+    builder: NetworkBuilder, name: str, source: int, mean, scale, offset=0.0
+) -> int:
+    """``scale * (x - mean) + offset``, in two nodes that are fused later.
+
+    Where the mean and the offset nearly cancel, a bias that holds both would not show
+    what Keras rounds by.
+    """
+    centred = scale_and_shift(builder, f"{name}_centred", source, 1.0, -mean)
+    return scale_and_shift(builder, name, centred, scale, offset)
+
+
 def combine(
     builder: NetworkBuilder,
     name: str,

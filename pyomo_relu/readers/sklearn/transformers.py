@@ -61,8 +61,7 @@ def _robust(graph, name, estimator, x):
 
 def _shift_and_divide(graph, name, x, center, scale):
     factor = np.ones(x.size) if scale is None else 1.0 / np.asarray(scale, dtype=float)
-    offset = 0.0 if center is None else -np.asarray(center, dtype=float) * factor
-    return graph.scale(name, x, factor, offset)
+    return graph.standardize(name, x, 0.0 if center is None else center, factor)
 
 
 def _min_max(graph, name, estimator, x):

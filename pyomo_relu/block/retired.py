@@ -50,9 +50,11 @@ def retire(variables: Iterable[Any]) -> None:
     """Let variables refuse to be part of a model from now on.
 
     Called while they are still in their block: each keeps the name that it had there, in
-    place of a domain, since without its component it has none.
+    place of a domain, since without its component it has none. One that was fixed is so
+    no more, or rows would take its value for a number.
     """
     for v in variables:
         if type(v) is VarData:  # a scalar variable has another layout
             v._domain = v.name
+            v._fixed = False
             v.__class__ = RetiredVar

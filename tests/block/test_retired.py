@@ -67,6 +67,15 @@ def test_a_copy_of_such_a_model_is_refused_too():
     assert layers is not m.net.layer
 
 
+@pytest.mark.parametrize("solver", ["appsi_highs", "relu_highs", "relu_global"])
+def test_fixed_ones_are_no_numbers(solver):
+    m = model()
+    m.net.layer["relu_1"].on[0].fix(1)
+    m.net.reformulate("bigm")
+    with pytest.raises(ValueError, match="no longer has"):
+        pyo.SolverFactory(solver).solve(m)
+
+
 def test_taking_a_relaxation_back_after_the_block_was_written_anew():
     m = model()
     m.row.deactivate()

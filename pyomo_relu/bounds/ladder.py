@@ -13,9 +13,11 @@ from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.boxes import boxes
 from pyomo_relu.bounds.crown import crown, improved_interval
 from pyomo_relu.bounds.interval import interval
-from pyomo_relu.bounds.lp import lp
+from pyomo_relu.bounds.lp import from_crown, lp
 from pyomo_relu.bounds.mip import mip, rolling
+from pyomo_relu.bounds.well_scaled import well_scaled
 from pyomo_relu.network import Network
+from pyomo_relu.network.rescaling import bounds_with_factors
 
 #: Rungs by name. A rung is called as ``rung(network, lower, upper, start, **options)``
 #: with the (n_inputs,) box and the bounds of the rung below, and returns Bounds.
@@ -29,6 +31,9 @@ RUNGS: dict[str, Callable[..., Bounds]] = {
     "rolling": rolling,
     "mip": mip,
 }
+
+#: Rungs whose numbers come from a solver, which drops and rounds by absolute tolerances.
+PROGRAMS = ("lp", "rolling", "mip")
 
 #: ``bounds=None`` is ``boxes`` for networks of at most this many inputs ...
 FEW_INPUTS = 5
@@ -135,6 +140,19 @@ def _check_options(name: str, options: Mapping) -> None:
             )
 
 
+def _in_good_units(
+    name: str, network: Network, low, high, start: Bounds | None, options: dict
+) -> Bounds:
+    """A rung's bounds, found in units in which a solver resolves every number."""
+    start = from_crown(network, low, high, start)
+    written = well_scaled(start)
+    if written.factors is None:
+        return RUNGS[name](network, low, high, start, **options)
+    by = written.input_factors
+    found = RUNGS[name](written.network, low * by, high * by, written.bounds, **options)
+    return bounds_with_factors(found, network, [1.0 / f for f in written.factors])
+
+
 def compute_bounds(
     network: Network,
     lower,
@@ -179,7 +197,10 @@ def compute_bounds(
         start.check_covers(network, low, high)
     for name, own in steps:
         try:
-            start = RUNGS[name](network, low, high, start, **own)
+            if name in PROGRAMS:
+                start = _in_good_units(name, network, low, high, start, own)
+            else:
+                start = RUNGS[name](network, low, high, start, **own)
         except KeyboardInterrupt:
             # Ctrl-C outside of what a rung guards itself: the rungs below are proved.
             if start is None:

@@ -194,10 +194,11 @@ class PiecewiseLinear(Node):
     def jumps(self) -> np.ndarray:
         """(size, k) array: height of the step at each breakpoint, 0 if continuous."""
         t = self.breakpoints
-        left = self.slopes[:, :-1] * t + self.intercepts[:, :-1]
-        right = self.slopes[:, 1:] * t + self.intercepts[:, 1:]
-        scale = np.maximum(1.0, np.maximum(abs(left), abs(right)))
-        jump = right - left
+        rise, base = self.slopes, self.intercepts
+        left, right = rise[:, :-1] * t, rise[:, 1:] * t
+        # Of the terms themselves: a step of 1e-13 between values of 1e-13 is one.
+        scale = abs(left) + abs(right) + abs(base[:, :-1]) + abs(base[:, 1:])
+        jump = (right + base[:, 1:]) - (left + base[:, :-1])
         return np.where(abs(jump) <= 1e-12 * scale, 0.0, jump)
 
     @property

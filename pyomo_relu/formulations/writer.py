@@ -45,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 #: Factors of an input between which all solvers that were tried were right (but CBC, which
 #: was wrong for some inputs from 1e7 on): SCIP 10 takes a variable whose range is below
-#: 1e-9 for fixed, and SCIP, CBC and Gurobi 13 were wrong for some ranges above 1e9.
+#: 1e-9 for fixed, HiGHS gives no solution of some LPs with smaller ones, and SCIP, CBC and
+#: Gurobi 13 were wrong for some ranges above 1e9.
 SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-30, 2.0**24
 
 
@@ -373,9 +374,9 @@ def _warn_of_extremes(entries: list[Entry], factors: list[float]) -> None:
     for e, factor in zip(entries, factors):
         if e.is_variable_type() and not SMALLEST_FACTOR <= factor <= LARGEST_FACTOR:
             logger.warning(
-                "'%s' moves in a range of about %.0e, where solvers other than HiGHS were "
-                "seen to fail. Declare a variable s of order one instead, and give "
-                "%.0e * s as the input.",
+                "'%s' moves in a range of about %.0e, which not every solver resolves. "
+                "Declare a variable s of order one instead, and give %.0e * s as the "
+                "input.",
                 e.name,
                 1.0 / factor,
                 1.0 / factor,

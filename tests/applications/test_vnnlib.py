@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -171,6 +172,10 @@ def test_too_many_disjuncts_name_the_keyword():
     for text in (f"(assert (and {ors}))", apart):
         with pytest.raises(VnnlibError, match="line 8: .*more than 5000 .*max_disjuncts="):
             parse_vnnlib(HEAD + text, max_disjuncts=5000)
+    four = "(or (<= Y_0 1) (<= Y_0 2) (<= Y_1 1) (<= Y_1 2))"
+    with pytest.raises(VnnlibError, match="more than 15 "):
+        parse_vnnlib(HEAD + f"(assert (and {four} {four}))", max_disjuncts=15)
+    assert parse_vnnlib(HEAD + f"(assert (and {four} {four}))", max_disjuncts=16).cases
     alternatives = " ".join(f"(<= Y_0 {k})" for k in range(101))
     with pytest.raises(VnnlibError, match="more than 100 "):
         parse_vnnlib(HEAD + f"(assert (or {alternatives}))", max_disjuncts=100)
@@ -263,9 +268,12 @@ def test_files_that_are_no_text_or_do_not_unpack(tmp_path):
         packed.write_bytes(damaged)
         with pytest.raises(VnnlibError, match="damaged"):
             read_vnnlib(packed)
-    packed.write_bytes(gzip.compress(b" " * 10**7))
+    packed.write_bytes(gzip.compress(b" " * 10**8))
+    tracemalloc.start()
     with pytest.raises(TooLargeError, match="p.vnnlib.gz.*max_memory="):
-        read_vnnlib(packed, max_memory=1e7)
+        read_vnnlib(packed, max_memory=1e8)
+    assert tracemalloc.get_traced_memory()[1] < 3e7
+    tracemalloc.stop()
     with pytest.raises(FileNotFoundError):
         read_vnnlib(tmp_path / "absent.vnnlib")
 

@@ -312,6 +312,7 @@ def array_header(shape, descr="<f8"):
         array_header((10**13,)),
         array_header((2**62, 2**62)),
         array_header((-1,)),
+        array_header((0,)),  # less than it holds
         array_header((1,), "|O"),
         array_header((1,), "<M8[s]"),
         array_header((1,), "V8"),

@@ -415,6 +415,9 @@ def _range(node: Node, sources: list, arithmetic: Arithmetic) -> tuple:
         return first - slack, last + slack
     assert isinstance(node, PiecewiseLinear)
     first, last = node.range(low, high)
+    # At a breakpoint that is hit exactly, a step has one value.
+    value, single = node(low), low == high
+    first, last = np.where(single, value, first), np.where(single, value, last)
     piece = node.piece((low + high) / 2)
     units = np.arange(node.size)
     slopes, shifts = node.slopes[units, piece], node.intercepts[units, piece]

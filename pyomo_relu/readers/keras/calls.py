@@ -8,7 +8,7 @@ a tensor as a keyword) and code that was put in the place of Keras' own is refus
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyomo_relu.readers.keras import registry
@@ -78,23 +78,30 @@ def _bound(operation: Any, args: Any, kwargs: Any) -> Mapping[str, Any]:
     return found
 
 
-def refuse_masks(operation: Any, tensors: Any) -> None:
-    """Refuse a call that reads a mask which an earlier layer has hung on a tensor."""
+def refuse_masks(calls: Sequence[Any]) -> None:
+    """Refuse a graph in which one layer hangs a mask on a tensor, and another reads masks.
+
+    Also where the graph says that these are different tensors: a layer that returns its
+    very input hangs its mask on that, and whatever reads it then finds the mask.
+    """
     import keras
 
+    tensors = [t for node in calls for t in (*node.input_tensors, *node.outputs)]
     if all(getattr(t, "_keras_mask", None) is None for t in tensors):
         return  # what a caller gives as a mask is an argument, and is refused as such
-    if registry.is_custom(operation) or not isinstance(operation, keras.layers.Layer):
-        return
-    reads = isinstance(operation, keras.Model) or any(
-        "mask" in name for name in inspect.signature(operation.call).parameters
-    )
-    if reads and type(operation).__name__ not in _MASK_IGNORED:
-        raise refuse(
-            operation,
-            "reads the mask that comes with its input, which is not supported; remove "
-            "the layer that makes the mask.",
+    for node in calls:
+        operation = node.operation
+        if registry.is_custom(operation) or not isinstance(operation, keras.layers.Layer):
+            continue
+        reads = isinstance(operation, keras.Model) or any(
+            "mask" in name for name in inspect.signature(operation.call).parameters
         )
+        if reads and type(operation).__name__ not in _MASK_IGNORED:
+            raise refuse(
+                operation,
+                "reads the mask that comes with its input, which is not supported; remove "
+                "the layer that makes the mask.",
+            )
 
 
 def refuse_replaced(layer: Any) -> None:

@@ -219,8 +219,7 @@ def _read_model(
     """
     known: dict[int, Value] = {id(t): v for t, v in zip(model.inputs, inputs)}
     calls = _ordered_calls(model.outputs, known)
-    for node in calls:
-        refuse_masks(node.operation, node.input_tensors)
+    refuse_masks(calls)
     for node in calls:
         for tensor in node.outputs:
             shape = [n or 1 for n in tensor.shape]

@@ -115,7 +115,9 @@ def _run(
 
         args, kwargs = step.node.arguments.convert(lookup)
         if step.inner is not None:
-            given = operation._standardize_inputs(args[0] if args else kwargs["inputs"])
+            # A Sequential model keeps its graph in a functional one.
+            graph = getattr(operation, "_functional", None) or operation
+            given = graph._standardize_inputs(args[0] if args else kwargs["inputs"])
             outputs = _run(operation, step.inner, given, records)
         else:
             if getattr(operation, "_call_has_training_arg", False):

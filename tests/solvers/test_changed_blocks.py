@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from pyomo.contrib.iis.mis import compute_infeasibility_explanation
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 from pyomo.contrib.solver.common.util import IncompatibleModelError
 
@@ -261,6 +262,21 @@ def test_a_warm_start_of_a_scaled_model():
         v.set_value(None)
     NewFactory("relu_highs").solve(m, warmstart=True)
     assert pyo.value(m.obj) == pytest.approx(right, rel=3e-4)
+
+
+def test_looking_for_what_is_infeasible():
+    """Pyomo's search makes rows of bounds, which the box of a network does not allow."""
+    m = two_blocks()
+    m.tight = pyo.Constraint(expr=m.a.outputs[0] >= 1e3)
+    for v in m.component_data_objects(pyo.Var):
+        v.set_value(0, skip_validation=True)
+    with pytest.raises(ValueError, match="widened"):
+        compute_infeasibility_explanation(m, pyo.SolverFactory("appsi_highs"))
+    assert m.x[0].bounds == (-1, 1)
+    pyo.TransformationFactory("contrib.strip_var_bounds").apply_to(m)
+    for solver in SOLVERS:
+        with pytest.raises(ValueError, match="widened"):
+            solve(m, solver)
 
 
 def test_inputs_fixed_outside_of_their_bounds():

@@ -194,3 +194,23 @@ def test_bounds_in_a_file_are_read_once(tmp_path):
         wired(net, bounds=compute_bounds(net, -0.5, 1))
     with pytest.raises(ValueError, match="smaller box"):
         wired(net, None, bounds=compute_bounds(net, -0.5, 1))
+
+
+@pytest.mark.parametrize("other", [0.2, None])
+def test_bounds_from_the_model_know_the_users_bounds_on_outputs(other):
+    """A network's own bounds on its outputs change with every write; the user's don't."""
+    net = dense([([[1.0], [-1.0]], [0.0, 0.5]), ([[1.0, 1.0]], [0.0])])
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(-2, 2))
+    m.net = ReLUNetBlock(network=net, inputs=[m.x])
+    m.obj = pyo.Objective(expr=m.net.outputs[0], sense=pyo.maximize)
+    m.net.outputs[0].setub(1.0)
+    m.net.tighten("model")
+    m.net.reformulate("hull")
+    m.net.reformulate("bigm")
+    assert optimum(m) == pytest.approx(1.0)
+    m.net.outputs[0].setub(None if other is None else 1.0 + other)
+    with pytest.raises(ValueError, match="changed since"):
+        optimum(m)
+    m.net.reformulate()
+    assert optimum(m) == pytest.approx(2.5 if other is None else 1.2)

@@ -307,7 +307,7 @@ class ReLUNetBlockData(BlockData):
     def changes(self) -> Iterator[Change]:
         """Yield what is different in the block from what its formulation wrote.
 
-        Each :class:`~pyomo_relu.block.Change` says what was changed, and whether it can
+        Each :class:`~pyomo_relu.block.written.Change` says what was changed, and whether it can
         only take points away: a fixed variable, a tighter bound, one more row. Rows and
         variables outside the block, and bounds of inputs and outputs, are the user's
         and don't count.

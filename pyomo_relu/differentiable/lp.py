@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import TimeUp
 from pyomo_relu.differentiable.program import Program
 from pyomo_relu.programs import Answer, HighsModel, ProgramError, Status
 from pyomo_relu.programs import LinearProgram as Arrays
@@ -160,11 +161,12 @@ def solve_mip(
 ) -> np.ndarray:
     """An optimal point of a mixed-integer program, integers rounded.
 
-    HiGHS as it is, then without presolve. What both fail at is left to the caller.
+    HiGHS as it is, then without presolve, each within the seconds of ``time_limit``. What
+    both fail at is left to the caller.
 
     Raises
     ------
-    Infeasible, Unbounded, SolverError
+    Infeasible, Unbounded, SolverError, TimeUp
     """
     names = []
     for presolve in ("choose", "off"):
@@ -180,7 +182,7 @@ def solve_mip(
             raise Infeasible("no point satisfies the constraints.")
         if answer.status is Status.UNBOUNDED:
             raise Unbounded("the program is unbounded; give finite bounds.")
-        names.append(answer.reason)
         if answer.status is Status.TIME_LIMIT:
-            break
+            raise TimeUp
+        names.append(answer.reason)
     raise SolverError(f"HiGHS ended the program with {', '.join(names)}.")

@@ -358,7 +358,13 @@ class MarginTraining:
 
     # --------------------------------------------------------------------- results
     def fit(
-        self, x, costs=None, radius: float = 0.0, *, start: np.ndarray | None = None
+        self,
+        x,
+        costs=None,
+        radius: float = 0.0,
+        *,
+        start: np.ndarray | None = None,
+        time_limit: float | None = None,
     ) -> MarginFit:
         """Train exactly, and differentiate.
 
@@ -372,9 +378,16 @@ class MarginTraining:
             Every pattern must hold on the box of this radius around each point.
         start : (variables,) array, optional
             ``point`` of an earlier fit.
+        time_limit : float, optional
+            Seconds.
+
+        Raises
+        ------
+        TimeUp
+            If the program is not solved within the time limit.
         """
         theta = self.theta(x, costs, radius)
-        solution = self.milp.solve(theta, start=start)
+        solution = self.milp.solve(theta, start=start, time_limit=time_limit)
         gradient = -self.milp.gradient_at(solution, theta)
         gx, gc, gr = self._split(gradient)
         p, c = solution.x, self.columns

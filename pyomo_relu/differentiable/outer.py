@@ -12,13 +12,13 @@ which no gradient method that trains both together can promise.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.differentiable.margin_training import MarginFit, MarginTraining
 
 #: The least gain that counts as one.
@@ -84,6 +84,7 @@ def implicit_fit(
     projection=None,
     center: bool = True,
     time_limit: float | None = None,
+    first_limit: float | None = None,
     seed: int = 0,
     callback: Callable[[dict[str, Any]], Any] | None = None,
 ) -> ImplicitFit:
@@ -114,7 +115,10 @@ def implicit_fit(
     center : bool
         Subtract the mean of ``x``, so that biases in [-1, 1] suffice.
     time_limit : float, optional
-        Seconds; the best projection so far is returned.
+        Seconds; the best projection so far is returned. The first program is solved to its
+        end in any case, each of the others has what is left.
+    first_limit : float, optional
+        Seconds of the first program.
     seed : int
     callback : callable, optional
         Called with each entry of the history; a true value ends the search.
@@ -123,6 +127,8 @@ def implicit_fit(
     ------
     ValueError
         For labels, shapes and options that don't fit.
+    TimeUp
+        If the first program is not solved within ``first_limit``.
     """
     features, labels = np.asarray(x, dtype=float), np.asarray(y, dtype=float).reshape(-1)
     if features.ndim != 2 or len(features) != len(labels):
@@ -143,8 +149,13 @@ def implicit_fit(
     if costs is None and cost is not None:
         costs = class_costs(labels, cost)
     training = MarginTraining(labels, components, hidden=hidden, soft=costs is not None)
-    begin = time.perf_counter()
-    best = training.fit(features @ p, costs, radius)
+    deadline = Deadline(time_limit)
+
+    def train(projection: np.ndarray, limit: float | None) -> MarginFit:
+        limit = None if limit == np.inf else limit
+        return training.fit(features @ projection, costs, radius, time_limit=limit)
+
+    best = train(p, first_limit)
     history: list[dict[str, Any]] = []
 
     def record() -> bool:
@@ -152,7 +163,7 @@ def implicit_fit(
             {
                 "value": best.value,
                 "margin": best.margin,
-                "seconds": time.perf_counter() - begin,
+                "seconds": deadline.elapsed,
                 "projection": p,
                 "network": best,
             }
@@ -172,18 +183,19 @@ def implicit_fit(
             break
         found = None
         for _ in range(6):
-            if time_limit is not None and time.perf_counter() - begin > time_limit:
-                break
             moved = p + step * gradient / size
             moved /= np.linalg.norm(moved)
-            trial = training.fit(features @ moved, costs, radius)
+            try:
+                deadline.check()
+                trial = train(moved, deadline.left())
+            except TimeUp:
+                break
             if trial.value > best.value + GAIN:
                 found = moved, trial
                 break
             step *= 0.5
         if found is None:
-            late = time_limit is not None and time.perf_counter() - begin > time_limit
-            status = "time limit" if late else "no ascent"
+            status = "time limit" if deadline.expired() else "no ascent"
             break
         p, best = found
         step = min(1.5 * step, 1.0)

@@ -181,7 +181,13 @@ class ParametricMILP:
                 )
         return jacobian
 
-    def solve(self, theta=None, *, start: np.ndarray | None = None) -> ParametricSolution:
+    def solve(
+        self,
+        theta=None,
+        *,
+        start: np.ndarray | None = None,
+        time_limit: float | None = None,
+    ) -> ParametricSolution:
         """Solve by HiGHS, by branch and bound where it fails, then the LP.
 
         Parameters
@@ -189,14 +195,19 @@ class ParametricMILP:
         theta : (p,) array, optional
         start : (n,) array, optional
             A point to start from.
+        time_limit : float, optional
+            Seconds for HiGHS.
 
         Raises
         ------
         Infeasible, Unbounded, SolverError
+        TimeUp
+            If the program is not solved within the time limit.
         """
         program = self.program(theta)
         try:
-            x = solve_mip(program, start)
+            limit = {} if time_limit is None else {"time_limit": time_limit}
+            x = solve_mip(program, start, **limit)
         except SolverError:
             x = branch_and_bound(program).x
         return self._at(program, x)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pyomo_relu.base.deadline import TimeUp
 from pyomo_relu.training.exact import Task, Training, constant_network, only_soft
 from pyomo_relu.training.step_network import StepNetwork
 
@@ -48,15 +49,20 @@ def implicit(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
         )
     labels = 2.0 * bits[:, 0] - 1.0
     clock, constant = task.clock(), constant_network(task)
-    fit = implicit_fit(
-        x,
-        labels,
-        components=min(2, x.shape[1]),
-        hidden=hidden,
-        costs=class_costs(labels, 4.0),
-        time_limit=task.time_limit,
-        seed=int(task.rng.integers(2**31 - 1)),
-    )
+    try:
+        fit = implicit_fit(
+            x,
+            labels,
+            components=min(2, x.shape[1]),
+            hidden=hidden,
+            costs=class_costs(labels, 4.0),
+            time_limit=clock.left(),
+            first_limit=clock.left(),
+            seed=int(task.rng.integers(2**31 - 1)),
+        )
+    except TimeUp:
+        loss = task.value(constant)
+        return Training(constant, "time_limit", loss, 0.0)
     network = _in_box(fit.step_network(), family.bound)
     loss = task.value(network)
     if task.value(constant) < loss:

@@ -141,6 +141,8 @@ def test_implicit_with_any_limit(limit):
     X, y = rng.uniform(0, 1, (10, 3)), np.arange(10) % 2
     clf = BinaryNetClassifier((2,), method="implicit", random_state=0, time_limit=limit)
     check_fit(clf, X, y)
+    if limit < 1e-6:  # not even the first program, which is seconds with more points
+        assert clf.status_ == "time_limit" and not clf.network_.weights[0].any()
 
 
 @pytest.mark.parametrize("seed", some(12, 120))

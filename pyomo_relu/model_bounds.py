@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from pyomo.core.expr.visitor import identify_mutable_parameters, identify_variables
 from pyomo.environ import Block, Constraint, Objective, Var, value
+from pyomo.gdp import Disjunct
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.bounds import Bounds, compute_bounds
@@ -212,6 +213,13 @@ def model_bounds(
     """
     begin = time.perf_counter()
     clock = Clock(time_limit)
+    disjuncts = _users(block.model(), Disjunct)
+    if disjuncts:
+        raise ValueError(
+            f"'{block.name}': tighten('model') can't take the Disjunct '{disjuncts[0].name}' "
+            "into account; transform the model first, where the block is outside of it, "
+            "or tighten with 'lp', which asks the network alone."
+        )
     network = block.network
     deadline = Deadline(time_limit)
     try:

@@ -44,7 +44,13 @@ class RelaxedSolver:
         if scope == "model":
             model = block.model()
             active = list(model.component_data_objects(pyo.Objective, active=True))
-            if len(active) == 1:
+            if not _is_solved(block):
+                logger.warning(
+                    "%s: scope='model', but no solver of the model sees the block, which "
+                    "is inactive or in a Disjunct; the network alone was relaxed.",
+                    block.name,
+                )
+            elif len(active) == 1:
                 self.target, self.goal = model, active[0]
             else:
                 logger.warning(
@@ -146,3 +152,12 @@ class RelaxedSolver:
                 why,
             )
         return good
+
+
+def _is_solved(block) -> bool:
+    """Whether a solver of the model reads the rows of a block."""
+    while block is not None:
+        if not block.active or block.ctype is not pyo.Block:
+            return False
+        block = block.parent_block()
+    return True

@@ -235,3 +235,29 @@ def test_error_and_statistics_after_a_transformation():
     optimum(m)
     assert m.one.net.error() < 1e-6
     assert m.one.net.statistics().constraints > 0
+
+
+def test_what_asks_the_whole_model_does_not_see_into_disjuncts(caplog):
+    m = model(3, "bigm")
+    with caplog.at_level("WARNING"):
+        m.one.net.reformulate("cuts", scope="model")
+    assert "which is inactive or in a Disjunct; the network alone was" in caplog.text
+    with pytest.raises(ValueError, match="can't take the Disjunct 'one' into account"):
+        m.one.net.tighten("model")
+    assert m.one.net.formulation == "cuts"
+    m.one.net.tighten("lp")
+    pyo.TransformationFactory("gdp.bigm").apply_to(m)
+    assert optimum(m) == pytest.approx(by_cases(3), abs=1e-5)
+
+
+def test_the_model_around_disjuncts_tightens_after_the_transformation():
+    m = model(3, "bigm")
+    m.outside = ReLUNetBlock(network=m.one.net.network, inputs=m.x)
+    m.cut = pyo.Constraint(expr=m.outside.outputs[0] >= m.y - 100)
+    with pytest.raises(ValueError, match="can't take the Disjunct"):
+        m.outside.tighten("model")
+    m.outside.reformulate("disjunctive", transformation=None)  # these are the block's own
+    pyo.TransformationFactory("gdp.bigm").apply_to(m, targets=[m.either])
+    m.outside.tighten("model")
+    m.outside.reformulate("bigm")
+    assert optimum(m) == pytest.approx(by_cases(3), abs=1e-5)

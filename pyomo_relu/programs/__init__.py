@@ -13,6 +13,7 @@ from pyomo_relu.programs.highs import (
     highs_version,
 )
 from pyomo_relu.programs.linear_program import LinearProgram
+from pyomo_relu.programs.scaled import ScaledProgram, scaled_program
 
 __all__ = [
     "NETWORK_DEFAULTS",
@@ -20,7 +21,9 @@ __all__ = [
     "HighsModel",
     "LinearProgram",
     "ProgramError",
+    "ScaledProgram",
     "Status",
     "has_highs",
     "highs_version",
+    "scaled_program",
 ]

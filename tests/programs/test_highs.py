@@ -278,7 +278,11 @@ for threads in (0, 1, 2):
     HighsModel(p, threads=threads).run()
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     assert done.stdout == "" and done.stderr == ""
 

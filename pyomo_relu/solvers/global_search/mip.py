@@ -27,6 +27,7 @@ from pyomo_relu.programs import (
     HighsModel,
     LinearProgram,
     Status,
+    scaled_program,
 )
 from pyomo_relu.solvers.global_search.node_bounds import undecided
 from pyomo_relu.solvers.global_search.problem import Problem
@@ -83,6 +84,7 @@ class BoxMIP:
         # Expressions are rows over [drivers | extra columns]; room for all extras.
         self.room = self.n + self._count_extra()
         self.used = self.n
+        self._factors = np.ones(self.m)
         self._write()
 
     # ------------------------------------------------------------------ the network
@@ -342,8 +344,10 @@ class BoxMIP:
             np.array(self.integer, dtype=bool),
         )
         end = time.perf_counter() + max(time_limit, 0.0)
+        scaled = scaled_program(program)
+        self._factors = scaled.factors
         highs = HighsModel(
-            program,
+            scaled.program,
             mip_rel_gap=relative,
             mip_abs_gap=max(gap, 1e-9),
             mip_feasibility_tolerance=1e-8,
@@ -361,9 +365,10 @@ class BoxMIP:
 
     def _start(self, highs: HighsModel, start: np.ndarray, time_limit: float) -> None:
         """Start from a point of the problem: what belongs to it inside is solved for."""
-        p = self.problem
-        lower, upper = np.array(self.lower), np.array(self.upper)
+        p, by = self.problem, self._factors
+        lower, upper = np.array(self.lower) * by, np.array(self.upper) * by
         known = np.setdiff1d(np.arange(self.m), p.n + np.arange(p.q))
+        start = start * by[: self.m]
         highs.set_bounds(start[known], start[known], known)
         whole = highs.run(time_limit).point
         highs.set_bounds(lower, upper)
@@ -375,7 +380,8 @@ class BoxMIP:
         if answer.infeasible:
             margin = 1e-7 * max(1.0, abs(cutoff)) if math.isfinite(cutoff) else 0.0
             return BoxAnswer(None, cutoff - margin, True)
-        point = None if answer.point is None else answer.point[: self.m]
+        by = self._factors[: self.m]
+        point = None if answer.point is None else answer.point[: self.m] / by
         # HiGHS's rows hold to a tolerance, so its bound does too.
         bound = min(answer.bound, math.inf if answer.optimal else cutoff)
         bound -= 1e-7 * max(1.0, abs(bound)) if math.isfinite(bound) else 0.0

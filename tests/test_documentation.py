@@ -82,6 +82,26 @@ def own_call(keras):
     return model
 
 
+def misread(keras):
+    from pyomo_relu.readers.keras import register_keras_layer
+
+    class Halve(keras.layers.Layer):
+        def call(self, x):
+            return x / 2
+
+    @register_keras_layer(Halve)
+    def double(layer, builder, sources, name):
+        return builder.affine(name, [(sources[0], 2 * np.eye(3))])
+
+    return keras.Sequential([keras.Input((3,)), Halve()])
+
+
+def some_names() -> None:
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(["a", "c"], bounds=(-1, 1))
+    m.net = ReLUNetBlock(network=network(), input_names=["a", "b"], inputs=m.x)
+
+
 def no_framework(monkeypatch, tmp_path) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     path = tmp_path / "net.onnx"
@@ -160,6 +180,7 @@ MESSAGES = {
     "has inverted bounds": lambda: block(input_bounds=(3, 4)),
     "inputs, but inputs= gives": lambda: block(inputs=lambda m: [m.x[0]]),
     "give variables, expressions or numbers": lambda: block(inputs=["a", "b"]),
+    "is meant by position": some_names,
     "of pyomo.kernel": lambda: block(inputs=lambda m: [kernel.variable(), m.x[0]]),
     "were widened from": widened,
     "outside of its bounds": fixed,
@@ -180,6 +201,7 @@ MESSAGES = {
     "logits=True": lambda: of_keras(
         lambda k: k.Sequential([k.Input((3,)), k.layers.Dense(2, "softmax")])
     ),
+    "is not what was read from it": lambda: of_keras(misread),
     "is a PyTorch file": torch_file,
     "more than the": too_large,
     "without a value": lambda: block().net.error(),

@@ -18,12 +18,12 @@ from pyomo_relu.network import Affine, Network, PiecewiseLinear
 COUNT = 8
 #: Candidates that the network itself is evaluated at, at most and at least.
 CANDIDATES = (8, 64)
-#: Multiplications that choosing may cost in all; some ten milliseconds in NumPy.
-WORK = 2e7
+#: Multiplications that choosing may cost in all; about ten milliseconds in NumPy.
+WORK = 1e7
 #: Distances from the centre, in the units of the spread.
 DISTANCES = (0.3, 1.0, 3.0, 10.0, 100.0)
 #: Units looked at when points are chosen; a random part of larger networks.
-UNITS = 4000
+UNITS = 1000
 #: Steps of conjugate gradients to the centre; it need not be exact.
 STEPS = 20
 

@@ -9,6 +9,7 @@ import pyomo.environ as pyo
 import pytest
 from pyomo.contrib.iis.mis import compute_infeasibility_explanation
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
+from pyomo.contrib.solver.common.results import TerminationCondition
 from pyomo.contrib.solver.common.util import IncompatibleModelError
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations, find_start
@@ -262,6 +263,24 @@ def test_a_warm_start_of_a_scaled_model():
         v.set_value(None)
     NewFactory("relu_highs").solve(m, warmstart=True)
     assert pyo.value(m.obj) == pytest.approx(right, rel=3e-4)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("used", [True, False])
+def test_a_constant_output_that_must_be_whole(solver, used):
+    """Its network has no input that could move, and no row needs to use it."""
+    m = two_blocks()
+    m.c = ReLUNetBlock(network=he_network(2, (1, 4, 1)), inputs=[0.3])
+    y = m.c.outputs[0]
+    assert abs(y.lb - round(y.lb)) > 1e-3
+    if used:
+        m.user = pyo.Constraint(expr=m.x[0] + y <= 100)
+    right = reference(m)
+    assert solve(m, solver) == pytest.approx(right, rel=3e-4)
+    y.domain = pyo.Integers
+    limited = {"raise_exception_on_nonoptimal_result": False, "load_solutions": False}
+    results = NewFactory(solver).solve(m, **limited)
+    assert results.termination_condition is TerminationCondition.provenInfeasible
 
 
 def test_looking_for_what_is_infeasible():

@@ -325,7 +325,9 @@ def _assemble(form: StandardForm, links, cut, variables, deadline: Deadline) -> 
     for link in links:  # outputs of blocks that depend on no variable
         for v in link.outputs:
             if id(v) in constant and not _holds(v, constant[id(v)]):
-                problem.infeasible = f"'{v.name}' is constant and violates its bounds"
+                problem.infeasible = (
+                    f"'{v.name}' is constant and violates its bounds or its domain"
+                )
     _presolve(problem)
     _add_queries(problem, live, drivers, wanted, deadline)
     return problem
@@ -335,6 +337,8 @@ def _holds(v, y: float) -> bool:
     """Whether an output variable may have the value ``y``."""
     low, high = (value(v), value(v)) if v.fixed else v.bounds
     slack = 1e-6 * max(1.0, abs(y))
+    if v.is_integer() and abs(y - round(y)) > slack:
+        return False
     return (low is None or y >= low - slack) and (high is None or y <= high + slack)
 
 

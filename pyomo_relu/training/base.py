@@ -32,7 +32,7 @@ from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.norms import DUAL_NORMS, dual_norm
 from pyomo_relu.training.solve import ENGINES, Engine, check_solver
 from pyomo_relu.training.splitting import data_splitting
-from pyomo_relu.training.step_network import StepNetwork, read_arrays
+from pyomo_relu.training.step_network import StepNetwork, read_arrays, restoring
 
 METHODS = ("exact", "local_search", "data_splitting", "hybrid", "ste", "implicit")
 
@@ -344,20 +344,21 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
     def load(cls, path: str | Path) -> MIPClassifier:
         """Read a classifier that :meth:`save` wrote; ValueError for any other file."""
         data = read_arrays(path)
-        try:
+        with restoring(path, "trained classifier"):
             about = json.loads(str(data["about"]))
-            classes = data["classes"]
-        except (KeyError, ValueError) as e:
-            raise ValueError(f"'{path}' holds no trained classifier.") from e
-        if about["class"] != cls.__name__:
-            raise ValueError(f"'{path}' holds a {about['class']}, not a {cls.__name__}.")
-        params = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in about["params"].items()
-        }
-        clf = cls(**params)
-        network = StepNetwork.from_arrays(data, path)
-        clf.classes_, clf.n_features_in_ = classes, network.sizes[0]
-        clf._keep(Training(network, about["status"], about["loss"], about["bound"]))
+            kind = about["class"]
+        if kind != cls.__name__:
+            raise ValueError(f"'{path}' holds a {kind}, not a {cls.__name__}.")
+        with restoring(path, "trained classifier"):
+            params = {
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in about["params"].items()
+            }
+            clf = cls(**params)
+            network = StepNetwork.from_arrays(data, path)
+            clf.classes_, clf.n_features_in_ = data["classes"], network.sizes[0]
+            clf._keep(Training(network, about["status"], about["loss"], about["bound"]))
+            clf.predict(np.zeros((1, network.sizes[0])))
         return clf
 
 

@@ -30,7 +30,7 @@ from pyomo_relu.training.family import Family, merged
 from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.pair import Pair, train_pair
 from pyomo_relu.training.solve import ENGINES, Engine, check_solver
-from pyomo_relu.training.step_network import StepNetwork, read_arrays, stack
+from pyomo_relu.training.step_network import StepNetwork, read_arrays, restoring, stack
 
 
 def _trained(
@@ -341,10 +341,10 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
     def load(cls, path: str | Path) -> OneVsOneBinarizedEnsemble:
         """Read an ensemble that :meth:`save` wrote; ValueError for any other file."""
         data = read_arrays(path)
-        try:
+        with restoring(path, "trained ensemble"):
             about = json.loads(str(data["about"]))
             if about["class"] != cls.__name__:
-                raise ValueError(about["class"])
+                raise ValueError(f"it is a {about['class']}")
             params = {
                 k: tuple(v) if isinstance(v, list) else v
                 for k, v in about["params"].items()
@@ -354,10 +354,11 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
                 own = f"{c}."
                 part = {k[len(own) :]: v for k, v in data.items() if k.startswith(own)}
                 networks[tuple(pair)] = StepNetwork.from_arrays(part, path)
-        except (KeyError, TypeError, ValueError) as e:
-            raise ValueError(f"'{path}' holds no trained ensemble.") from e
-        found = cls(**params)
-        found.classes_ = data["classes"]
-        found._keep(networks)
-        found.n_features_in_ = next(iter(networks.values())).sizes[0]
+            found = cls(**params)
+            found.classes_ = data["classes"]
+            if sorted(networks) != list(combinations(range(len(data["classes"])), 2)):
+                raise ValueError("it does not have one network for each pair of classes")
+            found._keep(networks)
+            found.n_features_in_ = next(iter(networks.values())).sizes[0]
+            found.predict(np.zeros((1, found.n_features_in_)))
         return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from pyomo_relu.network import Network, NetworkBuilder, activations, archive
 from pyomo_relu.network.archive import DamagedError
 from pyomo_relu.network.limits import memory_limit
+from pyomo_relu.network.storage import DAMAGE
 
 FORMAT = "pyomo_relu.step_network"
 VERSION = 1
@@ -177,6 +179,15 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
             return archive.read_arrays(path)
     except DamagedError as e:
         raise ValueError(f"'{path}' is not an .npz file, or it is damaged: {e}.") from e
+
+
+@contextmanager
+def restoring(path: str | Path, what: str) -> Iterator[None]:
+    """What goes wrong while ``what`` is restored from a file is said of the file."""
+    try:
+        yield
+    except (*DAMAGE, ValueError) as e:
+        raise ValueError(f"'{path}' holds no {what}, or it is damaged: {e}") from e
 
 
 def stack(networks: Sequence[StepNetwork]) -> StepNetwork:

@@ -112,6 +112,16 @@ def test_what_declares_too_much_is_refused(whole, tmp_path, name, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_layers_without_weights_count(tmp_path, suffix):
+    keras = import_keras()
+    model = keras.Sequential([keras.Input((4,)), keras.layers.RepeatVector(2)])
+    change = rebuilt(setting("RepeatVector", n=HUGE))
+    path = saved(model, tmp_path / f"m{suffix}", change)
+    with pytest.raises(TooLargeError, match="with layer 'repeat_vector.*max_memory="):
+        read_keras(path)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_the_limit_is_the_users(whole, tmp_path, suffix):
     path = saved(whole, tmp_path / f"m{suffix}")
     assert read_network(path).n_outputs == 3

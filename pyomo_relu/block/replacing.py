@@ -13,8 +13,13 @@ def check_replacement(block: Any, network: Network) -> None:
     Raises
     ------
     ValueError
-        For another number of inputs or outputs, or other names.
+        For another number of inputs or outputs, or other names; or for no network.
     """
+    if not isinstance(network, Network):
+        raise ValueError(
+            f"'{block.name}': replace_network takes one network for one block, not "
+            f"{type(network).__name__}; a mapping from indices is for indexed blocks."
+        )
     old = block.network
     for what, has, needs in (
         ("inputs", network.n_inputs, old.n_inputs),

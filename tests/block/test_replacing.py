@@ -241,6 +241,8 @@ def test_what_does_not_fit_changes_nothing(monkeypatch):
     other = dense([([[1.0]], [0.0])])
     for net, options, message in (
         (two, {}, "has 2 inputs, the block 1; another number needs another block"),
+        (None, {}, "takes one network for one block, not NoneType"),
+        ({0: UP}, {}, "one network for one block, not dict; a mapping from indices"),
         (other, {}, "names 'r0', which is no nonlinear layer"),
         (DOWN, {"formulation": "convex"}, "no formulation 'convex'"),
         (DOWN, {"formulation": "bigm", "part": 2}, "no option 'part'"),

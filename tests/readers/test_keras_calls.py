@@ -73,10 +73,11 @@ MASKS = {
 @pytest.mark.parametrize("case", MASKS)
 @pytest.mark.parametrize("check_reading", [True, False])
 def test_a_mask_in_a_call_is_refused(case, check_reading):
-    with pytest.raises(UnsupportedLayerError, match="a mask as its argument 'mask'"):
+    with pytest.raises(UnsupportedLayerError, match="(called with|reads) a mask"):
         read_keras(of_two(MASKS[case]), check_reading=check_reading, logits=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*mask")
 @pytest.mark.parametrize("check_reading", [True, False])
 def test_a_mask_that_travels_with_a_tensor(own, check_reading):
     keras = import_keras()
@@ -87,7 +88,7 @@ def test_a_mask_that_travels_with_a_tensor(own, check_reading):
     for reader in (pooled, inner, K.TimeDistributed(K.Dense(2, **D), **D)):
         x = keras.Input((5, 3), **D)
         model = keras.Model(x, reader(Marked(**D)(x)))
-        with pytest.raises(UnsupportedLayerError, match="reads the mask that comes with"):
+        with pytest.raises(UnsupportedLayerError, match="reads a mask"):
             read_keras(model, check_reading=check_reading)
     x = keras.Input((5, 3), **D)
     layers = K.Flatten(**D)(K.Dense(2, **D)(Marked(**D)(x)))  # these read no mask

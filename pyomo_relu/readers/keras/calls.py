@@ -99,8 +99,8 @@ def refuse_masks(calls: Sequence[Any]) -> None:
         if reads and type(operation).__name__ not in _MASK_IGNORED:
             raise refuse(
                 operation,
-                "reads the mask that comes with its input, which is not supported; remove "
-                "the layer that makes the mask.",
+                "reads a mask, given in its call or by a layer before it, which is not "
+                "supported; call it with its data alone, without layers that make masks.",
             )
 
 

@@ -11,7 +11,8 @@ from pyomo_relu.block import inputs as _inputs
 from pyomo_relu.block.box import check_box, present_box, tolerance
 from pyomo_relu.formulations.layer_values import LayerValues
 
-#: Largest difference of a fixed input from the value that a warm start gives it.
+#: Largest difference of a fixed input from the value that a warm start gives it, relative
+#: to the larger of 1 and the value.
 SAME_VALUE = 1e-9
 
 
@@ -99,13 +100,15 @@ def _start(block: Any, x: Any) -> np.ndarray:
         )
     point = np.clip(point, low, high)
     for i, entry in enumerate(block._entries):
+        slack = SAME_VALUE * max(1.0, abs(point[0, i]))
         if not isinstance(entry, float) and entry.is_variable_type():
-            if entry.fixed and abs(entry.value - point[0, i]) > SAME_VALUE:
+            known = entry.value if entry.fixed else None
+            if known is not None and abs(known - point[0, i]) > slack:
                 raise ValueError(
-                    f"{block.name}: input {i} ('{entry}') is fixed at {entry.value:g}, and "
+                    f"{block.name}: input {i} ('{entry}') is fixed at {known:g}, and "
                     f"warm_start gives it {point[0, i]:g}; unfix it, or start from there."
                 )
-        elif abs(float(value(entry, exception=False) or 0.0) - point[0, i]) > SAME_VALUE:
+        elif abs(float(value(entry, exception=False) or 0.0) - point[0, i]) > slack:
             raise ValueError(
                 f"{block.name}: input {i} is no variable; set what it is made of, "
                 "then call warm_start(evaluate's inputs)."

@@ -107,7 +107,18 @@ def prepare(
 
 
 def install(block: Any, new: Prepared) -> None:
-    """Replace what the block holds by a prepared formulation."""
+    """Replace what the block holds by a prepared formulation.
+
+    Raises
+    ------
+    ValueError
+        If it was prepared for another network than the block has now.
+    """
+    if new.bounds.network.fingerprint != block.network.fingerprint:
+        raise ValueError(
+            f"'{block.name}': what was prepared is of another network than the block has; "
+            "prepare it anew."
+        )
     with PauseGC():
         retire(block.layer_variables)
         for name in ("layer", "input_box"):

@@ -266,6 +266,16 @@ def test_what_does_not_fit_changes_nothing(monkeypatch):
     assert m.net.network.output_names is None  # the block's outputs have none
 
 
+def test_what_was_prepared_for_the_old_network_is_refused():
+    m = one_input()
+    old = m.net.prepare("hull")
+    m.net.replace_network(DOWN)
+    before = lp_text(m)
+    with pytest.raises(ValueError, match="of another network than the block has; prepare"):
+        m.net.install(old)
+    assert lp_text(m) == before
+
+
 def test_names_are_the_blocks():
     names = {"input_names": ["flow"], "output_names": ["H2"]}
     m = one_input(UP, formulation="bigm")

@@ -45,9 +45,9 @@ logger = logging.getLogger(__name__)
 
 #: Factors of an input between which all solvers that were tried were right (but CBC, which
 #: was wrong for some inputs from 1e7 on): SCIP 10 takes a variable whose range is below
-#: 1e-9 for fixed, HiGHS calls some models of smaller ones infeasible, and SCIP, CBC and
-#: Gurobi 13 were wrong for some ranges above 1e9.
-SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-30, 2.0**24
+#: 1e-9 for fixed, HiGHS calls some models of smaller ones infeasible; above 5e8 SCIP, CBC
+#: and Gurobi 13 were wrong for some, and HiGHS 1.16 for a block in a Disjunct.
+SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-28, 2.0**24
 
 
 class NetworkWriter:

@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from pyomo.gdp import Disjunct, Disjunction
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.formulations import FORMULATIONS
@@ -195,6 +196,33 @@ def test_fixed_inputs_and_rows_of_the_user_in_units():
     m.del_component("goal")
     assert maximum(m) == pytest.approx(0.3, abs=1e-6)
     assert m.net.error() <= 1e-6
+
+
+@pytest.mark.parametrize("unit", [1e-7, 1e8])
+@pytest.mark.parametrize("transformation", ["gdp.bigm", "gdp.hull"])
+def test_a_block_in_a_disjunct_in_units(transformation, unit):
+    m = pyo.ConcreteModel()
+    m.x, m.y = pyo.Var(bounds=(0, unit)), pyo.Var(bounds=(-2, 2))
+    m.a, m.b = Disjunct(), Disjunct()
+    m.a.net = ReLUNetBlock(network=watts(unit), inputs=[m.x])
+    m.a.row = pyo.Constraint(expr=m.y == m.a.net.outputs[0])
+    m.b.row = pyo.Constraint(expr=m.y == 0.1)
+    m.either = Disjunction(expr=[m.a, m.b])
+    m.goal = pyo.Objective(expr=m.y, sense=pyo.maximize)
+    pyo.TransformationFactory(transformation).apply_to(m)
+    solver_or_skip().solve(m)
+    assert pyo.value(m.goal) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_another_network_in_other_units():
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(0, 1e9))
+    m.net = ReLUNetBlock(network=watts(1e9), inputs=[m.x])
+    m.net.replace_network(watts(2e9))
+    assert maximum(m) == pytest.approx(0.0, abs=1e-6)
+    m.net.replace_network(watts(1e9))
+    m.del_component("goal")
+    assert maximum(m) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_a_box_given_to_the_block_holds_in_units():

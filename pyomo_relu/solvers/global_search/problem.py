@@ -15,8 +15,7 @@ and linear rows between them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -26,9 +25,14 @@ from pyomo.environ import value
 
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.bounds import crown_arrays
-from pyomo_relu.formulations import FixedPattern, Relaxation, network_blocks
+from pyomo_relu.formulations import network_blocks
 from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Network
+from pyomo_relu.solvers.global_search.as_rows import (
+    note_of_rows,
+    variable_used,
+    without_layers,
+)
 from pyomo_relu.solvers.global_search.compose import (
     BlockLinks,
     compose,
@@ -153,26 +157,6 @@ class Problem:
         return worst
 
 
-@contextmanager
-def _without_layers(blocks) -> Iterator[None]:
-    """The formulations' constraints deactivated for a moment."""
-    stopped = []
-    try:
-        for block in blocks:
-            layers = block.component("layer")
-            if layers is None:
-                continue
-            for data in layers.values():
-                if data.active:
-                    data.deactivate()
-                    stopped.append((layers, data))
-        yield
-    finally:
-        for layers, data in stopped:
-            data.activate()
-            layers._active = True
-
-
 def read_problem(model, deadline: Deadline = NEVER) -> Problem:
     """Split a model into networks and a mixed-integer linear rest.
 
@@ -201,9 +185,9 @@ def read_problem(model, deadline: Deadline = NEVER) -> Problem:
             block._box()  # refuses an open box, naming the variable
             networks.append(block)
         else:
-            as_rows.append(_by_rows(block, change.text))
+            as_rows.append(note_of_rows(block, change.text))
     while True:
-        with _without_layers(networks):
+        with without_layers(networks):
             form = compile_standard_form(model, "relu_global", deadline)
         variables: dict[int, Any] = {}
         links = []
@@ -211,49 +195,18 @@ def read_problem(model, deadline: Deadline = NEVER) -> Problem:
             deadline.check()
             links.append(read_links(block, variables))
         used = form.column_numbers().keys() | variables.keys()
-        touched = [b for b in networks if _touched(b, used) is not None]
+        touched = [b for b in networks if variable_used(b, used) is not None]
         if not touched:
             break
         # Their rows may use variables of further networks, so all is read again.
         for block in touched:
-            name = _touched(block, used).name
-            as_rows.append(_by_rows(block, f"'{name}' is used outside of it"))
+            name = variable_used(block, used).name
+            as_rows.append(note_of_rows(block, f"'{name}' is used outside of it"))
         networks = [b for b in networks if all(b is not t for t in touched)]
     links, cut = order_links(links)
     problem = _assemble(form, links, cut, variables, deadline)
     problem.as_rows = as_rows
     return problem
-
-
-def _touched(block, used) -> Any:
-    """A variable inside of a block among those that are used; None if there is none."""
-    return next((v for v in block.layer_variables if id(v) in used), None)
-
-
-def _by_rows(block, why: str) -> str:
-    """A note that a block counts as its rows; refused where they say something else.
-
-    Raises
-    ------
-    ValueError
-        For a block without rows, and one whose rows are no more than a relaxation.
-    """
-    remedy = (
-        f"undo that, or call {block.name}.reformulate('bigm') and make the change again "
-        "on what that writes."
-    )
-    if block.bounds is None:
-        raise ValueError(
-            f"'{block.name}' has no formulation whose rows could be taken instead of its "
-            f"network, but {why}; give it one before that."
-        )
-    for formulation in block._formulations.values():
-        if isinstance(formulation, (FixedPattern, Relaxation)):
-            raise ValueError(
-                f"'{block.name}' holds the formulation '{formulation.name}', which doesn't "
-                f"say all of its network, and can't be left aside, since {why}; {remedy}"
-            )
-    return f"'{block.name}' counts as its rows, not as its network, since {why}"
 
 
 def _assemble(form: StandardForm, links, cut, variables, deadline: Deadline) -> Problem:

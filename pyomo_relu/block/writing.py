@@ -241,6 +241,9 @@ def tightened(block: Any, method: Any, options: dict[str, Any], shared: dict) ->
     if method == "model":
         found = model_bounds(block, start, **options)
     else:
+        if start.scope != "box":  # the model keeps the inputs in a smaller box
+            low = np.maximum(low, start.input_box[0])
+            high = np.minimum(high, start.input_box[1])
         key = (network.fingerprint, low.tobytes(), high.tobytes(), id(start))
         if key not in shared:  # with the start, which must live as long as its id is a key
             bounds = compute_bounds(network, low, high, method or "lp", start, **options)

@@ -214,3 +214,25 @@ def test_bounds_from_the_model_know_the_users_bounds_on_outputs(other):
         optimum(m)
     m.net.reformulate()
     assert optimum(m) == pytest.approx(2.5 if other is None else 1.2)
+
+
+@pytest.mark.parametrize("rung", ["interval", "crown", "lp", "mip", "boxes"])
+def test_any_rung_after_the_model(rung):
+    """The model keeps an input in a smaller box; bounds found there rely on it, too."""
+    net = dense([([[1.0], [-1.0]], [0.0, 0.5]), ([[1.0, 1.0]], [0.0])])
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(-2, 2))
+    m.row = pyo.Constraint(expr=m.x <= 0.5)
+    m.net = ReLUNetBlock(network=net, inputs=[m.x])
+    m.obj = pyo.Objective(expr=m.net.outputs[0] + m.x, sense=pyo.maximize)
+    right = optimum(m)
+    m.net.tighten("model")
+    assert m.net.bounds.input_box[1][0] == pytest.approx(0.5, abs=1e-5)
+    m.net.tighten(rung)
+    assert m.net.bounds.scope != "box"
+    assert optimum(m) == pytest.approx(right, abs=1e-6)
+    m.row.deactivate()
+    with pytest.raises(ValueError, match="changed since"):
+        optimum(m)
+    m.net.reformulate()
+    assert optimum(m) == pytest.approx(4.0)

@@ -214,6 +214,8 @@ def _reader(source: Any) -> Callable[..., Network]:
 def _file_reader(path: Path) -> Callable[..., Network]:
     if not path.exists():
         raise FileNotFoundError(f"there is no file '{path}'.")
+    if not path.is_file() and not path.is_dir():
+        raise ValueError(f"'{path}' is a pipe or a device; give the path of a file.")
     reader = _SUFFIXES.get(path.suffix.lower())
     if reader is not None:
         return reader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -127,3 +128,9 @@ def test_keras_models_and_files():
     assert scaled.input_names == ("t",)
     with pytest.raises(ValueError, match="no option 'input_shape'"):
         read_network(path, input_shape=(1,))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "n.npz")
+    with pytest.raises(ValueError, match="is a pipe"):
+        read_network(tmp_path / "n.npz")

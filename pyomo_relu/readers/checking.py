@@ -26,7 +26,7 @@ from pyomo_relu.network.limits import need
 from pyomo_relu.network.nodes import Node, Weight
 from pyomo_relu.network.weights import absolute, row_nonzeros
 from pyomo_relu.readers.points import probing_points
-from pyomo_relu.readers.tensors import Call
+from pyomo_relu.readers.values import Call
 
 #: Units in the last place of the largest value of an output that need no second look.
 SMALL = 32.0

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pyomo_relu.network.limits import TooLargeError
-from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Tensor, Value
 
 Mover = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 

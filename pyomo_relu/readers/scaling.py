@@ -27,7 +27,8 @@ from pyomo_relu.readers import sklearn
 from pyomo_relu.readers.checking import CalledFramework
 from pyomo_relu.readers.checking import check_reading as check
 from pyomo_relu.readers.moves import concatenate
-from pyomo_relu.readers.tensors import Tensor, TensorGraph
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Tensor
 
 
 def scale_network(

@@ -13,7 +13,8 @@ import numpy as np
 from pyomo_relu.network.limits import TooLargeError, need_entries
 from pyomo_relu.readers import windows
 from pyomo_relu.readers.moves import move
-from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value, broadcast_shape
+from pyomo_relu.readers.tensors import TensorGraph, broadcast_shape
+from pyomo_relu.readers.values import Tensor, Value
 
 
 def _channels_first(name: str, x: Tensor) -> tuple[int, ...]:

@@ -8,8 +8,7 @@ that would mix samples along it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,64 +16,7 @@ from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import NetworkBuilder
 from pyomo_relu.network.activations import Pieces, leaky_relu, relu, step
 from pyomo_relu.network.limits import ENTRY, need, need_entries, need_weights
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A value that depends on the network's inputs.
-
-    Attributes
-    ----------
-    handle : int
-        The builder's node whose entries these are, in C order.
-    shape : tuple of int
-        The shape in the source framework, a dynamic batch axis with length 1.
-    batch : int or None
-        Where the dynamic batch axis is; None where there is none.
-    """
-
-    handle: int
-    shape: tuple[int, ...]
-    batch: int | None = None
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def index(self) -> np.ndarray:
-        """The position of each entry in the flat vector, an array of this shape."""
-        return np.arange(self.size, dtype=np.int64).reshape(self.shape)
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """The shape without the batch axis, or without a leading axis of length 1."""
-        if self.batch is not None:
-            return self.shape[: self.batch] + self.shape[self.batch + 1 :]
-        return self.shape[1:] if len(self.shape) > 1 and self.shape[0] == 1 else self.shape
-
-
-Value = Tensor | np.ndarray
-
-
-@dataclass(frozen=True)
-class Call:
-    """A part of the source that can be run by itself, for the check of the reading.
-
-    Attributes
-    ----------
-    layer : str
-        How errors name it.
-    run : callable
-        From an (N, size of source) array to an (N, size of result) array.
-    source, result : int
-        The nodes of the builder that it reads and makes.
-    """
-
-    layer: str
-    run: Callable[[np.ndarray], np.ndarray]
-    source: int
-    result: int
+from pyomo_relu.readers.values import Call, Tensor, Value
 
 
 def selection(index: np.ndarray, columns: int, factor=1.0) -> sp.csr_array:

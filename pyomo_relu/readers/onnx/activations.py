@@ -6,7 +6,7 @@ import numpy as np
 
 from pyomo_relu.network import activations
 from pyomo_relu.readers.onnx.registry import OnnxNode, register_onnx_operator
-from pyomo_relu.readers.tensors import Tensor
+from pyomo_relu.readers.values import Tensor
 
 #: Heads that keep the order of the logits; read only as the last operator.
 HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax")

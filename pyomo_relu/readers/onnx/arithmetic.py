@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.readers.onnx.registry import OnnxNode, register_onnx_operator
-from pyomo_relu.readers.tensors import Tensor
+from pyomo_relu.readers.values import Tensor
 
 
 def _array(value) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pyomo_relu.network.limits import ENTRY, need
 from pyomo_relu.readers.onnx.arrays import import_onnx, node_name, tensor_array
-from pyomo_relu.readers.tensors import Value
+from pyomo_relu.readers.values import Value
 
 #: Arrays of so many entries are shapes, axes and the like; their values are looked at
 #: when the shape of a result is inferred.

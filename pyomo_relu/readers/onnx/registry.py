@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Tensor, Value
 
 Result = Value | Sequence[Value]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pyomo_relu.readers.checking import Arithmetic, Framework, Record
 from pyomo_relu.readers.onnx.load import import_onnx
-from pyomo_relu.readers.tensors import Tensor
+from pyomo_relu.readers.values import Tensor
 
 #: onnxruntime's names of the floating-point types.
 _TYPES = {

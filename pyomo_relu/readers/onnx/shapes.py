@@ -11,7 +11,8 @@ import numpy as np
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.onnx.registry import OnnxNode, register_onnx_operator
-from pyomo_relu.readers.tensors import Tensor, Value, normalized_axis
+from pyomo_relu.readers.tensors import normalized_axis
+from pyomo_relu.readers.values import Tensor, Value
 
 _FLOATS = {1: "float", 10: "float16", 11: "double", 16: "bfloat16"}
 

@@ -27,7 +27,8 @@ from pyomo_relu.readers.onnx.folding import run_node
 from pyomo_relu.readers.onnx.load import check_nodes, load_model
 from pyomo_relu.readers.onnx.registry import OPERATORS, OnnxNode
 from pyomo_relu.readers.onnx.running import OnnxModel
-from pyomo_relu.readers.tensors import Tensor, TensorGraph, Value
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Tensor, Value
 
 # Element types of inputs: real numbers and integers, by their numbers in ONNX.
 _NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16}

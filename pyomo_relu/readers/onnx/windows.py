@@ -6,7 +6,7 @@ import numpy as np
 
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.onnx.registry import OnnxNode, register_onnx_operator
-from pyomo_relu.readers.tensors import Tensor
+from pyomo_relu.readers.values import Tensor
 from pyomo_relu.readers.windows import same_pads
 
 

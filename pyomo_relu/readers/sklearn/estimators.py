@@ -24,7 +24,8 @@ from pyomo_relu.readers.sklearn.common import (
 )
 from pyomo_relu.readers.sklearn.running import as_run
 from pyomo_relu.readers.sklearn.transformers import inverse_transform, transform
-from pyomo_relu.readers.tensors import Tensor, TensorGraph
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Tensor
 
 _REGRESSORS = {
     "ARDRegression",

@@ -18,7 +18,8 @@ from pyomo_relu.readers.sklearn.common import (
     unsupported,
 )
 from pyomo_relu.readers.sklearn.running import called
-from pyomo_relu.readers.tensors import Call, Tensor, TensorGraph
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Call, Tensor
 
 Step = Callable[[TensorGraph, str, Any, Tensor], Tensor]
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from pyomo_relu.network import activations
 from pyomo_relu.readers.moves import move
-from pyomo_relu.readers.tensors import Tensor, TensorGraph, normalized_axis
+from pyomo_relu.readers.tensors import TensorGraph, normalized_axis
 from pyomo_relu.readers.torch.registry import array, constant, function, operand
+from pyomo_relu.readers.values import Tensor
 
 #: Heads that keep the order of the logits; read only as the last operation.
 HEADS = {"softmax", "log_softmax", "sigmoid", "log_sigmoid", "argmax"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyomo_relu.readers.tensors import Tensor, TensorGraph
+from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch import functions, spatial
 from pyomo_relu.readers.torch.registry import module
+from pyomo_relu.readers.values import Tensor
 
 
 @module("Linear", "NonDynamicallyQuantizableLinear")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.readers.tensors import Tensor, Value
+from pyomo_relu.readers.values import Tensor, Value
 
 #: Called as ``function(graph, name, *args, **kwargs)`` with the arguments of the PyTorch
 #: function or method; what depends on the input is a Tensor, the rest as PyTorch has it.

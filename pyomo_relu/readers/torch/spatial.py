@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.readers import spatial
-from pyomo_relu.readers.tensors import Tensor, TensorGraph
+from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.registry import array, constant, function
+from pyomo_relu.readers.values import Tensor
 
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 _PAD_MODES |= {"circular": "wrap", "zeros": "constant"}

@@ -14,7 +14,7 @@ import numpy as np
 from pyomo_relu.network import Network
 from pyomo_relu.readers.checking import check_reading as check
 from pyomo_relu.readers.checking import first_line
-from pyomo_relu.readers.tensors import Tensor, TensorGraph
+from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.exporting import through_onnx
 from pyomo_relu.readers.torch.functions import HEADS
 from pyomo_relu.readers.torch.program import Program, Untraceable, operation, trace
@@ -26,6 +26,7 @@ from pyomo_relu.readers.torch.state import (
     untouched,
     unwrapped,
 )
+from pyomo_relu.readers.values import Tensor
 
 _HEAD_MODULES = {"Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid"}
 # What may follow a head; none of them changes an entry.

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.readers.moves import move
-from pyomo_relu.readers.tensors import Tensor, TensorGraph
+from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.functions import indices_of
 from pyomo_relu.readers.torch.registry import constant, function, operand
+from pyomo_relu.readers.values import Tensor
 
 
 def _moved(graph: TensorGraph, name: str, values: list, operation) -> Any:

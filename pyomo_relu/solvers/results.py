@@ -65,7 +65,7 @@ class HighsSolutionLoader(SolutionLoader):
         self, model, form: StandardForm | None, values, duals=None, costs=None
     ) -> None:
         self._pyomo_model = model
-        self._form = form
+        self._form: Any = form
         self._values, self._duals, self._costs = values, duals, costs
 
     def get_number_of_solutions(self) -> int:

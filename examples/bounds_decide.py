@@ -95,7 +95,7 @@ def measure(network: Network, rung: str, options: dict, limit: float) -> dict:
 
     m = build_model(network, bounds, "bigm")
     solver = pyo.SolverFactory("appsi_highs")
-    solver.options.update(time_limit=limit, mip_rel_gap=1e-6, threads=1)
+    solver.options.update(time_limit=limit, mip_rel_gap=1e-6)
     begin = time.process_time()
     results = solver.solve(m, load_solutions=False)
     seconds = time.process_time() - begin

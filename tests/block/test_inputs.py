@@ -12,6 +12,8 @@ import pytest
 from pyomo_relu import ReLUNetBlock
 from tests.block.support import dense, optimum, small_network
 
+pytest.importorskip("pint")
+
 #: Kinds of inputs, each over the variable ``v`` of the model and its bounds, as
 #: ``(entry, what it is worth when v is x, bounds to give besides)``.
 KINDS = {

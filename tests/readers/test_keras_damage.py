@@ -24,9 +24,10 @@ def whole():
     keras = import_keras()
     pytest.importorskip("h5py")
     K = keras.layers
-    layers = [keras.Input((4, 4, 1)), K.Conv2D(2, 3, activation="relu"), K.ZeroPadding2D(1)]
-    layers += [K.Flatten(), K.RepeatVector(2), K.Flatten(), K.Dense(3)]
-    return keras.Sequential(layers)
+    layers = [keras.Input((4, 4, 1)), K.Conv2D(2, 3, activation="relu", name="conv2d")]
+    layers += [K.ZeroPadding2D(1), K.Flatten(), K.RepeatVector(2), K.Flatten(), K.Dense(3)]
+    # Names of our own: Keras numbers its names through the whole process.
+    return keras.Sequential(layers, name="sequential")
 
 
 def saved(model, path, change=None, weights=None):

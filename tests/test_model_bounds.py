@@ -156,7 +156,7 @@ def test_networks_that_were_relaxed_count_as_their_rows():
     pyo.TransformationFactory("core.relax_integer_vars").apply_to(m.a)
     pyo.SolverFactory("appsi_highs").solve(m)
     right = pyo.value(m.obj)
-    m.b.tighten("model")
+    m.b.tighten("model", integer=True)
     pyo.SolverFactory("appsi_highs").solve(m)
     assert pyo.value(m.obj) == pytest.approx(right, abs=1e-6)
 

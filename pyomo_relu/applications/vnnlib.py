@@ -196,9 +196,9 @@ def read_vnnlib(
     path : str or Path
         The file; ``.gz`` is unpacked.
     max_disjuncts : int
-        How many sets the formula may have once its ``or``s are multiplied out. An
-        ``and`` of ``k`` ``or``s of two has 2 ** k of them, less those whose bounds of
-        single variables contradict each other.
+        How many sets the formula may have once each ``or`` in it is multiplied out. An
+        ``and`` over ``k`` times ``or`` of two has 2 ** k of them, less those whose bounds
+        of single variables contradict each other.
     max_memory : float, optional
         Bytes that reading may take;
         :data:`~pyomo_relu.network.limits.MOST_MEMORY` if left out.

@@ -214,11 +214,12 @@ def _wanted(bounds: Bounds, sizes, ranges) -> list[np.ndarray]:
             _pass_affine(node, own, sizes[i], sizes, ranges, importance, lost)
         elif isinstance(node, PiecewiseLinear):
             gain = _steepest(bounds, i) * ranges[node.source]
-            share = np.divide(gain, ranges[i], out=np.zeros(node.size), where=gain > 0.0)
+            varies = ranges[i] > 0.0
+            share = np.divide(gain, ranges[i], out=np.zeros(node.size), where=varies)
             # The place of a step matters as much as its height.
             share[(node.jumps != 0.0).any(axis=1)] = 1.0
             passed = own * np.minimum(1.0, share)
-            passed[ranges[i] == 0.0] = 0.0
+            passed[~varies] = 0.0
             np.maximum(importance[node.source], passed, out=importance[node.source])
         elif isinstance(node, Max):
             group = np.repeat(np.arange(node.size), np.diff(node.indptr))

@@ -43,11 +43,11 @@ from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
 
 logger = logging.getLogger(__name__)
 
-#: Factors of an input between which all solvers that were tried were right (but CBC, which
-#: was wrong for some inputs from 1e7 on): SCIP 10 takes a variable whose range is below
-#: 1e-9 for fixed, HiGHS calls some models of smaller ones infeasible; above 5e8 SCIP, CBC
-#: and Gurobi 13 were wrong for some, and HiGHS 1.16 for a block in a Disjunct.
-SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-28, 2.0**24
+#: Factors of an input between which all solvers that were tried were right: SCIP 10 takes a
+#: variable whose range is below 1e-9 for fixed, HiGHS calls some models of smaller ones
+#: infeasible; CBC was wrong for some from 1e7 on, SCIP and Gurobi 13 from 5e8 on, and HiGHS
+#: 1.16 for a block in a Disjunct at 1e9.
+SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-22, 2.0**24
 
 
 class NetworkWriter:

@@ -162,7 +162,7 @@ def test_inputs_in_watts_and_pascals(unit):
     assert m.x.value == pytest.approx(unit)
 
 
-@pytest.mark.parametrize("unit", [1e-12, 1e12])
+@pytest.mark.parametrize("unit", [1e-12, 1e7, 1e12])
 def test_the_remedy_for_extreme_units(unit, caplog):
     """The warning names the variable, and what it says to do helps every solver."""
     m = pyo.ConcreteModel()

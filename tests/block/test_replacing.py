@@ -147,6 +147,7 @@ class Story:
         right = self.right()
         if self.persistent is None:
             self.persistent = solver_or_skip()
+            self.persistent.options["mip_rel_gap"] = 1e-9
         if is_stale(self.m.net, self.m.net.bounds):  # bounds that relied on the model
             with pytest.raises(ValueError, match="changed since"):
                 optimum(self.m)

@@ -128,8 +128,8 @@ class _MILPLayer(keras.layers.Layer):
         return given.name if given.is_floating else "float64"
 
     def _solve(self, theta):
-        """Results in float64."""
-        raise NotImplementedError
+        """Results in float64; each layer has its own way."""
+        raise NotImplementedError  # MILPValue and MILPSolution override it
 
     def call(self, theta):
         """Solve each row."""

@@ -15,6 +15,7 @@ operations add like random ones, and libraries sum in blocks.
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,7 +122,7 @@ class CannotRunHere(Exception):
     """The model is sound, but this machine can't run it; the message says why."""
 
 
-class Framework:
+class Framework(ABC):
     """A model as its framework evaluates it; each reader has its own.
 
     Attributes
@@ -140,9 +141,9 @@ class Framework:
     def __init__(self) -> None:
         self.heads: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
 
+    @abstractmethod
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
         """One (N, size) array for each output of the network, as a user would get it."""
-        raise NotImplementedError
 
     def shown(self, k: int, values: np.ndarray) -> np.ndarray:
         """What a user would get where the network's output ``k`` has these values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import math
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from pyomo.common.timing import HierarchicalTimer
@@ -44,6 +45,7 @@ class NetworkSolver(SolverBase):
         """Whether ``highspy`` can be imported."""
         return Availability.FullLicense if has_highs() else Availability.NotFound
 
+    @abstractmethod
     def search(self, model, config: Any, deadline: Deadline, log: io.StringIO) -> Results:
         """The search itself; ``TimeUp`` where the time was up before it began.
 
@@ -56,7 +58,6 @@ class NetworkSolver(SolverBase):
         log : StringIO
             Gets what goes to ``tee``.
         """
-        raise NotImplementedError  # each solver has its own
 
     def _seconds(self, config: Any) -> float | None:
         """The time limit of a call."""

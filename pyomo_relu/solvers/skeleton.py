@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from pyomo.common.timing import HierarchicalTimer
@@ -28,7 +28,7 @@ from pyomo_relu.solvers.results import HighsSolutionLoader
 from pyomo_relu.solvers.strangers import check_model
 
 
-class NetworkSolver(SolverBase):
+class NetworkSolver(SolverBase, ABC):
     """A solver for models with networks: the frame around its search.
 
     The time limit begins with the call: reading the model counts.

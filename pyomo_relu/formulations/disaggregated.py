@@ -11,7 +11,8 @@ A unit :math:`y = \phi(x)`, :math:`x = \sum_q m_q s_q + b`, reads the quantities
     X_p = \sum_q m_q s_{qp} + b z_p,\qquad t_p z_p \le X_p \le t_{p+1} z_p,\qquad
     y = \sum_p a_p X_p + c_p z_p
 
-This is Balas' extended formulation of the union of the pieces over the box of the
+This is Balas' extended formulation ("Disjunctive programming", Annals of Discrete
+Mathematics 5, 1979) of the union of the pieces over the box of the
 :math:`s_q`, hence ideal in the space of :math:`(s, y, z)`. The outer ends :math:`t_p`
 are the bounds of :math:`x`; a row for one is written only if it is tighter than what
 the bounds of the :math:`s_q` say.

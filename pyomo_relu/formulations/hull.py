@@ -26,12 +26,12 @@ with :math:`r_j(x^j, z_j) = w_j^T x^j + b_j z_j`.
 Each neuron's relaxation is the convex hull of its graph over the box; the relaxation
 of a whole network is not the hull of the network's graph.
 
-Source: Balas, "Disjunctive programming", 1998; Anderson, Huchette, Ma, Tjandraatmadja,
-Vielma, arXiv 1811.01988.
+Source: Balas, "Disjunctive programming", Annals of Discrete Mathematics 5, 1979; Anderson,
+Huchette, Ma, Tjandraatmadja, Vielma, arXiv 1811.01988.
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("hull"), "relu")
 within[0,0,upper]: -x[0] + share[0,1,0] + x[1] - share[0,1,1] >= 0
 within[0,1,lower]: share[0,1,0] - share[0,1,1] >= 0

@@ -31,7 +31,7 @@ import numpy as np
 import pyomo.environ as pyo
 from tqdm import tqdm
 
-from pyomo_relu.applications import find_adversarial
+from pyomo_relu.adversarial import find_adversarial
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.network import Network
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pyomo_relu import read_network
-from pyomo_relu.applications import read_vnnlib
 from pyomo_relu.cli.verify import decide, onnx_reference
+from pyomo_relu.verification import read_vnnlib
 
 SETS = ("test", "cartpole", "acasxu", "mnistfc")
 FIELDS = ["set", "onnx", "vnnlib", "limit", "known", "verdict", "wall", "cpu"]

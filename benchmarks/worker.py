@@ -132,7 +132,7 @@ def build_own(instance, tool):
 
     def load(m):
         from pyomo_relu.programs import HighsModel
-        from pyomo_relu.solvers.standard_form import compile_standard_form
+        from pyomo_relu.programs.standard_form import compile_standard_form
 
         return HighsModel(compile_standard_form(m))
 

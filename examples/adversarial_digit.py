@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pyomo_relu import read_network
-from pyomo_relu.applications import find_adversarial, image_grid
+from pyomo_relu.adversarial import find_adversarial, image_grid
 
 # %%
 # The search

@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from pyomo_relu import read_network
-from pyomo_relu.applications import image_grid, visualize_feature
+from pyomo_relu.adversarial import image_grid, visualize_feature
 
 # %%
 # The search

@@ -31,7 +31,7 @@ from pyomo_relu.analysis import (
     regions_on_line,
     report,
 )
-from pyomo_relu.network.compression import compress
+from pyomo_relu.network import compress
 
 HERE = Path(__file__).resolve().parent
 

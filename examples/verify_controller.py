@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from pyomo_relu import read_network
-from pyomo_relu.applications import never, verify
+from pyomo_relu.verification import never, verify
 
 COLUMNS = 12
 

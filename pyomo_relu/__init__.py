@@ -7,6 +7,7 @@ No training framework is imported before a model of it is read.
 
 from pyomo.version import version_info as _pyomo
 
+from pyomo_relu.base.versions import VERSION as _VERSION
 from pyomo_relu.base.versions import check_version as _check_version
 from pyomo_relu.block import ReLUNetBlock
 from pyomo_relu.bounds import Bounds, compute_bounds
@@ -15,7 +16,7 @@ from pyomo_relu.network import Network, NetworkBuilder, activations
 from pyomo_relu.readers import read_network
 from pyomo_relu.solvers import ReluHighs  # registers relu_highs
 
-__version__ = "0.1.0"
+__version__ = _VERSION
 _check_version("pyomo", _pyomo[:3])
 
 __all__ = [

@@ -268,16 +268,29 @@ def test_the_page_on_extending_runs(registries):
     assert m.net.error() < 1e-6
 
 
-def test_a_page_of_mathematics_for_each_formulation_and_bound():
-    index = (DOCS / "mathematics" / "index.rst").read_text(encoding="utf8")
-    pages = {path.stem for path in (DOCS / "mathematics").glob("*.rst")} - {"index"}
-    assert {*FORMULATIONS, *RUNGS} <= pages
-    assert pages == set(re.findall(r"^   (\w+)$", index, flags=re.MULTILINE))
-    for page in pages:
-        assert (DOCS / "mathematics" / "images" / f"{page}.png").exists()
-        assert f"images/{page}.png" in (DOCS / "mathematics" / f"{page}.rst").read_text(
-            "utf8"
-        )
+PAGES = {path: path.read_text(encoding="utf8") for path in sorted(DOCS.rglob("*.rst"))}
+PAGES |= {path: path.read_text(encoding="utf8") for path in sorted(DOCS.rglob("*.md"))}
+PAGES = {
+    path: text for path, text in PAGES.items() if not {"gallery", "_build"} & {*path.parts}
+}
+MATHEMATICS = "".join(t for path, t in PAGES.items() if path.parent.name == "mathematics")
+
+
+def test_mathematics_and_guide_have_every_formulation_and_bound():
+    for page, names in (("formulations", FORMULATIONS), ("bounds", RUNGS)):
+        table = PAGES[DOCS / "guide" / f"{page}.rst"]
+        for name in names:
+            label = f"mathematics-{name}"
+            assert f".. _{label}:" in MATHEMATICS
+            assert f"   * - :ref:`{name} <{label}>`" in table
+            assert f"images/{name}.png" in MATHEMATICS
+
+
+def test_every_picture_of_the_mathematics_is_shown():
+    shown = re.findall(r"images/(\w+\.png)", MATHEMATICS)
+    assert sorted(shown) == sorted(
+        path.name for path in (DOCS / "mathematics" / "images").glob("*.png")
+    )
 
 
 @pytest.mark.slow
@@ -287,8 +300,66 @@ def test_the_pictures_of_the_mathematics_can_be_drawn(tmp_path, monkeypatch):
     pictures = importlib.import_module("pictures")
     importlib.import_module("bound_pictures")
     pictures.draw(tmp_path)
-    pages = {path.stem for path in (DOCS / "mathematics").glob("*.rst")} - {"index"}
-    assert {path.stem for path in tmp_path.glob("*.png")} == pages
+    assert {f"images/{path.name}" for path in tmp_path.glob("*.png")} == set(
+        re.findall(r"images/\w+\.png", MATHEMATICS)
+    )
+
+
+def rendered() -> list[tuple[str, object]]:
+    """(page, object) for each docstring that a page shows, members of modules too."""
+    found: list[tuple[str, object]] = []
+    for path, text in PAGES.items():
+        for kind, name, options in re.findall(
+            r"^\.\. auto(\w+):: ([\w.]+)\n((?:   .*\n)*)", text, flags=re.MULTILINE
+        ):
+            thing = find(name)
+            found.append((path.name, thing))
+            if kind == "module" and "   :members:\n" in options:
+                left_out = re.findall(r"\w+", options.partition(":exclude-members:")[2])
+                own = [n for n, v in vars(thing).items() if defined_in(v) == name]
+                names = set(getattr(thing, "__all__", own)) - set(left_out)
+                found += [(path.name, getattr(thing, n)) for n in sorted(names)]
+    found += [("formulations.inc", thing) for thing in FORMULATIONS.values()]
+    return found + [("rungs.inc", thing) for thing in RUNGS.values()]
+
+
+def defined_in(thing: object) -> str | None:
+    """The module of a class or function that has a docstring."""
+    return getattr(thing, "__module__", None) if getattr(thing, "__doc__", None) else None
+
+
+def find(name: str) -> object:
+    """The module or the attribute of a module with this full name."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, last = name.rpartition(".")
+        return getattr(find(module), last)
+
+
+def test_each_docstring_is_shown_once():
+    pages: dict[int, list[str]] = {}
+    shown = rendered()  # holds the objects, so that no number is given out twice
+    for page, thing in shown:
+        if not isinstance(thing, (int, float, str)):
+            pages.setdefault(id(thing), []).append(page)
+    twice = {str(t): pages[id(t)] for _, t in shown if len(pages.get(id(t), ())) > 1}
+    assert not twice
+    assert not [path for path, text in PAGES.items() if ":no-index:" in text]
+
+
+def test_what_the_pages_import_is_public():
+    imports = re.compile(r"^\W*from (pyomo_relu[\w.]*) import (\([^)]*\)|[\w, ]+)", re.MULTILINE)
+    seen = 0
+    for path in [*PAGES, ROOT / "README.md", *sorted((ROOT / "examples").glob("*.py"))]:
+        for module, names in imports.findall(path.read_text(encoding="utf8")):
+            package = importlib.import_module(module)
+            assert hasattr(package, "__path__"), f"{path.name}: {module} is a private file"
+            for name in re.findall(r"\w+", re.sub("#.*", "", names)):
+                assert name in package.__all__, f"{path.name}: {module} exports no {name}"
+                assert getattr(package, name) is not None
+                seen += 1
+    assert seen > 30
 
 
 def test_tests_that_the_mathematics_names_exist():
@@ -303,31 +374,23 @@ def test_tests_that_the_mathematics_names_exist():
 PACKAGES = [
     "",
     ".analysis",
-    ".applications",
+    ".adversarial",
     ".bounds",
     ".differentiable",
     ".formulations",
     ".heuristics",
+    ".network",
     ".readers",
     ".solvers",
     ".training",
+    ".verification",
 ]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_api_is_complete(package):
-    text = "".join(
-        p.read_text(encoding="utf8")
-        for p in [DOCS / "api.rst", *sorted((DOCS / "api").glob("*.rst"))]
-    )
     module = importlib.import_module(f"pyomo_relu{package}")
-    whole = f".. automodule:: pyomo_relu{package}\n   :members:" in text
-    known = set(re.findall(r"^\.\. \w+:: pyomo_relu[\w.]*\.(\w+)", text, re.MULTILINE))
-    for name in re.findall(r"automodule:: (pyomo_relu[\w.]*)\n   :members:", text):
-        if not name.endswith("keras"):
-            known |= set(vars(importlib.import_module(name)))
-    # Registries, and what is one line of text on the pages.
-    known |= {"FORMULATIONS", "RUNGS", "NetworkWriter", "activations"}
-    if not whole:
-        missing = set(module.__all__) - known
-        assert not missing, f"docs/api names none of {sorted(missing)}"
+    shown = rendered()
+    known = {id(thing) for _, thing in shown} | {id(FORMULATIONS), id(RUNGS)}
+    missing = [n for n in module.__all__ if id(getattr(module, n)) not in known]
+    assert set(missing) <= {"NetworkWriter"}, f"docs/api names none of {missing}"

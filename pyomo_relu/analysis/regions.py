@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.analysis.cells import Cells, box_cell, cut, halves
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.ladder import check_box
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import absolute
 

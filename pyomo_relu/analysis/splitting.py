@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds import Bounds
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import absolute
 from pyomo_relu.programs import HighsModel, LinearProgram

@@ -1,4 +1,4 @@
-"""Versions of other packages that this one is tested with.
+"""This package's version, and those of other packages that it is tested with.
 
 Pyomo, HiGHS and Keras promise less than this package uses of them: a minor release of
 HiGHS changed what a number of threads means, and every solve failed. ``setup.cfg`` keeps
@@ -8,6 +8,9 @@ such releases out; whoever brings one in all the same is told once, by name.
 from __future__ import annotations
 
 import warnings
+
+#: As in ``setup.cfg``.
+VERSION = "0.1.0"
 
 #: The oldest and the newest minor release of each package that the tests ran with, as in
 #: ``setup.cfg``; a scheduled run tries the newest of all.

@@ -15,7 +15,7 @@ from pyomo.core.expr.numvalue import as_numeric, native_types
 from pyomo.environ import Block, Constraint, value
 
 from pyomo_relu.block.disjuncts import check_while_relaxed
-from pyomo_relu.formulations.lazy_rows import LazyRow, OrdinaryRow
+from pyomo_relu.programs.lazy_rows import LazyRow, OrdinaryRow
 
 
 class BoxGuard:

@@ -37,7 +37,7 @@ class NamedIndex(OrderedScalarSet):
 
 def named_index(names: Sequence[str] | None, n: int) -> Any:
     """The index set of ``n`` inputs or outputs: names where there are some."""
-    from pyomo_relu.formulations.values import index_set
+    from pyomo_relu.base.index_set import index_set
 
     if names is None:
         return index_set(range(n))

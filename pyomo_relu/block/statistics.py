@@ -10,8 +10,8 @@ import numpy as np
 from pyomo.environ import Constraint, Var
 from pyomo.repn import generate_standard_repn
 
-from pyomo_relu.formulations.lazy_rows import LazyRow
 from pyomo_relu.network import Input, Max, PiecewiseLinear
+from pyomo_relu.programs.lazy_rows import LazyRow
 
 
 @dataclass

@@ -26,8 +26,8 @@ from pyomo_relu.block.written import Record
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
-from pyomo_relu.model_bounds import check_scope, is_stale, model_bounds
 from pyomo_relu.network import Network
+from pyomo_relu.presolve.model_bounds import check_scope, is_stale, model_bounds
 
 
 @dataclass

@@ -35,7 +35,7 @@ from pyomo.environ import (
 from pyomo.gdp import Disjunct
 from pyomo.repn import generate_standard_repn
 
-from pyomo_relu.formulations.lazy_rows import LazyRow
+from pyomo_relu.programs.lazy_rows import LazyRow
 
 #: Components that state nothing about a model's variables.
 _PASSIVE = {Block, Disjunct, BooleanVar, Expression, Param, RangeSet, Set, Suffix, Var}

@@ -5,12 +5,13 @@ outwards for rounding; solver bounds are dual bounds with a margin.
 """
 
 from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.bounds.crown import crown_arrays, linear_bounds_of
+from pyomo_relu.bounds.crown import LinearBounds, crown_arrays, linear_bounds_of
 from pyomo_relu.bounds.ladder import RUNGS, compute_bounds, register_bounds
 
 __all__ = [
     "RUNGS",
     "Bounds",
+    "LinearBounds",
     "compute_bounds",
     "crown_arrays",
     "linear_bounds_of",

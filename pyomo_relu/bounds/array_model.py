@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.linear import (
     EPS,
     group_numbers,
@@ -27,7 +28,6 @@ from pyomo_relu.bounds.linear import (
     segments,
     support,
 )
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import row_nonzeros
 

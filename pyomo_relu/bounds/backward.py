@@ -30,8 +30,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.linear import EPS, Lines, MaxPlanes, max_planes, piecewise_lines
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import absolute, row_nonzeros
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.progress import Clock
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Network, PiecewiseLinear
 
 # Adam: first and second moment.

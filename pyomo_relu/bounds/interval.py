@@ -15,8 +15,8 @@ import time
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import absolute, row_nonzeros
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Max, PiecewiseLinear
 
 EPS = float(np.finfo(np.float64).eps)

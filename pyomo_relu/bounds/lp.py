@@ -25,6 +25,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import crown
@@ -41,7 +42,6 @@ from pyomo_relu.bounds.lp_parts import add_partitions
 from pyomo_relu.bounds.lp_rows import Extended, Rows, extended
 from pyomo_relu.bounds.parallel import built
 from pyomo_relu.bounds.progress import Clock
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Network
 from pyomo_relu.programs import HighsModel, LinearProgram
 

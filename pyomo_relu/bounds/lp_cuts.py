@@ -28,11 +28,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.hinges import Hinges, hinge_units
 from pyomo_relu.bounds.lp_rows import TOLERANCE, Rows
 from pyomo_relu.bounds.max_cuts import MaxCuts, max_units
-from pyomo_relu.lazy import sparse as sp
 
 
 class NodeCuts:

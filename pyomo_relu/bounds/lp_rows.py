@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.array_model import ArrayModel
-from pyomo_relu.lazy import sparse as sp
 
 #: A cut is added where it is violated by more than this share of the unit's range.
 TOLERANCE = 1e-5

@@ -22,10 +22,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.linear import EPS
 from pyomo_relu.bounds.lp_rows import TOLERANCE, Rows
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Max
 
 

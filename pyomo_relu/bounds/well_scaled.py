@@ -32,8 +32,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
 from pyomo_relu.network.rescaling import (
     bounds_with_factors,

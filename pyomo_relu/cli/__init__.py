@@ -59,7 +59,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 def versions() -> str:
     """The version of this package and of what an answer depends on."""
-    from pyomo_relu import __version__
+    from pyomo_relu.base.versions import VERSION
 
     parts = []
     for name, label in (("pyomo", "Pyomo"), ("highspy", "highspy"), ("numpy", "NumPy")):
@@ -68,7 +68,7 @@ def versions() -> str:
         except metadata.PackageNotFoundError:
             parts.append(f"{label} not installed")
     parts.append(f"Python {platform.python_version()}")
-    return f"pyomo_relu {__version__} ({', '.join(parts)})"
+    return f"pyomo_relu {VERSION} ({', '.join(parts)})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

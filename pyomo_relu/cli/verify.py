@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the answer; the exit code says it too."""
-    from pyomo_relu.applications import read_vnnlib
+    from pyomo_relu.verification import read_vnnlib
 
     end = time.perf_counter() + arguments.timeout
     network = network_of(arguments, "network")
@@ -74,9 +74,9 @@ def decide(
     end : float
         When to give up, in the seconds of ``time.perf_counter``.
     reference : callable, optional
-        Another program for the network, see :func:`pyomo_relu.applications.verify`.
+        Another program for the network, see :func:`pyomo_relu.verification.verify`.
     """
-    from pyomo_relu.applications import verify
+    from pyomo_relu.verification import verify
 
     answer = "unsat"
     for k, case in enumerate(prop.cases):

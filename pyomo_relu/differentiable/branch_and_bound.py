@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.differentiable.lp import (
     Infeasible,
     LinearProgram,
@@ -20,7 +21,6 @@ from pyomo_relu.differentiable.lp import (
     solve_lp,
 )
 from pyomo_relu.differentiable.program import Program
-from pyomo_relu.lazy import sparse as sp
 
 INTEGRALITY = 1e-7
 

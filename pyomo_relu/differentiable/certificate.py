@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.differentiable.branch_and_bound import Tree
 from pyomo_relu.differentiable.lp import (
     LinearProgram,
@@ -27,7 +28,6 @@ from pyomo_relu.differentiable.lp import (
     solve_lp,
 )
 from pyomo_relu.differentiable.program import Program
-from pyomo_relu.lazy import sparse as sp
 
 #: Below this a dual or a distance from a bound counts as 0.
 ACTIVE = 1e-8

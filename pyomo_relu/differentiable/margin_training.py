@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.differentiable.certificate import Certificate
 from pyomo_relu.differentiable.parametric import ParametricMILP
 from pyomo_relu.differentiable.program import Program
-from pyomo_relu.lazy import sparse as sp
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pyomo.core.expr.calculus.derivatives import Modes, differentiate
 from pyomo.core.expr.visitor import identify_mutable_parameters
 from pyomo.repn.standard_repn import generate_standard_repn
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.differentiable.program import PARTS, Program
-from pyomo_relu.lazy import sparse as sp
 
 
 class ArraySource:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.differentiable.branch_and_bound import Tree, branch_and_bound
 from pyomo_relu.differentiable.certificate import Certificate, certify
 from pyomo_relu.differentiable.dual_function import DualFunction
@@ -31,7 +32,6 @@ from pyomo_relu.differentiable.parameters import (
 )
 from pyomo_relu.differentiable.program import Program
 from pyomo_relu.differentiable.solution_map import solution_derivative
-from pyomo_relu.lazy import sparse as sp
 
 METHODS = ("fixed", "tree")
 

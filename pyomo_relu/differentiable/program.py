@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 
 #: The parts of the data vector, in this order.
 PARTS = ("offset", "cost", "row_lower", "row_upper", "lower", "upper", "matrix")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.differentiable.lp import Solution
 from pyomo_relu.differentiable.program import Program
-from pyomo_relu.lazy import sparse as sp
 
 
 def solution_derivative(

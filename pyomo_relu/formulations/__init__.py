@@ -1,16 +1,19 @@
 """One file for each way to write a layer in Pyomo; each is registered as ``relu.<name>``.
 
 Knows networks and their bounds, and Pyomo; the component is in
-:mod:`pyomo_relu.block`.
+:mod:`pyomo_relu.block`. A formulation of one's own is written with what is exported here.
 """
 
 from pyomo_relu.formulations.base import (
     FORMULATIONS,
     Formulation,
+    MaxLayer,
+    Piece,
+    PiecewiseLayer,
     choose_formulations,
     register_formulation,
 )
-from pyomo_relu.formulations.bigm import BigM
+from pyomo_relu.formulations.bigm import BigM, set_max_values, write_max_bigm
 from pyomo_relu.formulations.complementarity import Complementarity
 from pyomo_relu.formulations.cuts import Cuts
 from pyomo_relu.formulations.disjunctive import Disjunctive
@@ -21,6 +24,7 @@ from pyomo_relu.formulations.partition import Partition
 from pyomo_relu.formulations.relaxation import Relaxation
 from pyomo_relu.formulations.sos1 import Sos1
 from pyomo_relu.formulations.transformation import network_blocks
+from pyomo_relu.formulations.values import Row, add_rows, add_variables
 from pyomo_relu.formulations.writer import NetworkWriter
 
 __all__ = [
@@ -33,11 +37,19 @@ __all__ = [
     "Formulation",
     "Hull",
     "Indicator",
+    "MaxLayer",
     "NetworkWriter",
     "Partition",
+    "Piece",
+    "PiecewiseLayer",
     "Relaxation",
+    "Row",
     "Sos1",
+    "add_rows",
+    "add_variables",
     "choose_formulations",
     "network_blocks",
     "register_formulation",
+    "set_max_values",
+    "write_max_bigm",
 ]

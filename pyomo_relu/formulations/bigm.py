@@ -18,7 +18,7 @@ the ReLU rows is the triangle; the constants are never made symmetric.
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("bigm"))
 pre.affine[0]: x[0] - x[1] - pre.out[0] == 0
 pre.affine[1]: 2 x[0] + x[1] - pre.out[1] == 1

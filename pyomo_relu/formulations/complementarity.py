@@ -34,7 +34,7 @@ neural network surrogates", arXiv 2111.10489; Ceccon et al., "OMLT", arXiv 2202.
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("complementarity", mpec=None), "relu")
 argument[0]: x[0] - x[1] - out[0] + left[0] == 0
 argument[1]: 2 x[0] + x[1] - out[1] + left[1] == 1
@@ -68,6 +68,7 @@ from pyomo.mpec import Complementarity as MpecComplementarity
 from pyomo.mpec import complements
 from pyomo.repn import generate_standard_repn
 
+from pyomo_relu.base.index_set import index_set
 from pyomo_relu.formulations.base import (
     Formulation,
     MaxLayer,
@@ -82,7 +83,6 @@ from pyomo_relu.formulations.values import (
     RuleOnce,
     add_variables,
     combined,
-    index_set,
 )
 from pyomo_relu.network import Max
 

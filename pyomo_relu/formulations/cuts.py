@@ -38,7 +38,7 @@ programming formulations for trained neural networks", arXiv 1811.01988.
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("cuts"), "relu")
 unit[0,0]: pre.out[0] - out[0] <= 0
 unit[0,1]: out[0] - 2 on[0] <= 0

@@ -22,7 +22,7 @@ optimization models through generalized disjunctive programming", AIChE J. 59, 2
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("disjunctive", transformation=None), "relu")
 either[0]: case[0,0] or case[0,1]
 either[1]: case[1,0] or case[1,1]
@@ -54,6 +54,7 @@ from pyomo.common.modeling import unique_component_name
 from pyomo.environ import Block, Set, TransformationFactory, Var, value
 from pyomo.gdp import Disjunct, Disjunction
 
+from pyomo_relu.base.index_set import index_set
 from pyomo_relu.formulations.base import (
     Formulation,
     MaxLayer,
@@ -67,7 +68,6 @@ from pyomo_relu.formulations.values import (
     add_rows,
     add_variables,
     combined,
-    index_set,
 )
 from pyomo_relu.network import Max
 

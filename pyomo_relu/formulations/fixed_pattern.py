@@ -16,7 +16,7 @@ where such LPs are solved in turn to improve an input.
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("fixed_pattern", at=[0.5, 0.5]), "relu")
 value[0]: x[0] - x[1] - out[0] == 0
 value[1]: 2 x[0] + x[1] - out[1] == 1

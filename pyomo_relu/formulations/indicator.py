@@ -22,7 +22,7 @@ programming", Comput. Optim. Appl. 65, 2016; Tong, Cai, Serra, arXiv 2401.03451.
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("indicator"), "relu")
 side[0,0]: out[0] >= 0
 side[0,1]: out[0] - pre.out[0] >= 0

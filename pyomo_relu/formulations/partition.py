@@ -24,7 +24,7 @@ Source: Tsay, Kronqvist, Thebelt, Misener, arXiv 2102.04373.
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("partition", parts=2), "relu")
 split[0,0]: x[0] - share[0,0,0] - share[0,1,0] == 0
 split[0,1]: -x[1] - share[0,0,1] - share[0,1,1] == 0

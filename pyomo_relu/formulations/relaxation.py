@@ -22,7 +22,7 @@ the other entries eliminated.
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("relaxation"), "relu")
 edge[0,1]: pre.out[0] - out[0] <= 0
 edge[0,2]: -0.5 pre.out[0] + out[0] <= 1

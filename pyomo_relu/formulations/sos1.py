@@ -25,7 +25,7 @@ and Tomlin, 1970.
 
 Examples
 --------
->>> from pyomo_relu.formulations.example import two_neurons, show
+>>> from pyomo_relu.block.example import two_neurons, show
 >>> show(two_neurons("sos1"), "relu")
 argument[0]: x[0] - x[1] - out[0] + left[0] == 0
 argument[1]: 2 x[0] + x[1] - out[1] + left[1] == 1

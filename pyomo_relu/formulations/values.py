@@ -17,9 +17,10 @@ from pyomo.core.expr.relational_expr import (
     InequalityExpression,
     RangedExpression,
 )
-from pyomo.environ import Constraint, RangeSet, Set, SOSConstraint, Var
+from pyomo.environ import Constraint, SOSConstraint, Var
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.index_set import index_set
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Affine
 
 #: A variable, a number or an expression.
@@ -250,17 +251,6 @@ def link(given: Row, scaled: Row, factor: float, margin: bool = False):
 
 
 # ---------------------------------------------------------------- adding components
-def index_set(units: Iterable[int]):
-    """An anonymous ordered set of unit numbers, a range where they are one."""
-    units = list(units)
-    if not units or not isinstance(units[0], int):
-        tuples = units and isinstance(units[0], tuple)
-        return Set(initialize=units, dimen=len(units[0]) if tuples else 1)
-    if units == list(range(units[0], units[0] + len(units))):
-        return RangeSet(units[0], units[-1])
-    return Set(initialize=units, dimen=1)
-
-
 def add_variables(block, name: str, units: Sequence, lower=None, upper=None, **options):
     """Add a variable for each unit, with its bounds; return them by unit.
 

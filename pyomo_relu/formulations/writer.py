@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from pyomo.environ import Block, Set
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.base import (
     Formulation,
@@ -22,11 +23,6 @@ from pyomo_relu.formulations.base import (
     Piece,
     PiecewiseLayer,
     unit_pieces,
-)
-from pyomo_relu.formulations.lazy_rows import (
-    AffineRows,
-    add_lazy_rows,
-    wants_lazy_rows,
 )
 from pyomo_relu.formulations.values import (
     Entry,
@@ -38,8 +34,12 @@ from pyomo_relu.formulations.values import (
     entry_row,
     link,
 )
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
+from pyomo_relu.programs.lazy_rows import (
+    AffineRows,
+    add_lazy_rows,
+    wants_lazy_rows,
+)
 
 logger = logging.getLogger(__name__)
 

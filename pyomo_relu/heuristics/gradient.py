@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.heuristics.problem import NetworkProblem
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network.gradient import backward
 
 #: First step, as a share of the box; it shrinks to a hundredth of that.

@@ -19,8 +19,9 @@ from pyomo_relu.heuristics.problem import (
     NetworkProblem,
     set_unused_inputs,
 )
-from pyomo_relu.solvers.standard_form import StandardForm, compile_standard_form
-from pyomo_relu.solvers.strangers import StrangerError, check_model
+from pyomo_relu.presolve.fixed_outputs import compile_with_networks
+from pyomo_relu.programs.standard_form import StandardForm
+from pyomo_relu.programs.strangers import StrangerError, check_model
 
 
 class ModelImage:
@@ -59,7 +60,7 @@ class ModelImage:
         try:
             if any(b.bounds is None for b in own):
                 raise IncompatibleModelError("a block has no formulation")
-            self.form = compile_standard_form(model, "the search for a start", deadline)
+            self.form = compile_with_networks(model, "the search for a start", deadline)
             self.blocks = self.own_blocks
         except StrangerError:
             raise
@@ -82,7 +83,7 @@ class ModelImage:
         for block in self.blocks:
             deadline.check()
             block.reformulate("bigm")
-        self.form = compile_standard_form(image, "the search for a start", deadline)
+        self.form = compile_with_networks(image, "the search for a start", deadline)
         pairs = zip(_outside(image, self.blocks), _outside(model, own))
         self._original = {id(copy): v for copy, v in pairs}
 

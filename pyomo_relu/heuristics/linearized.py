@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.heuristics.gradient import pull_back
 from pyomo_relu.heuristics.problem import NetworkProblem
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.programs import HighsModel, LinearProgram
 
 #: Trust region after the first step, as a share of the drivers' box, and where it ends.

@@ -20,10 +20,10 @@ from pyomo.environ import Constraint
 from pyomo.repn.linear import LinearRepnVisitor
 
 from pyomo_relu.base.deadline import NEVER, Deadline
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.formulations.layer_values import LayerValues
-from pyomo_relu.lazy import sparse as sp
-from pyomo_relu.solvers.rows import VariableRecorder
-from pyomo_relu.solvers.standard_form import StandardForm
+from pyomo_relu.programs.rows import VariableRecorder
+from pyomo_relu.programs.standard_form import StandardForm
 
 #: Pre-activations below this count as on the boundary of their linear region.
 BOUNDARY = 1e-6

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.heuristics.problem import NetworkProblem
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.programs import NETWORK_DEFAULTS, HighsModel, LinearProgram
-from pyomo_relu.solvers.standard_form import StandardForm
+from pyomo_relu.programs.standard_form import StandardForm
 
 #: How far a walk steps beyond a region's optimum, as a share of the last move.
 STEP_BEYOND = 0.01

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import weights
 from pyomo_relu.network.activations import Pieces
 from pyomo_relu.network.fusion import fuse_affine, prune

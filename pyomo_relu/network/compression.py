@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import weights
 from pyomo_relu.network.builder import NetworkBuilder
 from pyomo_relu.network.network import Network

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.network import Network
 from pyomo_relu.network.nodes import Affine, Input, Max, PiecewiseLinear
 

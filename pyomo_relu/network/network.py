@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
-from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
+from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.network.nodes import Affine, Input, Node, PiecewiseLinear, arrays_of
+from pyomo_relu.network.storage import load_network, save_network
 
 
 class Network:
@@ -54,7 +55,7 @@ class Network:
         self._fingerprint: str | None = None
         for node in self.nodes:
             _sort_weights(node)
-            for array in _arrays(node).values():
+            for array in arrays_of(node).values():
                 array.setflags(write=False)
 
     # Nothing in a network changes, so copies of a model share its weights.
@@ -174,7 +175,7 @@ class Network:
             digest.update(repr((self.inputs, self.outputs)).encode())
             for node in self.nodes:
                 digest.update(repr((node.kind, node.sources, node.size)).encode())
-                for key, array in _arrays(node).items():
+                for key, array in arrays_of(node).items():
                     digest.update(f"{key}{array.shape}{array.dtype.str}".encode())
                     digest.update(np.ascontiguousarray(array).tobytes())
             self._fingerprint = digest.hexdigest()
@@ -211,8 +212,6 @@ class Network:
     # ---------------------------------------------------------------------- storage
     def save(self, path: str | Path) -> None:
         """Write the network to an ``.npz`` file (arrays and JSON, no pickle)."""
-        from pyomo_relu.network.storage import save_network
-
         save_network(self, path)
 
     @classmethod
@@ -236,9 +235,7 @@ class Network:
             from a newer version.
         FileNotFoundError
         """
-        from pyomo_relu.network.storage import load_network
-
-        return load_network(path, max_memory)
+        return load_network(cls, path, max_memory)
 
 
 def _sort_weights(node: Node) -> None:
@@ -251,29 +248,6 @@ def _sort_weights(node: Node) -> None:
         for w in node.weights:
             if sp.issparse(w) and not w.has_canonical_format:
                 w.sum_duplicates()
-
-
-def _arrays(node: Node) -> dict[str, np.ndarray]:
-    """The arrays of a node by a name, CSR matrices as their three parts."""
-    found: dict[str, np.ndarray] = {}
-    if isinstance(node, Affine):
-        found["bias"] = node.bias
-        for k, w in enumerate(node.weights):
-            if sp.issparse(w):
-                found[f"w{k}.data"] = w.data
-                found[f"w{k}.indices"] = w.indices
-                found[f"w{k}.indptr"] = w.indptr
-            else:
-                found[f"w{k}"] = w
-    elif isinstance(node, PiecewiseLinear):
-        found = {
-            "breakpoints": node.breakpoints,
-            "slopes": node.slopes,
-            "intercepts": node.intercepts,
-        }
-    elif isinstance(node, Max):
-        found = {"indptr": node.indptr, "indices": node.indices}
-    return found
 
 
 def _checked_names(names, n: int, what: str) -> tuple[str, ...] | None:

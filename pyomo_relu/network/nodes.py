@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 
 #: A matrix of weights: a dense array or a SciPy CSR array. ``Any``, because naming the
 #: class would import SciPy, and because SciPy's classes carry no types.
@@ -272,3 +272,26 @@ class Max(Node):
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Apply to an (N, size of source) array."""
         return np.maximum.reduceat(x[..., self.indices], self.indptr[:-1], axis=-1)
+
+
+def arrays_of(node: Node) -> dict[str, np.ndarray]:
+    """The arrays of a node by a name, CSR matrices as their three parts."""
+    found: dict[str, np.ndarray] = {}
+    if isinstance(node, Affine):
+        found["bias"] = node.bias
+        for k, w in enumerate(node.weights):
+            if sp.issparse(w):
+                found[f"w{k}.data"] = w.data
+                found[f"w{k}.indices"] = w.indices
+                found[f"w{k}.indptr"] = w.indptr
+            else:
+                found[f"w{k}"] = w
+    elif isinstance(node, PiecewiseLinear):
+        found = {
+            "breakpoints": node.breakpoints,
+            "slopes": node.slopes,
+            "intercepts": node.intercepts,
+        }
+    elif isinstance(node, Max):
+        found = {"indptr": node.indptr, "indices": node.indices}
+    return found

@@ -14,15 +14,14 @@ import zlib
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.archive import DamagedError, read_arrays
 from pyomo_relu.network.limits import ENTRY, TooLargeError, memory_limit, need
-from pyomo_relu.network.network import Network, _arrays
-from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
+from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear, arrays_of
 from pyomo_relu.network.soundness import (
     check_csr,
     check_indices,
@@ -30,6 +29,9 @@ from pyomo_relu.network.soundness import (
     check_pieces,
     check_pointers,
 )
+
+if TYPE_CHECKING:
+    from pyomo_relu.network.network import Network
 
 FORMAT = "pyomo_relu.network"
 
@@ -67,7 +69,7 @@ def save_network(network: Network, path: str | Path) -> None:
             entry["sparse"] = [bool(sp.issparse(w)) for w in node.weights]
         elif isinstance(node, PiecewiseLinear):
             entry["function"] = node.function
-        for key, array in _arrays(node).items():
+        for key, array in arrays_of(node).items():
             if isinstance(node, PiecewiseLinear) and array.strides[:1] == (0,):
                 array = array[:1]  # one function for all neurons: keep one row
             arrays[f"{i}.{key}"] = array
@@ -93,7 +95,9 @@ def _digest(header: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def load_network(path: str | Path, max_memory: float | None = None) -> Network:
+def load_network(
+    kind: type[Network], path: str | Path, max_memory: float | None = None
+) -> Network:
     """Read a network from ``path``; see :meth:`Network.load`."""
     with memory_limit(f"'{path}'", max_memory):
         try:
@@ -101,7 +105,7 @@ def load_network(path: str | Path, max_memory: float | None = None) -> Network:
             header = _header(arrays)
             newer = header["version"] > VERSION
             if not newer:
-                return _network(header, arrays)
+                return _network(kind, header, arrays)
         except (TooLargeError, FileNotFoundError, PermissionError):
             raise
         except (*DAMAGE, ValueError) as e:
@@ -130,7 +134,9 @@ def _header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return header
 
 
-def _network(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:
+def _network(
+    make: type[Network], header: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> Network:
     """The network that a description and its arrays make, all of them checked."""
     nodes: list[Node] = []
     entries = header["nodes"]
@@ -150,7 +156,7 @@ def _network(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:
     names = [header[key] for key in ("input_names", "output_names")]
     if any(n is not None and not _all(n, str) for n in names):
         raise DamagedError("its names are no text")
-    network = Network(nodes, outputs, inputs, *names)
+    network = make(nodes, outputs, inputs, *names)
     if header["version"] > 1 and network.fingerprint != header["fingerprint"]:
         raise DamagedError("its weights were changed after they were saved")
     return network

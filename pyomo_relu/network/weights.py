@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.nodes import Weight
 
 # A matrix with fewer non-zeros than this share of its entries is kept as CSR.

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyomo_relu.base.lazy import highspy
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.versions import check_version
-from pyomo_relu.lazy import highspy
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.programs import runner
 from pyomo_relu.programs.answer import Answer, read_answer
 from pyomo_relu.programs.linear_program import LinearProgram

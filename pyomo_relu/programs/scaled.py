@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.programs.linear_program import LinearProgram
 
 #: Columns whose range is within, and rows whose largest coefficient is, stay as they are.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Affine, Network, PiecewiseLinear
 
 #: Points that the framework is evaluated at. Half of the random networks of the tests

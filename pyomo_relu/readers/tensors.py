@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import NetworkBuilder
 from pyomo_relu.network.activations import Pieces, leaky_relu, relu, step
 from pyomo_relu.network.limits import ENTRY, need, need_entries, need_weights

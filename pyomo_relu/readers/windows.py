@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.limits import ENTRY, need, need_entries, need_weights
 
 Ints = int | Sequence[int]

@@ -28,13 +28,13 @@ from pyomo_relu.formulations import BigM, Cuts, Hull, Partition, network_blocks
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.heuristics.start import FEASIBLE
 from pyomo_relu.network import PiecewiseLinear
+from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.problem import Problem, read_problem
 from pyomo_relu.solvers.global_search.results import gap_of
 from pyomo_relu.solvers.global_search.state import Limits, Tree
 from pyomo_relu.solvers.global_search.strategy import search_inputs
 from pyomo_relu.solvers.global_search.units import find_units
-from pyomo_relu.solvers.standard_form import StandardForm
 
 logger = logging.getLogger(__name__)
 

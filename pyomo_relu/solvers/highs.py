@@ -19,7 +19,9 @@ from pyomo.contrib.solver.common.util import IncompatibleModelError
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.formulations import network_blocks
+from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.programs import HighsModel, ProgramError, highs_version
+from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.options import (
     Progress,
@@ -30,7 +32,6 @@ from pyomo_relu.solvers.options import (
 )
 from pyomo_relu.solvers.results import boxed_results, empty_results, read_results
 from pyomo_relu.solvers.skeleton import NetworkSolver
-from pyomo_relu.solvers.standard_form import StandardForm, compile_standard_form
 from pyomo_relu.solvers.starting import check_networks, present_values
 from pyomo_relu.solvers.watch import Watch
 
@@ -116,7 +117,7 @@ class ReluHighs(NetworkSolver):
         highs, timer = HighsModel(threads=0), config.timer
         apply_config(highs, config, bool(blocks))  # refuses before the work begins
         timer.start("compile_model")
-        form = compile_standard_form(model, self.title, deadline)
+        form = compile_with_networks(model, self.title, deadline)
         timer.stop("compile_model")
         watch = Watch(highs, config, log, form.maximize)
         if not form.columns:

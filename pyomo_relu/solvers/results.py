@@ -22,7 +22,7 @@ from pyomo.core.staleflag import StaleFlagManager
 
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.programs import Answer, Status
-from pyomo_relu.solvers.standard_form import StandardForm
+from pyomo_relu.programs.standard_form import StandardForm
 
 _TERMINATION = {
     Status.OPTIMAL: TerminationCondition.convergenceCriteriaSatisfied,

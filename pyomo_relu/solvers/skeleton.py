@@ -24,8 +24,8 @@ from pyomo.environ import Objective
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.programs import has_highs
+from pyomo_relu.programs.strangers import check_model
 from pyomo_relu.solvers.results import HighsSolutionLoader
-from pyomo_relu.solvers.strangers import check_model
 
 
 class NetworkSolver(SolverBase, ABC):

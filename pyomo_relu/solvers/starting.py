@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pyomo_relu.solvers.standard_form import StandardForm
+from pyomo_relu.programs.standard_form import StandardForm
 
 
 def check_networks(blocks) -> None:

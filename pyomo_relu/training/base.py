@@ -278,7 +278,7 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Decide exactly whether points keep their class on the whole ball around them.
 
         Points where :meth:`robust_share` is sure are not looked at again, the others go
-        to :func:`pyomo_relu.applications.verify`.
+        to :func:`pyomo_relu.verification.verify`.
 
         Parameters
         ----------
@@ -294,7 +294,7 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         (n,) array of {'wrong', 'robust', 'counterexample', 'undecided'}
             'wrong' where the prediction at the point itself is.
         """
-        from pyomo_relu.applications import Ball, verify
+        from pyomo_relu.verification import Ball, verify
 
         choice("norm", norm, ("linf", "l1"))
         X = np.asarray(X, dtype=float)
@@ -364,7 +364,7 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
 
 def _keeps(label: int, outputs: int):
     """The property that a class is predicted; of equal scores the first one is."""
-    from pyomo_relu.applications import Property, Unsafe
+    from pyomo_relu.verification import Property, Unsafe
 
     if outputs == 1:
         row = np.array([[1.0]]) if label else np.array([[-1.0]])

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.solvers.standard_form import StandardForm, compile_standard_form
+from pyomo_relu.programs.standard_form import StandardForm, compile_standard_form
 from pyomo_relu.training.encode import TrainingMIP
 
 #: Losses whose variables are integers wherever the pre-activations are.

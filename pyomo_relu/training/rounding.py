@@ -46,7 +46,7 @@ class Relaxation:
     """The relaxed program of one neuron, kept for several floors of the margin."""
 
     def __init__(self, mip: TrainingMIP, seconds: float) -> None:
-        from pyomo_relu.solvers.standard_form import compile_standard_form
+        from pyomo_relu.programs.standard_form import compile_standard_form
 
         form = compile_standard_form(mip.model)
         self.highs = HighsModel(form, relaxed=True)

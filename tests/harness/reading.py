@@ -22,8 +22,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     ".keras": _KERAS,
     ".h5": _KERAS,
     ".npz": ("pyomo_relu", "scipy.sparse"),
-    ".vnnlib": ("pyomo_relu.applications",),
-    ".gz": ("pyomo_relu.applications",),
+    ".vnnlib": ("pyomo_relu.verification",),
+    ".gz": ("pyomo_relu.verification",),
 }
 
 

@@ -24,7 +24,7 @@ def read(path: Path) -> None:
     import numpy as np
 
     if path.suffix in (".vnnlib", ".gz"):
-        from pyomo_relu.applications import read_vnnlib
+        from pyomo_relu.verification import read_vnnlib
 
         read_vnnlib(path)
         return

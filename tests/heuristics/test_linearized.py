@@ -13,7 +13,7 @@ from pyomo_relu import ReLUNetBlock
 from pyomo_relu.heuristics.linearized import LinearizedProgram, walk_linearized
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.heuristics.start import search_start
-from pyomo_relu.solvers.standard_form import compile_standard_form
+from pyomo_relu.programs.standard_form import compile_standard_form
 from tests.harness.random_networks import he_network
 
 pytest.importorskip("highspy")

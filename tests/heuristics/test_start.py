@@ -11,7 +11,7 @@ from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations, find_start
 from pyomo_relu.formulations import FORMULATIONS
 from pyomo_relu.heuristics.problem import NetworkProblem
 from pyomo_relu.heuristics.start import search_start
-from pyomo_relu.solvers.standard_form import compile_standard_form
+from pyomo_relu.programs.standard_form import compile_standard_form
 from tests.harness.random_networks import ALL_ACTIVATIONS, he_network, random_network
 
 pytest.importorskip("highspy")

@@ -14,7 +14,7 @@ from hypothesis import given
 from pyomo_relu.network import Affine, Input, Network, NetworkBuilder, storage
 from pyomo_relu.network import activations as act
 from pyomo_relu.network.limits import TooLargeError
-from pyomo_relu.network.network import _arrays
+from pyomo_relu.network.nodes import arrays_of
 from tests.harness.random_networks import he_network, random_network
 from tests.harness.strategies import networks
 
@@ -30,7 +30,7 @@ def identical(a, b):
             q.sources,
         )
         assert getattr(p, "function", "") == getattr(q, "function", "")
-        x, y = _arrays(p), _arrays(q)
+        x, y = arrays_of(p), arrays_of(q)
         assert x.keys() == y.keys()
         for key in x:
             assert x[key].dtype == y[key].dtype

@@ -1,6 +1,6 @@
-"""The table of docs/onnx_coverage.md: every ONNX file of the shared data.
+"""The table of docs/guide/onnx_coverage.md: every ONNX file of the shared data.
 
-Run as ``python -m tests.readers.onnx_coverage > docs/onnx_coverage.md``.
+Run as ``python -m tests.readers.onnx_coverage > docs/guide/onnx_coverage.md``.
 """
 
 from __future__ import annotations

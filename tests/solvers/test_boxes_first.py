@@ -14,8 +14,8 @@ from pyomo.contrib.solver.common.results import SolutionStatus, TerminationCondi
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.programs.standard_form import compile_standard_form
 from pyomo_relu.solvers.boxes_first import may_go_first
-from pyomo_relu.solvers.standard_form import compile_standard_form
 from tests.harness.random_networks import CONTINUOUS, he_network, random_network
 
 pytest.importorskip("highspy")

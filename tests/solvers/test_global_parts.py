@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
-from pyomo_relu.solvers.global_search.boxes import BoxPool
+from pyomo_relu.bounds.pool import BoxPool
 from pyomo_relu.solvers.global_search.branching import choose_input
 from pyomo_relu.solvers.global_search.lp import proved_bound
 from pyomo_relu.solvers.global_search.mip import BoxMIP

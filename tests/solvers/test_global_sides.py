@@ -11,9 +11,9 @@ import pytest
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
-from pyomo_relu.bounds.relu_chain import ReluChain
+from pyomo_relu.bounds.pool import BoxPool
+from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.solvers.global_search import side_tree
-from pyomo_relu.solvers.global_search.boxes import BoxPool
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.problem import read_problem
 from pyomo_relu.solvers.global_search.race import Race, WholeMIP

@@ -10,7 +10,7 @@ from pyomo.contrib.solver.common.results import TerminationCondition
 
 from pyomo_relu import ReLUNetBlock, find_start
 from pyomo_relu.base.deadline import Deadline, TimeUp
-from pyomo_relu.solvers.standard_form import compile_standard_form
+from pyomo_relu.programs.standard_form import compile_standard_form
 from tests.harness.random_networks import he_network
 
 pytest.importorskip("highspy")

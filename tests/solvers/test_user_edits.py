@@ -18,7 +18,7 @@ from pyomo.contrib.solver.common.results import TerminationCondition
 from pyomo.contrib.solver.common.util import IncompatibleModelError
 
 from pyomo_relu import find_start
-from pyomo_relu.solvers.standard_form import compile_standard_form
+from pyomo_relu.programs.standard_form import compile_standard_form
 from tests.solvers import edits_inside, edits_of_models  # noqa: F401  (they register)
 from tests.solvers.edits import EDITS, apply_edits
 from tests.solvers.global_models import random_model

@@ -238,7 +238,7 @@ def test_wrong_activations_are_an_error(monkeypatch):
 )
 def test_every_network_is_a_point_of_its_program(activation, integer, loss):
     """`start` gives every variable the value that the rows ask for."""
-    from pyomo_relu.solvers.standard_form import compile_standard_form
+    from pyomo_relu.programs.standard_form import compile_standard_form
     from pyomo_relu.training.exact import Task, random_network
 
     rng = np.random.default_rng(1)

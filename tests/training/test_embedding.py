@@ -84,7 +84,7 @@ def test_block(binary):
 
 def test_robust_network_is_verified():
     """No point of any ball has another class, by the exact verifier."""
-    from pyomo_relu.applications import Ball, robust_classification, verify
+    from pyomo_relu.verification import Ball, robust_classification, verify
 
     clf = BinaryNetClassifier((2,), robust=("linf", 0.2)).fit(SQUARE, XOR)
     # Two scores, so that the classes are compared: 0 and the score.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import NetworkBuilder
 from pyomo_relu.readers import windows
 from pyomo_relu.readers.keras.layers import activated

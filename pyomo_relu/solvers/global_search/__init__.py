@@ -3,7 +3,6 @@
 =================  ===================================================================
 ``problem``        the user's model as networks and a mixed-integer linear rest
 ``compose``        several blocks as one network of the variables that drive them
-``boxes``          the open boxes as arrays, best first
 ``node_bounds``    linear bounds of many boxes at once
 ``lp``             the linear relaxation of one box, with proved bounds
 ``tighten``        smaller boxes from rows and from the incumbent
@@ -11,8 +10,6 @@
 ``mip``            a box or a linear region as a mixed-integer program
 ``incumbent``      the best point and the searches that improve it
 ``search``         the tree
-``side_tree``      branch and bound on the sides of neurons
-``side_bounds``    its bounds of the neurons inside a network
 ``solver``         the plugin for Pyomo, its log and results
 =================  ===================================================================
 """

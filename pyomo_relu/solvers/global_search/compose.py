@@ -16,7 +16,7 @@ from pyomo.repn.linear import LinearRepnVisitor
 from pyomo.repn.util import OrderedVarRecorder
 
 from pyomo_relu.base.deadline import NEVER, Deadline
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
 
 

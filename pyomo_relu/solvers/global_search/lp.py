@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.programs import HighsModel, LinearProgram, Status
 from pyomo_relu.solvers.global_search.problem import Problem
 

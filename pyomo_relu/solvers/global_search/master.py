@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.programs import HighsModel, LinearProgram
 from pyomo_relu.solvers.global_search.lp import proved_bound
 from pyomo_relu.solvers.global_search.problem import Problem

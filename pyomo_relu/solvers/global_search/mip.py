@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.linear import piecewise_lines
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
 from pyomo_relu.programs import (
     NETWORK_DEFAULTS,

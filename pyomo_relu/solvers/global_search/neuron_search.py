@@ -13,9 +13,9 @@ import math
 import numpy as np
 
 from pyomo_relu.bounds import crown_arrays
-from pyomo_relu.bounds.relu_chain import ReluChain
+from pyomo_relu.sides.relu_chain import ReluChain
+from pyomo_relu.sides.tree import SideTree
 from pyomo_relu.solvers.global_search.problem import Problem
-from pyomo_relu.solvers.global_search.side_tree import SideTree
 from pyomo_relu.solvers.global_search.state import Stepped
 
 #: Subproblems in a round: so many numbers in one array, and at least and at most.

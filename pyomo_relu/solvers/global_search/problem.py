@@ -24,10 +24,13 @@ import numpy as np
 from pyomo.environ import value
 
 from pyomo_relu.base.deadline import NEVER, Deadline
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.formulations import network_blocks
-from pyomo_relu.lazy import sparse as sp
 from pyomo_relu.network import Network
+from pyomo_relu.presolve.fixed_outputs import compile_with_networks
+from pyomo_relu.programs.standard_form import StandardForm
+from pyomo_relu.programs.strangers import check_model
 from pyomo_relu.solvers.global_search.as_rows import (
     note_of_rows,
     variable_used,
@@ -40,8 +43,6 @@ from pyomo_relu.solvers.global_search.compose import (
     order_links,
     read_links,
 )
-from pyomo_relu.solvers.standard_form import StandardForm, compile_standard_form
-from pyomo_relu.solvers.strangers import check_model
 
 
 @dataclass
@@ -188,7 +189,7 @@ def read_problem(model, deadline: Deadline = NEVER) -> Problem:
             as_rows.append(note_of_rows(block, change.text))
     while True:
         with without_layers(networks):
-            form = compile_standard_form(model, "relu_global", deadline)
+            form = compile_with_networks(model, "relu_global", deadline)
         variables: dict[int, Any] = {}
         links = []
         for block in networks:

@@ -16,8 +16,8 @@ from concurrent.futures import Executor
 import numpy as np
 
 from pyomo_relu.bounds.parallel import run_chunks
+from pyomo_relu.bounds.pool import BoxPool
 from pyomo_relu.bounds.progress import Clock
-from pyomo_relu.solvers.global_search.boxes import BoxPool
 from pyomo_relu.solvers.global_search.branching import (
     choose_input,
     input_scores,

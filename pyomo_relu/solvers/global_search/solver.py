@@ -57,9 +57,9 @@ class ReluGlobal(NetworkSolver):
 
     def version(self) -> tuple[int, ...]:
         """The version of the package."""
-        from pyomo_relu import __version__
+        from pyomo_relu.base.versions import VERSION
 
-        return tuple(int(part) for part in __version__.split(".")[:3])
+        return tuple(int(part) for part in VERSION.split(".")[:3])
 
     def solve(self, model, **kwds: Any) -> Results:
         """Solve a model to proven optimality.

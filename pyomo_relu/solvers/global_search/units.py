@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.lazy import sparse as sp
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.gradient import backward
 from pyomo_relu.solvers.global_search.branching import choose_input, input_scores
 from pyomo_relu.solvers.global_search.compose import compose

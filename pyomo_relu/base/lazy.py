@@ -1,0 +1,51 @@
+"""Libraries that are imported when they are first used, not with the package.
+
+The import of SciPy takes over a second once Pyomo is loaded (Pyomo then imports its
+statistics as well), which a model without a network need not pay.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import highspy as highspy
+    import scipy.sparse as sparse
+
+
+class LazyModule:
+    """Stands for a module; imports it at the first attribute that is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.__dict__["_name"] = name
+
+    def __getattr__(self, key: str) -> Any:
+        value = getattr(importlib.import_module(self._name), key)
+        self.__dict__[key] = value
+        return value
+
+
+if not TYPE_CHECKING:
+    highspy = LazyModule("highspy")
+    sparse = LazyModule("scipy.sparse")
+
+
+def imports_later(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's ``__getattr__``: the names of ``where`` come from their modules when asked.
+
+    Parameters
+    ----------
+    package : str
+        Its ``__name__``.
+    where : mapping
+        The module of each name.
+    """
+
+    def get(name: str) -> Any:
+        if name in where:
+            return getattr(importlib.import_module(where[name]), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get

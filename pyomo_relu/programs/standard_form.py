@@ -1,0 +1,366 @@
+"""A linear Pyomo model as arrays: what HiGHS takes, and what the heuristics work on.
+
+Pyomo's own compiler splits ranged rows in two and leaves fixed variables in rows
+until the end. This one keeps one row for each constraint, so that duals and row
+activities belong to constraints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pyomo.common.gc_manager import PauseGC
+from pyomo.contrib.solver.common.util import IncompatibleModelError
+from pyomo.core.base import (
+    Block,
+    Constraint,
+    Expression,
+    Objective,
+    Param,
+    RangeSet,
+    Set,
+    SortComponents,
+    Suffix,
+    Var,
+)
+from pyomo.core.expr.numeric_expr import LinearExpression, MonomialTermExpression
+from pyomo.environ import ExternalFunction, value
+from pyomo.network import Port
+from pyomo.repn.linear import LinearRepnVisitor
+from pyomo.repn.util import (
+    FileDeterminism,
+    FileDeterminism_to_SortComponents,
+    categorize_valid_components,
+)
+
+from pyomo_relu.base.deadline import NEVER, Deadline
+from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.programs.lazy_rows import LazyRow
+from pyomo_relu.programs.linear_program import LinearProgram
+from pyomo_relu.programs.rows import RowArrays, VariableRecorder
+from pyomo_relu.programs.strangers import StrangerError, check_model, check_variables
+
+#: Rows between two looks at the clock; a row takes some 10 microseconds.
+CHECK_EVERY = 500
+
+_VALID = {Block, Constraint, Var, Param, Expression, ExternalFunction, Set, RangeSet, Port}
+
+
+@dataclass(kw_only=True)
+class StandardForm(LinearProgram):
+    """A linear program whose columns and rows belong to a model.
+
+    Attributes
+    ----------
+    columns : list of VarData
+        Variables that occur in a row or in the objective; of fixed ones only outputs of
+        networks, with equal bounds.
+    integer : (n_columns,) bool array
+    rows : list of ConstraintData
+    objective : ObjectiveData or None
+    """
+
+    columns: list[Any]
+    integer: np.ndarray
+    rows: list[Any]
+    objective: Any = None
+
+    def column_numbers(self) -> dict[int, int]:
+        """The column of each variable, by ``id``."""
+        return {id(v): j for j, v in enumerate(self.columns)}
+
+    def objective_value(self, x: np.ndarray) -> float:
+        """The model's objective at a point."""
+        return float(self.cost @ x) + self.offset
+
+    def violation(self, x: np.ndarray) -> float:
+        """Largest violation of a row, a bound or integrality at a point.
+
+        Row violations are divided by ``max(1, |bound|)``.
+        """
+        worst = 0.0
+        if len(x):
+            worst = float(np.max(np.maximum(self.lower - x, x - self.upper), initial=0.0))
+            if self.integer.any():
+                z = x[self.integer]
+                worst = max(worst, float(np.max(np.abs(z - np.round(z)))))
+        if len(self.rows):
+            activity = self.matrix @ x
+            for gap, bound in (
+                (self.row_lower - activity, self.row_lower),
+                (activity - self.row_upper, self.row_upper),
+            ):
+                scale = np.where(np.isfinite(bound), np.maximum(1.0, np.abs(bound)), 1.0)
+                worst = max(worst, float(np.max(gap / scale, initial=0.0)))
+        return worst
+
+
+def compile_standard_form(
+    model: Any,
+    solver: str = "relu_highs",
+    deadline: Deadline = NEVER,
+    kept: Sequence[Any] = (),
+) -> StandardForm:
+    """Compile the active part of a linear model.
+
+    Parameters
+    ----------
+    model : BlockData
+    solver : str
+        The name that errors give the one who asks.
+    deadline : Deadline
+    kept : sequence of VarData
+        Fixed variables that stay columns, with equal bounds.
+
+    Raises
+    ------
+    TimeUp
+        When the deadline has passed.
+    IncompatibleModelError
+        For components and terms that a linear solver can't take, naming them.
+    """
+    check_model(model, solver)
+    values = {id(v): float(v.value) for v in kept}
+    try:
+        for v in kept:
+            v.fixed = False
+        with PauseGC():
+            form = _compile(model, solver, deadline)
+    finally:
+        for v in kept:
+            v.fixed = True
+    for j, v in enumerate(form.columns if kept else ()):
+        if id(v) in values:
+            form.lower[j] = form.upper[j] = values[id(v)]
+    return form
+
+
+def _compile(model, solver: str, deadline: Deadline) -> StandardForm:
+    sorter = FileDeterminism_to_SortComponents(FileDeterminism.ORDERED)
+    _check_components(model, sorter, solver)
+    recorder = VariableRecorder()
+    order = recorder.order
+    visitor = LinearRepnVisitor({}, var_recorder=recorder)
+
+    objectives = list(model.component_data_objects(Objective, active=True, sort=sorter))
+    if len(objectives) > 1:
+        names = ", ".join(f"'{o.name}'" for o in objectives[:3])
+        raise IncompatibleModelError(
+            f"the model has {len(objectives)} active objectives ({names}); deactivate "
+            "all but one."
+        )
+    objective = objectives[0] if objectives else None
+    cost: dict[int, float] = {}
+    offset = 0.0
+    if objective is not None:
+        cost, offset = _linear(visitor, objective.expr, objective, solver)
+
+    rows: list[Any] = []
+    low: list[float] = []
+    high: list[float] = []
+    found = RowArrays(recorder)
+    waiting: list[LazyRow] = []  # neighbours of one layer, which go in together
+
+    def add_waiting() -> None:
+        if not waiting:
+            return
+        source, positions = waiting[0]._rows, [con._position for con in waiting]
+        constants = found.add_lazy(source, positions)
+        for con, i, constant in zip(waiting, positions, constants):
+            right = source.right[i] - _number(constant, "constraint", con)
+            rows.append(con)
+            low.append(right)
+            high.append(right)
+        waiting.clear()
+
+    for number, con in enumerate(
+        model.component_data_objects(Constraint, active=True, sort=sorter)
+    ):
+        if number % CHECK_EVERY == 0:
+            deadline.check()
+        if isinstance(con, LazyRow):
+            if waiting and waiting[0]._rows is not con._rows:
+                add_waiting()
+            waiting.append(con)
+            continue
+        add_waiting()
+        least, body, most = _parts(con)
+        if least == -math.inf and most == math.inf:
+            continue
+        linear, constant = _plain(body, recorder) or _linear(visitor, body, con, solver)
+        rows.append(con)
+        low.append(least - constant)
+        high.append(most - constant)
+        found.add(linear)
+    add_waiting()
+
+    columns = list(recorder.var_map.values())
+    c = np.zeros(len(columns))
+    for key, a in cost.items():
+        c[order[key]] = a
+    matrix = found.matrix(len(columns))
+    # Terms may cancel, so that a variable was seen but isn't used.
+    used = c != 0
+    used[matrix.indices] = True
+    if not used.all():
+        columns = [v for v, keep in zip(columns, used.tolist()) if keep]
+        c, matrix = c[used], sp.csr_array(matrix[:, used])
+    check_variables(model, columns, solver, partial(_user_of, c, matrix, rows, objective))
+    lower, upper, integer = _column_data(columns)
+    return StandardForm(
+        cost=c,
+        lower=lower,
+        upper=upper,
+        matrix=matrix,
+        row_lower=np.array(low, dtype=float),
+        row_upper=np.array(high, dtype=float),
+        integer=integer,
+        offset=float(offset),
+        maximize=objective is not None and objective.sense == -1,
+        columns=columns,
+        rows=rows,
+        objective=objective,
+    )
+
+
+def _user_of(cost: np.ndarray, matrix, rows: list[Any], objective, column: int) -> str:
+    """A row that uses a column, by name, or the objective."""
+    if cost[column] and objective is not None:
+        return f"the objective '{objective.name}'"
+    found = matrix.tocsc()[:, [column]].nonzero()[0]
+    return f"constraint '{rows[int(found[0])].name}'"
+
+
+def _check_components(model, sorter: SortComponents, solver: str) -> None:
+    _, unknown = categorize_valid_components(
+        model, active=True, sort=sorter, valid=_VALID, targets={Objective, Suffix}
+    )
+    for ctype, components in unknown.items():
+        kind = getattr(ctype, "__name__", str(ctype))
+        hint = "transform or deactivate it first."
+        if "SOS" in kind or "Complementarity" in kind or "Disjunct" in kind:
+            hint = "use a solver that takes it."
+            if "Disjunct" in kind:
+                hint = "transform it, with 'gdp.bigm' for example."
+            if _in_network(components[0]):
+                hint = (
+                    "reformulate the network with a formulation that has binaries, for "
+                    f"example 'bigm', or {hint}"
+                )
+        raise IncompatibleModelError(
+            f"'{components[0].name}' is a {kind}, which {solver} can't pass to HiGHS; "
+            + hint
+        )
+
+
+def _in_network(component) -> bool:
+    """Whether a network block holds the component."""
+    while component is not None and not getattr(component, "is_network_block", False):
+        component = component.parent_block()
+    return component is not None
+
+
+def _parts(con) -> tuple[float, Any, float]:
+    """Lower bound, body and upper bound of a row."""
+    lower, body, upper = con.to_bounded_expression()
+    if body is None:
+        raise StrangerError(
+            f"constraint '{con.name}' is active, but has no expression; copying a model "
+            "loses one where a variable in it was deleted. Deactivate it, or write it anew."
+        )
+    return _bound(lower, -math.inf, con), body, _bound(upper, math.inf, con)
+
+
+def _bound(bound: Any, none: float, con) -> float:
+    if bound is None:
+        return none
+    found = bound if bound.__class__ is float else float(value(bound))
+    if math.isnan(found):
+        raise IncompatibleModelError(f"constraint '{con.name}' has a bound that is NaN.")
+    return found
+
+
+def _plain(body: Any, recorder: VariableRecorder) -> tuple[dict[int, float], float] | None:
+    """As :func:`_linear` for numbers times free variables; None for anything else.
+
+    Nearly every row of a network is one of these, and the walk through it by Pyomo's
+    visitor takes three times as long.
+    """
+    if body.__class__ is not LinearExpression:
+        return None
+    linear: dict[int, float] = {}
+    order = recorder.order
+    constant = 0.0
+    for term in body.args:
+        if term.__class__ is not MonomialTermExpression:
+            if term.__class__ is not float or term - term != 0:
+                return None
+            constant += term
+            continue
+        a, v = term.args
+        key = id(v)
+        if a.__class__ is not float or a - a != 0 or key in linear or v.fixed:
+            return None
+        if key not in order:
+            recorder.add(v)
+        linear[key] = a
+    return linear, constant
+
+
+def _linear(visitor, expression: Any, where, solver: str) -> tuple[dict[int, float], float]:
+    """Coefficients by ``id`` of the variable, and the constant."""
+    kind = "objective" if where.ctype is Objective else "constraint"
+    repn = visitor.walk_expression(expression)
+    if repn.nonlinear is not None:
+        raise IncompatibleModelError(
+            f"{kind} '{where.name}' is nonlinear; {solver} takes "
+            "linear models only. "
+            "Rewrite it, or use a nonlinear solver."
+        )
+    constant = _number(repn.constant, kind, where)
+    for a in repn.linear.values():
+        if a.__class__ is not float and a.__class__ is not int:
+            a = _number(a, kind, where)
+        if a - a != 0:  # NaN or infinite
+            raise IncompatibleModelError(
+                f"{kind} '{where.name}' has the coefficient {a}, which is no finite number."
+            )
+    return repn.linear, constant
+
+
+def _number(a: Any, kind: str, where) -> float:
+    try:
+        found = float(a)
+    except (TypeError, ValueError):  # also Pyomo's InvalidNumber
+        found = math.nan
+    if math.isnan(found):
+        raise IncompatibleModelError(
+            f"{kind} '{where.name}' has a coefficient or constant that is no number; a "
+            "fixed variable or a Param in it may have no value."
+        )
+    return found
+
+
+def _column_data(columns: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    low, high, integer = [], [], []
+    for v in columns:
+        a, b = v.bounds
+        low.append(-math.inf if a is None else a)
+        high.append(math.inf if b is None else b)
+        whole = v.is_integer()
+        if not whole and not v.is_continuous():
+            raise IncompatibleModelError(
+                f"variable '{v.name}' has the domain {v.domain}, which HiGHS can't take; "
+                "use Reals, Integers or Binary with bounds."
+            )
+        integer.append(whole)
+    return (
+        np.array(low, dtype=float),
+        np.array(high, dtype=float),
+        np.array(integer, dtype=bool),
+    )

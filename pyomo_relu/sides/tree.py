@@ -1,0 +1,152 @@
+"""Branch and bound on the sides of neurons.
+
+A subproblem fixes the sides of some neurons of a chain, and has the bound of
+:class:`~pyomo_relu.sides.relu_chain.ReluChain`. A round takes many subproblems, splits
+each on one neuron, and bounds all children at once, from the slopes and multipliers of
+their parents. It needs neither few inputs, as boxes do, nor linear programs, as a MIP
+does, but a proof may need a subproblem for every combination of the sides that matter.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pyomo_relu.bounds.pool import BoxPool
+from pyomo_relu.sides.ascent import Ascended
+from pyomo_relu.sides.relu_chain import ReluChain
+
+#: Subproblems split in a round.
+BATCH = 64
+
+#: From so many bytes on the last subproblems are taken first, which frees memory.
+MOST_BYTES = 4e8
+
+
+class SideTree:
+    """Subproblems of a chain that may hold less than a target.
+
+    Parameters
+    ----------
+    chain : ReluChain
+    batch : int
+        Subproblems split in a round.
+    depth_first : bool
+        Take the last ones first. A counterexample is found sooner so, a bound rises
+        faster otherwise.
+
+    Attributes
+    ----------
+    floor : float
+        The least bound of what is done with.
+    nodes : int
+        Subproblems bounded.
+    """
+
+    def __init__(
+        self, chain: ReluChain, batch: int = BATCH, depth_first: bool = False
+    ) -> None:
+        self.chain, self.batch, self.depth_first = chain, batch, depth_first
+        self.floor, self.nodes = math.inf, 0
+        n = chain.count
+        own = n if chain.has_ranges else 0
+        names = ("alpha", "beta", "posts", "extra")
+        self.pool = BoxPool(
+            {"fixed": np.int8, **dict.fromkeys(names, np.float32)},
+            fixed=n, alpha=n, beta=n, posts=n, extra=chain.extras, low=own, high=own,
+        )  # fmt: skip
+        self._taken = math.inf  # the least bound of a round that was interrupted
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    @property
+    def bound(self) -> float:
+        """A valid lower bound over the whole box."""
+        if not self.nodes:
+            return -math.inf
+        least = min(self.floor, self._taken)
+        return min(least, float(self.pool.bounds.min())) if len(self.pool) else least
+
+    def start(self, target: float = math.inf) -> np.ndarray:
+        """Bound the whole box; points (N, n_inputs) where its bound is attained."""
+        n = self.chain.count
+        fixed = np.zeros((1, n), dtype=np.int8)
+        slopes = self.chain.first_slopes()
+        steps = self.chain.ascent[0]
+        found = self.chain.ascend(fixed, slopes, np.zeros((1, n)), steps, target)
+        self.nodes = 1
+        own = n if self.chain.has_ranges else 0
+        low, high = self.chain.z_low[None, :own], self.chain.z_high[None, :own]
+        self._keep(fixed, found, found.value, target, low, high)
+        return found.corners
+
+    def step(self, target: float) -> np.ndarray:
+        """One round.
+
+        Parameters
+        ----------
+        target : float
+            Subproblems whose bound reaches it are done with.
+
+        Returns
+        -------
+        points : (N, n_inputs) array
+            Where the children's bounds are attained, and the best points of
+            subproblems without open neurons.
+        """
+        chain = self.chain
+        self.floor = min(self.floor, self.pool.prune(target))
+        last = self.depth_first or self.pool.nbytes > MOST_BYTES
+        some = self.pool.take_last(self.batch) if last else self.pool.take(self.batch)
+        if not len(some["bound"]):
+            return np.zeros((0, len(chain.low)))
+        self._taken = float(some["bound"].min())
+        fixed, alpha, beta, posts, extra, parent = (
+            some[name] for name in ("fixed", "alpha", "beta", "posts", "extra", "bound")
+        )
+        low, high = some["low"], some["high"]
+        ranges = (low, high) if chain.has_ranges else None
+        neuron = chain.choose(fixed, alpha, beta, posts, target, extra, ranges)
+        points = [np.zeros((0, len(chain.low)))]
+        for k in np.flatnonzero(neuron < 0):
+            own = (low[k], high[k]) if chain.has_ranges else None
+            bound, x = chain.decided(fixed[k], own)
+            self.floor = min(self.floor, max(bound, parent[k]))
+            points.append(x[None])
+        go = neuron >= 0
+        if go.any():
+            fixed, alpha, beta, extra, low, high, parent = (
+                np.concatenate([a[go], a[go]])
+                for a in (fixed, alpha, beta, extra, low, high, parent)
+            )
+            neuron = np.concatenate([neuron[go], neuron[go]])
+            each = np.arange(len(fixed))
+            fixed[each, neuron] = np.where(each < go.sum(), 1, -1)
+            beta[each, neuron] = 0.0
+            self.nodes += len(fixed)
+            low, high, empty = chain.ranges(fixed, low, high, target)
+            fixed, alpha, beta, extra, low, high, parent = (
+                a[~empty] for a in (fixed, alpha, beta, extra, low, high, parent)
+            )
+            ranges = (low, high) if chain.has_ranges else None
+            steps = chain.ascent[1]
+            found = chain.ascend(fixed, alpha, beta, steps, target, extra, ranges)
+            points.append(found.corners)
+            bound = np.maximum(found.value, parent)
+            self._keep(fixed, found, bound, target, low, high)
+        self._taken = math.inf
+        return np.vstack(points)
+
+    def _keep(self, fixed, found: Ascended, bound, target: float, low, high) -> None:
+        """Put what may hold less than the target aside, the best last."""
+        done = bound >= target
+        self.floor = min(self.floor, float(bound[done].min(initial=math.inf)))
+        order = np.flatnonzero(~done)
+        order = order[np.argsort(-bound[order], kind="stable")]
+        self.pool.push(
+            bound=bound[order], fixed=fixed[order], alpha=found.alpha[order],
+            beta=found.beta[order], posts=found.posts[order], extra=found.extra[order],
+            low=low[order], high=high[order],
+        )  # fmt: skip

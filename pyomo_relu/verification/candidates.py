@@ -1,0 +1,91 @@
+"""Points that may be counterexamples, and the check that makes them ones.
+
+A point is believed only after the network was run on it in float64, the property was
+evaluated on these outputs, and the point lies in the region, each without a tolerance.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from pyomo_relu.network import Network
+from pyomo_relu.verification.properties import Property
+from pyomo_relu.verification.regions import Region
+from pyomo_relu.verification.starts_of_attack import Starts
+
+logger = logging.getLogger(__name__)
+
+#: How far a reference may be from the network, relative to the largest output.
+AGREEMENT = 1e-3
+
+
+class Candidates:
+    """The points that a verification has seen.
+
+    Parameters
+    ----------
+    network : Network
+    region : Region
+    prop : Property
+    starts : Starts
+        Receives the best point of each set.
+    reference : callable, optional
+        Another program for the same network, ``x (n_inputs,) -> y (n_outputs,)``.
+
+    Attributes
+    ----------
+    upper : (sets,) array
+        The least margin of each set at any point.
+    witness : (n_inputs,) array or None
+        The first counterexample.
+    details : dict
+        ``reference_disagrees``, where it did.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        region: Region,
+        prop: Property,
+        starts: Starts,
+        reference: Callable[[np.ndarray], np.ndarray] | None,
+    ) -> None:
+        self.network, self.region, self.prop = network, region, prop
+        self.starts, self.reference = starts, reference
+        self.upper = np.full(len(prop.unsafe), np.inf)
+        self.witness: np.ndarray | None = None
+        self.details: dict[str, bool] = {}
+
+    def confirm(self, x: np.ndarray) -> bool:
+        """Whether a point is a counterexample: run again, no tolerance anywhere."""
+        if not np.isfinite(x).all() or not self.region.contains(x):
+            return False
+        y = self.network.evaluate(x.reshape(1, -1))[0]
+        if not self.prop.violated(x, y):
+            return False
+        if self.reference is not None:
+            other = np.asarray(self.reference(x), dtype=float).reshape(-1)
+            if other.shape != y.shape or not np.allclose(
+                other, y, rtol=0, atol=AGREEMENT * (1.0 + abs(y).max())
+            ):
+                self.details["reference_disagrees"] = True
+                logger.warning(
+                    "the reference and the network differ by %g at a counterexample, "
+                    "which is not believed; check how the network was read.",
+                    abs(other - y).max() if other.shape == y.shape else np.inf,
+                )
+                return False
+        return True
+
+    def offer(self, sets: Iterable[int], points: np.ndarray, values: np.ndarray) -> bool:
+        """Note points and their margins; whether one is a counterexample."""
+        for d, x, value in zip(sets, points, values):
+            if value < self.upper[d]:
+                self.upper[d], self.starts.points[int(d)] = value, x.copy()
+        for k in np.argsort(values, kind="stable"):
+            if self.witness is None and values[k] <= 0 and self.confirm(points[k]):
+                self.witness = points[k].copy()
+        return self.witness is not None

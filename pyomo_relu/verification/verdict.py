@@ -1,0 +1,56 @@
+"""What :func:`~pyomo_relu.verification.verify` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Verification:
+    """What :func:`verify` found.
+
+    Attributes
+    ----------
+    status : {'robust', 'counterexample', 'undecided'}
+    counterexample : (n_inputs,) array or None
+    outputs : (n_outputs,) array or None
+        The network's at the counterexample.
+    method : str
+        The rung that decided, or the last one.
+    lower : (sets,) array
+        A lower bound of the margin of each unsafe set; positive where it is proved
+        unreachable, infinite where no number is known besides.
+    upper : (sets,) array
+        The least margin of each set at any point seen.
+    names : tuple of str
+        Of the sets.
+    seconds : float
+    details : dict
+        Counts of the rungs: ``boxes``, ``splits``, ``nodes``,
+        ``binaries``; ``out_of_time``.
+    """
+
+    status: str
+    counterexample: np.ndarray | None = None
+    outputs: np.ndarray | None = None
+    method: str = ""
+    lower: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    upper: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    names: tuple[str, ...] = ()
+    seconds: float = 0.0
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        head = f"{self.status} (by {self.method}, {self.seconds:.2f} s)"
+        if self.status != "undecided":
+            return head
+        open_ = np.flatnonzero(~(self.lower > 0))
+        lines = [
+            f"  {self.names[k] or f'set {k}'}: margin in "
+            f"[{self.lower[k]:.6g}, {self.upper[k]:.6g}]"
+            for k in open_
+        ]
+        return "\n".join([head, *lines])

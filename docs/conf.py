@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from pathlib import Path
@@ -38,6 +37,29 @@ html_title = f"pyomo_relu {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
+templates_path = ["_templates"]
+#: Pages that became sections of others, and where they went.
+MOVED = {
+    **{
+        f"mathematics/{name}": f"formulations.html#mathematics-{name.replace('_', '-')}"
+        for name in (
+            "bigm", "complementarity", "cuts", "disjunctive", "fixed_pattern", "hull",
+            "indicator", "partition", "relaxation", "sos1",
+        )
+    },
+    **{
+        f"mathematics/{name}": f"bounds.html#mathematics-{name.replace('_', '-')}"
+        for name in (
+            "alpha_crown", "boxes", "crown", "improved_interval", "interval", "lp", "mip",
+            "model", "rolling",
+        )
+    },
+    "mathematics/maximum": "maximum_and_steps.html#mathematics-maximum",
+    "mathematics/steps": "maximum_and_steps.html#mathematics-steps",
+    "onnx_coverage": "guide/onnx_coverage.html",
+}  # fmt: skip
+html_additional_pages = dict.fromkeys(MOVED, "moved.html")
+html_context = {"moved": MOVED}
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
@@ -74,28 +96,26 @@ sphinx_gallery_conf = {
 }
 
 
-def _summary(objects: dict[str, object]) -> str:
-    """One section for each registered thing: what it is, its options, its page."""
+def _classes(objects: dict[str, type]) -> str:
+    """Each registered class with what it says of itself, and its options."""
     lines: list[str] = []
     for name, thing in sorted(objects.items()):
-        about = inspect.getdoc(sys.modules[thing.__module__]) or ""
-        if not isinstance(thing, type) and not about.startswith(f"`{name}`"):
-            about = inspect.getdoc(thing) or ""  # a module with several things
-        first = about.split("\n\n")[0].replace("\n", " ").replace("`", "")
-        page = HERE / "mathematics" / f"{name}.rst"
-        more = f" Equations and a picture: :doc:`/mathematics/{name}`." * page.exists()
-        lines += [f"``{name}``", "-" * (len(name) + 4), "", first + more, ""]
-        where = f"{thing.__module__}.{thing.__name__}"
-        directive = "autoclass" if isinstance(thing, type) else "autofunction"
-        lines += [f".. {directive}:: {where}", "   :no-index:", ""]
+        lines += [f"``{name}``", "-" * (len(name) + 4), ""]
+        package = thing.__module__.rpartition(".")[0]
+        lines += [f".. autoclass:: {package}.{thing.__name__}", ""]
+        for option in thing.CONFIG.keys():
+            value = thing.CONFIG.get(option)
+            lines.append(f"   * ``{option}={value.value()!r}``: {value._description}")
+        lines += ["", f"   Equations: :ref:`mathematics-{name}`.", ""]
     return "\n".join(lines) + "\n"
 
 
 def _functions(objects: dict[str, object]) -> str:
-    """Registered functions, documented in full."""
+    """Registered functions, each with a link to its mathematics."""
     return "\n".join(
-        f".. autofunction:: {thing.__module__}.{thing.__name__}\n"
-        for _, thing in sorted(objects.items())
+        f".. autofunction:: {thing.__module__}.{thing.__name__}\n\n"
+        f"   Equations: :ref:`mathematics-{name}`.\n"
+        for name, thing in sorted(objects.items())
     )
 
 
@@ -111,8 +131,7 @@ def _write_lists() -> None:
     from pyomo_relu.bounds import RUNGS
     from pyomo_relu.formulations import FORMULATIONS
 
-    _write("formulations.inc", _summary(FORMULATIONS))
-    _write("bounds.inc", _summary(RUNGS))
+    _write("formulations.inc", _classes(FORMULATIONS))
     _write("rungs.inc", _functions(RUNGS))
     pages = sorted(
         p.stem

@@ -26,11 +26,11 @@ import numpy as np
 
 from pyomo_relu.differentiable import (
     MarginTraining,
+    class_costs,
     implicit_fit,
     straight_through_fit,
     tune_fit,
 )
-from pyomo_relu.differentiable.outer import class_costs
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent.parent / "shared" / "data" / "bdnn" / "breast-cancer-wisconsin.csv"

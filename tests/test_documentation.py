@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 import textwrap
+from types import ModuleType
 
 import numpy as np
 import pyomo.environ as pyo
@@ -307,34 +308,33 @@ def test_the_pictures_of_the_mathematics_can_be_drawn(tmp_path, monkeypatch):
 
 def rendered() -> list[tuple[str, object]]:
     """(page, object) for each docstring that a page shows, members of modules too."""
+    directive = re.compile(r"^\.\. auto(\w+):: ([\w.]+)\n((?:   .*\n)*)", re.MULTILINE)
     found: list[tuple[str, object]] = []
     for path, text in PAGES.items():
-        for kind, name, options in re.findall(
-            r"^\.\. auto(\w+):: ([\w.]+)\n((?:   .*\n)*)", text, flags=re.MULTILINE
-        ):
-            thing = find(name)
+        for kind, name, options in directive.findall(text):
+            if kind != "module":
+                module, _, last = name.rpartition(".")
+                found.append((path.name, getattr(importlib.import_module(module), last)))
+                continue
+            thing = importlib.import_module(name)
             found.append((path.name, thing))
-            if kind == "module" and "   :members:\n" in options:
-                left_out = re.findall(r"\w+", options.partition(":exclude-members:")[2])
-                own = [n for n, v in vars(thing).items() if defined_in(v) == name]
-                names = set(getattr(thing, "__all__", own)) - set(left_out)
-                found += [(path.name, getattr(thing, n)) for n in sorted(names)]
+            found += [(path.name, getattr(thing, n)) for n in members(thing, options)]
     found += [("formulations.inc", thing) for thing in FORMULATIONS.values()]
     return found + [("rungs.inc", thing) for thing in RUNGS.values()]
 
 
-def defined_in(thing: object) -> str | None:
-    """The module of a class or function that has a docstring."""
-    return getattr(thing, "__module__", None) if getattr(thing, "__doc__", None) else None
-
-
-def find(name: str) -> object:
-    """The module or the attribute of a module with this full name."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        module, _, last = name.rpartition(".")
-        return getattr(find(module), last)
+def members(module: ModuleType, options: str) -> set[str]:
+    """What the options of an ``automodule`` show of the module."""
+    line = re.search(r"^   :members:(.*)$", options, flags=re.MULTILINE)
+    if line is None:
+        return set()
+    own = [
+        name
+        for name, thing in vars(module).items()
+        if getattr(thing, "__module__", None) == module.__name__ and thing.__doc__
+    ]
+    left_out = re.findall(r"\w+", options.partition(":exclude-members:")[2])
+    return set(re.findall(r"\w+", line[1]) or getattr(module, "__all__", own)) - {*left_out}
 
 
 def test_each_docstring_is_shown_once():
@@ -349,7 +349,9 @@ def test_each_docstring_is_shown_once():
 
 
 def test_what_the_pages_import_is_public():
-    imports = re.compile(r"^\W*from (pyomo_relu[\w.]*) import (\([^)]*\)|[\w, ]+)", re.MULTILINE)
+    imports = re.compile(
+        r"^\W*from (pyomo_relu[\w.]*) import (\([^)]*\)|[\w, ]+)", re.MULTILINE
+    )
     seen = 0
     for path in [*PAGES, ROOT / "README.md", *sorted((ROOT / "examples").glob("*.py"))]:
         for module, names in imports.findall(path.read_text(encoding="utf8")):

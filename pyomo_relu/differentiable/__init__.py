@@ -13,7 +13,12 @@ from pyomo_relu.differentiable.chvatal import ChvatalFunction, CutLimit
 from pyomo_relu.differentiable.dual_function import DualFunction
 from pyomo_relu.differentiable.lp import Infeasible, SolverError, Unbounded
 from pyomo_relu.differentiable.margin_training import MarginFit, MarginTraining
-from pyomo_relu.differentiable.outer import ImplicitFit, implicit_fit, straight_through_fit
+from pyomo_relu.differentiable.outer import (
+    ImplicitFit,
+    class_costs,
+    implicit_fit,
+    straight_through_fit,
+)
 from pyomo_relu.differentiable.parametric import ParametricMILP, ParametricSolution
 from pyomo_relu.differentiable.program import Program
 from pyomo_relu.differentiable.solution_gradients import SolutionGradient
@@ -42,6 +47,7 @@ __all__ = [
     "ValidationFit",
     "ValidationMargin",
     "branch_and_bound",
+    "class_costs",
     "implicit_fit",
     "largest_radius",
     "straight_through_fit",

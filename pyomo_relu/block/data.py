@@ -145,9 +145,45 @@ class ReLUNetBlockData(BlockData):
 
     # --------------------------------------------------------------- the user's side
     @property
+    def has_network(self) -> bool:
+        """Whether a network is embedded; an abstract block has none before it is built."""
+        return self._network is not None
+
+    @property
     def network(self) -> Network:
         """The network that is embedded."""
         return self._checked()
+
+    @property
+    def entries(self) -> tuple[Any, ...]:
+        """For each input of the network the user's variable, expression or number.
+
+        An expression is a named one, held by :attr:`inputs`; a number is a float.
+        """
+        return self._entries
+
+    @property
+    def output_variables(self) -> tuple[Any, ...]:
+        """The variable of each output, whatever became of the component :attr:`outputs`."""
+        return self._outputs
+
+    @property
+    def given_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """The (n_inputs,) lower and upper bounds of ``input_bounds=``, infinite without."""
+        if self._given is None:
+            self._checked()
+        assert self._given is not None
+        return self._given
+
+    @property
+    def formulations(self) -> dict[int, Formulation]:
+        """The formulation of each nonlinear node that is written, by its position."""
+        return dict(self._formulations or {})
+
+    @property
+    def written_output_bounds(self) -> tuple[list[float], list[float]] | None:
+        """The bounds that the network gave its outputs when it was written."""
+        return self._output_bounds
 
     @property
     def bounds(self) -> Bounds | None:
@@ -375,16 +411,25 @@ class ReLUNetBlockData(BlockData):
         """
         return _point.warm_start(self, x)
 
-    def _box(self) -> tuple[np.ndarray, np.ndarray]:
-        """The box of the inputs now: their own bounds and the given ones."""
+    def present_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the (n_inputs,) bounds of the inputs now, ``input_bounds=`` included.
+
+        Raises
+        ------
+        ValueError
+            If a side is open, naming the variable.
+        """
         return present_box(self)
 
-    def _input_values(self) -> np.ndarray | None:
-        """The (1, n_inputs) present values of the inputs; None if one has none."""
+    def input_values(self) -> np.ndarray | None:
+        """Return the (1, n_inputs) values of the inputs in the network's units.
+
+        None if one has none that matters.
+        """
         return _point.input_values(self)
 
-    def _set_layer_values(self, point: np.ndarray) -> None:
-        """Give the variables of all layers the values implied by an input point."""
+    def set_layer_values(self, point: np.ndarray) -> None:
+        """Give the variables of all layers what a (1, n_inputs) point implies for them."""
         _point.set_layer_values(self, point)
 
     def layer_values(self) -> LayerValues:

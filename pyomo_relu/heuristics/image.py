@@ -109,10 +109,10 @@ class ModelImage:
                 original.set_value(x, skip_validation=True)
         set_unused_inputs(self.own_blocks)
         for block in self.own_blocks:
-            values = block._input_values()
+            values = block.input_values()
             if values is None:
                 continue
-            block._set_layer_values(values)
+            block.set_layer_values(values)
             outputs = block.network.evaluate(values[0])
             for v, y in zip(block.component("outputs").values(), outputs.tolist()):
                 if not v.fixed:

@@ -246,11 +246,11 @@ def _columns_of(block, form: StandardForm, numbers: dict[int, int]) -> BlockColu
     rows: list[int] = []
     columns: list[int] = []
     data: list[float] = []
-    constant = np.zeros(len(block._entries))
+    constant = np.zeros(len(block.entries))
     recorder = VariableRecorder()
     variables = recorder.var_map
     visitor = LinearRepnVisitor({}, var_recorder=recorder)
-    for i, entry in enumerate(block._entries):
+    for i, entry in enumerate(block.entries):
         if isinstance(entry, float):
             constant[i] = entry
             continue
@@ -292,7 +292,7 @@ def _columns_of(block, form: StandardForm, numbers: dict[int, int]) -> BlockColu
 def set_unused_inputs(blocks) -> None:
     """Give inputs that nothing in a model depends on a value, if they have none."""
     for block in blocks:
-        for entry in block._entries:
+        for entry in block.entries:
             if not isinstance(entry, float) and entry.is_variable_type():
                 if entry.value is None:
                     entry.set_value(_some_value(entry), skip_validation=True)

@@ -23,7 +23,7 @@ def compile_with_networks(
     fixed = [
         v
         for block in network_blocks(model)
-        for v in block._outputs
+        for v in block.output_variables
         if v.fixed and v.value is not None
     ]
     return compile_standard_form(model, solver, deadline, kept=fixed)

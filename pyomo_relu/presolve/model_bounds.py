@@ -252,7 +252,7 @@ def model_bounds(
             network, tuple(a.copy() for a in lows), tuple(b.copy() for b in highs), "model"
         )
         low, high = known.input_box
-        for entry, a, b in zip(twin._entries, low.tolist(), high.tolist()):
+        for entry, a, b in zip(twin.entries, low.tolist(), high.tolist()):
             if not isinstance(entry, float) and entry.is_variable_type():
                 entry.setlb(a)
                 entry.setub(b)
@@ -263,7 +263,7 @@ def model_bounds(
         return found
 
     for node, part in network.input_slices():
-        entries = list(twin._entries[part])
+        entries = list(twin.entries[part])
         units = [
             u
             for u, e in enumerate(entries)
@@ -343,7 +343,7 @@ def _copy(block, deadline: Deadline) -> tuple[Any, Any]:
         used |= variables
     for block in network_blocks(copy):
         deadline.check()
-        for entry in block._entries:
+        for entry in block.entries:
             if not isinstance(entry, float) and entry.polynomial_degree() not in (0, 1):
                 raise ValueError(
                     f"'{block.name}' has a nonlinear expression as an input; "

@@ -96,7 +96,7 @@ def may_go_first(model, form: StandardForm, problem: NetworkProblem) -> bool:
         return False
     for one in problem.maps:
         block = one.block
-        if any(type(f) not in EXACT for f in block._formulations.values()):
+        if any(type(f) not in EXACT for f in block.formulations.values()):
             return False
         for node in block.network.nodes:
             if isinstance(node, PiecewiseLinear) and not node.is_continuous:

@@ -19,7 +19,7 @@ def check_networks(blocks) -> None:
         network was written for, by their bounds or by a fixed value.
     """
     for block in blocks:
-        if block._network is None or block.bounds is None:
+        if not block.has_network or block.bounds is None:
             raise ValueError(
                 f"'{block.name}' has no formulation, so its outputs would be free; call "
                 f"{block.name}.reformulate('bigm'), or deactivate it."

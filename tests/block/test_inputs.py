@@ -82,7 +82,7 @@ def assert_meant(seed: int, formulation: str, solver: str) -> None:
     best = optimum(m, solver)
     assert m.net.error() < 1e-5
     low, high = m.net.bounds.input_box
-    point = m.net._input_values()[0]
+    point = m.net.input_values()[0]
     assert (point >= low - 1e-6).all() and (point <= high + 1e-6).all()
     assert best <= m.net.network.evaluate(true)[0] + 1e-6
     assert n == len(m.net.inputs)

@@ -59,7 +59,7 @@ def test_state_of_a_users_own_object_is_not_shared():
     m = boxed_model(he_network(0, [2, 5, 4, 2]), formulation=held)
     m.net.reformulate(held)
     assert held.seen == []
-    (own,) = set(m.net._formulations.values())
+    (own,) = set(m.net.formulations.values())
     assert own.seen == ["relu_1", "relu_2"]
 
 

@@ -65,7 +65,7 @@ def written_row(m, rng) -> Any:
 
 def an_input(m, rng) -> Any:
     """A variable that a network reads itself."""
-    entries = a_block(m, rng)._entries
+    entries = a_block(m, rng).entries
     return pick(
         rng,
         [

@@ -226,7 +226,7 @@ def delete_a_block(m, rng):
 @edit
 def another_block_of_the_same_name(m, rng):
     b = a_block(m, rng).parent_component()
-    holder, name, entries = b.parent_block(), b.local_name, list(b._entries)
+    holder, name, entries = b.parent_block(), b.local_name, list(b.entries)
     holder.del_component(b)
     net = random_network(rng, n_inputs=len(entries), widths=[3], n_outputs=1)
     holder.add_component(name, ReLUNetBlock(network=net, inputs=entries, bounds="crown"))
@@ -287,7 +287,7 @@ def domain_of_an_input(m, rng):
 def replace_a_network(m, rng):
     b = a_block(m, rng)
     net = random_network(
-        rng, n_inputs=len(b._entries), widths=[3], n_outputs=len(b._outputs)
+        rng, n_inputs=len(b.entries), widths=[3], n_outputs=len(b.output_variables)
     )
     b.replace_network(net)
 
@@ -421,7 +421,7 @@ def unfix_everything(m, rng):
 def set_an_input_expression(m, rng):
     found = [
         e
-        for e in a_block(m, rng)._entries
+        for e in a_block(m, rng).entries
         if not isinstance(e, float) and e.is_named_expression_type()
     ]
     e = pick(rng, found)
@@ -432,6 +432,6 @@ def set_an_input_expression(m, rng):
 def warm_start_values(m, rng):
     for b in network_blocks(m):
         x = np.zeros(b.network.n_inputs)
-        for i, e in enumerate(b._entries):
+        for i, e in enumerate(b.entries):
             x[i] = e if isinstance(e, float) else pyo.value(e, exception=False) or 0.0
         b.warm_start(x)

@@ -56,7 +56,7 @@ def note_of_rows(block, why: str) -> str:
             f"'{block.name}' has no formulation whose rows could be taken instead of its "
             f"network, but {why}; give it one before that."
         )
-    for formulation in block._formulations.values():
+    for formulation in block.formulations.values():
         if isinstance(formulation, (FixedPattern, Relaxation)):
             raise ValueError(
                 f"'{block.name}' holds the formulation '{formulation.name}', which doesn't "

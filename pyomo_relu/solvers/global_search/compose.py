@@ -55,9 +55,9 @@ def read_links(block, variables: dict[int, Any]) -> BlockLinks:
     """
     met: dict[int, Any] = {}
     visitor = LinearRepnVisitor({}, var_recorder=OrderedVarRecorder(met, {}, None))
-    given_low, given_high = block._given
+    given_low, given_high = block.given_box
     found = []
-    for i, entry in enumerate(block._entries):
+    for i, entry in enumerate(block.entries):
         if isinstance(entry, float):
             found.append(LinearInput({}, entry))
             continue

@@ -175,7 +175,7 @@ def read_problem(model, deadline: Deadline = NEVER) -> Problem:
     networks, as_rows = [], []
     for block in network_blocks(model):
         deadline.check()
-        if block._network is None:
+        if not block.has_network:
             raise ValueError(
                 f"'{block.name}' has no network; call build(network, inputs), or "
                 "deactivate it."
@@ -183,7 +183,7 @@ def read_problem(model, deadline: Deadline = NEVER) -> Problem:
         block.check_box()
         change = next(block.changes(), None)
         if change is None:
-            block._box()  # refuses an open box, naming the variable
+            block.present_box()  # refuses an open box, naming the variable
             networks.append(block)
         else:
             as_rows.append(note_of_rows(block, change.text))
@@ -314,7 +314,7 @@ def _boxes(drivers, live, variables, made):
     column = {id(v): j for j, v in enumerate(drivers)}
     extra = []
     for link in live:
-        given = link.block._given
+        given = link.block.given_box
         for i, one in enumerate(link.inputs):
             a, b = float(given[0][i]), float(given[1][i])
             if not one.terms or (a == -math.inf and b == math.inf):
@@ -346,7 +346,7 @@ def _wanted(used, cut, extra, live, drivers, low, high, constant):
         return [], []
     implied = {}  # bounds that the block itself gave its outputs
     for link in live:
-        own = link.block._output_bounds
+        own = link.block.written_output_bounds
         for k, v in enumerate(link.outputs):
             implied[id(v)] = (None, None) if own is None else (own[0][k], own[1][k])
     found, bound, ranges = [], [], None

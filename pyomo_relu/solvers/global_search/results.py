@@ -76,9 +76,9 @@ class GlobalSolutionLoader(SolutionLoader):
                 v.set_value(x, skip_validation=True)
         if vars_to_load is None:
             for link in self._problem.links:
-                point = link.block._input_values()
+                point = link.block.input_values()
                 if point is not None:
-                    link.block._set_layer_values(point)
+                    link.block.set_layer_values(point)
         StaleFlagManager.mark_all_as_stale(delayed=True)
 
     def get_duals(self, cons_to_load: Sequence[Any] | None = None) -> dict[Any, float]:

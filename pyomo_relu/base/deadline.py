@@ -48,6 +48,18 @@ class Deadline:
             left = min(left, self.cpu_end - time.process_time())
         return max(left, 0.0)
 
+    @property
+    def limit(self) -> float | None:
+        """Seconds left as a ``time_limit=``: None where there is no end."""
+        left = self.left()
+        return None if left == math.inf else left
+
+    def part(self, share: float) -> Deadline:
+        """An end of its own after this share, above 0, of the time left."""
+        found = Deadline(share * self.left())
+        found.cpu_end = self.cpu_end
+        return found
+
     def expired(self) -> bool:
         """Whether the time is up."""
         return self.left() <= 0.0

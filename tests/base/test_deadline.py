@@ -26,3 +26,11 @@ def test_the_nearer_of_clock_and_cpu_time_counts(limits):
 def test_a_negative_limit_is_refused(limits):
     with pytest.raises(ValueError, match="time_limit must not be negative"):
         Deadline(*limits)
+
+
+def test_a_part_ends_with_its_share_and_never_without_an_end():
+    whole = Deadline(100.0, 50.0)
+    part = whole.part(0.5)
+    assert 20.0 < part.left() <= 25.0 and part.cpu_end == whole.cpu_end
+    assert 40.0 < whole.limit <= 50.0
+    assert NEVER.part(0.3).left() == math.inf and NEVER.limit is None

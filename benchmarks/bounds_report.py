@@ -2,8 +2,9 @@
 
     python benchmarks/bounds_report.py [--csv FILE] [--effect FILE] [--picture FILE]
 
-Reads what ``benchmarks/bounds.py`` and ``benchmarks/bounds_effect.py`` wrote, prints
-Markdown, and draws the width of the outputs over CPU time for each network.
+Reads what ``benchmarks/bounds.py`` and ``benchmarks/bounds_effect.py`` wrote. The page
+includes results/bounds_summary.md and links to results/bounds.md, which has every rung of
+every network. Draws the width of the outputs over CPU time for each network.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
-from bounds import RESULTS, read_rows
+from bounds import read_rows
+from common import IMAGES, RESULTS, geometric_mean, publish, significant, table
 
 Row = dict[str, str]
 
@@ -88,9 +90,33 @@ def aim_table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def geometric_mean(values: list[float]) -> float:
-    """Of positive numbers."""
-    return math.exp(sum(math.log(v) for v in values) / len(values))
+def summary_table(rows: list[Row]) -> str:
+    """Each rung against `crown`: geometric means over the networks on which it ended."""
+    crown = {r["network"]: r for r in rows if r["rung"] == "crown"}
+    lines = []
+    for rung in dict.fromkeys(r["rung"] for r in rows):
+        tried = [r for r in rows if r["rung"] == rung and r["network"] in crown]
+        ended = [r for r in tried if r["complete"] == "True"]
+        count = f"{len(ended)} of {len(tried)}"
+        if not ended:
+            lines.append([rung, count, "", "", "", ""])
+            continue
+
+        def ratio(column: str, ended: list[Row] = ended) -> float:
+            return geometric_mean(
+                float(r[column]) / float(crown[r["network"]][column]) for r in ended
+            )
+
+        more = [
+            (int(r["stable"]) - int(crown[r["network"]]["stable"])) / int(r["neurons"])
+            for r in ended
+        ]
+        lines.append(
+            [rung, count, f"{ratio('output_width'):.2f}", f"{ratio('mean_width'):.2f}"]
+            + [f"{100 * sum(more) / len(more):+.1f} %", significant(ratio("cpu_seconds"))]
+        )
+    head = ["rung", "ended", "output", "mean", "stable", "CPU s"]
+    return table(head, lines)
 
 
 def effect_table(rows: list[Row]) -> str:
@@ -174,14 +200,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", type=Path, default=RESULTS / "bounds.csv")
     parser.add_argument("--effect", type=Path, default=RESULTS / "bounds_effect.csv")
-    images = RESULTS.parents[1] / "docs" / "images"
-    parser.add_argument("--picture", type=Path, default=images / "bounds.png")
+    parser.add_argument("--picture", type=Path, default=IMAGES / "bounds.png")
     arguments = parser.parse_args()
     rows = read_rows(arguments.csv)
     few = [r for r in rows if int(r["inputs"]) <= 10]
     many = [r for r in rows if int(r["inputs"]) > 10]
-    print(width_table(few), width_table(many), aim_table(rows), sep="\n\n")
-    print("\n" + effect_table(read_rows(arguments.effect)))
+    summary = {
+        "few inputs": summary_table(few),
+        "many inputs": summary_table(many),
+        "aims": aim_table(rows),
+        "effect": effect_table(read_rows(arguments.effect)),
+    }
+    everything = "# Bounds: every rung of every network\n\n"
+    everything += f"## Few inputs\n\n{width_table(few)}\n\n"
+    publish("bounds", summary, everything + f"## Many inputs\n\n{width_table(many)}")
+    print(*summary.values(), sep="\n\n")
     draw(rows, arguments.picture)
 
 

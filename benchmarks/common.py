@@ -1,4 +1,4 @@
-"""What build.py and solve.py share: runs in processes, CSV, Markdown tables."""
+"""What the benchmarks share: runs in processes, CSV, Markdown tables, what pages show."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+IMAGES = HERE.parent / "docs" / "images"
 PIN = (
     "omlt==1.2.2 pyomo==6.10.1 highspy==1.15.1 pyscipopt==6.3.0 pyscipopt-ml==1.4.1 "
     "gurobipy==13.0.3 gurobi-machinelearning==1.7.0 scikit-learn"
@@ -98,6 +100,23 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def significant(value: float, digits: int = 2) -> str:
+    """A number with so many digits that count, and no exponent."""
+    return f"{float(f'{value:.{digits}g}'):,g}"
+
+
 def seconds(value: float | None) -> str:
     """Three significant digits."""
     return "" if value is None else f"{value:.3g}"
+
+
+def publish(name: str, summary: Mapping[str, str], everything: str) -> None:
+    """Write what a page of the documentation shows, and the rows that it links to.
+
+    ``docs/benchmarks/NAME.md`` includes the parts of ``results/NAME_summary.md`` by their
+    names and links to ``results/NAME.md``, so nothing of a page has to be copied by hand.
+    """
+    parts = [f"<!-- {part} -->\n\n{text.strip()}\n" for part, text in summary.items()]
+    text = "\n".join([*parts, "<!-- end -->\n"])
+    (RESULTS / f"{name}_summary.md").write_text(text, encoding="utf8")
+    (RESULTS / f"{name}.md").write_text(everything.strip() + "\n", encoding="utf8")

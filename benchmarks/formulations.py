@@ -27,14 +27,21 @@ from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
-from common import seconds, table, write_csv
+from common import (
+    IMAGES,
+    RESULTS,
+    geometric_mean,
+    publish,
+    seconds,
+    significant,
+    table,
+    write_csv,
+)
 from instances import DATA, _surface, _trained
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.network import Network
 
-RESULTS = Path(__file__).resolve().parent / "results"
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 #: Name of the network and the bounds it is written with.
 CASES = [
     ("peaks 10-10-10", "interval"),
@@ -308,6 +315,41 @@ def report(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def summary(rows: list[dict]) -> str:
+    """Each formulation against `bigm`: geometric means over networks and bounds."""
+    found = panels(rows)
+    lines = []
+    for name in dict.fromkeys(r["formulation"] for r in rows):
+        if name in OTHER:
+            continue
+        sizes, gaps, times, solved, tried = [], [], [], 0, 0
+        for mine in found.values():
+            by = {r["formulation"]: r for r in mine}
+            if name not in by or "bigm" not in by:
+                continue
+            row, base, best = by[name], by["bigm"], best_value(mine)
+            tried += 1
+            solved += row["optimal"]
+            sizes.append(row["nonzeros"] / base["nonzeros"])
+            if row["root"] is not None:
+                gaps.append((best - row["root"]) / (best - base["root"]))
+            if row["optimal"] and base["optimal"]:
+                spent = row["build"] + row["seconds"]
+                times.append(spent / (base["build"] + base["seconds"]))
+        numbers = [
+            significant(geometric_mean(v)) if v else "" for v in (sizes, gaps, times)
+        ]
+        numbers[2] += f" ({len(times)})" * bool(times)
+        lines.append([name, by_solver(rows, name), *numbers, f"{solved} of {tried}"])
+    head = ["formulation", "solver", "nonzeros", "root gap", "CPU s", "solved"]
+    return table(head, lines)
+
+
+def by_solver(rows: list[dict], name: str) -> str:
+    """The solver of a formulation."""
+    return next(r["solver"] for r in rows if r["formulation"] == name)
+
+
 def plot(rows: list[dict], path: Path) -> None:
     """Root gap against time, a panel for each network and bounds."""
     import matplotlib
@@ -377,7 +419,9 @@ def main() -> None:
     order = {(*c, label(f, o)): k for k, (c, f, o) in enumerate(every())}
     rows.sort(key=lambda r: order.get(tuple(r[k] for k in KEY), len(order)))
     write_csv(path, rows)
-    (RESULTS / "formulations.md").write_text(report(rows) + "\n")
+    title = "# Formulations: every network and bounds\n\n"
+    publish("formulations", {"means": summary(rows)}, title + report(rows))
+    print(summary(rows))
     plot(rows, IMAGES / "formulations.png")
 
 

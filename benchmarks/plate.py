@@ -7,7 +7,9 @@ The study of Plate et al., arXiv 2502.03016: a network is trained on Peaks, Ackl
 Himmelblau, and its output is minimized over the box. Bounds by intervals, by linear
 programs, after scaling, and both; trainings plain, with clipped ReLU, L1, L2, dropout
 and the ReLU stability loss. Networks and rows are kept under ``benchmarks/results/``:
-a run that was stopped continues where it was. ``--table`` and ``--plot`` show the rows.
+a run that was stopped continues where it was. At the end, or at once with ``--table``, the
+table that the page includes goes to results/plate_summary.md, all rows to results/plate.md;
+``--plot`` draws the page's picture.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from common import RESULTS, publish, table
 from tqdm import tqdm
 
 from pyomo_relu.analysis import compare_bounds, linear_regions, root_gap
-from pyomo_relu.network import Network
-from pyomo_relu.network.rescaling import rescale
+from pyomo_relu.network import Network, rescale
 
-RESULTS = Path(__file__).resolve().parent / "results" / "plate"
+FOLDER = RESULTS / "plate"
 TRAININGS = ("plain", "clipped", "l1", "l2", "dropout", "stability")
 METHODS = ("interval", "lp", "scaling", "scaling+lp")
 KEY = ("function", "depth", "width", "training", "seed", "method")
@@ -120,7 +122,7 @@ def train(
 
 def cached(function, depth, width, training, seed, epochs) -> Network:
     """The trained network, from disk where it is there."""
-    path = RESULTS / f"{function}_{depth}x{width}_{training}_{seed}_{epochs}.npz"
+    path = FOLDER / f"{function}_{depth}x{width}_{training}_{seed}_{epochs}.npz"
     if not path.exists():
         network = train(function, depth, width, training, seed, epochs)
         network.save(path.with_suffix(".tmp"))
@@ -181,14 +183,13 @@ def cases(args):
                 yield dict(zip(KEY, (function, depth, width, training, seed, method)))
 
 
-def table(rows: list[dict]) -> str:
-    """Markdown."""
+def every_row(rows: list[dict]) -> str:
+    """All rows as Markdown."""
     head = ["network", "training", "method", "nRMSE", "regions", "truly stable"]
     head += ["proved stable", "largest M", "root", "solved", "nodes"]
     head += ["bounds + solve CPU s"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for r in rows:
-        cells = (
+    lines = [
+        (
             f"{r['function']} {r['depth']}x{r['width']}",
             r["training"],
             r["method"],
@@ -202,8 +203,9 @@ def table(rows: list[dict]) -> str:
             r["nodes"],
             f"{float(r['bound_cpu_s']):.1f} + {float(r['cpu_s']):.1f}",
         )
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        for r in rows
+    ]
+    return table(head, lines)
 
 
 def plot(rows: list[dict], path: Path) -> None:
@@ -257,7 +259,7 @@ def summary(rows: list[dict]) -> str:
     by = {tuple(r[k] for k in KEY): r for r in rows}
     head = ["training", "method", "networks", "error", "regions", "stable", "largest M"]
     head += ["root gap", "nodes", "CPU s"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines = []
     for training, method in itertools.product(TRAININGS, METHODS):
         pairs = []
         for key, r in by.items():
@@ -290,8 +292,8 @@ def summary(rows: list[dict]) -> str:
             ratio(lambda r: float(r["nodes"])),
             ratio(cost),
         )
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table(head, lines)
 
 
 def main() -> None:
@@ -313,8 +315,8 @@ def main() -> None:
     if args.all:
         args.functions, args.depths = list(FUNCTIONS), [1, 2, 3, 4]
         args.widths = [10, 20, 30, 40, 50]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"rows_{args.epochs}_{args.time_limit:g}s.csv"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"rows_{args.epochs}_{args.time_limit:g}s.csv"
     rows = read(path)
     if not args.table:
         done = {tuple(r[k] for k in KEY) for r in rows}
@@ -340,8 +342,8 @@ def main() -> None:
                 writer.writerow(measure(case, network, args.time_limit, regions))
                 file.flush()
         rows = read(path)
-    print(table(rows))
-    print()
+    title = "# Networks on test functions: every network\n\n"
+    publish("plate", {"medians": summary(rows)}, title + every_row(rows))
     print(summary(rows))
     if args.plot:
         plot(rows, args.plot)

@@ -2,10 +2,12 @@
 
     python benchmarks/solve.py --peer-python peers/bin/python --limit 120
 
-appends to the table ``--csv`` (by default results/solve.csv beside this file) and writes
-solve.md and solve.png into --out, where the instances lie as well. What the table holds
-already isn't run again, so a run may be ended and taken up at any time; ``--again`` runs
-it once more and adds a row. ``--report`` only writes the tables.
+appends to the table ``--csv`` (by default results/solve.csv beside this file). What the
+table holds already isn't run again, so a run may be ended and taken up at any time;
+``--again`` runs it once more and adds a row. The instances lie in --out.
+
+At the end, or at once with ``--report``, the tables that the page includes go to
+results/solve_summary.md, all rows to results/solve.md, and the plot to docs/images.
 
 Each instance maximizes a linear function of a network's outputs over a box. A process
 of each tool, warmed up, takes --batch instances one after another, with one thread; CPU
@@ -15,15 +17,17 @@ the limit counts as the limit. Values are forward passes at the points found.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import datetime
 import hashlib
 import json
+import re
 import time
 from pathlib import Path
 
 import numpy as np
-from common import HERE, arguments, run, run_many
+from common import IMAGES, RESULTS, arguments, publish, run, run_many
 from instances import write_solve
 from solve_report import plot, report
 
@@ -114,20 +118,32 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--limit", type=float, default=120.0, help="CPU seconds")
     parser.add_argument("--only", default="", help="regular expression of instances")
-    parser.add_argument("--csv", type=Path, default=HERE / "results/solve.csv")
+    parser.add_argument("--csv", type=Path, default=RESULTS / "solve.csv")
     parser.add_argument("--again", action="store_true", help="run what is there again")
     parser.add_argument("--batch", type=int, default=5, help="instances of a process")
     parser.add_argument("--minutes", type=float, default=1e9, help="then start no more")
     parser.add_argument("--report", action="store_true", help="tables of what there is")
     args = parser.parse_args()
+    tools = [t for t in TOOLS if t in (args.tools or DEFAULT)]
+    if not args.report:
+        measure(args, tools)
+    rows = [r for r in read_rows(args.csv) if re.search(args.only, r["instance"])]
+    names = list(dict.fromkeys(r["instance"] for r in rows))
+    summary, everything = report(rows, names, tools, args.limit)
+    publish("solve", summary, everything)
+    plot(rows, tools, args.limit, IMAGES / "solve.png")
+    print(*summary.values(), sep="\n\n")
+
+
+def measure(args: argparse.Namespace, tools: list[str]) -> None:
+    """Run what the table hasn't, and add it."""
     args.out.mkdir(parents=True, exist_ok=True)
     args.csv.parent.mkdir(parents=True, exist_ok=True)
     names = write_solve(args.out, args.only)
     if args.quick:
         names = names[::5]
-    tools = [t for t in TOOLS if t in (args.tools or DEFAULT)]
     begin = time.time()
-    for group in groups(names, args.batch) if not args.report else ():
+    for group in groups(names, args.batch):
         for tool in tools:
             if time.time() - begin > 60 * args.minutes:
                 continue
@@ -153,12 +169,7 @@ def main() -> None:
                 print(json.dumps(row), flush=True)
                 append(args.csv, row)
     used = {p: run("versions", p, args.out, 0, args.peer_python) for p in ("own", "omlt")}
-    rows = [r for r in read_rows(args.csv) if r["instance"] in names]
-    text = report(rows, names, tools, args.limit)
-    text += "\nVersions: " + json.dumps(used) + "\n"
-    (args.out / "solve.md").write_text(text)
-    plot(rows, tools, args.limit, args.out / "solve.png")
-    print(text)
+    print("Versions:", json.dumps(used))
 
 
 if __name__ == "__main__":

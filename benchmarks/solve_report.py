@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import geometric_mean, seconds, table
+from common import geometric_mean, seconds, significant, table
 
 #: Groups of the second table, by the beginning of an instance's name.
 GROUPS = (
@@ -78,7 +78,9 @@ def _ratios(found, names, tools, limit) -> str:
                 ratio = geometric_mean(
                     cost(found[n, peer], limit) / cost(found[n, tool], limit) for n in both
                 )
-                cells.append("" if math.isnan(ratio) else f"{ratio:.2g} ({len(both)})")
+                cells.append(
+                    "" if math.isnan(ratio) else f"{significant(ratio)} ({len(both)})"
+                )
             lines.append([f"{peer} / {tool}", *cells])
     return table(["CPU seconds, times", *(g for g, _ in groups)], lines)
 
@@ -131,35 +133,29 @@ def _repeated(rows: Sequence[dict], limit: float) -> str | None:
 
 def report(
     rows: Sequence[dict], names: Sequence[str], tools: Sequence[str], limit: float
-) -> str:
-    """The tables of the page. Of a pair that was run twice the last run counts."""
+) -> tuple[dict[str, str], str]:
+    """The tables of the page by their names, and all rows.
+
+    Of a pair that was run twice the last run counts.
+    """
     found = {(r["instance"], r["tool"]): r for r in rows}
     best = {}
     for name in names:
         known = [r["value"] for r in rows if r["instance"] == name]
         best[name] = max((v for v in known if v is not None), default=math.nan)
     solvers = [t for t in tools if t != "start"]
+    summary = {
+        "means": _means(found, names, solvers, limit),
+        "ratios": _ratios(found, names, solvers, limit),
+        "points": _points(found, names, solvers, best),
+    }
     lines = [
         [name, f"{best[name]:.5g}"]
         + [_cell(found.get((name, tool)), limit) for tool in solvers]
         for name in names
     ]
-    parts = ["## By instance\n\n" + table(["instance", "best known", *solvers], lines)]
-    title = "## Geometric means and numbers proven, the limit where not proven\n\n"
-    parts.append(title + _means(found, names, solvers, limit))
-    parts.append("## Ratios\n\n" + _ratios(found, names, solvers, limit))
-    lines = []
-    for tool in solvers:
-        ran = [found[n, tool] for n in names if (n, tool) in found]
-        points = sum(r["value"] is not None for r in ran)
-        best_of = sum(
-            r["value"] is not None
-            and best[r["instance"]] - r["value"] <= 1e-3 * max(1.0, abs(r["value"]))
-            for r in ran
-        )
-        lines.append([tool, f"{points} of {len(ran)}", f"{best_of}"])
-    head = ["", "points", "within 0.1 % of the best"]
-    parts.append("## Instances with a feasible point\n\n" + table(head, lines))
+    parts = ["# Solving: every instance\n\nCPU seconds of building and solving."]
+    parts.append(table(["instance", "best known", *solvers], lines))
     parts += [p for p in (_starts(found, names, best), _repeated(rows, limit)) if p]
     wrong = [
         f"{r['tool']} on {r['instance']}: bound {r['bound']:.6g} below {best[r['instance']]:.6g}"
@@ -173,7 +169,22 @@ def report(
     for title, items in (("Wrong bounds", wrong), ("Failed", failed)):
         if items:
             parts.append(f"{title}: " + "; ".join(items))
-    return "\n\n".join(parts) + "\n"
+    return summary, "\n\n".join(parts)
+
+
+def _points(found, names, solvers, best) -> str:
+    """How many feasible points each tool has, and how many are the best known."""
+    lines = []
+    for tool in solvers:
+        ran = [found[n, tool] for n in names if (n, tool) in found]
+        points = sum(r["value"] is not None for r in ran)
+        best_of = sum(
+            r["value"] is not None
+            and best[r["instance"]] - r["value"] <= 1e-3 * max(1.0, abs(r["value"]))
+            for r in ran
+        )
+        lines.append([tool, f"{points} of {len(ran)}", f"{best_of}"])
+    return table(["", "points", "within 0.1 % of the best"], lines)
 
 
 def plot(rows: Sequence[dict], tools: Sequence[str], limit: float, path: Path) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 
 import pytest
 
 from tests.paths import ROOT
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def load(monkeypatch):
+    """Import a script of the folder ``benchmarks``."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
 
 
-def test_test_functions_have_their_known_minima():
+def test_test_functions_have_their_known_minima(load):
     plate = load("plate")
     assert plate.peaks(0.228, -1.626) == pytest.approx(-6.551, abs=1e-3)
     assert plate.ackley(0.0, 0.0) == pytest.approx(0.0, abs=1e-12)

@@ -1,0 +1,55 @@
+"""What the pages of the benchmarks show is what the scripts write from the stored rows."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+
+import pytest
+
+from tests.paths import ROOT
+
+PAGES = ROOT / "docs" / "benchmarks"
+RESULTS = ROOT / "benchmarks" / "results"
+
+#: A script, its arguments for what is stored, and the name of its files.
+REPORTS = [
+    ("bounds_report", [], "bounds"),
+    ("solve", ["--report"], "solve"),
+    ("formulations", ["--report"], "formulations"),
+    ("plate", ["--table"], "plate"),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments", "name"), REPORTS)
+def test_the_reports_are_those_of_the_stored_rows(
+    script, arguments, name, tmp_path, monkeypatch
+):
+    for library in ("matplotlib", "sklearn"):
+        pytest.importorskip(library)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module = importlib.import_module(script)
+    monkeypatch.setattr(module, "IMAGES", tmp_path, raising=False)
+    monkeypatch.setattr(importlib.import_module("common"), "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    module.main()
+    for file in (f"{name}.md", f"{name}_summary.md"):
+        assert (tmp_path / file).read_text("utf8") == (RESULTS / file).read_text("utf8")
+
+
+@pytest.mark.parametrize("name", [name for *_, name in REPORTS])
+def test_a_page_includes_every_part_and_links_to_the_rows(name):
+    parts = re.findall("<!-- (.+) -->", (RESULTS / f"{name}_summary.md").read_text("utf8"))
+    page = (PAGES / f"{name}.md").read_text("utf8")
+    shown = re.findall(":start-after: <!-- (.+) -->", page)
+    assert sorted(shown) == sorted(parts[:-1])
+    assert f"../../benchmarks/results/{name}.md" in page
+
+
+def test_no_page_has_a_table_of_more_than_forty_rows():
+    for page in PAGES.glob("*.md"):
+        run = 0
+        for line in page.read_text("utf8").splitlines():
+            run = run + 1 if line.startswith("|") else 0
+            assert run <= 42, f"{page.name}: {line}"

@@ -15,6 +15,7 @@ import numpy as np
 
 from pyomo_relu.adversarial.decision import Decision
 from pyomo_relu.adversarial.distances import DistanceProgram, distance
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.network.gradient import value_and_gradient
 from pyomo_relu.verification.attack import attack
 from pyomo_relu.verification.margins import Margins
@@ -198,8 +199,9 @@ class _Starts:
         if self.norm == "l0" or not self.found:
             return
         from pyomo_relu.heuristics.image import ModelImage
-        from pyomo_relu.heuristics.region import RegionSolver
+        from pyomo_relu.heuristics.region_walk import RegionSolver
 
+        limit = Deadline(max(0.0, self.deadline - time.perf_counter()))
         solvers: dict[int, tuple] = {}
         failures = 0
         order = np.argsort([self.distance(x) for x in self.found], kind="stable")
@@ -221,7 +223,7 @@ class _Starts:
             point = image.present()
             if point is None:
                 continue
-            for region in regions.walk(point, self.deadline, seen):
+            for region in regions.walk(point, limit, seen):
                 if region.violation <= 1e-7:
                     image.write(region.point)
                     x = program.point()

@@ -12,27 +12,20 @@ Mathematical Programming 43, 1989; for images the steps are those of a Frank-Wol
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.heuristics.gradient import pull_back
-from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.heuristics.network_columns import NetworkProblem, selection
+from pyomo_relu.heuristics.settings import START
 from pyomo_relu.programs import HighsModel, LinearProgram
-
-#: Trust region after the first step, as a share of the drivers' box, and where it ends.
-FIRST_RADIUS, LAST_RADIUS = 0.5, 1e-3
 
 
 class LinearizedProgram:
-    """The linear program over all columns outside the layers.
-
-    Parameters
-    ----------
-    problem : NetworkProblem
-    """
+    """The linear program over all columns outside the layers."""
 
     def __init__(self, problem: NetworkProblem) -> None:
         self.problem = problem
@@ -41,29 +34,23 @@ class LinearizedProgram:
         users = sp.csr_array(form.matrix[~problem.layer_rows])
         used = form.cost != 0
         used[users.indices] = True
-        outputs = np.setdiff1d(problem.io, problem.drivers)
-        self.outputs = outputs[used[outputs]]
-        inside = np.zeros(len(form.columns))
-        inside[problem.layer_columns] = 1.0
+        self.outputs = problem.outputs[used[problem.outputs]]
         # Rows on variables of the layers can't be kept; the point's judge sees them.
+        inside = problem.layer_columns.astype(float)
         free = np.asarray((abs(users) @ inside) == 0).ravel()
         users = sp.csr_array(users[free])[:, self.columns]
-        at = np.searchsorted(self.columns, self.outputs)
-        q, m = len(self.outputs), len(self.columns)
+        self.first, none = users.shape[0], np.zeros(len(self.outputs))
         self.drivers = np.searchsorted(self.columns, problem.drivers)
-        own = sp.csr_array((np.ones(q), (np.arange(q), at)), shape=(q, m))
-        matrix = sp.csr_array(sp.vstack([users, own], format="csr"))
-        low = np.concatenate([form.row_lower[~problem.layer_rows][free], np.zeros(q)])
-        high = np.concatenate([form.row_upper[~problem.layer_rows][free], np.zeros(q)])
-        self.first = users.shape[0]
+        at = np.searchsorted(self.columns, self.outputs)
+        own = selection(at, len(self.columns))
         self.highs = HighsModel(
             LinearProgram(
                 form.cost[self.columns],
                 form.lower[self.columns],
                 form.upper[self.columns],
-                matrix,
-                low,
-                high,
+                sp.csr_array(sp.vstack([users, own], format="csr")),
+                np.concatenate([form.row_lower[~problem.layer_rows][free], none]),
+                np.concatenate([form.row_upper[~problem.layer_rows][free], none]),
                 maximize=form.maximize,
             )
         )
@@ -75,13 +62,14 @@ class LinearizedProgram:
         gradient[np.arange(q), self.outputs] = 1.0
         return pull_back(self.problem, np.tile(point, (q, 1)), gradient)
 
-    def step(self, point: np.ndarray, radius: float, deadline: float) -> np.ndarray | None:
+    def step(
+        self, point: np.ndarray, radius: float, deadline: Deadline
+    ) -> np.ndarray | None:
         """The program's best point within a trust region around ``point``."""
-        problem, left = self.problem, deadline - time.perf_counter()
-        if left <= 0:
+        problem = self.problem
+        if deadline.expired():
             return None
-        slopes = self.jacobian(point)
-        here = point[problem.drivers]
+        slopes, here = self.jacobian(point), point[problem.drivers]
         right = point[self.outputs] - slopes @ here
         for k in range(len(self.outputs)):
             row = self.first + k
@@ -94,7 +82,7 @@ class LinearizedProgram:
             np.minimum(high, np.maximum(here + reach, low)),
             self.drivers,
         )
-        answer = self.highs.run(left)
+        answer = self.highs.run(deadline.limit)
         if not answer.optimal:
             return None
         found = point.copy()
@@ -106,33 +94,26 @@ def walk_linearized(
     problem: NetworkProblem,
     drivers: np.ndarray,
     judge: Callable[[np.ndarray], float],
-    deadline: float,
+    deadline: Deadline,
 ) -> None:
-    """Step on as long as the score rises.
+    """Step on from drivers (n_drivers,) as long as the score rises.
 
-    Parameters
-    ----------
-    problem : NetworkProblem
-    drivers : (n_drivers,) array
-        Where to begin. The first step may go anywhere, so they needn't obey the rows.
-    judge : callable
-        The score of a point, to be maximized; minus infinity if it isn't feasible.
-    deadline : float
-        Of ``time.perf_counter()``.
+    The first step may go anywhere, so the drivers needn't obey the rows. ``judge`` gives
+    the score of a point, to be maximized; minus infinity if it isn't feasible.
     """
     program, radius, best = LinearizedProgram(problem), 1.0, -np.inf
     point = np.zeros(len(problem.form.columns))
     point[problem.drivers] = drivers
     problem.forward(point[None, :])
     first = True
-    while radius >= LAST_RADIUS and time.perf_counter() < deadline:
+    while radius >= START.last_radius and not deadline.expired():
         found = program.step(point, radius, deadline)
         if found is None:
             return
         problem.forward(found[None, :])
         score = judge(found)
         if first or score > best + 1e-9 * max(1.0, abs(best)):
-            radius = FIRST_RADIUS if first else min(1.0, 2.0 * radius)
+            radius = START.first_radius if first else min(1.0, START.wider * radius)
             point, best, first = found, score, False
         else:
-            radius *= 0.25
+            radius *= START.narrower

@@ -7,14 +7,15 @@ With the pattern fixed the model is a linear program without big-M to leak throu
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.heuristics.image import ModelImage
-from pyomo_relu.heuristics.region import solve_fixed
-from pyomo_relu.heuristics.start import FEASIBLE
+from pyomo_relu.heuristics.region_walk import solve_fixed
+from pyomo_relu.heuristics.settings import START
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Polished:
     changed: bool
 
 
-def polish(model, time_limit: float = 60.0) -> Polished:
+def polish(model: Any, time_limit: float = 60.0) -> Polished:
     """Fix all activation patterns and the user's integers, and solve the LP left.
 
     Parameters
@@ -53,61 +54,51 @@ def polish(model, time_limit: float = 60.0) -> Polished:
     time_limit : float
         In seconds.
 
-    Returns
-    -------
-    Polished
-
     Raises
     ------
     ValueError
         If a variable outside the networks has no value.
     """
     image = ModelImage(model)
-    form, problem = image.form, image.problem
-    old = image.present()
+    form, old = image.form, image.present()
     if old is None:
         raise ValueError(
             f"'{model.name}' has variables without a value; solve it before polishing."
         )
-    before = _errors(image)
-    value = form.objective_value(old)
-    integers = np.flatnonzero(form.integer & ~problem.layer_columns)
-    deadline = time.perf_counter() + time_limit
-    exact = problem.fill_layers(old.copy())
-    patterns = [exact]
-    if image._original is None:
-        patterns.append(old)  # the solver's own binaries, if they say otherwise
-    best: np.ndarray | None = None
-    for point in patterns:
-        fixed = np.concatenate([problem.pattern_columns, integers])
-        found = solve_fixed(form, fixed, np.round(point[fixed]), deadline)
-        if found is None:
-            continue
-        filled = problem.fill_layers(found.copy())
-        filled[integers] = np.round(filled[integers])
-        if form.violation(filled) <= 1e-9 or form.violation(filled) <= form.violation(
-            found
-        ):
-            found = filled
-        best = found
-        break
-    if best is None or form.violation(best) > FEASIBLE:
+    error, value = _largest_error(image), form.objective_value(old)
+    best = _best_of_pattern(image, old, Deadline(time_limit))
+    if best is None or form.violation(best) > START.feasible:
         logger.warning(
             "'%s' couldn't be polished: with its activation pattern fixed no feasible "
             "point was found; the values are as before.",
             model.name,
         )
-        return Polished(value, None, before, before, form.violation(old), False)
+        return Polished(value, None, error, error, form.violation(old), False)
     image.write(best)
-    return Polished(
-        value,
-        form.objective_value(best),
-        before,
-        _errors(image),
-        form.violation(best),
-        True,
-    )
+    after, violation = form.objective_value(best), form.violation(best)
+    return Polished(value, after, error, _largest_error(image), violation, True)
 
 
-def _errors(image: ModelImage) -> float:
+def _best_of_pattern(
+    image: ModelImage, old: np.ndarray, deadline: Deadline
+) -> np.ndarray | None:
+    """The optimum with all binaries as the networks, or else the solver, say."""
+    form, problem = image.form, image.problem
+    integers = problem.users_integers
+    fixed = np.concatenate([problem.pattern_columns, integers])
+    patterns = [problem.fill_layers(old.copy())]
+    if not image.is_copy:
+        patterns.append(old)
+    for point in patterns:
+        found = solve_fixed(form, fixed, np.round(point[fixed]), deadline)
+        if found is None:
+            continue
+        filled = problem.fill_layers(found.copy())
+        filled[integers] = np.round(filled[integers])
+        exact = form.violation(filled) <= max(START.exact, form.violation(found))
+        return filled if exact else found
+    return None
+
+
+def _largest_error(image: ModelImage) -> float:
     return max(block.error() for block in image.own_blocks)

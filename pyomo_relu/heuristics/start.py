@@ -8,27 +8,19 @@ of the best region; then walks from LP relaxations with units forced the other w
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
-from pyomo_relu.heuristics.gradient import ascend, batch_size
+from pyomo_relu.heuristics.gradient import ascend, batch_size, box_samples
 from pyomo_relu.heuristics.image import ModelImage
 from pyomo_relu.heuristics.linearized import walk_linearized
-from pyomo_relu.heuristics.problem import NetworkProblem
-from pyomo_relu.heuristics.region import RegionPoint, RegionSolver, solve_fixed
-
-#: A point counts as feasible up to this violation, HiGHS's tolerance for MIPs.
-FEASIBLE = 1e-6
-#: Seconds beyond the time limit that reading a model, and judging the values that it has,
-#: may take at most: half of the two seconds that any call may be late.
-READING = 1.0
-#: Steps of a gradient path.
-STEPS = 60
-#: Walks by linearization from gradient paths, at most.
-LINEARIZED = 4
+from pyomo_relu.heuristics.network_columns import NetworkProblem
+from pyomo_relu.heuristics.region_walk import RegionPoint, RegionSolver, solve_fixed
+from pyomo_relu.heuristics.settings import START
 
 
 @dataclass
@@ -61,7 +53,7 @@ class Start:
     @property
     def feasible(self) -> bool:
         """Whether every constraint of the model holds, within 1e-6."""
-        return self.violation <= FEASIBLE
+        return self.violation <= START.feasible
 
     def __repr__(self) -> str:
         if self.value is None:
@@ -73,7 +65,7 @@ class Start:
         )
 
 
-def find_start(model, time_limit: float = 1.0, seed: int = 0) -> Start:
+def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
     """Find a point of the whole model and set every variable to it.
 
     The model is then ready for ``solve(model, warmstart=True)`` with any solver that
@@ -103,13 +95,13 @@ def find_start(model, time_limit: float = 1.0, seed: int = 0) -> Start:
     IncompatibleModelError
         If the user's part of the model isn't linear.
     """
-    deadline = Deadline(time_limit + READING)
+    deadline = Deadline(time_limit)
     try:
-        image = ModelImage(model, deadline)
+        image = ModelImage(model, Deadline(time_limit + START.reading))
     except TimeUp:
         return Start(seconds=deadline.elapsed)
-    end = deadline.begin + time_limit
-    result = _Search(image.problem, end, seed, patience=20).run(image.present())
+    search = _Search(image.problem, deadline, seed, START.patience)
+    result = search.run(image.present())
     if result.point is not None:
         image.write(result.point)
     result.seconds = deadline.elapsed
@@ -117,14 +109,11 @@ def find_start(model, time_limit: float = 1.0, seed: int = 0) -> Start:
 
 
 def search_start(problem: NetworkProblem, time_limit: float, seed: int = 0) -> Start:
-    """As :func:`find_start` on a compiled model; no value in the model changes.
-
-    It stops after fewer walks without success, since a solver goes on from there.
-    """
+    """As :func:`find_start` on a compiled model; no value in the model changes."""
     before, problem.deadline = problem.deadline, Deadline(time_limit)
     try:
-        end = problem.deadline.end
-        result = _Search(problem, end, seed, patience=4).run(None)
+        patience = START.patience_for_solver
+        result = _Search(problem, problem.deadline, seed, patience).run(None)
         result.seconds = problem.deadline.elapsed
     finally:
         problem.deadline = before
@@ -135,7 +124,7 @@ class _Search:
     """One run of all heuristics over one problem."""
 
     def __init__(
-        self, problem: NetworkProblem, deadline: float, seed: int, patience: int
+        self, problem: NetworkProblem, deadline: Deadline, seed: int, patience: int
     ) -> None:
         self.problem, self.form = problem, problem.form
         self.deadline, self.patience = deadline, patience
@@ -144,12 +133,8 @@ class _Search:
         self.best = Start()
         #: Violation and value of the latest candidate.
         self.latest = np.inf, np.nan
-        self.users_integers = np.flatnonzero(self.form.integer & ~problem.layer_columns)
         self.seen: set[bytes] = set()
-        self.regions: RegionSolver | None = None
-
-    def left(self) -> float:
-        return self.deadline - time.perf_counter()
+        self.regions: RegionSolver
 
     # ------------------------------------------------------------------- candidates
     def offer(self, point: np.ndarray, source: str) -> bool:
@@ -159,44 +144,40 @@ class _Search:
         tolerance of a solver; where that breaks a row, the solver's values stay.
         """
         exact = self.problem.fill_layers(point.copy())
-        whole = self.users_integers
+        whole = self.problem.users_integers
         exact[whole] = np.round(exact[whole])
         violation = self.form.violation(exact)
-        if violation > 1e-9:
+        if violation > START.exact:
             other = point.copy()
             other[self.form.integer] = np.round(other[self.form.integer])
             rough = self.form.violation(other)
-            if rough < 0.1 * violation or violation > FEASIBLE >= rough:
+            if rough < 0.1 * violation or violation > START.feasible >= rough:
                 exact, violation = other, rough
-        value = self.form.objective_value(exact)
-        self.latest = violation, value
+        self.latest = violation, self.form.objective_value(exact)
         best = self.best
         best.points += 1
-        feasible = violation <= FEASIBLE
-        if best.point is None:
-            better = True
-        elif feasible != best.feasible:
-            better = feasible
-        elif feasible:
-            assert best.value is not None
-            better = self.sign * (value - best.value) > 1e-10 * max(1.0, abs(value))
-        else:
-            better = violation < 0.99 * best.violation
-        if better:
-            best.point, best.value, best.violation = exact, value, violation
-            best.source = source
-        return better
+        if not self._better(*self.latest):
+            return False
+        best.point, best.source = exact, source
+        best.violation, best.value = self.latest
+        return True
+
+    def _better(self, violation: float, value: float) -> bool:
+        best, feasible = self.best, violation <= START.feasible
+        if best.value is None or feasible != best.feasible:
+            return best.value is None or feasible
+        if feasible:
+            return self.sign * (value - best.value) > START.gain * max(1.0, abs(value))
+        return violation < START.less_violated * best.violation
 
     def offer_region(self, found: RegionPoint, source: str) -> bool:
         """Offer a region's optimum, its user's integers made whole by a small MIP."""
-        point = found.point
-        whole = self.users_integers
-        if len(whole) and np.abs(point[whole] - np.round(point[whole])).max() > 1e-6:
-            repaired = solve_fixed(
-                self.form, self.problem.pattern_columns, found.pattern, self.deadline
-            )
-            if repaired is not None:
-                return self.offer(repaired, source)
+        point, whole = found.point, self.problem.users_integers
+        apart = np.abs(point[whole] - np.round(point[whole])).max(initial=0.0)
+        if apart > START.feasible:
+            columns = self.problem.pattern_columns
+            repaired = solve_fixed(self.form, columns, found.pattern, self.deadline)
+            point = point if repaired is None else repaired
         return self.offer(point, source)
 
     # ---------------------------------------------------------------------- the run
@@ -209,9 +190,8 @@ class _Search:
         return self.best
 
     def _run(self, present: np.ndarray | None) -> None:
-        problem = self.problem
-        total = max(self.left(), 0.0)
-        paths = batch_size(problem, STEPS, 0.2 * total)
+        problem, total = self.problem, self.deadline.left()
+        paths = batch_size(problem, START.paths_share * total)
         starts = self._random_drivers(paths)
         if present is not None:
             self.offer(present, "present values")
@@ -219,79 +199,67 @@ class _Search:
         self._linearized(starts[:1])
         cost = np.zeros(len(self.form.columns))
         cost[problem.io] = self.sign * self.form.cost[problem.io]
-        ends, _ = ascend(problem, cost, starts, STEPS, time.perf_counter() + 0.3 * total)
-        self._linearized(ends[:LINEARIZED, problem.drivers])
-        for point in ends[:2]:
+        ends = ascend(problem, cost, starts, Deadline(START.ascent_share * total))
+        self._linearized(ends[: START.linearized, problem.drivers])
+        for point in ends[: START.completed]:
             self._complete(point)
         self.regions = RegionSolver(problem)
-        relaxed = self.regions.relaxation(time.perf_counter() + 0.5 * self.left())
+        relaxed = self.regions.relaxation(self.deadline.part(START.relaxation_share))
         if relaxed is not None:
-            if self._indirect(cost):
-                # The objective reaches the networks through rows: price those.
+            # The objective may reach the networks through rows: price those.
+            priced = self.regions.local_cost()
+            if not np.allclose(priced, cost):
                 starts = self._random_drivers(paths)
                 starts[0] = relaxed[problem.drivers]
-                limit = time.perf_counter() + 0.3 * self.left()
-                more, _ = ascend(problem, self.regions.local_cost(), starts, STEPS, limit)
-                ends = np.vstack([more, ends])
-            if not len(problem.pattern_columns) and not len(self.users_integers):
+                limit = self.deadline.part(START.ascent_share)
+                ends = np.vstack([ascend(problem, priced, starts, limit), ends])
+            if not len(problem.pattern_columns) and not len(problem.users_integers):
                 self.offer(relaxed, "linear program")
                 return
-        failures = 0
-        candidates = list(self._distinct(ends))
+        failures, candidates = 0, list(self._distinct(ends))
         if relaxed is not None:
             candidates.insert(1, relaxed)
         for point in candidates:
-            if self.left() <= 0 or failures >= self.patience:
+            if self.deadline.expired() or failures >= self.patience:
                 break
             failures = 0 if self._walk(point, "region walk") else failures + 1
         self._neighbourhood()
         if relaxed is not None:
             self._relax_and_walk(relaxed)
 
-    def _indirect(self, cost: np.ndarray) -> bool:
-        """Whether the relaxation's duals price inputs and outputs differently."""
-        assert self.regions is not None
-        return not np.allclose(self.regions.local_cost(), cost)
-
     def _random_drivers(self, count: int) -> np.ndarray:
-        """Points of the drivers' box: the centre, corners, and between."""
-        low, high = self.problem.driver_box
-        u = self.rng.random((count, len(low)))
-        corners = np.arange(count) % 3 == 1
-        u[corners] = np.round(u[corners])
-        u[: min(2, count)] = 0.5
-        return low + u * (high - low)
+        return box_samples(*self.problem.driver_box, count, self.rng, centres=2)
 
-    def _distinct(self, points: np.ndarray, limit: int = 30):
-        """Points whose drivers differ by more than a thousandth of the box."""
+    def _distinct(self, points: np.ndarray) -> Iterator[np.ndarray]:
+        """Points whose drivers differ."""
         low, high = self.problem.driver_box
         width = np.where(high > low, high - low, 1.0)
         kept: list[np.ndarray] = []
         for point in points:
             u = (point[self.problem.drivers] - low) / width
-            if all(np.abs(u - other).max(initial=0.0) > 1e-3 for other in kept):
+            apart = (np.abs(u - other).max(initial=0.0) for other in kept)
+            if all(distance > START.distinct for distance in apart):
                 kept.append(u)
                 yield point
-            if len(kept) >= limit:
+            if len(kept) >= START.most_distinct:
                 return
 
     def _complete(self, point: np.ndarray) -> None:
         """Offer the end of a path; the user's other variables by what is left to solve."""
         point = self.problem.fill_layers(point.copy())
-        if not len(self.problem.rest):
-            self.offer(point, "gradient")
-            return
-        known = np.setdiff1d(np.arange(len(point)), self.problem.rest)
-        limit = min(self.deadline, time.perf_counter() + 0.2 * max(self.left(), 0.0))
-        full = solve_fixed(self.form, known, point[known], limit)
+        full: np.ndarray | None = point
+        if len(self.problem.rest):
+            known = np.setdiff1d(np.arange(len(point)), self.problem.rest)
+            limit = self.deadline.part(START.completion_share)
+            full = solve_fixed(self.form, known, point[known], limit)
         if full is not None:
             self.offer(full, "gradient")
 
     def _linearized(self, starts: np.ndarray) -> None:
         """Linear programs over the user's rows, which the gradient knows only in part."""
-        if not len(self.problem.rest) or len(self.users_integers):
+        if not len(self.problem.rest) or len(self.problem.users_integers):
             return
-        limit = time.perf_counter() + 0.5 * max(self.left(), 0.0)
+        limit = self.deadline.part(START.linearized_share)
         for drivers in starts:
             walk_linearized(self.problem, drivers, self._score, limit)
 
@@ -299,27 +267,22 @@ class _Search:
         """What a point is worth once its layers are filled in; minus infinity if not."""
         self.offer(point, "linearization")
         violation, value = self.latest
-        return self.sign * value if violation <= FEASIBLE else -np.inf
+        return self.sign * value if violation <= START.feasible else -np.inf
 
     def _walk(self, point: np.ndarray, source: str) -> bool:
-        assert self.regions is not None
-        improved = False
-        for found in self.regions.walk(point, self.deadline, self.seen):
-            improved |= self.offer_region(found, source)
-        return improved
+        walk = self.regions.walk(point, self.deadline, self.seen)
+        return any([self.offer_region(found, source) for found in walk])
 
     def _neighbourhood(self) -> None:
         """Free the units on the border of the best point's region, as long as it helps."""
         columns = self.problem.pattern_columns
-        shift = 1e-6
-        while self.best.feasible and self.left() > 0 and len(columns):
+        while self.best.feasible and not self.deadline.expired() and len(columns):
             point = self.best.point
             assert point is not None
-            free = self.problem.undecided(point, shift)
+            free = self.problem.undecided(point)
             if not free.any():
                 return
-            fixed = columns[~free]
-            limit = time.perf_counter() + 0.5 * self.left()
+            fixed, limit = columns[~free], self.deadline.part(START.border_share)
             found = solve_fixed(self.form, fixed, np.round(point[fixed]), limit, point)
             if found is None or not self.offer(found, "neighbourhood"):
                 return
@@ -327,44 +290,41 @@ class _Search:
 
     def _relax_and_walk(self, relaxed: np.ndarray) -> None:
         """Force units of the relaxation the other way, one after another, and walk."""
-        regions, problem = self.regions, self.problem
-        assert regions is not None
-        columns = problem.pattern_columns
+        columns = self.problem.pattern_columns
         binary = (self.form.lower[columns] == 0) & (self.form.upper[columns] == 1)
         if not binary.any():
             return
-        failures = 0
-        while self.left() > 0 and failures < self.patience:
-            x = relaxed
-            flipped: list[int] = []
-            values: list[float] = []
-            for group in self._layers(columns, binary):
-                pattern = problem.pattern(x)
-                where = np.searchsorted(columns, group)
-                chance = np.abs(pattern[where] - x[group]) + 0.05
-                j = int(self.rng.choice(len(group), p=chance / chance.sum()))
-                flipped.append(int(group[j]))
-                values.append(1.0 - round(float(pattern[where[j]])))
-                regions.fix(np.array(flipped), np.array(values))
-                found = regions.run(self.deadline)
+        groups, failures = self._layers(columns[binary]), 0
+        while not self.deadline.expired() and failures < self.patience:
+            x, forced = relaxed, dict[int, float]()
+            for group in groups:
+                column, value = self._other_way(x, group)
+                fixed = {**forced, column: value}
+                self.regions.fix(np.array(list(fixed)), np.array(list(fixed.values())))
+                found = self.regions.run(self.deadline)
                 if found is None:
-                    flipped.pop()
-                    values.pop()
                     continue
-                x = found[: regions.n]
-                if self.left() <= 0:
+                forced, x = fixed, found[: self.regions.n]
+                if self.deadline.expired():
                     return
                 improved = self._walk(x, "relax and walk")
                 failures = 0 if improved else failures + 1
                 if improved:
                     self._neighbourhood()
-            if not flipped:
+            if not forced:
                 failures += 1
 
-    def _layers(self, columns: np.ndarray, binary: np.ndarray) -> list[np.ndarray]:
+    def _other_way(self, x: np.ndarray, group: np.ndarray) -> tuple[int, float]:
+        """A binary of a group, likely one far from its pattern, and its other value."""
+        where = np.searchsorted(self.problem.pattern_columns, group)
+        pattern = self.problem.pattern(x)[where]
+        chance = np.abs(pattern - x[group]) + START.least_chance
+        j = int(self.rng.choice(len(group), p=chance / chance.sum()))
+        return int(group[j]), 1.0 - round(float(pattern[j]))
+
+    def _layers(self, binaries: np.ndarray) -> list[np.ndarray]:
         """The binaries of each layer, in the order of the networks."""
-        chosen = set(columns[binary].tolist())
-        groups: list[np.ndarray] = []
+        chosen, groups = set(binaries.tolist()), list[np.ndarray]()
         for one in self.problem.maps:
             by_layer: dict[int, list[int]] = {}
             for j, v in zip(one.own.tolist(), one.variables):

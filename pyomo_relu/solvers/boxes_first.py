@@ -25,8 +25,8 @@ import numpy as np
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.block import is_as_written
 from pyomo_relu.formulations import BigM, Cuts, Hull, Partition, network_blocks
-from pyomo_relu.heuristics.problem import NetworkProblem
-from pyomo_relu.heuristics.start import FEASIBLE
+from pyomo_relu.heuristics.network_columns import NetworkProblem
+from pyomo_relu.heuristics.settings import START
 from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
@@ -233,4 +233,4 @@ def _in_columns(
         return None
     point[problem.layer_columns] = 0.0
     point = problem.fill_layers(np.nan_to_num(point, nan=0.0))
-    return point if form.violation(point) <= FEASIBLE else None
+    return point if form.violation(point) <= START.feasible else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import logging
-import time
 from typing import Any
 
 import numpy as np
@@ -127,8 +126,8 @@ class ReluHighs(NetworkSolver):
         networks = [b for b in blocks if all(c.restricts for c in b.changes())]
         boxed, point = None, None
         if form.is_mip and config.warmstart:
-            seconds = min(PARTIAL_START, deadline.left())
-            point = present_values(form, networks, time.perf_counter() + seconds)
+            limit = Deadline(min(PARTIAL_START, deadline.left()))
+            point = present_values(form, networks, limit)
         elif form.is_mip and networks and config.start == "auto":
             boxed, point = self._auto_start(model, form, networks, config, watch, deadline)
         timer.stop("find_start")
@@ -165,7 +164,7 @@ class ReluHighs(NetworkSolver):
         self, model, form: StandardForm, blocks, config, watch: Watch, deadline: Deadline
     ) -> tuple[Any, np.ndarray | None]:
         """What boxes found, and a start; either may be None."""
-        from pyomo_relu.heuristics.problem import NetworkProblem
+        from pyomo_relu.heuristics.network_columns import NetworkProblem
         from pyomo_relu.heuristics.start import search_start
         from pyomo_relu.solvers.boxes_first import may_go_first, search_boxes
 

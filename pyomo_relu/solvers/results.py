@@ -49,7 +49,7 @@ def termination(answer: Answer) -> TerminationCondition:
 
 
 def _set_unused_inputs(blocks) -> None:
-    from pyomo_relu.heuristics.problem import set_unused_inputs
+    from pyomo_relu.heuristics.network_columns import set_unused_inputs
 
     set_unused_inputs(blocks)
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.programs.standard_form import StandardForm
 
 
@@ -27,7 +28,7 @@ def check_networks(blocks) -> None:
         block.check_box()
 
 
-def present_values(form: StandardForm, blocks, deadline: float) -> np.ndarray | None:
+def present_values(form: StandardForm, blocks, deadline: Deadline) -> np.ndarray | None:
     """The variables' present values as a start; the model's values stay.
 
     A network whose inputs have values but whose own variables have not gets these from
@@ -38,8 +39,7 @@ def present_values(form: StandardForm, blocks, deadline: float) -> np.ndarray | 
     ----------
     form : StandardForm
     blocks : list of network blocks
-    deadline : float
-        Of ``time.perf_counter()``.
+    deadline : Deadline
     """
     point = np.array(
         [math.nan if v.value is None else float(v.value) for v in form.columns]
@@ -49,8 +49,8 @@ def present_values(form: StandardForm, blocks, deadline: float) -> np.ndarray | 
         return point
     if missing.all():
         return None
-    from pyomo_relu.heuristics.problem import complete_through_networks
-    from pyomo_relu.heuristics.region import solve_fixed
+    from pyomo_relu.heuristics.network_columns import complete_through_networks
+    from pyomo_relu.heuristics.region_walk import solve_fixed
 
     complete_through_networks(form, blocks, point)
     known = np.flatnonzero(~np.isnan(point))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pyomo.environ as pyo
 import pytest
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu import ReLUNetBlock
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.heuristics.linearized import LinearizedProgram, walk_linearized
-from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.start import search_start
 from pyomo_relu.programs.standard_form import compile_standard_form
 from tests.harness.random_networks import he_network
@@ -60,7 +59,7 @@ def test_every_step_obeys_the_users_rows_and_the_score_rises(sense):
         seen.append(sign * form.objective_value(full))
         return seen[-1]
 
-    walk_linearized(problem, np.zeros(8), judge, time.perf_counter() + 20)
+    walk_linearized(problem, np.zeros(8), judge, Deadline(20))
     best = NewFactory("relu_highs").solve(m, load_solutions=False).incumbent_objective
     assert max(seen) <= sign * best + 1e-4
     assert max(seen) > seen[0] - 1e-9

@@ -9,7 +9,7 @@ from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations, find_start
 from pyomo_relu.formulations import FORMULATIONS
-from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.start import search_start
 from pyomo_relu.programs.standard_form import compile_standard_form
 from tests.harness.random_networks import ALL_ACTIVATIONS, he_network, random_network

@@ -13,7 +13,7 @@ from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 from pyomo.contrib.solver.common.results import SolutionStatus, TerminationCondition
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
-from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.programs.standard_form import compile_standard_form
 from pyomo_relu.solvers.boxes_first import may_go_first
 from tests.harness.random_networks import CONTINUOUS, he_network, random_network

@@ -9,7 +9,7 @@ that can be passed to a solver is served, a user's own included.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +22,26 @@ from pyomo.repn.linear import LinearRepnVisitor
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.formulations.layer_values import LayerValues
+from pyomo_relu.heuristics.settings import START
 from pyomo_relu.programs.rows import VariableRecorder
 from pyomo_relu.programs.standard_form import StandardForm
 
-#: Pre-activations below this count as on the boundary of their linear region.
-BOUNDARY = 1e-6
+
+@contextmanager
+def values_restored(variables: Iterable[Any]) -> Iterator[None]:
+    """Give variables their values back at the end."""
+    saved = [(v, v.value) for v in variables]
+    try:
+        yield
+    finally:
+        for v, old in saved:
+            v.set_value(old, skip_validation=True)
+
+
+def selection(columns: np.ndarray, n: int) -> sp.csr_array:
+    """Rows that pick some of ``n`` columns, (len(columns), n)."""
+    k = len(columns)
+    return sp.csr_array((np.ones(k), (np.arange(k), columns)), shape=(k, n))
 
 
 @dataclass
@@ -35,16 +50,12 @@ class BlockColumns:
 
     Attributes
     ----------
-    block : ReLUNetBlockData
-    matrix : (n_inputs, n_columns) CSR array
+    matrix, constant : (n_inputs, n_columns) CSR array, (n_inputs,) array
         The inputs are ``matrix @ point + constant``.
-    constant : (n_inputs,) array
     outputs : (n_outputs,) int array
         Columns, -1 for an output that is none because it is fixed or unused.
-    own : int array
-        Columns of the variables in the block's layers.
-    variables : list of VarData
-        Those variables.
+    own, variables : (k,) int array, list of VarData
+        The variables in the block's layers, and their columns.
     others : list of VarData
         Variables in the layers that are no columns: fixed by the user, or unused.
     values : LayerValues
@@ -84,14 +95,9 @@ class BlockColumns:
         With ``shift`` all pre-activations are moved by it: what differs from one sign
         of the shift to the other are the binaries of units on the border.
         """
-        shown = [*self.variables, *self.others]
-        saved = [v.value for v in shown]
-        try:
+        with values_restored([*self.variables, *self.others]):
             self.values.set(x, shift)
             return np.array([v.value for v in self.variables], dtype=float)
-        finally:
-            for v, old in zip(shown, saved):
-                v.set_value(old, skip_validation=True)
 
 
 class NetworkProblem:
@@ -99,7 +105,6 @@ class NetworkProblem:
 
     Attributes
     ----------
-    form : StandardForm
     maps : list of BlockColumns
     drivers : int array
         Columns that inputs depend on and no network determines.
@@ -109,22 +114,24 @@ class NetworkProblem:
         Columns inside layers.
     layer_rows : (n_rows,) bool array
         Rows inside layers; the others are the user's.
+    pattern_columns : int array
+        Binaries and other integers that the networks determine.
     deadline : Deadline
         When it has passed, what walks over all networks raises ``TimeUp``.
     """
 
-    def __init__(self, form: StandardForm, blocks, deadline: Deadline = NEVER) -> None:
-        self.form = form
-        self.deadline = deadline
-        n = len(form.columns)
-        numbers = form.column_numbers()
+    def __init__(
+        self, form: StandardForm, blocks: Iterable[Any], deadline: Deadline = NEVER
+    ) -> None:
+        self.form, self.deadline = form, deadline
+        blocks = list(blocks)
+        n, numbers = len(form.columns), form.column_numbers()
         self.maps = []
         for block in blocks:
             deadline.check()
             self.maps.append(_columns_of(block, form, numbers))
         self.maps = _in_order(self.maps)
-        determined = np.zeros(n, dtype=bool)
-        read = np.zeros(n, dtype=bool)
+        determined, read = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         self.layer_columns = np.zeros(n, dtype=bool)
         for one in self.maps:
             determined[one.outputs[one.outputs >= 0]] = True
@@ -132,12 +139,21 @@ class NetworkProblem:
             self.layer_columns[one.own] = True
         self.drivers = np.flatnonzero(read & ~determined)
         self.io = np.flatnonzero(read | determined)
-        inside = {id(c) for b in blocks for c in layer_components(b, Constraint)}
+        inside = {id(c) for b in blocks for c in _layer_components(b, Constraint)}
         self.layer_rows = np.array(
             [id(c.parent_component()) in inside for c in form.rows], dtype=bool
         )
-        #: Binaries and other integers that the networks determine.
         self.pattern_columns = np.flatnonzero(self.layer_columns & form.integer)
+
+    @cached_property
+    def outputs(self) -> np.ndarray:
+        """Columns that the networks determine outside of their layers."""
+        return np.setdiff1d(self.io, self.drivers)
+
+    @cached_property
+    def users_integers(self) -> np.ndarray:
+        """Integer columns outside of all layers."""
+        return np.flatnonzero(self.form.integer & ~self.layer_columns)
 
     @cached_property
     def rest(self) -> np.ndarray:
@@ -148,23 +164,23 @@ class NetworkProblem:
 
     @cached_property
     def driver_box(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of the drivers; a missing one is put 1000 from the other or from 0."""
+        """Bounds of the drivers; a missing one is put far from the other or from 0."""
         low, high = self.form.lower[self.drivers], self.form.upper[self.drivers]
         low, high = low.copy(), high.copy()
+        place = {int(j): k for k, j in enumerate(self.drivers)}
         for one in self.maps:  # a network's box bounds inputs that are single columns
             a, b = one.block.bounds.input_box
             for i in range(len(a)):
                 at = slice(one.matrix.indptr[i], one.matrix.indptr[i + 1])
-                if at.stop - at.start == 1 and one.matrix.data[at][0] == 1.0:
-                    k = np.searchsorted(self.drivers, one.matrix.indices[at][0])
-                    if k < len(self.drivers) and (
-                        self.drivers[k] == one.matrix.indices[at][0]
-                    ):
-                        low[k] = max(low[k], a[i] - one.constant[i])
-                        high[k] = min(high[k], b[i] - one.constant[i])
-        open_low, open_high = ~np.isfinite(low), ~np.isfinite(high)
-        low[open_low] = np.where(open_high, 0.0, high)[open_low] - 1e3
-        high[open_high] = low[open_high] + np.where(open_low, 2e3, 1e3)[open_high]
+                if at.stop - at.start != 1 or one.matrix.data[at][0] != 1.0:
+                    continue
+                k = place.get(int(one.matrix.indices[at][0]))
+                if k is not None:
+                    low[k] = max(low[k], a[i] - one.constant[i])
+                    high[k] = min(high[k], b[i] - one.constant[i])
+        far, open_low, open_high = START.open_box, ~np.isfinite(low), ~np.isfinite(high)
+        low[open_low] = np.where(open_high, 0.0, high)[open_low] - far
+        high[open_high] = low[open_high] + np.where(open_low, 2.0 * far, far)[open_high]
         return low, np.maximum(low, high)
 
     def forward(self, points: np.ndarray) -> np.ndarray:
@@ -179,45 +195,35 @@ class NetworkProblem:
     def fill_layers(self, point: np.ndarray) -> np.ndarray:
         """Set the columns of outputs and layers of one point from its drivers."""
         self.forward(point[None, :])
-        with self._showing(point):
-            for one in self.maps:
-                self.deadline.check()
-                point[one.own] = one.layer_values(one.inputs(point[None, :])[0])
+        self._set_layers(point, point, 0.0)
         return point
 
-    @contextmanager
-    def _showing(self, point: np.ndarray) -> Iterator[None]:
-        """Inputs and outputs have a point's values: some formulations read those."""
+    def _set_layers(self, point: np.ndarray, target: np.ndarray, shift: float) -> None:
+        """Write the layers' values at a point into ``target``."""
         columns = [self.form.columns[j] for j in self.io.tolist()]
-        saved = [v.value for v in columns]
-        try:
+        with values_restored(columns):  # some formulations read inputs and outputs
             for v, x in zip(columns, point[self.io].tolist()):
                 v.set_value(x, skip_validation=True)
-            yield
-        finally:
-            for v, old in zip(columns, saved):
-                v.set_value(old, skip_validation=True)
+            for one in self.maps:
+                self.deadline.check()
+                target[one.own] = one.layer_values(one.inputs(point[None, :])[0], shift)
 
     def pattern(self, point: np.ndarray) -> np.ndarray:
         """Values of :attr:`pattern_columns` at the drivers of a point."""
         return self.fill_layers(point.copy())[self.pattern_columns]
 
-    def undecided(self, point: np.ndarray, shift: float = BOUNDARY) -> np.ndarray:
+    def undecided(self, point: np.ndarray) -> np.ndarray:
         """Which pattern columns may change with a step out of the region, bool."""
         point = self.forward(point.copy()[None, :])[0]
         sides = []
-        with self._showing(point):
-            for sign in (shift, -shift):
-                moved = point.copy()
-                for one in self.maps:
-                    self.deadline.check()
-                    x = one.inputs(point[None, :])[0]
-                    moved[one.own] = one.layer_values(x, sign)
-                sides.append(moved[self.pattern_columns])
+        for shift in (START.border, -START.border):
+            moved = point.copy()
+            self._set_layers(point, moved, shift)
+            sides.append(moved[self.pattern_columns])
         return sides[0] != sides[1]
 
 
-def layer_components(block, ctype) -> Iterator[Any]:
+def _layer_components(block: Any, ctype: type) -> Iterator[Any]:
     """Components of a type in the layers of a network block; References left out."""
     layers = block.component("layer")
     for layer in () if layers is None else layers.values():
@@ -226,7 +232,9 @@ def layer_components(block, ctype) -> Iterator[Any]:
                 yield component
 
 
-def complete_through_networks(form: StandardForm, blocks, point: np.ndarray) -> None:
+def complete_through_networks(
+    form: StandardForm, blocks: Iterable[Any], point: np.ndarray
+) -> None:
     """Fill NaN entries of outputs and layers whose network's inputs are known."""
     numbers = form.column_numbers()
     for one in _in_order([_columns_of(b, form, numbers) for b in blocks]):
@@ -241,55 +249,54 @@ def complete_through_networks(form: StandardForm, blocks, point: np.ndarray) -> 
             point[one.own] = one.layer_values(x)
 
 
-def _columns_of(block, form: StandardForm, numbers: dict[int, int]) -> BlockColumns:
-    n = len(form.columns)
+def _columns_of(block: Any, form: StandardForm, numbers: dict[int, int]) -> BlockColumns:
     rows: list[int] = []
     columns: list[int] = []
     data: list[float] = []
     constant = np.zeros(len(block.entries))
     recorder = VariableRecorder()
-    variables = recorder.var_map
     visitor = LinearRepnVisitor({}, var_recorder=recorder)
     for i, entry in enumerate(block.entries):
-        if isinstance(entry, float):
-            constant[i] = entry
-            continue
-        if entry.is_variable_type():
-            terms, known = ({id(entry): 1.0}, 0.0) if not entry.fixed else ({}, entry.value)
-            variables[id(entry)] = entry
-        else:
-            repn = visitor.walk_expression(entry)
-            if repn.nonlinear is not None:
-                raise ValueError(
-                    f"'{block.name}': input {i} is a nonlinear expression, for which no "
-                    "start can be sought."
-                )
-            terms, known = repn.linear, float(repn.constant)
-        constant[i] = known
+        terms, constant[i] = _linear_entry(block, i, entry, visitor, recorder.var_map)
         for key, a in terms.items():
             if key in numbers:
                 rows.append(i)
                 columns.append(numbers[key])
                 data.append(a)
             else:  # nothing in the model depends on it
-                constant[i] += a * _some_value(variables[key])
-    matrix = sp.csr_array((data, (rows, columns)), shape=(len(constant), n))
-    outputs = np.array(
-        [numbers.get(id(v), -1) for v in block.component("outputs").values()], dtype=int
-    )
-    own, found, others = [], [], []
-    for v in block.layer_variables:
-        if id(v) in numbers:
-            own.append(numbers[id(v)])
-            found.append(v)
-        else:
-            others.append(v)
-    at = np.array(own, dtype=int)
-    values = block.layer_values()
-    return BlockColumns(block, matrix, constant, outputs, at, found, others, values)
+                constant[i] += a * _some_value(recorder.var_map[key])
+    shape = (len(constant), len(form.columns))
+    matrix = sp.csr_array((data, (rows, columns)), shape=shape)
+    outputs = [numbers.get(id(v), -1) for v in block.component("outputs").values()]
+    layers = list(block.layer_variables)
+    held = [v for v in layers if id(v) in numbers]
+    own = np.array([numbers[id(v)] for v in held], dtype=int)
+    others = [v for v in layers if id(v) not in numbers]
+    return BlockColumns(
+        block, matrix, constant, np.array(outputs, int), own, held, others,
+        block.layer_values(),
+    )  # fmt: skip
 
 
-def set_unused_inputs(blocks) -> None:
+def _linear_entry(
+    block: Any, i: int, entry: Any, visitor: LinearRepnVisitor, variables: dict[int, Any]
+) -> tuple[dict[int, float], float]:
+    """An input as coefficients of variables, by their ids, and a constant."""
+    if isinstance(entry, float):
+        return {}, entry
+    if entry.is_variable_type():
+        variables[id(entry)] = entry
+        return ({}, entry.value) if entry.fixed else ({id(entry): 1.0}, 0.0)
+    found = visitor.walk_expression(entry)
+    if found.nonlinear is not None:
+        raise ValueError(
+            f"'{block.name}': input {i} is a nonlinear expression, for which no start can "
+            "be sought."
+        )
+    return found.linear, float(found.constant)
+
+
+def set_unused_inputs(blocks: Iterable[Any]) -> None:
     """Give inputs that nothing in a model depends on a value, if they have none."""
     for block in blocks:
         for entry in block.entries:
@@ -298,7 +305,7 @@ def set_unused_inputs(blocks) -> None:
                     entry.set_value(_some_value(entry), skip_validation=True)
 
 
-def _some_value(v) -> float:
+def _some_value(v: Any) -> float:
     low, high = v.bounds
     start = 0.0 if v.value is None else float(v.value)
     low, high = -math.inf if low is None else low, math.inf if high is None else high
@@ -306,30 +313,20 @@ def _some_value(v) -> float:
 
 
 def _in_order(maps: list[BlockColumns]) -> list[BlockColumns]:
-    """Each block after those whose outputs it reads.
-
-    Raises
-    ------
-    ValueError
-        If networks read each other in a circle.
-    """
-    left, order = list(maps), []
-    done: set[int] = set()
+    """Each block after those whose outputs it reads; ValueError for a circle."""
     made = {int(j): k for k, m in enumerate(maps) for j in m.outputs if j >= 0}
-    numbers = {id(m): k for k, m in enumerate(maps)}
+    needs = [{made[int(j)] for j in m.matrix.indices if int(j) in made} for m in maps]
+    order: list[BlockColumns] = []
+    left, done = list(range(len(maps))), set[int]()
     while left:
-        ready = [
-            m
-            for m in left
-            if all(made.get(int(j), -1) in done | {-1} for j in m.matrix.indices)
-        ]
+        ready = [k for k in left if needs[k] <= done]
         if not ready:
-            names = ", ".join(f"'{m.block.name}'" for m in left)
+            names = ", ".join(f"'{maps[k].block.name}'" for k in left)
             raise ValueError(
                 f"the networks {names} read each other's outputs in a circle; no start "
                 "can be sought for them."
             )
-        order += ready
-        done |= {numbers[id(m)] for m in ready}
-        left = [m for m in left if numbers[id(m)] not in done]
+        order += [maps[k] for k in ready]
+        done |= set(ready)
+        left = [k for k in left if k not in done]
     return order

@@ -10,18 +10,17 @@ arXiv 2205.14189 (the neighbourhood of units on the border).
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.heuristics.problem import NetworkProblem
+from pyomo_relu.heuristics.network_columns import NetworkProblem, selection
+from pyomo_relu.heuristics.settings import START
 from pyomo_relu.programs import NETWORK_DEFAULTS, HighsModel, LinearProgram
 from pyomo_relu.programs.standard_form import StandardForm
-
-#: How far a walk steps beyond a region's optimum, as a share of the last move.
-STEP_BEYOND = 0.01
 
 
 @dataclass
@@ -37,9 +36,9 @@ class RegionPoint:
         """Less violation first, then more score; by more than the noise of an LP."""
         if other is None:
             return True
-        if max(self.violation, other.violation) > 1e-7:
-            return self.violation < 0.99 * other.violation
-        return self.score > other.score + 1e-7 * max(1.0, abs(other.score))
+        if max(self.violation, other.violation) > START.noise:
+            return self.violation < START.less_violated * other.violation
+        return self.score > other.score + START.noise * max(1.0, abs(other.score))
 
 
 class RegionSolver:
@@ -56,23 +55,23 @@ class RegionSolver:
         self.sign = 1.0 if problem.form.maximize else -1.0
         self.highs = HighsModel(self.form)
         self._lower, self._upper = self.form.lower.copy(), self.form.upper.copy()
-        self._elastic_mode = False
+        self._stretching = False
         #: Duals of the form's rows, from the latest solved LP.
         self.duals: np.ndarray | None = None
 
-    def _set_mode(self, elastic: bool) -> None:
+    def _allow_stretching(self, stretching: bool) -> None:
         """Cost and stretching columns of the two phases."""
-        if elastic == self._elastic_mode:
+        if stretching == self._stretching:
             return
-        self._elastic_mode = elastic
+        self._stretching = stretching
         cost = np.zeros(len(self.form.cost))
-        if elastic:
+        if stretching:
             cost[self.n :] = -self.sign * self.stretch
         else:
             cost[: self.n] = self.problem.form.cost
         self.highs.set_costs(cost)
         slack = np.arange(self.n, len(cost))
-        high = np.full(len(slack), np.inf if elastic else 0.0)
+        high = np.full(len(slack), np.inf if stretching else 0.0)
         self.highs.set_bounds(np.zeros(len(slack)), high, slack)
 
     def fix(self, columns: np.ndarray, values: np.ndarray) -> None:
@@ -84,53 +83,49 @@ class RegionSolver:
         self.highs.set_bounds(low[changed], high[changed], changed)
         self._lower[: self.n], self._upper[: self.n] = low, high
 
-    def run(self, deadline: float, elastic: bool = False) -> np.ndarray | None:
-        """Solve as set; the columns' values, or None without an optimum in time."""
-        left = deadline - time.perf_counter()
-        if left <= 0:
+    def run(self, deadline: Deadline, stretching: bool = False) -> np.ndarray | None:
+        """Solve as set; all columns' values, or None without an optimum in time."""
+        if deadline.expired():
             return None
-        self._set_mode(elastic)
-        answer = self.highs.run(left)
+        self._allow_stretching(stretching)
+        answer = self.highs.run(deadline.limit)
         if not answer.optimal:
             return None
         self.duals = answer.row_duals
         return answer.point
 
-    def relaxation(self, deadline: float) -> np.ndarray | None:
+    def relaxation(self, deadline: Deadline) -> np.ndarray | None:
         """The LP relaxation's point."""
         self.fix(np.zeros(0, dtype=int), np.zeros(0))
         x = self.run(deadline)
         return None if x is None else x[: self.n]
 
-    def solve(self, pattern: np.ndarray, deadline: float) -> RegionPoint | None:
+    def solve(self, pattern: np.ndarray, deadline: Deadline) -> RegionPoint | None:
         """The best point of a region; the least violation where none is feasible."""
         self.fix(self.problem.pattern_columns, pattern)
         x = self.run(deadline)
-        if x is not None:
-            score = self.sign * float(self.problem.form.cost @ x[: self.n])
-            return RegionPoint(x[: self.n], score, 0.0, pattern)
-        if not len(self.stretch):
-            return None
-        x = self.run(deadline, elastic=True)
+        if x is None and len(self.stretch):
+            x = self.run(deadline, stretching=True)
         if x is None:
             return None
-        violation = float(self.stretch @ x[self.n :])
-        score = self.sign * float(self.problem.form.cost @ x[: self.n])
-        return RegionPoint(x[: self.n], score, violation, pattern)
+        point, violation = x[: self.n], 0.0
+        if self._stretching:
+            violation = float(self.stretch @ x[self.n :])
+        score = self.sign * float(self.problem.form.cost @ point)
+        return RegionPoint(point, score, violation, pattern)
 
-    def walk(self, point: np.ndarray, deadline: float, seen: set[bytes]):
+    def walk(
+        self, point: np.ndarray, deadline: Deadline, seen: set[bytes]
+    ) -> Iterator[RegionPoint]:
         """Yield better and better region optima, each just beyond the last.
 
-        Parameters
-        ----------
-        point : (n_columns,) array
-            Its drivers say where to begin.
-        seen : set
-            Patterns that were solved; added to.
+        The drivers of a point (n_columns,) say where to begin; patterns in ``seen`` were
+        solved before, and new ones are added to it.
         """
-        problem, best, here = self.problem, None, point
+        problem, here = self.problem, point
+        best: RegionPoint | None = None
         low, high = problem.driver_box
-        while time.perf_counter() < deadline:
+        while not deadline.expired():
             pattern = problem.pattern(here)
             key = pattern.tobytes()
             if key in seen:
@@ -142,8 +137,7 @@ class RegionSolver:
             best = found
             yield found
             end = found.point[problem.drivers]
-            move = end - here[problem.drivers]
-            beyond = end + STEP_BEYOND * move
+            beyond = end + START.step_beyond * (end - here[problem.drivers])
             beyond = np.where((beyond < low) | (beyond > high), end, beyond)
             here = found.point.copy()
             here[problem.drivers] = beyond
@@ -156,7 +150,7 @@ class RegionSolver:
         """
         form = self.problem.form
         cost = form.cost.copy()
-        if self.duals is not None and not self._elastic_mode:
+        if self.duals is not None and not self._stretching:
             duals = self.duals[: len(form.rows)].copy()
             duals[self.problem.layer_rows] = 0.0
             cost -= form.matrix.T @ duals
@@ -170,27 +164,20 @@ def _elastic(problem: NetworkProblem) -> tuple[LinearProgram, np.ndarray]:
 
     Bounds of outputs become rows, so that they can be stretched, too.
     """
-    form, n = problem.form, len(problem.form.columns)
-    outputs = np.setdiff1d(problem.io, problem.drivers)
+    form, outputs = problem.form, problem.outputs
     lower, upper = form.lower.copy(), form.upper.copy()
-    matrix, row_lower, row_upper = form.matrix, form.row_lower, form.row_upper
-    if len(outputs):
-        pick = sp.csr_array(
-            (np.ones(len(outputs)), (np.arange(len(outputs)), outputs)),
-            shape=(len(outputs), n),
-        )
-        matrix = sp.vstack([matrix, pick], format="csr")
-        row_lower = np.concatenate([row_lower, lower[outputs]])
-        row_upper = np.concatenate([row_upper, upper[outputs]])
-        lower[outputs], upper[outputs] = -np.inf, np.inf
+    matrix = sp.vstack([form.matrix, selection(outputs, len(lower))], format="csr")
+    row_lower = np.concatenate([form.row_lower, lower[outputs]])
+    row_upper = np.concatenate([form.row_upper, upper[outputs]])
+    lower[outputs], upper[outputs] = -np.inf, np.inf
     soft = np.ones(len(row_lower), dtype=bool)
     soft[: len(form.rows)] = ~problem.layer_rows
     up = np.flatnonzero(soft & np.isfinite(row_lower))
     down = np.flatnonzero(soft & np.isfinite(row_upper))
-    rows = np.concatenate([up, down])
     signs = np.concatenate([np.ones(len(up)), -np.ones(len(down))])
-    k = len(rows)
-    extra = sp.csr_array((signs, (rows, np.arange(k))), shape=(len(row_lower), k))
+    k = len(signs)
+    at = (np.concatenate([up, down]), np.arange(k))
+    extra = sp.csr_array((signs, at), shape=(len(row_lower), k))
     bound = np.concatenate([row_lower[up], row_upper[down]])
     wide = LinearProgram(
         np.concatenate([form.cost, np.zeros(k)]),
@@ -209,18 +196,16 @@ def solve_fixed(
     form: StandardForm,
     columns: np.ndarray,
     values: np.ndarray,
-    deadline: float,
+    deadline: Deadline,
     start: np.ndarray | None = None,
-    max_nodes: int = 200,
 ) -> np.ndarray | None:
     """Solve the MIP that is left when some columns are fixed; None without a point."""
-    left = deadline - time.perf_counter()
-    if left <= 0:
+    if deadline.expired():
         return None
     low, high = form.lower.copy(), form.upper.copy()
     low[columns] = high[columns] = values
     highs = HighsModel(replace(form, lower=low, upper=high), **NETWORK_DEFAULTS)
-    highs.set(mip_max_nodes=max_nodes)
+    highs.set(mip_max_nodes=START.most_nodes)
     if start is not None:
         highs.start_at(start)
-    return highs.run(left).point
+    return highs.run(deadline.limit).point

@@ -1,10 +1,10 @@
-r"""`boxes`: linear bounds on a partition of the input box, and the union of all.
+r"""`boxes`: linear bounds on a cover of the input box by small ones, and the union of all.
 
 Linear bounds err by how far the neurons' lines are from their graphs, which shrinks
 with the box. So with few inputs the union over many small boxes is near exact, at
 NumPy speed: all boxes go through one batch of backward passes.
 
-The partition starts even. Then rounds of splits follow, where a neuron's extreme may
+The cover starts even. Then rounds of splits follow, where a neuron's extreme may
 still be attained: a sampled point shows the least that the maximum can be, and a box
 whose bound lies above it may hold the true maximum. Boxes are ranked by how much of
 the gap between the sampled extreme and the bound they make up, for the neuron where
@@ -15,8 +15,9 @@ Children inherit their parent's bounds.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,16 +25,46 @@ from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import absolute_gradient, as_bounds, crown_arrays, needed_rows
 from pyomo_relu.bounds.lp import from_crown
 from pyomo_relu.bounds.parallel import run_chunks
+from pyomo_relu.bounds.pool import Pool, halves
 from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.network import Affine, Network
-
-#: Boxes that one task takes.
-CHUNK_BOXES = 256
 
 Arrays = list[np.ndarray]
 
 
-def even_partition(
+@dataclass(frozen=True)
+class CoverSettings:
+    """What steers the cover; all numbers were chosen by hand.
+
+    Attributes
+    ----------
+    chunk : int
+        So many boxes are bounded in one NumPy batch, which is one task of an executor.
+    samples : int
+        So many random points show at the start how far each neuron really goes.
+    first : int
+        One box in so many that are wanted belongs to the even cover at the start.
+    growth : float
+        A round may split this share of the boxes there are.
+    open : float
+        A neuron's side is looked at as long as its bound is farther from what was
+        sampled than this share of the sampled range.
+    least_range : float
+        A sampled range counts as at least so wide, in the neuron's own unit.
+    """
+
+    chunk: int = 256
+    samples: int = 2048
+    first: int = 4
+    growth: float = 0.5
+    open: float = 1e-6
+    least_range: float = 1e-12
+
+
+SETTINGS = CoverSettings()
+
+
+def even_cover(
     lower: np.ndarray, upper: np.ndarray, n: int, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut a box into at most ``n`` equal boxes.
@@ -67,7 +98,12 @@ def even_partition(
     return lows, highs
 
 
-def boxes_chunk(network: Network, token: str, common, chunk):
+def boxes_chunk(
+    network: Network,
+    token: str,
+    common: tuple[Sequence[str], Sequence[np.ndarray], Sequence[np.ndarray]],
+    chunk: tuple[np.ndarray, np.ndarray, tuple[Arrays, Arrays] | None],
+) -> tuple[Arrays, Arrays]:
     """Bounds of all nodes over some boxes."""
     rules, lows, highs = common
     lower, upper, parent = chunk
@@ -75,8 +111,16 @@ def boxes_chunk(network: Network, token: str, common, chunk):
     return crown_arrays(network, lower, upper, start, rules=rules)
 
 
-class Partition:
-    """Boxes that cover the input box, with the bounds of every node over each."""
+class BoxCover:
+    """Boxes that cover the input box, with the bounds of every node over each.
+
+    Attributes
+    ----------
+    pool : Pool
+        The boxes, in the fields ``lower`` and ``upper``.
+    watched : list of (node, rows)
+        The neurons whose bounds the boxes are for.
+    """
 
     def __init__(
         self,
@@ -88,120 +132,129 @@ class Partition:
     ) -> None:
         self.network, self.start = network, start
         self.rules, self.clock, self.executor = rules, clock, executor
-        self.lower = self.upper = np.zeros((0, network.n_inputs))
-        self.lows: Arrays = [np.zeros((0, n.size)) for n in network.nodes]
-        self.highs: Arrays = [np.zeros((0, n.size)) for n in network.nodes]
-        readers = network.readers()
-        first = {i for i, _ in network.input_slices()}
-        self.watched = [
-            (i, rows)
-            for i, node in enumerate(network.nodes)
-            if isinstance(node, Affine) and not all(s in first for s in node.sources)
-            for rows in [
-                needed_rows(
-                    network, i, readers[i], start.lower[i][None], start.upper[i][None]
-                )
-            ]
-            if len(rows)
-        ]
+        n, size = network.n_inputs, [node.size for node in network.nodes]
+        self._names = [[f"{s}{i}" for i in range(len(size))] for s in ("low", "high")]
+        widths = {name: w for names in self._names for name, w in zip(names, size)}
+        self.pool = Pool({"number": int}, number=None, lower=n, upper=n, **widths)
+        self._born = 0
+        self.watched = list(self._watched())
         low, high = start.input_box
-        points = np.clip(
-            low + np.random.default_rng(0).random((2048, len(low))) * (high - low),
-            low,
-            high,
-        )
-        values = network.activations(points)
+        more = np.random.default_rng(0).random((SETTINGS.samples, len(low)))
+        values = network.activations(np.clip(low + more * (high - low), low, high))
         self.seen_low = [v.min(axis=0) for v in values]
         self.seen_high = [v.max(axis=0) for v in values]
 
-    def add(self, lower: np.ndarray, upper: np.ndarray, parents: np.ndarray | None) -> bool:
+    def _watched(self) -> Iterator[tuple[int, np.ndarray]]:
+        network, start, readers = self.network, self.start, self.network.readers()
+        first = {i for i, _ in network.input_slices()}
+        for i, node in enumerate(network.nodes):
+            if isinstance(node, Affine) and not all(s in first for s in node.sources):
+                ranges = start.lower[i][None], start.upper[i][None]
+                rows = needed_rows(network, i, readers[i], *ranges)
+                if len(rows):
+                    yield i, rows
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    @property
+    def bounds(self) -> list[Arrays]:
+        """Lower, then upper bounds of every node over each box."""
+        return [[self.pool[name] for name in names] for names in self._names]
+
+    def add(self, lower: np.ndarray, upper: np.ndarray, parents: np.ndarray) -> bool:
         """Bound new boxes, which replace their parents; all of them or none.
 
         Parameters
         ----------
-        parents : (N,) int array or None
-            For each new box the one it is a part of; both parts must be there.
+        parents : (N,) int array
+            For each new box the one it is a part of; both parts must be there. Empty for
+            the first boxes.
         """
-        cuts = [slice(k, k + CHUNK_BOXES) for k in range(0, len(lower), CHUNK_BOXES)]
+        size, known = SETTINGS.chunk, self.bounds
         chunks = []
-        for cut in cuts:
-            inherited = None
-            if parents is not None:
-                inherited = tuple(
-                    [a[parents[cut]] for a in arrays] for arrays in (self.lows, self.highs)
-                )
-            chunks.append((lower[cut], upper[cut], inherited))
+        for k in range(0, len(lower), size):
+            some = parents[k : k + size]
+            inherited = [[a[some] for a in side] for side in known] if len(some) else None
+            chunks.append((lower[k : k + size], upper[k : k + size], inherited))
         common = (tuple(self.rules), self.start.lower, self.start.upper)
         found: dict[int, tuple[Arrays, Arrays]] = dict(
             run_chunks(
-                boxes_chunk,
-                self.network,
-                common,
-                chunks,
-                self.executor,
-                self.clock,
-                "boxes",
+                boxes_chunk, self.network, common, chunks, self.executor, self.clock, "boxes"
             )
-        )
+        )  # fmt: skip
         if len(found) < len(chunks):
             return False  # ended early: a union with holes bounds nothing
-        keep = np.ones(len(self.lower), dtype=bool)
-        if parents is not None:
-            keep[parents] = False
-        self.lower = np.concatenate([self.lower[keep], lower])
-        self.upper = np.concatenate([self.upper[keep], upper])
-        order = range(len(chunks))
-        for i in range(len(self.network.nodes)):
-            low, high = ([found[k][side][i] for k in order] for side in (0, 1))
-            self.lows[i] = np.concatenate([self.lows[i][keep], *low])
-            self.highs[i] = np.concatenate([self.highs[i][keep], *high])
-        self._sample(0.5 * (lower + upper))
-        return True
-
-    def _sample(self, points: np.ndarray) -> None:
-        for i, v in enumerate(self.network.activations(points)):
+        new = {
+            name: np.concatenate([found[k][side][i] for k in range(len(chunks))])
+            for side, names in enumerate(self._names)
+            for i, name in enumerate(names)
+        }
+        number = np.arange(self._born, self._born + len(lower))
+        self._born += len(lower)
+        self.pool.replace(
+            parents[: len(parents) // 2],
+            bound=np.zeros(len(lower)), number=number, lower=lower, upper=upper, **new,
+        )  # fmt: skip
+        for i, v in enumerate(self.network.activations(0.5 * (lower + upper))):
             self.seen_low[i] = np.minimum(self.seen_low[i], v.min(axis=0))
             self.seen_high[i] = np.maximum(self.seen_high[i], v.max(axis=0))
+        return True
 
     def union(self) -> tuple[Arrays, Arrays]:
         """Bounds of every node over the whole box."""
-        return [a.min(axis=0) for a in self.lows], [a.max(axis=0) for a in self.highs]
+        lows, highs = self.bounds
+        return [a.min(axis=0) for a in lows], [a.max(axis=0) for a in highs]
 
-    def ranking(self) -> np.ndarray:
-        """For each box, how much of a neuron's gap it makes up; 0: none, 1: all."""
-        score = np.zeros(len(self.lower))
+    def ranges(self, i: int, rows: np.ndarray) -> np.ndarray:
+        """How far some neurons of a node were seen to go, never 0."""
+        seen = (self.seen_high[i] - self.seen_low[i])[rows]
+        return np.maximum(seen, SETTINGS.least_range)
+
+    def worst(self, room: int) -> np.ndarray:
+        """Numbers of the boxes to split, at most ``room``.
+
+        First come those that make up most of a neuron's gap, the older ones first where
+        that is even; none that makes up nothing or is but a point.
+        """
+        score = np.zeros(len(self))
+        lows, highs = self.bounds
         for i, rows in self.watched:
             for bound, seen, sign in (
-                (self.highs[i], self.seen_high[i], 1.0),
-                (self.lows[i], self.seen_low[i], -1.0),
+                (highs[i], self.seen_high[i], 1.0),
+                (lows[i], self.seen_low[i], -1.0),
             ):
                 excess = sign * (bound[:, rows] - seen[rows])
                 top = excess.max(axis=0)
-                size = np.maximum(self.seen_high[i] - self.seen_low[i], 1e-12)[rows]
-                open_ = top > 1e-6 * size
+                open_ = top > SETTINGS.open * self.ranges(i, rows)
                 if open_.any():
                     part = excess[:, open_] / top[open_]
                     score = np.maximum(score, part.max(axis=1))
-        return score
+        order = np.lexsort((self.pool["number"], -score))[:room]
+        wide = (self.pool["upper"] > self.pool["lower"]).any(axis=1)
+        return order[(score[order] > 0) & wide[order]]
 
-    def split(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Halve boxes along the input that moves the watched neurons most."""
-        lower, upper = self.lower[which], self.upper[which]
-        width = upper - lower
-        steep = np.zeros(width.shape)
+    def steep(self, lows: Arrays, highs: Arrays) -> np.ndarray:
+        """How much each input moves the watched neurons of some boxes, (N, n_inputs)."""
+        total = np.zeros((len(lows[0]), self.network.n_inputs))
         for i, rows in self.watched:
-            for k in range(0, len(which), CHUNK_BOXES):
-                some = which[k : k + CHUNK_BOXES]
-                lows, highs = ([a[some] for a in x] for x in (self.lows, self.highs))
-                g = absolute_gradient(self.network, lows, highs, i, rows)
-                size = np.maximum(self.seen_high[i] - self.seen_low[i], 1e-12)[rows]
-                steep[k : k + CHUNK_BOXES] += (g / size[:, None]).sum(axis=1)
-        axis = np.argmax((steep + 1e-300) * width, axis=1)
-        at = np.arange(len(which))
-        middle = 0.5 * (lower[at, axis] + upper[at, axis])
-        left, right = upper.copy(), lower.copy()
-        left[at, axis], right[at, axis] = middle, middle
-        return np.concatenate([lower, right]), np.concatenate([left, upper])
+            g = absolute_gradient(self.network, lows, highs, i, rows)
+            total += (g / self.ranges(i, rows)[:, None]).sum(axis=1)
+        return total
+
+    def split(self, which: np.ndarray) -> bool:
+        """Halve boxes along the input that moves the watched neurons most."""
+        lower, upper = self.pool["lower"][which], self.pool["upper"][which]
+        known = self.bounds
+        steep = [
+            self.steep(*([a[some] for a in side] for side in known))
+            for k in range(0, len(which), SETTINGS.chunk)
+            for some in [which[k : k + SETTINGS.chunk]]
+        ]
+        axis = np.argmax((np.concatenate(steep) + 1e-300) * (upper - lower), axis=1)
+        each = np.arange(len(which))
+        middle = 0.5 * (lower[each, axis] + upper[each, axis])
+        return self.add(*halves(lower, upper, axis, middle), np.concatenate([which, which]))
 
 
 def boxes(
@@ -234,46 +287,30 @@ def boxes(
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, but is {count}.")
-    begin = time.perf_counter()
-    clock = Clock(time_limit)
+    begin, clock = time.perf_counter(), Clock(time_limit)
     start = from_crown(network, lower, upper, start)
-    arrays = [a[None] for a in start.lower], [a[None] for a in start.upper]
-    partition = Partition(network, start, rules, clock, executor)
-    weights = np.zeros(network.n_inputs)
-    for i, rows in partition.watched:
-        g = absolute_gradient(network, *arrays, i, rows)[0]
-        size = np.maximum(partition.seen_high[i] - partition.seen_low[i], 1e-12)[rows]
-        weights += (g / size[:, None]).sum(axis=0)
-    n = 0
+    cover = BoxCover(network, start, rules, clock, executor)
     lows, highs = start.lower, start.upper
-    if partition.watched:
-        first = max(1, count // 4)
-        going = partition.add(*even_partition(lower, upper, first, weights), None)
-        while going and len(partition.lower) < count:
-            n = len(partition.lower)
-            score = partition.ranking()
-            order = np.argsort(-score, kind="stable")
-            room = min(count - n, max(1, n // 2))
-            which = order[:room]
-            which = which[score[which] > 0]
-            wide = (partition.upper[which] > partition.lower[which]).any(axis=1)
-            which = which[wide]
-            if not len(which) or clock.expired():
-                break
-            low, high = partition.split(which)
-            going = partition.add(low, high, np.concatenate([which, which]))
-        n = len(partition.lower)
-        if n:
-            found = partition.union()
-            lows = tuple(np.maximum(a, b) for a, b in zip(start.lower, found[0]))
-            highs = tuple(np.minimum(a, b) for a, b in zip(start.upper, found[1]))
+    if cover.watched:
+        whole = ([a[None] for a in side] for side in (lows, highs))
+        first = even_cover(
+            lower, upper, max(1, count // SETTINGS.first), cover.steep(*whole)[0]
+        )
+        going = cover.add(*first, np.zeros(0, dtype=int))
+        while going and (n := len(cover)) < count:
+            which = cover.worst(min(count - n, max(1, int(SETTINGS.growth * n))))
+            going = len(which) > 0 and not clock.expired() and cover.split(which)
+        if len(cover):
+            found = cover.union()
+            lows = tuple(np.maximum(a, b) for a, b in zip(lows, found[0]))
+            highs = tuple(np.minimum(a, b) for a, b in zip(highs, found[1]))
     result = as_bounds(
         network,
         [a[None] for a in lows],
         [a[None] for a in highs],
         "boxes",
         time.perf_counter() - begin + start.seconds,
-        boxes=n,
+        boxes=len(cover),
         **clock.details(),
     )
     return result if start.scope == "box" else result.scoped(start.scope)

@@ -1,95 +1,219 @@
-"""The open boxes as arrays, taken best first in batches."""
+"""Branch and bound in rounds: open parts as arrays, cut and bounded many at a time.
+
+All searches of the package keep their open parts in a :class:`Pool`, take some of them
+for a :meth:`Pool.round`, and push what is left of the children; they differ in what a
+part is and in how it is bounded. Where the parts must go on covering the whole, children
+stand in for their parents: :meth:`Pool.replace`.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 import numpy as np
 
+from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
 
-class BoxPool:
-    """Boxes that are neither pruned nor split.
+#: Parts that a pool has room for at first; the room doubles when it is full.
+ROOM = 256
+
+Parts = dict[str, np.ndarray]
+
+
+class Pool:
+    """Parts of a problem, a row of every array each, with what is known of the rest.
 
     Parameters
     ----------
-    dtypes : dict, optional
+    dtypes : mapping, optional
         Of fields that are not of float64.
     **widths
-        For each field, how many numbers a box has: ``lower=3`` is an (N, 3) array,
-        None stands for a plain (N,) one. Boxes are ordered by the field ``bound``.
+        For each field the shape of a part's row: ``lower=3`` is an (N, 3) array, None
+        stands for a plain (N,) one. There is always a plain field ``bound``: no point of
+        the part costs less.
+
+    Attributes
+    ----------
+    floor : float
+        The least bound of what is done with.
     """
 
-    def __init__(self, dtypes: dict[str, type] | None = None, **widths: int | None) -> None:
-        self._room, self.count = 256, 0
-        self._fields: dict[str, np.ndarray] = {
-            name: np.empty(
-                self._room if w is None else (self._room, w),
-                (dtypes or {}).get(name, float),
-            )
-            for name, w in {"bound": None, **widths}.items()
-        }
+    def __init__(
+        self,
+        dtypes: Mapping[str, type] | None = None,
+        **widths: int | tuple[int, ...] | None,
+    ) -> None:
+        self.count, self.floor = 0, math.inf
+        # The least bound in the round that is under way; nothing is known before any.
+        self._taken = -math.inf
+        self._fields: Parts = {}
+        for name, width in {"bound": None, **widths}.items():
+            shape = () if width is None else np.atleast_1d(width)
+            self._fields[name] = np.empty((ROOM, *shape), (dtypes or {}).get(name, float))
 
     def __len__(self) -> int:
         return self.count
 
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One field of all parts; a view until parts are added or removed."""
+        return self._fields[name][: self.count]
+
     @property
-    def bounds(self) -> np.ndarray:
-        """The bound of each box."""
-        return self._fields["bound"][: self.count]
-
-    def push(self, **arrays: np.ndarray) -> None:
-        """Add boxes; every field must be given."""
-        new = len(arrays["bound"])
-        if self.count + new > self._room:
-            self._room = max(2 * self._room, self.count + new)
-            for name, old in self._fields.items():
-                grown = np.empty((self._room, *old.shape[1:]), old.dtype)
-                grown[: self.count] = old[: self.count]
-                self._fields[name] = grown
-        for name, field in self._fields.items():
-            field[self.count : self.count + new] = arrays[name]
-        self.count += new
-
-    def take(self, k: int) -> dict[str, np.ndarray]:
-        """Remove and return the ``k`` boxes with the least bounds, least first."""
-        k = min(k, self.count)
-        order = (
-            np.argpartition(self.bounds, k - 1)[:k]
-            if k < self.count
-            else (np.arange(self.count))
-        )
-        order = order[np.argsort(self.bounds[order], kind="stable")]
-        found = {name: field[order].copy() for name, field in self._fields.items()}
-        self._remove(order)
-        return found
-
-    def take_last(self, k: int) -> dict[str, np.ndarray]:
-        """Remove and return the ``k`` boxes pushed last, the last one first."""
-        left = max(self.count - k, 0)
-        some = slice(left, self.count)
-        found = {name: field[some][::-1].copy() for name, field in self._fields.items()}
-        self.count = left
-        return found
+    def bound(self) -> float:
+        """A bound of the whole: the least one of all parts, done with, open or taken."""
+        return min(self.floor, self._taken, float(self["bound"].min(initial=math.inf)))
 
     @property
     def nbytes(self) -> int:
-        """Memory of the boxes that are there."""
+        """Memory of the parts that are there."""
         return sum(field[: self.count].nbytes for field in self._fields.values())
 
-    def prune(self, cutoff: float) -> float:
-        """Drop boxes whose bound reaches ``cutoff``; the least bound dropped, or inf."""
-        out = np.flatnonzero(self.bounds >= cutoff)
-        if not len(out):
-            return np.inf
-        least = float(self.bounds[out].min())
+    # ------------------------------------------------------------------- in and out
+    def push(self, **arrays: np.ndarray) -> None:
+        """Add parts; every field must be given."""
+        self.replace(np.zeros(0, dtype=int), **arrays)
+
+    def replace(self, which: np.ndarray, **arrays: np.ndarray) -> None:
+        """Write the first of some parts over those at ``which``, the others behind all."""
+        n, total = len(which), self.count + len(arrays["bound"]) - len(which)
+        for name, field in self._fields.items():
+            if total > len(field):
+                grown = np.empty(
+                    (max(2 * len(field), total), *field.shape[1:]), field.dtype
+                )
+                grown[: self.count] = field[: self.count]
+                self._fields[name] = field = grown
+            field[which] = arrays[name][:n]
+            field[self.count : total] = arrays[name][n:]
+        self.count = total
+
+    def least(self, k: int) -> np.ndarray:
+        """Numbers of the ``k`` parts with the least bounds, least first."""
+        bounds = self["bound"]
+        all_ = k >= self.count
+        order = np.arange(self.count) if all_ else np.argpartition(bounds, k - 1)[:k]
+        return order[np.argsort(bounds[order], kind="stable")]
+
+    def take(self, k: int, last: bool = False) -> Parts:
+        """Remove and return ``k`` parts: the least bounds first, or the last ones first."""
+        if last:
+            order = np.arange(self.count - 1, max(self.count - k, 0) - 1, -1)
+        else:
+            order = self.least(k)
+        found = {name: field[order] for name, field in self._fields.items()}
+        self._remove(order)
+        return found
+
+    def prune(self, cutoff: float) -> None:
+        """Be done with the parts whose bound reaches ``cutoff``."""
+        out = np.flatnonzero(self["bound"] >= cutoff)
+        self.close(self["bound"][out])
         self._remove(out)
-        return least
+
+    def close(self, bounds: np.ndarray | float) -> None:
+        """Note the bounds of parts that are done with."""
+        self.floor = min(self.floor, float(np.min(bounds, initial=math.inf)))
 
     def _remove(self, order: np.ndarray) -> None:
+        if not len(order):
+            return
         keep = np.ones(self.count, dtype=bool)
         keep[order] = False
         left = self.count - len(order)
-        # Boxes from the end fill the holes, so the cost is that of what is removed.
+        # Parts from the end fill the holes, so the cost is that of what is removed.
         holes = np.flatnonzero(~keep[:left])
         fill = left + np.flatnonzero(keep[left:])
         for field in self._fields.values():
             field[holes] = field[fill]
         self.count = left
+
+    # ------------------------------------------------------------------------ rounds
+    def begin(self) -> None:
+        """From here on :attr:`bound` is that of the parts there are: they are all."""
+        self._taken = math.inf
+
+    @contextmanager
+    def round(
+        self, k: int, cutoff: float = math.inf, last: bool = False
+    ) -> Iterator[Parts]:
+        """Take parts whose bounds are below ``cutoff``; inside, their children go back.
+
+        A round that is interrupted leaves a valid :attr:`bound`: that of what was taken
+        still counts.
+        """
+        self.prune(cutoff)
+        some = self.take(k, last)
+        self._taken = float(some["bound"].min(initial=math.inf))
+        yield some
+        self._taken = math.inf
+
+
+def halves(
+    lower: np.ndarray,
+    upper: np.ndarray,
+    axis: np.ndarray,
+    at: np.ndarray,
+    whole: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut boxes (N, n) in two along one axis each, all first halves before all second.
+
+    Parameters
+    ----------
+    axis, at : (N,) arrays
+    whole : (N,) bool array, optional
+        Where the second half begins at the next integer.
+    """
+    each = np.arange(len(axis))
+    end, begin = upper.copy(), lower.copy()
+    end[each, axis] = at
+    begin[each, axis] = at if whole is None else np.where(whole, at + 1.0, at)
+    return np.concatenate([lower, begin]), np.concatenate([end, upper])
+
+
+class Inherited:
+    """Bounds of hidden pre-activations as (N, 2 h) rows, which children inherit.
+
+    Attributes
+    ----------
+    hidden : list of int
+        Affine nodes that a nonlinear one reads.
+    width : int
+        How many numbers ``h`` they have in all; lower bounds come before upper ones.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.nodes, readers = network.nodes, network.readers()
+        self.hidden = [
+            i
+            for i, node in enumerate(self.nodes)
+            if isinstance(node, Affine)
+            and any(isinstance(self.nodes[r], (PiecewiseLinear, Max)) for r in readers[i])
+        ]
+        sizes = [self.nodes[i].size for i in self.hidden]
+        self.spans = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
+        self.width = int(self.spans[-1])
+
+    def start(self) -> np.ndarray:
+        """What is known before any box: nothing, (1, 2 h)."""
+        return np.repeat([[-np.inf, np.inf]], self.width, axis=1)
+
+    def by_node(self, stored: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """One array for each node of the network, infinite where none is stored."""
+        none = np.full((1, 1), -np.inf)
+        lows, highs = [none] * len(self.nodes), [-none] * len(self.nodes)
+        for i, a, b in zip(self.hidden, self.spans, self.spans[1:]):
+            lows[i] = stored[:, a:b]
+            highs[i] = stored[:, self.width + a : self.width + b]
+        return lows, highs
+
+    def stored(
+        self, lows: list[np.ndarray], highs: list[np.ndarray], count: int
+    ) -> np.ndarray:
+        """The rows of ``count`` boxes, from bounds of every node."""
+        found = [
+            np.zeros((count, 0)),
+            *(side[i] for side in (lows, highs) for i in self.hidden),
+        ]
+        return np.concatenate(found, axis=1)

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from pyomo_relu.bounds.pool import BoxPool
+from pyomo_relu.bounds.pool import Parts, Pool
 from pyomo_relu.sides.ascent import Ascended
 from pyomo_relu.sides.relu_chain import ReluChain
 
@@ -38,8 +38,8 @@ class SideTree:
 
     Attributes
     ----------
-    floor : float
-        The least bound of what is done with.
+    pool : Pool
+        The open subproblems.
     nodes : int
         Subproblems bounded.
     """
@@ -48,15 +48,14 @@ class SideTree:
         self, chain: ReluChain, batch: int = BATCH, depth_first: bool = False
     ) -> None:
         self.chain, self.batch, self.depth_first = chain, batch, depth_first
-        self.floor, self.nodes = math.inf, 0
+        self.nodes = 0
         n = chain.count
         own = n if chain.has_ranges else 0
         names = ("alpha", "beta", "posts", "extra")
-        self.pool = BoxPool(
+        self.pool = Pool(
             {"fixed": np.int8, **dict.fromkeys(names, np.float32)},
             fixed=n, alpha=n, beta=n, posts=n, extra=chain.extras, low=own, high=own,
         )  # fmt: skip
-        self._taken = math.inf  # the least bound of a round that was interrupted
 
     def __len__(self) -> int:
         return len(self.pool)
@@ -64,10 +63,7 @@ class SideTree:
     @property
     def bound(self) -> float:
         """A valid lower bound over the whole box."""
-        if not self.nodes:
-            return -math.inf
-        least = min(self.floor, self._taken)
-        return min(least, float(self.pool.bounds.min())) if len(self.pool) else least
+        return self.pool.bound
 
     def start(self, target: float = math.inf) -> np.ndarray:
         """Bound the whole box; points (N, n_inputs) where its bound is attained."""
@@ -80,6 +76,7 @@ class SideTree:
         own = n if self.chain.has_ranges else 0
         low, high = self.chain.z_low[None, :own], self.chain.z_high[None, :own]
         self._keep(fixed, found, found.value, target, low, high)
+        self.pool.begin()
         return found.corners
 
     def step(self, target: float) -> np.ndarray:
@@ -96,13 +93,14 @@ class SideTree:
             Where the children's bounds are attained, and the best points of
             subproblems without open neurons.
         """
-        chain = self.chain
-        self.floor = min(self.floor, self.pool.prune(target))
         last = self.depth_first or self.pool.nbytes > MOST_BYTES
-        some = self.pool.take_last(self.batch) if last else self.pool.take(self.batch)
-        if not len(some["bound"]):
-            return np.zeros((0, len(chain.low)))
-        self._taken = float(some["bound"].min())
+        with self.pool.round(self.batch, target, last) as some:
+            if not len(some["bound"]):
+                return np.zeros((0, len(self.chain.low)))
+            return self._split(some, target)
+
+    def _split(self, some: Parts, target: float) -> np.ndarray:
+        chain = self.chain
         fixed, alpha, beta, posts, extra, parent = (
             some[name] for name in ("fixed", "alpha", "beta", "posts", "extra", "bound")
         )
@@ -113,7 +111,7 @@ class SideTree:
         for k in np.flatnonzero(neuron < 0):
             own = (low[k], high[k]) if chain.has_ranges else None
             bound, x = chain.decided(fixed[k], own)
-            self.floor = min(self.floor, max(bound, parent[k]))
+            self.pool.close(max(bound, parent[k]))
             points.append(x[None])
         go = neuron >= 0
         if go.any():
@@ -136,13 +134,12 @@ class SideTree:
             points.append(found.corners)
             bound = np.maximum(found.value, parent)
             self._keep(fixed, found, bound, target, low, high)
-        self._taken = math.inf
         return np.vstack(points)
 
     def _keep(self, fixed, found: Ascended, bound, target: float, low, high) -> None:
         """Put what may hold less than the target aside, the best last."""
         done = bound >= target
-        self.floor = min(self.floor, float(bound[done].min(initial=math.inf)))
+        self.pool.close(bound[done])
         order = np.flatnonzero(~done)
         order = order[np.argsort(-bound[order], kind="stable")]
         self.pool.push(

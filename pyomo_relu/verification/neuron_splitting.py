@@ -69,7 +69,7 @@ def split_neurons(
             bar.update(tree.nodes - result.nodes)
             result.nodes, result.lower = tree.nodes, max(result.lower, tree.bound)
             result.witness = _offer(chain, points, confirm)
-            if result.witness is not None or tree.floor <= 0:
+            if result.witness is not None or tree.pool.floor <= 0:
                 return result
             if not len(tree) or tree.nodes >= most or time.perf_counter() > deadline:
                 break

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import compute_bounds
-from pyomo_relu.bounds.boxes import Partition, even_partition
+from pyomo_relu.bounds.boxes import BoxCover, even_cover
 from pyomo_relu.bounds.progress import Clock
 from tests.bounds.soundness import assert_contains_samples, random_case
 from tests.harness.random_networks import he_network
@@ -32,11 +32,11 @@ def test_never_looser_than_crown():
         assert_contains_samples(b, np.random.default_rng(seed), 200)
 
 
-def test_even_partition_covers_and_does_not_overlap():
+def test_even_cover_covers_and_does_not_overlap():
     rng = np.random.default_rng(0)
     lower, upper = np.array([-1.0, 0.0, 2.0, 0.5]), np.array([1.0, 3.0, 2.0, 0.6])
     for n in (1, 2, 7, 64, 100):
-        lows, highs = even_partition(lower, upper, n, np.ones(4))
+        lows, highs = even_cover(lower, upper, n, np.ones(4))
         assert 1 <= len(lows) <= n
         x = points_in(rng, lower, upper, 300)
         inside = (lows <= x[:, None]) & (x[:, None] <= highs)
@@ -48,13 +48,13 @@ def test_even_partition_covers_and_does_not_overlap():
 def test_splits_keep_covering():
     network = he_network(0, [2, 10, 10, 1])
     start = compute_bounds(network, -1, 1, "crown")
-    p = Partition(network, start, ("adaptive",), Clock(None), None)
-    p.add(*even_partition(*start.input_box, 8, np.ones(2)), None)
+    cover = BoxCover(network, start, ("adaptive",), Clock(None), None)
+    cover.add(*even_cover(*start.input_box, 8, np.ones(2)), np.zeros(0, dtype=int))
     for _ in range(5):
-        which = np.argsort(-p.ranking(), kind="stable")[:4]
-        low, high = p.split(which)
-        assert p.add(low, high, np.concatenate([which, which]))
-        assert (p.upper - p.lower).prod(axis=1).sum() == pytest.approx(4.0)
+        n, which = len(cover), cover.worst(4)
+        assert cover.split(which) and len(cover) == n + len(which) > n
+        volumes = (cover.pool["upper"] - cover.pool["lower"]).prod(axis=1)
+        assert volumes.sum() == pytest.approx(4.0)
 
 
 def test_nearly_exact_for_two_inputs():

@@ -211,7 +211,7 @@ def test_interrupt_in_the_boxes(monkeypatch, found):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Search, "_round", interrupted)
+    monkeypatch.setattr(Search, "_split", interrupted)
     if not found:
         monkeypatch.setattr(Incumbent, "search_box", interrupted)
     m = model((5, 20, 20, 1))

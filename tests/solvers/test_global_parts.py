@@ -1,4 +1,4 @@
-"""The parts of relu_global: pool, bounds of boxes, tightening, proved LP bounds, MIPs."""
+"""The parts of relu_global: bounds of boxes, tightening, proved LP bounds, MIPs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from scipy.optimize import linprog
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
-from pyomo_relu.bounds.pool import BoxPool
 from pyomo_relu.solvers.global_search.branching import choose_input
 from pyomo_relu.solvers.global_search.lp import proved_bound
 from pyomo_relu.solvers.global_search.mip import BoxMIP
@@ -30,27 +29,6 @@ def model_of(network, low=-1.0, high=1.0):
     m.net = ReLUNetBlock(network=network, inputs=m.x, formulation=None)
     m.obj = pyo.Objective(expr=m.net.outputs[0])
     return m
-
-
-def test_pool_takes_the_least_bounds_and_loses_nothing():
-    rng = np.random.default_rng(0)
-    pool, known = BoxPool(lower=2), {}
-    for step in range(60):
-        n = int(rng.integers(1, 40))
-        bound = rng.normal(size=n)
-        pool.push(bound=bound, lower=np.column_stack([bound, bound + 1.0]))
-        known.update((b, b + 1.0) for b in bound)
-        taken = pool.take(int(rng.integers(1, 20)))
-        assert (np.diff(taken["bound"]) >= 0).all()
-        assert sorted(known)[: len(taken["bound"])] == taken["bound"].tolist()
-        for b, row in zip(taken["bound"], taken["lower"]):
-            assert row[1] == known.pop(b) and row[0] == b
-        if step % 10 == 9:
-            cut = sorted(known)[len(known) // 2]
-            least = min(b for b in known if b >= cut)
-            assert pool.prune(cut) == least
-            known = {b: v for b, v in known.items() if b < cut}
-        assert len(pool) == len(known)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -11,9 +11,8 @@ import pytest
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
-from pyomo_relu.bounds.pool import BoxPool
+from pyomo_relu.sides import tree as side_tree
 from pyomo_relu.sides.relu_chain import ReluChain
-from pyomo_relu.solvers.global_search import side_tree
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.problem import read_problem
 from pyomo_relu.solvers.global_search.race import Race, WholeMIP
@@ -155,12 +154,3 @@ def test_limits_leave_a_valid_bound():
     cost = search.incumbent.cost
     assert search.bound < cost
     assert search.problem.user_objective(search.bound) >= 2.8659
-
-
-def test_the_last_boxes_can_be_taken_first():
-    pool = BoxPool({"side": np.int8}, side=2)
-    pool.push(bound=np.arange(5.0), side=np.arange(10).reshape(5, 2))
-    taken = pool.take_last(2)
-    assert list(taken["bound"]) == [4.0, 3.0] and taken["side"].dtype == np.int8
-    assert len(pool) == 3 and pool.nbytes == 3 * (8 + 2)
-    assert len(pool.take_last(9)["bound"]) == 3 and not len(pool)

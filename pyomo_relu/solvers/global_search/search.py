@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 import numpy as np
 
 from pyomo_relu.bounds.parallel import run_chunks
-from pyomo_relu.bounds.pool import BoxPool
+from pyomo_relu.bounds.pool import Parts, Pool, halves
 from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.solvers.global_search.branching import (
     choose_input,
@@ -54,8 +54,6 @@ class Search(Stepped):
     ) -> None:
         super().__init__(problem, limits, report)
         self.executor = executor
-        # Least bound among the boxes of this round; nothing is known before the first.
-        self._current = -math.inf
         self.n = problem.n
         later = np.arange(len(problem.columns)) >= problem.n + problem.q
         open_ = problem.lower < problem.upper
@@ -69,7 +67,7 @@ class Search(Stepped):
         rest = slice(problem.n + problem.q, None)
         self.lp_needed = bool((problem.lower[rest] < problem.upper[rest]).any())
         self.lp_use, self._skipped, self._closest = 1.0, 0, math.inf
-        self.pool = BoxPool(
+        self.pool = Pool(
             lower=self.n + len(self.whole),
             upper=self.n + len(self.whole),
             stored=2 * self.bounder.width,
@@ -84,10 +82,7 @@ class Search(Stepped):
     @property
     def bound(self) -> float:
         """A valid lower bound of the cost."""
-        least = min(self.floor, self._current, self.incumbent.cost)
-        if len(self.pool):
-            least = min(least, float(self.pool.bounds.min()))
-        return least
+        return min(self.pool.bound, self.incumbent.cost)
 
     @property
     def open_boxes(self) -> int:
@@ -103,13 +98,13 @@ class Search(Stepped):
         low = np.concatenate([p.lower[: self.n], p.lower[self.whole]])[None]
         high = np.concatenate([p.upper[: self.n], p.upper[self.whole]])[None]
         self._add(low, high, self.bounder.start(), np.array([-math.inf]))
-        self._current = math.inf
+        self.pool.begin()
 
     def step(self) -> None:
         """Prune by the incumbent, then split the boxes with the least bounds."""
-        self.floor = min(self.floor, self.pool.prune(self.cutoff))
-        if len(self.pool):
-            self._round()
+        with self.pool.round(self.limits.batch_size, self.cutoff) as boxes:
+            if len(boxes["bound"]):
+                self._split(boxes)
 
     def neurons(self) -> int:
         """How many neurons are undecided over the whole box."""
@@ -117,22 +112,14 @@ class Search(Stepped):
         lows, highs = self.bounder.arrays(low[None], high[None], self.bounder.start())
         return int(self.bounder.unstable(lows, highs, 1)[0])
 
-    def _round(self) -> None:
-        boxes = self.pool.take(self.limits.batch_size)
-        self._current = float(boxes["bound"].min())
-        dim, point = boxes["dim"].astype(int), boxes["point"]
-        each = np.arange(len(dim))
-        left, right = boxes["upper"].copy(), boxes["lower"].copy()
-        left[each, dim] = point
-        integer = np.concatenate(
-            [self.problem.integer[: self.n], np.ones(len(self.whole), bool)]
+    def _split(self, boxes: Parts) -> None:
+        dim = boxes["dim"].astype(int)
+        whole = np.append(self.problem.integer[: self.n], np.ones(len(self.whole), bool))
+        lower, upper = halves(
+            boxes["lower"], boxes["upper"], dim, boxes["point"], whole[dim]
         )
-        right[each, dim] = np.where(integer[dim], point + 1.0, point)
-        lower = np.concatenate([boxes["lower"], right])
-        upper = np.concatenate([left, boxes["upper"]])
-        twice = lambda a: np.concatenate([a, a])  # noqa: E731
-        self._add(lower, upper, twice(boxes["stored"]), twice(boxes["bound"]))
-        self._current = math.inf
+        stored, bound = (np.concatenate([boxes[k]] * 2) for k in ("stored", "bound"))
+        self._add(lower, upper, stored, bound)
 
     # ------------------------------------------------------------------------ boxes
     def _planes(self, lower, upper, stored) -> Planes:
@@ -163,7 +150,7 @@ class Search(Stepped):
         if self.problem.is_box:
             self._try_corners(lower, upper, planes)
         keep = ~empty & (bound < self.cutoff)
-        self._close(bound[~empty & ~keep])
+        self.pool.close(bound[~empty & ~keep])
         lower, upper, bound = lower[keep], upper[keep], bound[keep]
         planes = planes.take(keep)
         if not len(lower):
@@ -184,15 +171,11 @@ class Search(Stepped):
                 lower[i], upper[i], planes.stored[i], bound, int(i), dim[i]
             )
         over = alive & (bound >= self.cutoff)
-        self._close(bound[over])
+        self.pool.close(bound[over])
         alive &= ~over
         self.pool.push(
             lower=lower[alive], upper=upper[alive], stored=planes.stored[alive],
             bound=bound[alive], dim=dim[alive], point=point[alive],        )  # fmt: skip
-
-    def _close(self, bounds: np.ndarray) -> None:
-        if len(bounds):
-            self.floor = min(self.floor, float(bounds.min()))
 
     def _cheap_bound(self, lower, upper, planes: Planes) -> np.ndarray:
         """The objective's bound from its own planes and the columns' bounds."""
@@ -208,7 +191,7 @@ class Search(Stepped):
         empty = tighten_boxes(low, high, a, b, self.problem.integer[:n])
         if math.isfinite(self.cutoff):
             # What is cut away costs at least this, and no more is known of it.
-            self.floor = min(self.floor, self.cutoff - 1e-9 * max(1.0, abs(self.cutoff)))
+            self.pool.close(self.cutoff - 1e-9 * max(1.0, abs(self.cutoff)))
         lower[:, :n], upper[:, :n] = low, high
         return empty
 
@@ -250,7 +233,7 @@ class Search(Stepped):
         best: tuple[float, np.ndarray] | None = None
         for i in range(len(lower)):
             if bound[i] >= self.cutoff:
-                self._close(bound[i : i + 1])
+                self.pool.close(bound[i : i + 1])
                 alive[i] = False
                 continue
             if not self._lp_pays():
@@ -267,7 +250,7 @@ class Search(Stepped):
                 alive[i] = False
                 continue
             if bound[i] >= self.cutoff:
-                self._close(bound[i : i + 1])
+                self.pool.close(bound[i : i + 1])
                 alive[i] = False
                 continue
             if found.unbounded:
@@ -348,6 +331,6 @@ class Search(Stepped):
         taken = answer.point is None or self.incumbent.offer(answer.point)
         if answer.solved and (taken or dim < 0):
             if math.isfinite(bound[i]):
-                self._close(bound[i : i + 1])
+                self.pool.close(bound[i : i + 1])
             return True
         return False

@@ -231,7 +231,7 @@ class BoxCover:
                     part = excess[:, open_] / top[open_]
                     score = np.maximum(score, part.max(axis=1))
         order = np.lexsort((self.pool["number"], -score))[:room]
-        wide = (self.pool["upper"] > self.pool["lower"]).any(axis=1)
+        wide = np.any(self.pool["upper"] > self.pool["lower"], axis=1)
         return order[(score[order] > 0) & wide[order]]
 
     def steep(self, lows: Arrays, highs: Arrays) -> np.ndarray:

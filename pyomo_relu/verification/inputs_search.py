@@ -1,6 +1,6 @@
 """One unsafe set decided by `relu_global`: branch and bound on the inputs, to the end.
 
-Slower to begin with than :mod:`~pyomo_relu.verification.splitting`, and stronger: the
+Slower to begin with than :mod:`~pyomo_relu.verification.input_splitting`, and stronger: the
 rows of a set are used together, they shrink the boxes, and a box with few undecided
 neurons becomes a small mixed-integer program.
 """

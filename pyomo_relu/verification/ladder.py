@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds import Bounds, compute_bounds, linear_bounds_of
 from pyomo_relu.bounds.crown import CHUNK, LinearBounds, crown_arrays, meet
 from pyomo_relu.bounds.linear import RULES
@@ -34,12 +35,12 @@ from pyomo_relu.verification.attack import attack
 from pyomo_relu.verification.balls import both_ends, bounds_in_ball
 from pyomo_relu.verification.candidates import Candidates
 from pyomo_relu.verification.exact import MarginMIP
+from pyomo_relu.verification.input_splitting import split_inputs
 from pyomo_relu.verification.inputs_search import search_inputs
 from pyomo_relu.verification.margins import Margins, greatest, least
 from pyomo_relu.verification.neuron_splitting import split_neurons
 from pyomo_relu.verification.properties import Property
 from pyomo_relu.verification.regions import Ball, Region, as_region
-from pyomo_relu.verification.splitting import split_inputs
 from pyomo_relu.verification.starts_of_attack import Starts
 from pyomo_relu.verification.verdict import Verification
 
@@ -297,7 +298,7 @@ class _Ladder:
             self.margins,
             self.local(sets),
             self.seen.confirm,
-            self.deadline if last else self.share(0.3),
+            Deadline(max(0.0, (1.0 if last else 0.3) * self.left())),
             max_boxes=None if last else FIRST_BOXES,
         )
         self.details["boxes"] = found.boxes

@@ -20,7 +20,7 @@ from pyomo_relu.verification import (
 from pyomo_relu.verification import attack as attack_room
 from pyomo_relu.verification.margins import Margins
 from pyomo_relu.verification.properties import Unsafe
-from pyomo_relu.verification.splitting import split_inputs
+from pyomo_relu.verification.input_splitting import split_inputs
 from tests.harness.random_networks import he_network
 
 

@@ -37,6 +37,7 @@ FLOORS: list[dict[str, str]] = [
     {"formulations": "one file for each way to write a layer; the registry"},
     {"sides": "bounds and branch and bound on the sides of neurons"},
     {"bounds": "interval, CROWN, alpha-CROWN, boxes, LP, rolling, MIP; the ladder"},
+    {"steps": "networks of step neurons; the exact program of their largest margin"},
     {"readers": "one folder for each source: Keras, ONNX, PyTorch, scikit-learn"},
     {"programs": "linear programs as arrays, standard form; the only door to HiGHS"},
     {"network": "what a network is: three primitives on flat vectors"},

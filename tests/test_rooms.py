@@ -21,7 +21,6 @@ def rooms() -> ModuleType:
     return module
 
 
-@pytest.mark.xfail(reason="training and differentiable still use each other")
 def test_no_arrow_points_up(rooms):
     assert not rooms.arrows_up()
 

@@ -19,20 +19,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.differentiable.branch_and_bound import Tree
-from pyomo_relu.differentiable.lp import (
-    LinearProgram,
-    Solution,
+from pyomo_relu.programs.branch_and_bound import Tree
+from pyomo_relu.programs.program import Program
+from pyomo_relu.programs.sharp import (
+    Relaxed,
     SolverError,
     Unbounded,
     solve_lp,
 )
-from pyomo_relu.differentiable.program import Program
 
-#: Below this a dual or a distance from a bound counts as 0.
+#: A dual below this, or a distance from a bound relative to its size, counts as 0; ten
+#: times the tolerance of the linear programs.
 ACTIVE = 1e-8
 
-#: Relative difference below which two gradients count as equal.
+#: Two gradients whose relative difference is below this count as equal. It was chosen by
+#: hand: gradients are differences of duals, which are known to 1e-9 of their size.
 SAME = 1e-6
 
 
@@ -91,99 +92,94 @@ def certify(
     """
     program = tree.program
     margin = tie * max(1.0, abs(tree.value))
-    active = [
-        leaf for leaf in tree.leaves if leaf.integral and leaf.bound <= tree.value + margin
-    ]
-    others = [leaf.bound for leaf in tree.leaves if not any(leaf is a for a in active)]
-    gap = min(others, default=np.inf) - tree.value
+    active = [t.integral and t.bound <= tree.value + margin for t in tree.leaves]
+    others = [leaf.bound for leaf, on in zip(tree.leaves, active) if not on]
     # Leaves whose integers are equal hold one assignment.
-    assignments: dict[tuple[float, ...], np.ndarray] = {}
-    for leaf in active:
-        if leaf.x is not None:
-            assignments[tuple(np.round(leaf.x[program.integer]).tolist())] = leaf.x
+    assignments = {
+        tuple(np.round(leaf.x[program.integer]).tolist()): leaf.x
+        for leaf, on in zip(tree.leaves, active)
+        if on and leaf.x is not None
+    }
     rng = np.random.default_rng(0)
-    elements, smooth, nondegenerate = [], True, True
-    for point in assignments.values():
-        fixed = program.with_integers(point)
-        solution = solve_lp(fixed)
-        face = _Face(fixed, solution, jacobian, rng)
-        elements += [sign * g for g in face.elements()]
-        smooth &= face.smooth
-        nondegenerate &= face.nondegenerate()
-    stacked = np.array(elements)
-    scale = max(1.0, float(np.abs(stacked).max(initial=0.0)))
-    kink = bool(np.ptp(stacked, axis=0).max(initial=0.0) > SAME * scale)
-    unique = len(assignments) == 1
-    if kink:
-        what = "a kink: " + (
-            "its linear program has several primal or dual solutions"
-            if unique
-            else f"{len(assignments)} assignments of the integers are optimal"
-        )
-        reason = what + ", with different gradients"
-    elif not smooth:
-        reason = (
-            "not known: the linear program has several primal and several dual solutions, "
-            "or unbounded duals, as at the edge of feasibility"
-        )
-    elif not unique:
-        reason = f"{len(assignments)} optimal assignments of the integers, one gradient"
-    elif not nondegenerate:
-        reason = "one optimal assignment, a degenerate basis, one gradient"
-    else:
-        reason = "one optimal assignment, a nondegenerate basis"
+    faces = [_Face(program.with_integers(x), jacobian, rng) for x in assignments.values()]
+    elements = sign * np.array([g for face in faces for g in face.elements])
+    scale = max(1.0, float(np.abs(elements).max(initial=0.0)))
+    kink = bool(np.ptp(elements, axis=0).max(initial=0.0) > SAME * scale)
+    smooth = all(face.smooth for face in faces)
+    nondegenerate = all(face.nondegenerate() for face in faces)
     return Certificate(
-        smooth and not kink,
-        kink,
-        reason,
-        sign * tree.value,
-        stacked[0],
-        stacked,
-        float(gap),
-        unique,
-        nondegenerate,
-        tree.nodes,
+        differentiable=smooth and not kink,
+        kink=kink,
+        reason=_reason(kink, smooth, nondegenerate, len(assignments)),
+        value=sign * tree.value,
+        gradient=elements[0],
+        elements=elements,
+        gap=float(min(others, default=np.inf) - tree.value),
+        unique_leaf=len(assignments) == 1,
+        nondegenerate=nondegenerate,
+        nodes=tree.nodes,
     )
 
 
+def _reason(kink: bool, smooth: bool, nondegenerate: bool, assignments: int) -> str:
+    """What is known, in words."""
+    if kink and assignments == 1:
+        what = "its linear program has several primal or dual solutions"
+        return f"a kink: {what}, with different gradients"
+    if kink:
+        what = f"{assignments} assignments of the integers are optimal"
+        return f"a kink: {what}, with different gradients"
+    if not smooth:
+        return (
+            "not known: the linear program has several primal and several dual solutions, "
+            "or unbounded duals, as at the edge of feasibility"
+        )
+    if assignments > 1:
+        return f"{assignments} optimal assignments of the integers, one gradient"
+    if not nondegenerate:
+        return "one optimal assignment, a degenerate basis, one gradient"
+    return "one optimal assignment, a nondegenerate basis"
+
+
 class _Face:
-    """The optimal faces of a linear program, seen through the parameters."""
+    """The optimal faces of a linear program, seen through the parameters.
+
+    Attributes
+    ----------
+    elements : list of (p,) arrays
+        Gradients of pairs of solutions; more than one if the value isn't smooth.
+    smooth : bool
+    """
 
     def __init__(
-        self, program: Program, solution: Solution, jacobian: sp.csr_array, rng
+        self, program: Program, jacobian: sp.csr_array, rng: np.random.Generator
     ) -> None:
         self.program, self.jacobian = program, jacobian
+        self.solution = solution = solve_lp(program)
         self.x, self.y = solution.x, solution.y
-        self.basic, self.row_basic = solution.basic, solution.row_basic
         self.reduced = program.cost - program.matrix.T @ self.y
         activity = program.matrix @ self.x
         self.low, self.high = _tight(activity, program.row_lower, program.row_upper)
         self.at_lower, self.at_upper = _tight(self.x, program.lower, program.upper)
-        self._found = [self._gradient(self.x, self.y)]
+        self.elements = [self._gradient(self.x, self.y)]
         self.smooth = self._examine(rng)
-
-    def elements(self) -> list[np.ndarray]:
-        """Gradients of pairs of solutions; more than one if the value isn't smooth."""
-        return self._found
 
     def nondegenerate(self) -> bool:
         """Whether the basis is primal and dual nondegenerate; fixed columns don't count."""
-        p = self.program
-        free = p.lower < p.upper
-        primal = (self.at_lower | self.at_upper) & self.basic & free
-        loose = p.row_lower < p.row_upper
-        primal_rows = (self.low | self.high) & self.row_basic & loose
-        dual = ~self.basic & free & (np.abs(self.reduced) <= ACTIVE)
-        dual_rows = ~self.row_basic & loose & (np.abs(self.y) <= ACTIVE)
+        p, basic, row_basic = self.program, self.solution.basic, self.solution.row_basic
+        free, loose = p.lower < p.upper, p.row_lower < p.row_upper
+        primal = (self.at_lower | self.at_upper) & basic & free
+        primal_rows = (self.low | self.high) & row_basic & loose
+        dual = ~basic & free & (np.abs(self.reduced) <= ACTIVE)
+        dual_rows = ~row_basic & loose & (np.abs(self.y) <= ACTIVE)
         return not (primal.any() or primal_rows.any() or dual.any() or dual_rows.any())
 
     def _gradient(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.jacobian.T @ self.program.envelope(x, y)
 
-    def _examine(self, rng) -> bool:
+    def _examine(self, rng: np.random.Generator) -> bool:
         p = self.program
-        t = rng.standard_normal(self.jacobian.shape[1])
-        data = self.jacobian @ t
+        data = self.jacobian @ rng.standard_normal(self.jacobian.shape[1])
         at = p.slices()
         change = sp.csr_array(
             (data[at["matrix"]], p.matrix.indices, p.matrix.indptr), p.shape
@@ -191,10 +187,6 @@ class _Face:
         touched = np.zeros(len(data), dtype=bool)
         touched[self.jacobian.tocoo().row] = True
         entries = touched[at["matrix"]]
-        columns, rows = touched[at["cost"]].copy(), np.zeros(p.shape[0], dtype=bool)
-        columns[p.matrix.indices[entries]] = True
-        rows[p.entry_rows()[entries]] = True
-        rows |= touched[at["row_lower"]] | touched[at["row_upper"]]
         bounds = touched[at["lower"]] | touched[at["upper"]]
 
         constant_x = self._primal(data[at["cost"]] - change.T @ self.y)
@@ -206,11 +198,13 @@ class _Face:
             return False
         if not entries.any():
             return True  # the formula has no product of x and y
-        if self._primal(
-            np.where(columns, rng.standard_normal(len(columns)), 0.0), keep=False
-        ):
+        columns, rows = touched[at["cost"]].copy(), np.zeros(p.shape[0], dtype=bool)
+        columns[p.matrix.indices[entries]] = True
+        rows[p.entry_rows()[entries]] = True
+        rows |= touched[at["row_lower"]] | touched[at["row_upper"]]
+        if self._primal(_random(columns, rng), keep=False):
             return True
-        return self._dual(np.where(rows, rng.standard_normal(len(rows)), 0.0), keep=False)
+        return self._dual(_random(rows, rng), keep=False)
 
     def _primal(self, direction: np.ndarray, keep: bool = True) -> bool:
         """Whether a linear function is constant on the optimal points."""
@@ -218,58 +212,67 @@ class _Face:
         lower, upper = p.lower.copy(), p.upper.copy()
         held = np.abs(self.reduced) > ACTIVE
         lower[held] = upper[held] = self.x[held]
-        low, high = p.row_lower.copy(), p.row_upper.copy()
-        low = np.where(self.y < -ACTIVE, high, low)
-        high = np.where(self.y > ACTIVE, np.minimum(high, p.row_lower), high)
-        face = Program(
-            p.cost, p.matrix, low, high, lower, upper, np.zeros_like(p.integer), 0.0
-        )
-        ends = _range(face, direction)
-        if ends is None:
-            return False
-        flat = _flat(direction, ends)
-        if not flat and keep:
-            self._found += [self._gradient(x, self.y) for x in ends]
-        return flat
+        low = np.where(self.y < -ACTIVE, p.row_upper, p.row_lower)
+        high = np.where(self.y > ACTIVE, np.minimum(p.row_upper, p.row_lower), p.row_upper)
+        ends = _range(_face(p.cost, p.matrix, low, high, lower, upper), direction)
+        return self._flat(direction, ends, [(x, self.y) for x in ends or ()], keep)
 
     def _dual(self, direction: np.ndarray, keep: bool = True) -> bool:
         """Whether a linear function is constant on the optimal duals."""
         p = self.program
-        m, n = p.shape
-        equal = p.row_lower == p.row_upper
+        equal, fixed = p.row_lower == p.row_upper, p.lower == p.upper
         lower = np.where(self.high | equal, -np.inf, 0.0)
         upper = np.where(self.low | equal, np.inf, 0.0)
-        fixed = p.lower == p.upper
         # cost - A.T y >= 0 unless x is at its upper bound, <= 0 unless at its lower one.
         low = np.where(self.at_lower | fixed, -np.inf, p.cost)
         high = np.where(self.at_upper | fixed, np.inf, p.cost)
-        face = Program(
-            np.zeros(m),
-            sp.csr_array(p.matrix.T),
-            low,
-            high,
-            lower,
-            upper,
-            np.zeros(m, dtype=bool),
-        )
+        matrix = sp.csr_array(p.matrix.T)
+        face = _face(np.zeros(p.shape[0]), matrix, low, high, lower, upper)
         ends = _range(face, direction)
+        return self._flat(direction, ends, [(self.x, y) for y in ends or ()], keep)
+
+    def _flat(
+        self,
+        direction: np.ndarray,
+        ends: tuple[np.ndarray, np.ndarray] | None,
+        pairs: list[tuple[np.ndarray, np.ndarray]],
+        keep: bool,
+    ) -> bool:
+        """Whether the ends are equal; the gradients of their pairs are kept if not."""
         if ends is None:
             return False
-        flat = _flat(direction, ends)
+        a, b = (float(direction @ e) for e in ends)
+        size = max(float(np.abs(direction) @ np.abs(e)) for e in ends)
+        flat = abs(a - b) <= SAME * max(1.0, size)
         if not flat and keep:
-            self._found += [self._gradient(self.x, y) for y in ends]
+            self.elements += [self._gradient(x, y) for x, y in pairs]
         return flat
 
 
-def _tight(value: np.ndarray, low: np.ndarray, high: np.ndarray):
+def _random(chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random numbers where chosen, else 0."""
+    return np.where(chosen, rng.standard_normal(len(chosen)), 0.0)
+
+
+def _face(
+    cost: np.ndarray,
+    matrix: sp.csr_array,
+    row_lower: np.ndarray,
+    row_upper: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+) -> Program:
+    """A linear program without a constant."""
+    integer = np.zeros(len(cost), dtype=bool)
+    return Program(cost, lower, upper, matrix, row_lower, row_upper, integer=integer)
+
+
+def _tight(
+    value: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where values are at their lower and at their upper bounds."""
     scale = ACTIVE * np.maximum(1.0, np.abs(value))
     return value - low <= scale, high - value <= scale
-
-
-def _flat(direction: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> bool:
-    a, b = (float(direction @ e) for e in ends)
-    size = max(float(np.abs(direction) @ np.abs(e)) for e in ends)
-    return abs(a - b) <= SAME * max(1.0, size)
 
 
 def _range(face: Program, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -277,7 +280,7 @@ def _range(face: Program, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if not direction.any():
         zero = np.zeros(face.shape[1])
         return zero, zero
-    lp = LinearProgram(face)
+    lp = Relaxed(face)
     try:
         least, most = (lp.minimize(cost) for cost in (direction, -direction))
     except (Unbounded, SolverError):

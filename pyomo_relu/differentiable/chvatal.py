@@ -25,7 +25,7 @@ from fractions import Fraction
 from itertools import product
 from typing import Any
 
-from pyomo_relu.differentiable.lp import Infeasible
+from pyomo_relu.programs.sharp import Infeasible
 
 
 class CutLimit(RuntimeError):
@@ -81,51 +81,41 @@ class ChvatalFunction:
         self.cost = [_rational(c) for c in cost]
         self.matrix = [[_rational(a) for a in row] for row in matrix]
         self.right = [_rational(b) for b in right]
-        n = len(self.cost)
-        if any(len(row) != n for row in self.matrix) or len(self.matrix) != len(self.right):
-            raise ValueError("cost, matrix and right don't fit.")
-        if any(c < 0 for c in self.cost):
-            raise ValueError("costs must be at least 0; substitute x = u - x' if x <= u.")
-        if any(a.denominator != 1 for row in self.matrix for a in row) or any(
-            b.denominator != 1 for b in self.right
-        ):
-            raise ValueError(
-                "the matrix and the right-hand side must be integers; multiply rows by "
-                "their common denominator."
-            )
+        self._check()
         self.n_rows = len(self.matrix)
         self.cuts: list[dict[int, Fraction]] = []
         dictionary = _Dictionary(self.cost, self.matrix, self.right)
-        rows = [list(row) for row in self.matrix]
-        rights = list(self.right)
+        # The columns and the right-hand side, as far as rows and cuts have them.
+        columns = [list(column) for column in (*zip(*self.matrix), self.right)]
         dictionary.optimize()
-        while True:
-            split = dictionary.fractional()
-            if split is None:
-                break
+        while (split := dictionary.fractional()) is not None:
             if len(self.cuts) == max_cuts:
                 raise CutLimit(
                     f"{max_cuts} cuts don't close the gap; raise max_cuts, or use "
                     "branch_and_bound, whose DualFunction always ends."
                 )
-            weights = dictionary.multipliers(split)
-            row = [
-                Fraction(
-                    math.ceil(sum((u * rows[k][j] for k, u in weights.items()), _ZERO))
-                )
-                for j in range(n)
-            ]
-            right_side = Fraction(
-                math.ceil(sum((u * rights[k] for k, u in weights.items()), _ZERO))
-            )
-            self.cuts.append(weights)
-            rows.append(row)
-            rights.append(right_side)
-            dictionary.add(row, right_side)
+            cut = dictionary.multipliers(split)
+            self.cuts.append(cut)
+            for column in columns:
+                column.append(_rounded(cut, column))
+            *row, side = (column[-1] for column in columns)
+            dictionary.add(row, side)
             dictionary.optimize()
         self.value = dictionary.value
         self.x = dictionary.point()
-        self.duals = [dictionary.dual(k) for k in range(len(rows))]
+        self.duals = [dictionary.dual(k) for k in range(self.n_rows + len(self.cuts))]
+
+    def _check(self) -> None:
+        n = len(self.cost)
+        if any(len(row) != n for row in self.matrix) or len(self.matrix) != len(self.right):
+            raise ValueError("cost, matrix and right don't fit.")
+        if any(c < 0 for c in self.cost):
+            raise ValueError("costs must be at least 0; substitute x = u - x' if x <= u.")
+        if any(a.denominator != 1 for row in (*self.matrix, self.right) for a in row):
+            raise ValueError(
+                "the matrix and the right-hand side must be integers; multiply rows by "
+                "their common denominator."
+            )
 
     def __call__(self, right: Sequence[Any]) -> Fraction:
         """Evaluate at a right-hand side, exactly; floats are taken as they are."""
@@ -133,8 +123,7 @@ class ChvatalFunction:
         if len(values) != self.n_rows:
             raise ValueError(f"a right-hand side has {self.n_rows} entries.")
         for cut in self.cuts:
-            total = sum((u * values[k] for k, u in cut.items()), _ZERO)
-            values.append(Fraction(math.ceil(total)))
+            values.append(_rounded(cut, values))
         return sum((p * v for p, v in zip(self.duals, values)), _ZERO)
 
     def dual_slacks(self) -> list[Fraction]:
@@ -174,25 +163,27 @@ def _rational(number: Any) -> Fraction:
     return Fraction(number.item() if hasattr(number, "item") else number)
 
 
+def _rounded(cut: dict[int, Fraction], values: Sequence[Fraction]) -> Fraction:
+    """The sum of values, each times its multiplier, rounded up."""
+    return Fraction(math.ceil(sum((u * values[k] for k, u in cut.items()), _ZERO)))
+
+
 class _Dictionary:
     """``basic = constant + row @ nonbasic`` with fractions; Bland's rule throughout.
 
     Variables are numbered: the n structural ones, then the slack of each row.
     """
 
-    def __init__(self, cost, matrix, right) -> None:
+    def __init__(
+        self, cost: list[Fraction], matrix: list[list[Fraction]], right: list[Fraction]
+    ) -> None:
         self.n = len(cost)
         self.nonbasic = list(range(self.n))
-        self.basic: list[int] = []
-        self.constant: list[Fraction] = []
-        self.rows: list[list[Fraction]] = []
-        self.value = _ZERO
-        self.reduced = list(cost)
-        for row, b in zip(matrix, right):
-            self.basic.append(self.n + len(self.basic))
-            self.constant.append(-b)
-            self.rows.append(list(row))
         self.count = self.n + len(matrix)
+        self.basic = list(range(self.n, self.count))
+        self.constant = [-b for b in right]
+        self.rows = [list(row) for row in matrix]
+        self.value, self.reduced = _ZERO, list(cost)
 
     def add(self, row: list[Fraction], right: Fraction) -> None:
         """A new row over the structural variables; its slack enters the basis."""
@@ -277,7 +268,9 @@ class _Dictionary:
         return [values.get(j, _ZERO) for j in range(self.n)]
 
 
-def _substitute(row, new, factor: Fraction, k: int) -> list[Fraction]:
+def _substitute(
+    row: list[Fraction], new: list[Fraction], factor: Fraction, k: int
+) -> list[Fraction]:
     """Replace nonbasic variable k in a row by its expression."""
     found = [r + factor * x for r, x in zip(row, new)]
     found[k] = factor * new[k]

@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyomo_relu.differentiable.branch_and_bound import Tree, branch_and_bound
-from pyomo_relu.differentiable.program import Program
+from pyomo_relu.programs.branch_and_bound import Tree, branch_and_bound
+from pyomo_relu.programs.program import Program
+
+#: A reduced cost below this, relative to its terms, counts as 0. It was chosen by hand.
+ZERO = 1e-9
 
 
 class DualFunction:
@@ -131,7 +134,7 @@ class DualFunction:
         active = int(np.argmin(self.leaf_bounds(program)))
         y = self.duals[active]
         reduced = program.cost - program.matrix.T @ y
-        scale = 1e-9 * (np.abs(program.cost) + abs(program.matrix).T @ np.abs(y) + 1.0)
+        scale = ZERO * (np.abs(program.cost) + abs(program.matrix).T @ np.abs(y) + 1.0)
         x = np.where(reduced > 0, low[active], high[active])
         # At reduced cost 0 every point of the box is an element; the LP's own makes it
         # the gradient at the base.

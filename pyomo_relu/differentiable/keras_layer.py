@@ -10,6 +10,8 @@ without ``jit_compile``, and ``tf.function(jit_compile=True)`` refuses them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 try:
@@ -29,7 +31,7 @@ from pyomo_relu.differentiable.solution_gradients import (
 )
 
 
-def milp_value(milp: ParametricMILP, theta):
+def milp_value(milp: ParametricMILP, theta: Any) -> Any:
     """The optimal value of each row of parameters, (N,), with its gradient.
 
     Parameters
@@ -42,7 +44,9 @@ def milp_value(milp: ParametricMILP, theta):
     return tf.cast(_value(milp, tf.cast(theta, tf.float64)), theta.dtype)
 
 
-def milp_solution(milp: ParametricMILP, theta, how: SolutionGradient | None = None):
+def milp_solution(
+    milp: ParametricMILP, theta: Any, how: SolutionGradient | None = None
+) -> Any:
     """The optimal point of each row of parameters, (N, n), with its gradient.
 
     Parameters
@@ -57,7 +61,7 @@ def milp_solution(milp: ParametricMILP, theta, how: SolutionGradient | None = No
     return tf.cast(_solution(milp, tf.cast(theta, tf.float64), how), theta.dtype)
 
 
-def _parameters(theta):
+def _parameters(theta: Any) -> Any:
     """A tensor of a floating type; Python's numbers are float64, as they are in Python."""
     if not any(tf.is_tensor(x) or hasattr(x, "numpy") for x in tf.nest.flatten(theta)):
         theta = np.asarray(theta)
@@ -65,47 +69,40 @@ def _parameters(theta):
     return theta if theta.dtype.is_floating else tf.cast(theta, tf.float64)
 
 
-def _value(milp: ParametricMILP, theta):
+def _value(milp: ParametricMILP, theta: Any) -> Any:
     """``milp_value`` in float64."""
     size = len(milp.initial)
 
     @tf.custom_gradient
-    def call(rows):
-        def solve(t):
-            return batch_values(milp, t.numpy())
-
-        value, slope = tf.py_function(solve, [rows], [tf.float64, tf.float64])
+    def call(rows: Any) -> Any:
+        value, slope = tf.py_function(
+            lambda t: batch_values(milp, t.numpy()), [rows], [tf.float64, tf.float64]
+        )
         value = tf.ensure_shape(value, [rows.shape[0]])
         slope = tf.ensure_shape(slope, [rows.shape[0], size])
-
-        def gradient(upstream):
-            return upstream[:, None] * slope
-
-        return value, gradient
+        return value, lambda upstream: upstream[:, None] * slope
 
     return call(theta)
 
 
-def _solution(milp: ParametricMILP, theta, how: SolutionGradient):
+def _solution(milp: ParametricMILP, theta: Any, how: SolutionGradient) -> Any:
     """``milp_solution`` in float64."""
     size, width = len(milp.initial), milp.program().shape[1]
 
+    def pull(t: Any, upstream: Any) -> np.ndarray:
+        return batch_backward(milp, how, t.numpy(), upstream.numpy())
+
     @tf.custom_gradient
-    def call(rows):
-        def solve(t):
-            return batch_forward(milp, how, t.numpy())
+    def call(rows: Any) -> Any:
+        points = tf.py_function(
+            lambda t: batch_forward(milp, how, t.numpy()), [rows], tf.float64
+        )
 
-        def pull(t, upstream):
-            return batch_backward(milp, how, t.numpy(), upstream.numpy())
-
-        points = tf.py_function(solve, [rows], tf.float64)
-        points = tf.ensure_shape(points, [rows.shape[0], width])
-
-        def gradient(upstream):
+        def gradient(upstream: Any) -> Any:
             found = tf.py_function(pull, [rows, upstream], tf.float64)
             return tf.ensure_shape(found, [rows.shape[0], size])
 
-        return points, gradient
+        return tf.ensure_shape(points, [rows.shape[0], width]), gradient
 
     return call(theta)
 
@@ -113,31 +110,31 @@ def _solution(milp: ParametricMILP, theta, how: SolutionGradient):
 class _MILPLayer(keras.layers.Layer):
     """What both layers share: parameters that nothing rounds, and the type of results."""
 
-    def __init__(self, milp: ParametricMILP, *, dtype=None, **kwargs) -> None:
+    def __init__(self, milp: ParametricMILP, *, dtype: Any = None, **kwargs: Any) -> None:
         # Keras would cast the parameters to the type of its policy: a bound of 1.1 that
         # is met in float64 is missed by one of 1.1 in float32.
         super().__init__(dtype=dtype, autocast=False, **kwargs)
         self.supports_jit = False  # XLA can't call Python
         self.milp, self.typed = milp, dtype is not None
 
-    def _type(self, given) -> str:
+    def _type(self, given: Any) -> str:
         """The type of results for parameters of a type."""
         if self.typed:
             return self.compute_dtype
         given = tf.as_dtype(given)
         return given.name if given.is_floating else "float64"
 
-    def _solve(self, theta):
+    def _solve(self, theta: Any) -> Any:
         """Results in float64; each layer has its own way."""
         raise NotImplementedError  # MILPValue and MILPSolution override it
 
-    def call(self, theta):
+    def call(self, theta: Any) -> Any:
         """Solve each row."""
         theta = _parameters(theta)
         found = self._solve(tf.cast(theta, tf.float64))
         return tf.cast(found, self._type(theta.dtype))
 
-    def compute_output_spec(self, theta):
+    def compute_output_spec(self, theta: Any) -> Any:
         """Shape and type of the results."""
         shape = self.compute_output_shape(theta.shape)
         return keras.KerasTensor(shape, dtype=self._type(theta.dtype))
@@ -159,10 +156,10 @@ class MILPValue(_MILPLayer):
         Of ``keras.layers.Layer``.
     """
 
-    def _solve(self, theta):
+    def _solve(self, theta: Any) -> Any:
         return _value(self.milp, theta)[:, None]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, int]:
         """One value for each row."""
         return (input_shape[0], 1)
 
@@ -182,14 +179,14 @@ class MILPSolution(_MILPLayer):
     """
 
     def __init__(
-        self, milp: ParametricMILP, how: SolutionGradient | None = None, **kwargs
+        self, milp: ParametricMILP, how: SolutionGradient | None = None, **kwargs: Any
     ) -> None:
         super().__init__(milp, **kwargs)
         self.how, self.width = how or SolutionGradient(), milp.program().shape[1]
 
-    def _solve(self, theta):
+    def _solve(self, theta: Any) -> Any:
         return _solution(self.milp, theta, self.how)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, int]:
         """One point for each row."""
         return (input_shape[0], self.width)

@@ -7,7 +7,8 @@ sparse derivative of the data vector (:meth:`Program.to_vector`) in the paramete
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pyomo.core.expr.visitor import identify_mutable_parameters
 from pyomo.repn.standard_repn import generate_standard_repn
 
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.differentiable.program import PARTS, Program
+from pyomo_relu.programs.program import PARTS, Program
 
 
 class ArraySource:
@@ -91,7 +92,7 @@ def chosen_entries(
     return np.concatenate(found) if found else np.zeros(0, dtype=int)
 
 
-def _stored(base: Program, rows, columns) -> np.ndarray:
+def _stored(base: Program, rows: Any, columns: Any) -> np.ndarray:
     """Positions of entries among the stored ones of the matrix."""
     keys = base.entry_rows() * base.shape[1] + base.matrix.indices
     wanted = np.atleast_1d(rows) * base.shape[1] + np.atleast_1d(columns)
@@ -108,18 +109,15 @@ def _stored(base: Program, rows, columns) -> np.ndarray:
 
 
 def _entry_names(base: Program, entries: np.ndarray) -> list[str]:
-    names = []
-    rows, columns = base.entry_rows(), base.matrix.indices
-    starts = {part: s.start for part, s in base.slices().items()}
-    for e in entries.tolist():
-        part = max(
-            (p for p in PARTS if starts[p] <= e), key=lambda p: (starts[p], PARTS.index(p))
-        )
-        k = e - starts[part]
-        names.append(
-            f"matrix[{rows[k]},{columns[k]}]" if part == "matrix" else f"{part}[{k}]"
-        )
-    return names
+    at = base.slices()
+    names = [f"{part}[{k}]" for part in PARTS[:-1] for k in range(_length(at[part]))]
+    cells = zip(base.entry_rows().tolist(), base.matrix.indices.tolist())
+    names += [f"matrix[{i},{j}]" for i, j in cells]
+    return [names[e] for e in entries.tolist()]
+
+
+def _length(part: slice) -> int:
+    return part.stop - part.start
 
 
 class FunctionSource:
@@ -157,8 +155,7 @@ class PyomoSource:
         Mutable; of an indexed one all members.
     """
 
-    def __init__(self, model, parameters: Iterable[Any]) -> None:
-        self.model = model
+    def __init__(self, model: Any, parameters: Any) -> None:
         self.params = _param_data(parameters)
         self._number = {id(p): k for k, p in enumerate(self.params)}
         self.names = [p.name for p in self.params]
@@ -167,66 +164,51 @@ class PyomoSource:
             if v is None or not isinstance(v, (int, float)):
                 raise ValueError(f"Param '{p.name}' has no number as its value.")
         self.initial = np.array(values, dtype=float)
-        self._expressions: dict[str, dict[Any, Any]] = {p: {} for p in PARTS}
-        self._compile()
-
-    def _compile(self) -> None:
-        objectives = list(self.model.component_data_objects(pyo.Objective, active=True))
+        objectives = list(model.component_data_objects(pyo.Objective, active=True))
         if len(objectives) != 1:
             raise ValueError(
                 f"the model must have one active objective, not {len(objectives)}."
             )
-        self.objective = objectives[0]
-        self.sign = 1.0 if self.objective.sense == pyo.minimize else -1.0
+        self.sign = 1.0 if objectives[0].sense == pyo.minimize else -1.0
         self.columns: list[Any] = []
         self._column: dict[int, int] = {}
-        self.rows: list[Any] = []
-        found, constant = self._linear(self.objective.expr, self.objective.name)
-        costs = {j: a for j, a in found}
-        triples: list[tuple[int, int, Any]] = []
-        sides: list[tuple[Any, Any]] = []
-        for con in self.model.component_data_objects(pyo.Constraint, active=True):
-            low, body, high = con.to_bounded_expression()
-            terms, shift = self._linear(body, con.name)
-            i = len(self.rows)
-            self.rows.append(con)
-            triples += [(i, j, a) for j, a in terms]
-            sides.append((_minus(low, shift, -math.inf), _minus(high, shift, math.inf)))
-        m, n = len(self.rows), len(self.columns)
-        structure = sp.csr_array(
-            (
-                np.arange(1.0, len(triples) + 1.0),
-                ([t[0] for t in triples], [t[1] for t in triples]),
-            ),
-            shape=(m, n),
-        )
-        structure.sort_indices()
-        order = structure.data.astype(int) - 1
-        cost: list[Any] = [0.0] * n
-        for j, a in costs.items():
-            cost[j] = a
-        bounds = [_variable_bounds(v) for v in self.columns]
-        entries: list[Any] = [constant, *cost]
-        entries += [s[0] for s in sides] + [s[1] for s in sides]
-        entries += [b[0] for b in bounds] + [b[1] for b in bounds]
-        entries += [triples[t][2] for t in order]
-        negated = np.zeros(len(entries), dtype=bool)
-        negated[: 1 + n] = self.sign < 0
-        self._prepare(entries, negated)
-        self._base = Program(
-            np.zeros(n),
-            sp.csr_array(
-                (np.zeros(len(order)), structure.indices, structure.indptr), (m, n)
-            ),
-            np.zeros(m),
-            np.zeros(m),
-            np.zeros(n),
-            np.zeros(n),
-            np.array([v.is_integer() for v in self.columns], dtype=bool),
+        self._compile(
+            objectives[0],
+            list(model.component_data_objects(pyo.Constraint, active=True)),
         )
         self.program(self.initial).check()
 
-    def _linear(self, expression, name: str) -> tuple[list[tuple[int, Any]], Any]:
+    def _compile(self, objective: Any, rows: list[Any]) -> None:
+        """Read the data as expressions, in the order of the data vector."""
+        costs, constant = self._linear(objective.expr, objective.name)
+        triples: list[tuple[int, int, Any]] = []
+        lower, upper = [], []
+        for i, row in enumerate(rows):
+            low, body, high = row.to_bounded_expression()
+            terms, shift = self._linear(body, row.name)
+            triples += [(i, j, a) for j, a in terms]
+            lower.append(_minus(low, shift, -math.inf))
+            upper.append(_minus(high, shift, math.inf))
+        m, n = len(rows), len(self.columns)
+        cost: list[Any] = [0.0] * n
+        for j, a in costs:
+            cost[j] = a
+        bounds = [_variable_bounds(v) for v in self.columns]
+        at = ([t[0] for t in triples], [t[1] for t in triples])
+        # Numbers in place of coefficients, from 1, so that none is dropped as a zero.
+        matrix = sp.csr_array((np.arange(1.0, len(triples) + 1.0), at), shape=(m, n))
+        matrix.sort_indices()
+        entries: list[Any] = [constant, *cost, *lower, *upper]
+        entries += [b[0] for b in bounds] + [b[1] for b in bounds]
+        entries += [triples[t][2] for t in matrix.data.astype(int) - 1]
+        self._sign = np.ones(len(entries))
+        self._sign[: 1 + n] = self.sign
+        self._sort(entries)
+        integer = np.array([v.is_integer() for v in self.columns], dtype=bool)
+        none, sides = np.zeros(n), np.zeros(m)
+        self._base = Program(none, none, none, matrix, sides, sides, integer=integer)
+
+    def _linear(self, expression: Any, name: str) -> tuple[list[tuple[int, Any]], Any]:
         """Terms (column, coefficient) and the constant, as expressions."""
         repn = generate_standard_repn(expression, compute_values=False)
         if not repn.is_linear():
@@ -244,30 +226,26 @@ class PyomoSource:
             terms.append((j, a))
         return terms, repn.constant
 
-    def _prepare(self, entries: list[Any], negated: np.ndarray) -> None:
+    def _sort(self, entries: list[Any]) -> None:
         """Sort the data into numbers, Params as they are, and expressions of Params."""
         self._vector = np.zeros(len(entries))
-        self._sign = np.where(negated, -1.0, 1.0)
         plain: list[tuple[int, int]] = []
         self._general: list[tuple[int, Any]] = []
         self._derivatives: list[tuple[int, int, Any]] = []
         for e, a in enumerate(entries):
             if isinstance(a, (int, float)):
                 self._vector[e] = a
-            elif id(a) in self._number:
+                continue
+            if id(a) in self._number:
                 plain.append((e, self._number[id(a)]))
-            else:
-                inside = [
-                    p for p in identify_mutable_parameters(a) if id(p) in self._number
-                ]
-                if not inside:
-                    self._vector[e] = pyo.value(a)
-                    continue
-                self._general.append((e, a))
-                slopes = differentiate(a, wrt_list=inside, mode=Modes.reverse_symbolic)
-                self._derivatives += [
-                    (e, self._number[id(p)], d) for p, d in zip(inside, slopes)
-                ]
+                continue
+            own = [p for p in identify_mutable_parameters(a) if id(p) in self._number]
+            if not own:
+                self._vector[e] = pyo.value(a)
+                continue
+            self._general.append((e, a))
+            slopes = differentiate(a, wrt_list=own, mode=Modes.reverse_symbolic)
+            self._derivatives += [(e, self._number[id(p)], d) for p, d in zip(own, slopes)]
         self._plain = np.array(plain, dtype=int).reshape(-1, 2)
 
     def program(self, theta: np.ndarray) -> Program:
@@ -295,21 +273,16 @@ class PyomoSource:
         return sp.csr_array((values, (rows, columns)), shape=(len(self._sign), len(theta)))
 
 
-class _values:
+@contextmanager
+def _values(params: list[Any], theta: np.ndarray) -> Iterator[None]:
     """Params have other values inside the context."""
-
-    def __init__(self, params: list[Any], theta: np.ndarray) -> None:
-        self.params, self.theta = params, theta
-
-    def __enter__(self) -> None:
-        self.before = [p.value for p in self.params]
-        self._set(self.theta.tolist())
-
-    def __exit__(self, *_) -> None:
-        self._set(self.before)
-
-    def _set(self, values: list[float]) -> None:
-        for p, v in zip(self.params, values):
+    before = [p.value for p in params]
+    for p, v in zip(params, theta.tolist()):
+        p.set_value(v)
+    try:
+        yield
+    finally:
+        for p, v in zip(params, before):
             p.set_value(v)
 
 
@@ -339,7 +312,7 @@ def _minus(side: Any, shift: Any, none: float) -> Any:
     return side - shift
 
 
-def _variable_bounds(v) -> tuple[Any, Any]:
+def _variable_bounds(v: Any) -> tuple[Any, Any]:
     """Bounds of a variable; expressions of Params only where these decide."""
     if v.fixed:
         return float(v.value), float(v.value)

@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.differentiable.branch_and_bound import Tree, branch_and_bound
 from pyomo_relu.differentiable.certificate import Certificate, certify
 from pyomo_relu.differentiable.dual_function import DualFunction
-from pyomo_relu.differentiable.lp import Solution, SolverError, solve_lp, solve_mip
 from pyomo_relu.differentiable.parameters import (
     ArraySource,
     FunctionSource,
     PyomoSource,
     chosen_entries,
 )
-from pyomo_relu.differentiable.program import Program
 from pyomo_relu.differentiable.solution_map import solution_derivative
+from pyomo_relu.programs.branch_and_bound import Tree, branch_and_bound, optimum
+from pyomo_relu.programs.program import Program
+from pyomo_relu.programs.sharp import Solution
 
 METHODS = ("fixed", "tree")
 
@@ -86,14 +86,14 @@ class ParametricMILP:
     7.0 [ 2. 12.]
     """
 
-    def __init__(self, source) -> None:
+    def __init__(self, source: ArraySource | FunctionSource | PyomoSource) -> None:
         self._source = source
         self.names: list[str] = source.names
         self.initial: np.ndarray = source.initial
         self._sign = float(source.sign)
 
     @classmethod
-    def from_pyomo(cls, model, parameters: Iterable[Any]) -> ParametricMILP:
+    def from_pyomo(cls, model: Any, parameters: Iterable[Any]) -> ParametricMILP:
         """From a linear Pyomo model and its mutable Params.
 
         Params may occur nonlinearly (``p**2 * x``); derivatives are symbolic. The model
@@ -129,7 +129,7 @@ class ParametricMILP:
         cls,
         program: Callable[[np.ndarray], Program],
         jacobian: Callable[[np.ndarray], Any],
-        initial,
+        initial: Any,
         names: list[str] | None = None,
     ) -> ParametricMILP:
         """From a function of the parameters and the Jacobian of its data.
@@ -155,11 +155,11 @@ class ParametricMILP:
         """1 for a minimization, -1 for a maximization."""
         return self._sign
 
-    def program(self, theta=None) -> Program:
+    def program(self, theta: Any = None) -> Program:
         """The data at given parameters, as a minimization."""
         return self._source.program(self._theta(theta))
 
-    def data_jacobian(self, theta=None) -> sp.csr_array:
+    def data_jacobian(self, theta: Any = None) -> sp.csr_array:
         """The (n_data, p) derivative of the minimization's data vector.
 
         Raises
@@ -183,7 +183,7 @@ class ParametricMILP:
 
     def solve(
         self,
-        theta=None,
+        theta: Any = None,
         *,
         start: np.ndarray | None = None,
         time_limit: float | None = None,
@@ -205,26 +205,16 @@ class ParametricMILP:
             If the program is not solved within the time limit.
         """
         program = self.program(theta)
-        try:
-            limit = {} if time_limit is None else {"time_limit": time_limit}
-            x = solve_mip(program, start, **limit)
-        except SolverError:
-            x = branch_and_bound(program).x
-        return self._at(program, x)
+        lp = optimum(program, start, time_limit)
+        return ParametricSolution(self._sign * lp.value, lp.x, lp, program)
 
-    def _at(self, program: Program, x: np.ndarray) -> ParametricSolution:
-        lp = solve_lp(program.with_integers(x))
-        point = lp.x.copy()
-        point[program.integer] = np.round(x[program.integer])
-        return ParametricSolution(self._sign * lp.value, point, lp, program)
-
-    def gradient_at(self, solution: ParametricSolution, theta=None) -> np.ndarray:
+    def gradient_at(self, solution: ParametricSolution, theta: Any = None) -> np.ndarray:
         """The envelope formula at a solution of :meth:`solve`."""
         data = solution.program.envelope(solution.x, solution.lp.y)
         return self._sign * (self.data_jacobian(theta).T @ data)
 
     def value_and_grad(
-        self, theta=None, *, method: str = "fixed", start: np.ndarray | None = None
+        self, theta: Any = None, *, method: str = "fixed", start: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
         """The optimal value and an element of its conservative gradient.
 
@@ -257,19 +247,19 @@ class ParametricMILP:
         data = DualFunction(tree).supergradient(tree.program)
         return self._sign * tree.value, self._sign * (self.data_jacobian(theta).T @ data)
 
-    def tree(self, theta=None, **options: Any) -> Tree:
+    def tree(self, theta: Any = None, **options: Any) -> Tree:
         """Own branch and bound; options of :func:`branch_and_bound`."""
         return branch_and_bound(self.program(theta), **options)
 
-    def dual_function(self, theta=None, **options: Any) -> DualFunction:
+    def dual_function(self, theta: Any = None, **options: Any) -> DualFunction:
         """A lower bound on the minimization for all data, tight at ``theta``."""
         return DualFunction(self.tree(theta, **options))
 
     def certificate(
         self,
-        theta=None,
+        theta: Any = None,
         *,
-        parameters=None,
+        parameters: Any = None,
         tie: float = 1e-7,
         node_limit: int = 20_000,
     ) -> Certificate:
@@ -296,7 +286,7 @@ class ParametricMILP:
             jacobian = sp.csr_array(jacobian.tocsc()[:, np.asarray(parameters)])
         return certify(tree, jacobian, self._sign, tie)
 
-    def solution_jacobian(self, theta=None, *, check: bool = True) -> np.ndarray:
+    def solution_jacobian(self, theta: Any = None, *, check: bool = True) -> np.ndarray:
         r"""Derivative of the optimal point, integers constant.
 
         With the optimal basis :math:`B` of the fixed-integer LP,
@@ -330,7 +320,7 @@ class ParametricMILP:
         fixed = solution.program.with_integers(solution.x)
         return solution_derivative(fixed, solution.lp, self.data_jacobian(theta))
 
-    def _theta(self, theta) -> np.ndarray:
+    def _theta(self, theta: Any) -> np.ndarray:
         if theta is None:
             return self.initial
         found = np.asarray(theta, dtype=float).reshape(-1)

@@ -19,13 +19,13 @@ Sources: Vlastelica et al., arXiv 1912.02175 (blackbox); Berthet et al., arXiv 2
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from pyomo_relu.differentiable.branch_and_bound import branch_and_bound
-from pyomo_relu.differentiable.lp import SolverError, solve_mip
 from pyomo_relu.differentiable.parametric import ParametricMILP
-from pyomo_relu.differentiable.program import Program
+from pyomo_relu.programs.branch_and_bound import optimal_point
+from pyomo_relu.programs.program import Program
 
 METHODS = ("basis", "blackbox", "perturbed", "straight_through")
 
@@ -79,7 +79,7 @@ class SolutionGradient:
         if self.method == "straight_through":
             return jacobian.T @ -g
         if self.method == "blackbox":
-            moved = optimal_point(_with_cost(program, program.cost + self.step * g))
+            moved = optimal_point(replace(program, cost=program.cost + self.step * g))
             return jacobian.T @ ((moved - optimal_point(program)) / self.step)
         terms = [(x @ g) * z for z, x in self._perturbed(program)]
         return jacobian.T @ (np.mean(terms, axis=0) / self.sigma)
@@ -88,38 +88,26 @@ class SolutionGradient:
         rng = np.random.default_rng(self.seed)
         found = []
         for z in rng.standard_normal((self.samples, program.shape[1])):
-            other = _with_cost(program, program.cost + self.sigma * z)
+            other = replace(program, cost=program.cost + self.sigma * z)
             found.append((z, optimal_point(other)))
         return found
 
 
-def optimal_point(program: Program) -> np.ndarray:
-    """An optimal point, by HiGHS or, where it fails, by branch and bound."""
-    try:
-        return solve_mip(program)
-    except SolverError:
-        return branch_and_bound(program).x
-
-
-def _with_cost(program: Program, cost: np.ndarray) -> Program:
-    return replace(program, cost=cost)
-
-
-def batch_values(milp: ParametricMILP, thetas) -> tuple[np.ndarray, np.ndarray]:
+def batch_values(milp: ParametricMILP, thetas: Any) -> tuple[np.ndarray, np.ndarray]:
     """Values (N,) and gradients (N, p) of a batch of parameters."""
     pairs = [milp.value_and_grad(theta) for theta in np.asarray(thetas, dtype=float)]
     values = np.array([v for v, _ in pairs], dtype=float)
     return values, _rows([g for _, g in pairs], len(milp.initial))
 
 
-def batch_forward(milp: ParametricMILP, how: SolutionGradient, thetas) -> np.ndarray:
+def batch_forward(milp: ParametricMILP, how: SolutionGradient, thetas: Any) -> np.ndarray:
     """Points (N, n) of a batch of parameters."""
     thetas = np.asarray(thetas, dtype=float)
     return _rows([how.forward(milp, t) for t in thetas], milp.program().shape[1])
 
 
 def batch_backward(
-    milp: ParametricMILP, how: SolutionGradient, thetas, upstream
+    milp: ParametricMILP, how: SolutionGradient, thetas: Any, upstream: Any
 ) -> np.ndarray:
     """Derivatives (N, p) of a loss in a batch of parameters."""
     pairs = zip(np.asarray(thetas, dtype=float), np.asarray(upstream, dtype=float))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.differentiable.lp import Solution
-from pyomo_relu.differentiable.program import Program
+from pyomo_relu.programs.program import Program
+from pyomo_relu.programs.sharp import Solution
 
 
 def solution_derivative(
@@ -52,17 +52,13 @@ def solution_derivative(
         raise ValueError("the basis of the linear program is incomplete.")
     if not len(active):
         return found
-    rows = program.entry_rows()
-    change = (
-        sp.csr_array(
-            (
-                np.ones(len(rows)) * x[program.matrix.indices],
-                (rows, np.arange(len(rows))),
-            ),
-            shape=(program.shape[0], len(rows)),
-        )
-        @ jacobian[at["matrix"]]
+    # Row by row, the entries of the matrix times the point.
+    entry = np.arange(program.matrix.nnz)
+    times_x = sp.csr_array(
+        (x[program.matrix.indices], (program.entry_rows(), entry)),
+        shape=(program.shape[0], len(entry)),
     )
+    change = times_x @ jacobian[at["matrix"]]
     activity = program.matrix @ x
     low = np.abs(activity - program.row_lower) <= np.abs(activity - program.row_upper)
     side = np.where(low[:, None], part["row_lower"], part["row_upper"])

@@ -7,18 +7,30 @@ halved until it rises. `largest_radius` solves :math:`z(r) = t_0` by Newton's me
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from pyomo_relu.differentiable.margin_training import MarginFit, MarginTraining
-from pyomo_relu.differentiable.outer import GAIN, class_costs
-from pyomo_relu.differentiable.validation import ValidationMargin
+from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.differentiable.validation import ValidationFit, ValidationMargin
+from pyomo_relu.steps.ascent import Ascent, AscentSettings, Callback
+from pyomo_relu.steps.margin import MarginFit, MarginProgram
+from pyomo_relu.steps.projection import class_costs
 
 LEARNED = ("costs", "radius")
+
+#: The share of ``max_radius`` that the radius moves in a step of 1. It was chosen by hand,
+#: like the three numbers below.
+RADIUS_SHARE = 0.1
+
+#: A derivative in the radius below this counts as 0, a gradient in the costs below
+#: ``SHORTEST`` too; a move by less than ``SHORTEST`` is none.
+FLAT, SHORTEST = 1e-9, 1e-10
+
+#: The decimals to which two validation margins of the history are compared.
+DECIMALS = 9
 
 
 @dataclass(frozen=True)
@@ -46,21 +58,86 @@ class TuneFit:
     history: list[dict[str, Any]] = field(repr=False)
     status: str
 
-    def predict(self, x) -> np.ndarray:
+    def predict(self, x: Any) -> np.ndarray:
         """Labels -1 and 1, (N,)."""
         return np.where(self.network.scores(x) >= 0, 1.0, -1.0)
 
 
+@dataclass
+class _Weights(Ascent[tuple[np.ndarray, float], ValidationFit]):
+    """Costs on their simplex and a radius in its range.
+
+    Attributes
+    ----------
+    total, low : float
+        The sum of the costs, and the least one.
+    top : float
+        The largest radius.
+    """
+
+    model: ValidationMargin
+    features: np.ndarray
+    others: np.ndarray
+    learn: Collection[str]
+    total: float
+    low: float
+    top: float
+
+    settings = AscentSettings(trials=7)
+
+    def direction(
+        self, point: tuple[np.ndarray, float], fit: ValidationFit
+    ) -> tuple[np.ndarray, float]:
+        costs, radius = np.zeros(self.model.n), 0.0
+        if "costs" in self.learn:
+            costs = fit.cost_gradient - fit.cost_gradient.mean()
+            costs /= max(float(np.linalg.norm(costs)), SHORTEST)
+        if "radius" in self.learn and abs(fit.radius_gradient) > FLAT:
+            radius = float(np.sign(fit.radius_gradient))
+        return costs, radius
+
+    def moved(
+        self, point: tuple[np.ndarray, float], direction: Any, step: float
+    ) -> tuple[np.ndarray, float] | None:
+        (costs, radius), (slope, sign) = point, direction
+        moved = costs
+        if "costs" in self.learn:
+            size = step * self.total / np.sqrt(self.model.n)
+            moved = on_simplex(costs + size * slope, self.total, self.low)
+        wide = radius + RADIUS_SHARE * step * self.top * sign
+        wide = float(np.clip(wide, 0.0, self.top))
+        near = max(np.abs(moved - costs).max(), abs(wide - radius)) < SHORTEST
+        return None if near else (moved, wide)
+
+    def train(
+        self,
+        point: tuple[np.ndarray, float],
+        fit: ValidationFit | None,
+        deadline: Deadline,
+    ) -> ValidationFit:
+        return self.model.fit(self.features, self.others, *point, start=fit)
+
+    def entry(self, point: tuple[np.ndarray, float], fit: ValidationFit) -> dict[str, Any]:
+        costs, radius = point
+        return {
+            "value": fit.value,
+            "margin": fit.margin,
+            "costs": costs,
+            "radius": radius,
+            "network": fit.trained,
+        }
+
+
 def tune_fit(
-    x,
-    y,
-    x_validation,
-    y_validation,
+    x: Any,
+    y: Any,
+    x_validation: Any,
+    y_validation: Any,
     *,
     learn: Collection[str] = LEARNED,
     hidden: int = 2,
     cost: float = 2.0,
-    costs=None,
+    costs: Any = None,
     validation_cost: float = 2.0,
     radius: float = 0.0,
     max_radius: float | None = None,
@@ -69,7 +146,7 @@ def tune_fit(
     iterations: int = 10,
     step: float = 0.5,
     time_limit: float | None = None,
-    callback: Callable[[dict[str, Any]], Any] | None = None,
+    callback: Callback | None = None,
 ) -> TuneFit:
     """Learn weights of points and a robust radius from points for validation.
 
@@ -91,7 +168,7 @@ def tune_fit(
         The sum of the costs of validation, half of it for each class.
     radius, max_radius : float
         The first and the largest radius; by default half the largest distance of two
-        points, at which every unit is constant.
+        points, at which every neuron is constant.
     tilt : float
         See :class:`~pyomo_relu.differentiable.ValidationMargin`.
     floor : float
@@ -111,8 +188,7 @@ def tune_fit(
         For labels, shapes and options that don't fit.
     """
     features, others = (np.asarray(a, dtype=float) for a in (x, x_validation))
-    labels = np.asarray(y, dtype=float).reshape(-1)
-    marks = np.asarray(y_validation, dtype=float).reshape(-1)
+    labels, marks = (np.asarray(a, dtype=float).reshape(-1) for a in (y, y_validation))
     wrong = set(learn) - set(LEARNED)
     if wrong or not learn:
         raise ValueError(f"learn takes {', '.join(LEARNED)}, not {sorted(wrong)}.")
@@ -127,8 +203,7 @@ def tune_fit(
     if not 0 <= radius <= top:
         raise ValueError(f"radius must be between 0 and max_radius, {top:g}.")
     c = class_costs(labels, cost) if costs is None else np.array(costs, dtype=float)
-    total, r = float(c.sum()), float(radius)
-    low = floor * total / n
+    total, start = float(c.sum()), (c, float(radius))
     model = ValidationMargin(
         labels,
         marks,
@@ -137,59 +212,17 @@ def tune_fit(
         hidden=hidden,
         tilt=tilt,
     )
-    begin = time.perf_counter()
-    best = model.fit(features, others, c, r)
-    history: list[dict[str, Any]] = []
-
-    def record() -> bool:
-        history.append(
-            {
-                "value": best.value,
-                "margin": best.margin,
-                "costs": c,
-                "radius": r,
-                "seconds": time.perf_counter() - begin,
-                "network": best.trained,
-            }
-        )
-        return bool(callback(history[-1])) if callback else False
-
-    def late() -> bool:
-        return time_limit is not None and time.perf_counter() - begin > time_limit
-
-    stopped, status = record(), "iterations"
-    for _ in range(iterations):
-        if stopped:
-            status = "callback"
-            break
-        slope_c, slope_r = np.zeros(n), 0.0
-        if "costs" in learn:
-            slope_c = best.cost_gradient - best.cost_gradient.mean()
-            slope_c /= max(float(np.linalg.norm(slope_c)), 1e-10)
-        if "radius" in learn and abs(best.radius_gradient) > 1e-9:
-            slope_r = float(np.sign(best.radius_gradient))
-        found = None
-        for _ in range(7):
-            if late():
-                break
-            moved = c
-            if "costs" in learn:
-                moved = on_simplex(c + step * total / np.sqrt(n) * slope_c, total, low)
-            wide = float(np.clip(r + 0.1 * step * top * slope_r, 0.0, top))
-            if max(np.abs(moved - c).max(), abs(wide - r)) < 1e-10:
-                break
-            trial = model.fit(features, others, moved, wide, start=best)
-            if trial.value > best.value + GAIN:
-                found = moved, wide, trial
-                break
-            step *= 0.5
-        if found is None:
-            status = "time limit" if late() else "no ascent"
-            break
-        c, r, best = found
-        step = min(1.5 * step, 1.0)
-        stopped = record()
-    chosen = max(history, key=lambda h: (round(h["margin"], 9), h["value"]))
+    deadline = Deadline(time_limit)
+    weights = _Weights(model, features, others, learn, total, floor * total / n, top)
+    _, _, history, status = weights.run(
+        start,
+        weights.train(start, None, deadline),
+        iterations=iterations,
+        step=step,
+        deadline=deadline,
+        callback=callback,
+    )
+    chosen = max(history, key=lambda h: (round(h["margin"], DECIMALS), h["value"]))
     return TuneFit(chosen["costs"], chosen["radius"], chosen["network"], history, status)
 
 
@@ -208,12 +241,12 @@ def _separation(x: np.ndarray) -> float:
 
 
 def largest_radius(
-    x,
-    y,
+    x: Any,
+    y: Any,
     margin: float,
     *,
     hidden: int = 2,
-    costs=None,
+    costs: Any = None,
     tolerance: float = 1e-7,
 ) -> tuple[float, MarginFit | None]:
     r"""The largest robust radius at which training still reaches a margin.
@@ -248,13 +281,13 @@ def largest_radius(
     if margin <= 0:
         raise ValueError("the margin must be positive.")
     features = np.asarray(x, dtype=float)
-    training = MarginTraining(y, features.shape[1], hidden=hidden, soft=costs is not None)
+    training = MarginProgram(y, features.shape[1], hidden=hidden, soft=costs is not None)
     low, best = 0.0, training.fit(features, costs)
     if best.value < margin:
         raise ValueError(
             f"training reaches the value {best.value:.6g}, below the margin {margin:g}."
         )
-    # Farther than that every unit is constant on the points.
+    # Farther than that every neuron is constant on the points.
     high = _separation(features) * (1 + 1e-9) + 1e-9
     if training.fit(features, costs, high).value >= margin:
         return np.inf, None

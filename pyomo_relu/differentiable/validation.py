@@ -18,7 +18,7 @@ gradients are envelope formulas: :math:`\partial z / \partial c = -\xi` and
 :math:`F_\tau \ge g` of the trained network, it is nondecreasing in :math:`\tau`, and falls
 to the best ``g`` among the optima of training as :math:`\tau \to 0`.
 
-In :math:`z_\tau` both margins may be negative: units may be on the wrong side of a point
+In :math:`z_\tau` both margins may be negative: neurons may be on the wrong side of a point
 at the price of the margin. So no network becomes infeasible by a change of the data,
 :math:`F_\tau` is Lipschitz and semialgebraic, and its formula is an element of a
 conservative gradient everywhere. A positive margin means what it always does.
@@ -31,10 +31,11 @@ arXiv 1912.02175.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pyomo_relu.differentiable.margin_training import MarginFit, MarginTraining
+from pyomo_relu.steps.margin import MarginFit, MarginProgram
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class ValidationMargin:
         Of falling short of the margin; their sum should be above 1, or every margin is
         worth more than its slacks.
     hidden : int
-        Step units.
+        Step neurons.
     tilt : float
         The weight of validation in the second program. Small values tell only what a
         small change of the optimum can do, large ones hide what training does.
@@ -88,11 +89,11 @@ class ValidationMargin:
 
     def __init__(
         self,
-        y,
-        y_validation,
+        y: Any,
+        y_validation: Any,
         n_features: int,
         *,
-        validation_costs,
+        validation_costs: Any,
         hidden: int = 2,
         tilt: float = 1.0,
     ) -> None:
@@ -102,8 +103,8 @@ class ValidationMargin:
         if self.validation_costs.shape != last.shape:
             raise ValueError(f"validation_costs must have {len(last)} entries.")
         self.n, self.tilt, self.y_validation = len(first), float(tilt), last
-        self.training = MarginTraining(first, n_features, hidden=hidden, soft=True)
-        self.joint = MarginTraining(
+        self.training = MarginProgram(first, n_features, hidden=hidden, soft=True)
+        self.joint = MarginProgram(
             np.concatenate([first, last]),
             n_features,
             hidden=hidden,
@@ -114,9 +115,9 @@ class ValidationMargin:
 
     def fit(
         self,
-        x,
-        x_validation,
-        costs,
+        x: Any,
+        x_validation: Any,
+        costs: Any,
         radius: float = 0.0,
         *,
         start: ValidationFit | None = None,
@@ -144,12 +145,14 @@ class ValidationMargin:
             start=begin[1],
         )
         return ValidationFit(
-            (tilted.value - trained.value) / tau,
-            trained.objective(x_validation, self.y_validation, self.validation_costs),
-            (tilted.cost_gradient[:n] - trained.cost_gradient) / tau,
-            (tilted.radius_gradient - trained.radius_gradient) / tau,
-            (tilted.x_gradient[:n] - trained.x_gradient) / tau,
-            tilted.x_gradient[n:] / tau,
-            trained,
-            tilted,
+            value=(tilted.value - trained.value) / tau,
+            margin=trained.objective(
+                x_validation, self.y_validation, self.validation_costs
+            ),
+            cost_gradient=(tilted.cost_gradient[:n] - trained.cost_gradient) / tau,
+            radius_gradient=(tilted.radius_gradient - trained.radius_gradient) / tau,
+            x_gradient=(tilted.x_gradient[:n] - trained.x_gradient) / tau,
+            x_validation_gradient=tilted.x_gradient[n:] / tau,
+            trained=trained,
+            tilted=tilted,
         )

@@ -13,7 +13,7 @@ _WHERE = {
     "BinarizedNetClassifier": "pyomo_relu.training.binarized",
     "BinaryNetClassifier": "pyomo_relu.training.binary",
     "OneVsOneBinarizedEnsemble": "pyomo_relu.training.ensemble",
-    "StepNetwork": "pyomo_relu.training.step_network",
+    "StepNetwork": "pyomo_relu.steps.step_network",
 }
 
 __all__ = sorted(_WHERE)

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.network import Network
+from pyomo_relu.steps.step_network import StepNetwork, read_arrays, restoring
 from pyomo_relu.training.exact import (
     Task,
     Training,
@@ -32,7 +33,6 @@ from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.norms import DUAL_NORMS, dual_norm
 from pyomo_relu.training.solve import ENGINES, Engine, check_solver
 from pyomo_relu.training.splitting import data_splitting
-from pyomo_relu.training.step_network import StepNetwork, read_arrays, restoring
 
 METHODS = ("exact", "local_search", "data_splitting", "hybrid", "ste", "implicit")
 

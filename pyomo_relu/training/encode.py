@@ -26,6 +26,7 @@ import numpy as np
 import pyomo.environ as pyo
 from pyomo.core.expr.numeric_expr import LinearExpression
 
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.family import (
     Data,
     Family,
@@ -35,7 +36,6 @@ from pyomo_relu.training.family import (
     robust_radius,
 )
 from pyomo_relu.training.norms import largest, write_spread
-from pyomo_relu.training.step_network import StepNetwork
 
 Fixed = Mapping[int, tuple[np.ndarray, np.ndarray]]
 

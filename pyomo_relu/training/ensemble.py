@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.progress import progress
 from pyomo_relu.network import Network, NetworkBuilder, activations
+from pyomo_relu.steps.step_network import StepNetwork, read_arrays, restoring, stack
 from pyomo_relu.training.base import MIPClassifier, choice
 from pyomo_relu.training.binary import weight_range
 from pyomo_relu.training.exact import Task
@@ -30,7 +31,6 @@ from pyomo_relu.training.family import Family, merged
 from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.pair import Pair, train_pair
 from pyomo_relu.training.solve import ENGINES, Engine, check_solver
-from pyomo_relu.training.step_network import StepNetwork, read_arrays, restoring, stack
 
 
 def _trained(

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training import rounding
 from pyomo_relu.training.encode import TrainingMIP
 from pyomo_relu.training.family import Data, Family, merged
 from pyomo_relu.training.losses import Loss, least_value, value
 from pyomo_relu.training.solve import Engine, Solve, solve
-from pyomo_relu.training.step_network import StepNetwork
 
 #: Share of the time limit that the start from the relaxation may take.
 START = 0.5

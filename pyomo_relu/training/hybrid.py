@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.exact import Task, Training, exact, local_search
 from pyomo_relu.training.family import merged
 from pyomo_relu.training.losses import Loss
-from pyomo_relu.training.step_network import StepNetwork
 
 
 def refine(task: Task, network: StepNetwork, loss: str = "max_margin") -> Training:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.base.deadline import TimeUp
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.exact import Task, Training, constant_network, only_soft
-from pyomo_relu.training.step_network import StepNetwork
 
 #: Activations in the program beyond which it isn't solved in seconds.
 MOST_BINARIES = 100
@@ -25,7 +25,7 @@ def implicit(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
     ValueError
         For families, losses and sizes that this method doesn't have.
     """
-    from pyomo_relu.differentiable.outer import class_costs, implicit_fit
+    from pyomo_relu.steps.projection import class_costs, implicit_fit
 
     family = task.family
     only_soft(task.loss, "implicit")

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyomo.environ as pyo
 
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.encode import TrainingMIP, linear
 from pyomo_relu.training.family import Data, Family
 from pyomo_relu.training.norms import DUAL_NORMS, dual_norm, largest
-from pyomo_relu.training.step_network import StepNetwork
 
 #: Losses on the output bits.
 BIT_LOSSES = ("zero_one", "l1", "max_correct")

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training import rounding
 from pyomo_relu.training.encode import TrainingMIP
 from pyomo_relu.training.exact import Task, constant_network, dead_inputs, local_search
 from pyomo_relu.training.family import Data, merged
 from pyomo_relu.training.losses import Loss, out_bound, write_sparsest
 from pyomo_relu.training.solve import Solve, solve
-from pyomo_relu.training.step_network import StepNetwork
 
 #: Stages by their names in the paper.
 STAGES = ("sat_margin", "max_margin", "min_nonzero")

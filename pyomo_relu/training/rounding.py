@@ -13,8 +13,8 @@ import time
 import numpy as np
 
 from pyomo_relu.programs import HighsModel
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.encode import TrainingMIP
-from pyomo_relu.training.step_network import StepNetwork
 
 #: The soft minimum of the margins is sharpened in these steps, relative to the margin.
 SHARPNESS = (5.0, 20.0, 80.0)

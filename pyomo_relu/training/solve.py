@@ -13,8 +13,8 @@ import pyomo.environ as pyo
 from pyomo.opt import TerminationCondition
 
 from pyomo_relu.bounds.progress import progress
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.encode import TrainingMIP
-from pyomo_relu.training.step_network import StepNetwork
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 
 from pyomo_relu.base.deadline import TimeUp
 from pyomo_relu.bounds.progress import progress
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.exact import (
     Task,
     Training,
@@ -25,7 +26,6 @@ from pyomo_relu.training.family import merged
 from pyomo_relu.training.hybrid import refine
 from pyomo_relu.training.losses import BIT_LOSSES, value
 from pyomo_relu.training.solve import solve
-from pyomo_relu.training.step_network import StepNetwork
 
 #: Share of the remaining time that widening the margins may take after each program.
 WIDEN_SHARE = 0.1

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.exact import Task, Training, constant_network
 from pyomo_relu.training.losses import out_bound
-from pyomo_relu.training.step_network import StepNetwork
 
 #: Steps of Adam, its rate, and how often the loss is looked at.
 EPOCHS, RATE, EVERY = 2000, 1e-2, 50
@@ -29,8 +29,8 @@ def straight_through(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
     ImportError
         If Keras is missing.
     """
+    from pyomo_relu.steps.keras_layers import keras
     from pyomo_relu.training.exact import only_soft
-    from pyomo_relu.training.keras_layers import keras
 
     only_soft(task.loss, "ste")
     family = task.family

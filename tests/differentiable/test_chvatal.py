@@ -11,7 +11,7 @@ import pytest
 
 from pyomo_relu.differentiable import Infeasible, Program, chvatal
 from pyomo_relu.differentiable.chvatal import ChvatalFunction, CutLimit
-from pyomo_relu.differentiable.lp import solve_mip
+from pyomo_relu.programs.sharp import solve_mip
 
 
 def exact(cost, matrix, right) -> float:

@@ -13,7 +13,7 @@ from pyomo_relu.differentiable import (
     Program,
     branch_and_bound,
 )
-from pyomo_relu.differentiable.lp import solve_mip
+from pyomo_relu.programs.sharp import solve_mip
 from tests.differentiable.instances import (
     guzelsoy_ralphs,
     random_change,

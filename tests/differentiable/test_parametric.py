@@ -16,6 +16,7 @@ from pyomo_relu.differentiable import (
     SolverError,
     Unbounded,
 )
+from pyomo_relu.programs import branch_and_bound
 from tests.differentiable.instances import random_program
 
 PARTS = ["cost", "row_lower", "row_upper", "matrix"]
@@ -257,12 +258,12 @@ def test_refusals():
 
 
 def test_own_tree_where_highs_fails(monkeypatch):
-    def fail(program, start=None):
+    def fail(program, start=None, time_limit=None):
         raise SolverError("solve error")
 
     milp = ParametricMILP.from_arrays(random_program(3), ["cost"])
     expected = milp.solve().value
-    monkeypatch.setattr(parametric, "solve_mip", fail)
+    monkeypatch.setattr(branch_and_bound, "solve_mip", fail)
     assert milp.solve().value == pytest.approx(expected, abs=1e-8)
 
 

@@ -8,10 +8,10 @@ import pytest
 from pyomo_relu.differentiable import (
     MarginTraining,
     ValidationMargin,
+    class_costs,
     largest_radius,
     tune_fit,
 )
-from pyomo_relu.differentiable.outer import class_costs
 from pyomo_relu.differentiable.tune import on_simplex
 
 XOR = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=float)

@@ -111,9 +111,9 @@ def test_classes_separate(loss):
 
 def test_hinge_is_the_smallest_of_all_neurons():
     """min_hinge of one neuron, every weight vector tried."""
+    from pyomo_relu.steps.step_network import StepNetwork
     from pyomo_relu.training.family import merged
     from pyomo_relu.training.losses import value
-    from pyomo_relu.training.step_network import StepNetwork
     from tests.training.oracles import neurons
 
     rng = np.random.default_rng(2)

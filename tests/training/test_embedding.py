@@ -9,13 +9,13 @@ import pytest
 pytest.importorskip("sklearn")
 
 from pyomo_relu import ReLUNetBlock, read_network
+from pyomo_relu.steps.step_network import stack
 from pyomo_relu.training import (
     BinarizedNetClassifier,
     BinaryNetClassifier,
     OneVsOneBinarizedEnsemble,
     StepNetwork,
 )
-from pyomo_relu.training.step_network import stack
 from tests.training.oracles import SIGNS, SQUARE, XOR
 
 

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("sklearn")
 
 from pyomo_relu.base import deadline
+from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training import (
     BinarizedNetClassifier,
     BinaryNetClassifier,
@@ -20,7 +21,6 @@ from pyomo_relu.training.exact import Task, constant_network, random_network
 from pyomo_relu.training.family import Data, Family, merged
 from pyomo_relu.training.losses import HARD_LOSSES, Loss, least_value, value
 from pyomo_relu.training.solve import Engine
-from pyomo_relu.training.step_network import StepNetwork
 
 #: Seconds; the last one is enough for some programs.
 LIMITS = (1e-9, 1e-3, 0.02, 0.1, 0.5)

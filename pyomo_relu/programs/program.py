@@ -1,20 +1,22 @@
-"""`Program`: the data of a mixed-integer linear program as arrays, and as one vector."""
+"""`Program`: a linear or mixed-integer program whose data are one vector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.programs.linear_program import LinearProgram
 
 #: The parts of the data vector, in this order.
 PARTS = ("offset", "cost", "row_lower", "row_upper", "lower", "upper", "matrix")
 
 
-@dataclass(frozen=True)
-class Program:
+@dataclass(kw_only=True)
+class Program(LinearProgram):
     """``min cost @ x + offset`` over ``row_lower <= matrix @ x <= row_upper``.
 
     Attributes
@@ -28,26 +30,19 @@ class Program:
     offset : float
     """
 
-    cost: np.ndarray
-    matrix: sp.csr_array
-    row_lower: np.ndarray
-    row_upper: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
     integer: np.ndarray
-    offset: float = 0.0
 
     @classmethod
     def from_arrays(
         cls,
-        cost: Sequence[float],
-        matrix,
+        cost: Sequence[float] | np.ndarray,
+        matrix: Any,
         *,
-        row_lower=-np.inf,
-        row_upper=np.inf,
-        lower=0.0,
-        upper=np.inf,
-        integer=False,
+        row_lower: Any = -np.inf,
+        row_upper: Any = np.inf,
+        lower: Any = 0.0,
+        upper: Any = np.inf,
+        integer: Any = False,
         offset: float = 0.0,
     ) -> Program:
         """Check and convert arrays; scalars stand for constant vectors.
@@ -64,27 +59,25 @@ class Program:
         if c.ndim != 1 or a.shape[1] != len(c):
             raise ValueError(f"the matrix has shape {a.shape}, the cost {c.shape}.")
         m, n = a.shape
-        vectors = {
-            "row_lower": (row_lower, m),
-            "row_upper": (row_upper, m),
-            "lower": (lower, n),
-            "upper": (upper, n),
-        }
-        made = {}
-        for name, (given, size) in vectors.items():
+        vectors: dict[str, Any] = {}
+        for name, given, size in (
+            ("row_lower", row_lower, m),
+            ("row_upper", row_upper, m),
+            ("lower", lower, n),
+            ("upper", upper, n),
+        ):
             try:
-                made[name] = np.broadcast_to(np.asarray(given, dtype=float), size).copy()
+                vectors[name] = np.broadcast_to(np.asarray(given, float), size).copy()
             except ValueError as e:
                 raise ValueError(f"{name} must have {size} entries.") from e
         whole = np.broadcast_to(np.asarray(integer, dtype=bool), n).copy()
-        found = cls(c, a, **made, integer=whole, offset=float(offset))
+        found = cls(cost=c, matrix=a, **vectors, integer=whole, offset=float(offset))
         found.check()
         return found
 
     def check(self) -> None:
         """Raise ValueError for NaN, infinite coefficients, and bounds that cross."""
-        vector = self.to_vector()
-        if np.isnan(vector).any():
+        if np.isnan(self.to_vector()).any():
             raise ValueError("the data of the program have NaN.")
         if not (np.isfinite(self.cost).all() and np.isfinite(self.matrix.data).all()):
             raise ValueError("a cost or a coefficient of the program is infinite.")
@@ -110,39 +103,21 @@ class Program:
 
     def to_vector(self) -> np.ndarray:
         """All data: offset, cost, row and variable bounds, entries of the matrix."""
-        return np.concatenate(
-            [
-                [self.offset],
-                self.cost,
-                self.row_lower,
-                self.row_upper,
-                self.lower,
-                self.upper,
-                self.matrix.data,
-            ]
-        )
+        vectors = [getattr(self, part) for part in PARTS[1:-1]]
+        return np.concatenate([[self.offset], *vectors, self.matrix.data])
 
     def with_vector(self, vector: np.ndarray) -> Program:
         """The program with the same structure and other data."""
-        at = self.slices()
+        at, a = self.slices(), self.matrix
         if vector.shape != (at["matrix"].stop,):
             raise ValueError(
                 f"the data vector must have {at['matrix'].stop} entries, not "
                 f"{vector.shape}."
             )
-        a = self.matrix
-        return replace(
-            self,
-            offset=float(vector[0]),
-            cost=vector[at["cost"]].copy(),
-            row_lower=vector[at["row_lower"]].copy(),
-            row_upper=vector[at["row_upper"]].copy(),
-            lower=vector[at["lower"]].copy(),
-            upper=vector[at["upper"]].copy(),
-            matrix=sp.csr_array(
-                (vector[at["matrix"]].copy(), a.indices, a.indptr), a.shape
-            ),
-        )
+        parts: dict[str, Any] = {part: vector[at[part]].copy() for part in PARTS}
+        parts["offset"] = float(vector[0])
+        parts["matrix"] = sp.csr_array((parts["matrix"], a.indices, a.indptr), a.shape)
+        return replace(self, **parts)
 
     def entry_rows(self) -> np.ndarray:
         """The row of every stored entry of the matrix."""
@@ -186,14 +161,8 @@ class Program:
         """
         reduced = self.cost - self.matrix.T @ y
         reduced[self.integer] = 0.0
-        return np.concatenate(
-            [
-                [1.0],
-                x,
-                np.maximum(y, 0.0),
-                np.minimum(y, 0.0),
-                np.maximum(reduced, 0.0),
-                np.minimum(reduced, 0.0),
-                -y[self.entry_rows()] * x[self.matrix.indices],
-            ]
-        )
+        sides = [
+            side(part, 0.0) for part in (y, reduced) for side in (np.maximum, np.minimum)
+        ]
+        entries = -y[self.entry_rows()] * x[self.matrix.indices]
+        return np.concatenate([[1.0], x, *sides, entries])

@@ -13,16 +13,39 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.differentiable.lp import (
+from pyomo_relu.programs.program import Program
+from pyomo_relu.programs.sharp import (
     Infeasible,
-    LinearProgram,
+    Relaxed,
     Solution,
     SolverError,
     solve_lp,
+    solve_mip,
 )
-from pyomo_relu.differentiable.program import Program
 
-INTEGRALITY = 1e-7
+
+@dataclass(frozen=True)
+class _Settings:
+    """The numbers that steer the search; all were chosen by hand.
+
+    Attributes
+    ----------
+    integrality : float
+        A value this near to an integer counts as one; well above the tolerance of the
+        linear programs, 1e-9.
+    price : float
+        The first price of a violation in the elastic program of a leaf without a point,
+        relative to the largest cost, and the factor by which it is raised.
+    prices : int
+        The number of prices that are tried.
+    """
+
+    integrality: float = 1e-7
+    price: float = 10.0
+    prices: int = 12
+
+
+_SETTINGS = _Settings()
 
 
 class NodeLimit(RuntimeError):
@@ -98,59 +121,80 @@ def branch_and_bound(
         If an integer variable has an infinite bound.
     Infeasible, NodeLimit
     """
-    _check_box(program)
-    lp = LinearProgram(program)
-    lower, upper = program.lower.copy(), program.upper.copy()
-    lower[program.integer] = np.ceil(lower[program.integer] - INTEGRALITY)
-    upper[program.integer] = np.floor(upper[program.integer] + INTEGRALITY)
-    if (lower > upper).any():
-        raise Infeasible("an integer variable has no integer between its bounds.")
-    waiting: list[tuple[float, int, np.ndarray, np.ndarray, Solution | None]] = []
-    leaves: list[Leaf] = []
-    best, best_x, nodes = np.inf, None, 0
+    return _Search(program, tie, node_limit).run()
 
-    def add(low: np.ndarray, high: np.ndarray) -> None:
-        nonlocal nodes
-        nodes += 1
-        if nodes > node_limit:
+
+class _Search:
+    """The boxes that wait, the leaves, and the best point so far."""
+
+    def __init__(self, program: Program, tie: float, node_limit: int) -> None:
+        _check_box(program)
+        self.program, self.tie, self.node_limit = program, tie, node_limit
+        self.lp = Relaxed(program)
+        self.waiting: list[tuple[float, int, np.ndarray, np.ndarray, Solution | None]] = []
+        self.leaves: list[Leaf] = []
+        self.best, self.nodes = np.inf, 0
+        self.best_x: np.ndarray | None = None
+
+    def run(self) -> Tree:
+        """Split boxes, the one of the least bound first, until none waits."""
+        whole, near = self.program.integer, _SETTINGS.integrality
+        lower, upper = self.program.lower.copy(), self.program.upper.copy()
+        lower[whole] = np.ceil(lower[whole] - near)
+        upper[whole] = np.floor(upper[whole] + near)
+        if (lower > upper).any():
+            raise Infeasible("an integer variable has no integer between its bounds.")
+        self._add(lower, upper)
+        while self.waiting:
+            bound, _, low, high, found = heapq.heappop(self.waiting)
+            self._visit(bound, low, high, found)
+        if self.best_x is None:
+            raise Infeasible("no point satisfies the constraints.")
+        x = self.best_x.copy()
+        x[whole] = np.round(x[whole])
+        target = self.best + max(1.0, abs(self.best))
+        leaves = tuple(_with_duals(self.program, leaf, target) for leaf in self.leaves)
+        return Tree(self.program, leaves, self.best, x, self.nodes)
+
+    def _add(self, low: np.ndarray, high: np.ndarray) -> None:
+        self.nodes += 1
+        if self.nodes > self.node_limit:
             raise NodeLimit(
-                f"the tree has more than {node_limit} nodes; raise node_limit, or use "
+                f"the tree has more than {self.node_limit} nodes; raise node_limit, or use "
                 "method='fixed', which leaves the search to HiGHS."
             )
-        found = lp.solve(low, high)
+        found = self.lp.solve(low, high)
         bound = np.inf if found is None else found.value
-        heapq.heappush(waiting, (bound, nodes, low, high, found))
+        heapq.heappush(self.waiting, (bound, self.nodes, low, high, found))
 
-    add(lower, upper)
-    while waiting:
-        bound, _, low, high, found = heapq.heappop(waiting)
+    def _visit(
+        self, bound: float, low: np.ndarray, high: np.ndarray, found: Solution | None
+    ) -> None:
+        """Keep a box as a leaf, or split it."""
         if found is None:
-            leaves.append(Leaf(low, high, np.zeros(program.shape[0]), bound, None, False))
-            continue
-        margin = tie * max(1.0, abs(best)) if np.isfinite(best) else 0.0
-        if bound > best + margin:
-            leaves.append(Leaf(low, high, found.y, bound, found.x, False))
-            continue
-        split = _fractional(program, found.x)
-        integral = split is None
+            none = np.zeros(self.program.shape[0])
+            self.leaves.append(Leaf(low, high, none, bound, None, False))
+            return
+        margin = self._margin() if np.isfinite(self.best) else 0.0
+        split, integral = None, False
+        if bound <= self.best + margin:
+            split = _fractional(self.program, found.x)
+            integral = split is None
         if integral:
-            if bound < best:
-                best, best_x = bound, found.x
-            split = _movable(program, found, low, high, tie * max(1.0, abs(best)))
+            if bound < self.best:
+                self.best, self.best_x = bound, found.x
+            split = _movable(self.program, found, low, high, self._margin())
         if split is None:
-            leaves.append(Leaf(low, high, found.y, bound, found.x, True))
-            continue
+            self.leaves.append(Leaf(low, high, found.y, bound, found.x, integral))
+            return
         for part in _parts(found.x[split], low[split], high[split]):
             child_low, child_high = low.copy(), high.copy()
             child_low[split], child_high[split] = part
-            add(child_low, child_high)
-    if best_x is None:
-        raise Infeasible("no point satisfies the constraints.")
-    x = best_x.copy()
-    x[program.integer] = np.round(x[program.integer])
-    target = best + max(1.0, abs(best))
-    kept = tuple(_with_duals(program, leaf, target) for leaf in leaves)
-    return Tree(program, kept, best, x, nodes)
+            self._add(child_low, child_high)
+
+    def _margin(self) -> float:
+        """By how much a value may exceed the best one and count as equal."""
+        return self.tie * max(1.0, abs(self.best))
 
 
 def _check_box(program: Program) -> None:
@@ -167,7 +211,7 @@ def _fractional(program: Program, x: np.ndarray) -> int | None:
     """The integer variable that is farthest from an integer, None if all are integer."""
     away = np.where(program.integer, np.abs(x - np.round(x)), 0.0)
     worst = int(np.argmax(away)) if len(away) else 0
-    return worst if len(away) and away[worst] > INTEGRALITY else None
+    return worst if len(away) and away[worst] > _SETTINGS.integrality else None
 
 
 def _movable(
@@ -181,7 +225,7 @@ def _movable(
 def _parts(x: float, low: float, high: float) -> list[tuple[float, float]]:
     """Intervals that partition the integers of one variable's range."""
     nearest = float(np.round(x))
-    if abs(x - nearest) > INTEGRALITY:
+    if abs(x - nearest) > _SETTINGS.integrality:
         return [(low, float(np.floor(x))), (float(np.ceil(x)), high)]
     parts = [(low, nearest - 1.0), (nearest, nearest), (nearest + 1.0, high)]
     return [(a, b) for a, b in parts if a <= b]
@@ -198,8 +242,8 @@ def _with_duals(program: Program, leaf: Leaf, target: float) -> Leaf:
     m, n = program.shape
     box = program.with_bounds(leaf.lower, leaf.upper)
     eye = sp.identity(m, format="csr")
-    price = 10.0 * max(1.0, float(np.abs(program.cost).max(initial=0.0)))
-    for _ in range(12):
+    price = _SETTINGS.price * max(1.0, float(np.abs(program.cost).max(initial=0.0)))
+    for _ in range(_SETTINGS.prices):
         elastic = replace(
             box,
             cost=np.concatenate([box.cost, np.full(2 * m, price)]),
@@ -211,8 +255,36 @@ def _with_duals(program: Program, leaf: Leaf, target: float) -> Leaf:
         found = solve_lp(elastic)
         if found.value >= target:
             return replace(leaf, y=found.y)
-        price *= 10.0
+        price *= _SETTINGS.price
     raise SolverError(
         "a box without a point is so close to having one that no finite price of "
         "violation shows it; scale the program's rows."
     )
+
+
+def optimal_point(
+    program: Program, start: np.ndarray | None = None, time_limit: float | None = None
+) -> np.ndarray:
+    """An optimal point, integers rounded: by HiGHS, by :func:`branch_and_bound` if it fails.
+
+    Raises
+    ------
+    Infeasible, Unbounded, SolverError
+    TimeUp
+        If HiGHS does not solve the program within the seconds of ``time_limit``.
+    """
+    try:
+        return solve_mip(program, start, time_limit)
+    except SolverError:
+        return branch_and_bound(program).x
+
+
+def optimum(
+    program: Program, start: np.ndarray | None = None, time_limit: float | None = None
+) -> Solution:
+    """The linear program at the integers of an :func:`optimal_point`, integers exact."""
+    x = optimal_point(program, start, time_limit)
+    found = solve_lp(program.with_integers(x))
+    point = found.x.copy()
+    point[program.integer] = np.round(x[program.integer])
+    return replace(found, x=point)

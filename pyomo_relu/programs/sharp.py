@@ -1,4 +1,4 @@
-"""HiGHS on a `Program`: linear programs in sequence, mixed-integer ones to proven optima.
+"""HiGHS with sharp tolerances: linear programs in sequence, mixed-integer ones to proofs.
 
 HiGHS 1.15 now and then ends a small program with "Solve error" (about one in a
 hundred training programs); each solve here tries again without presolve and from
@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.base.deadline import TimeUp
-from pyomo_relu.differentiable.program import Program
-from pyomo_relu.programs import Answer, HighsModel, ProgramError, Status
-from pyomo_relu.programs import LinearProgram as Arrays
+from pyomo_relu.programs.answer import Answer, Status
+from pyomo_relu.programs.highs import HighsModel, ProgramError
+from pyomo_relu.programs.program import Program
 
-#: Feasibility and optimality tolerances; gradients need sharper ones than a MIP.
+#: The tolerance of feasibility and optimality, absolute; gradients need a sharper one than
+#: a MIP does. It was chosen by hand.
 TOLERANCE = 1e-9
 
 _OPTIONS = {
@@ -28,6 +29,14 @@ _OPTIONS = {
     "mip_abs_gap": TOLERANCE,
     "small_matrix_value": 1e-12,
 }
+
+#: What is changed before each new attempt at a linear program. Presolve is off first,
+#: which also tells infeasible from unbounded; strategy 4 is the primal simplex method.
+_RETRIES: tuple[dict[str, Any], ...] = (
+    {"presolve": "off", "simplex_strategy": 1},
+    {"presolve": "on", "simplex_strategy": 1},
+    {"presolve": "off", "simplex_strategy": 4},
+)
 
 
 class Infeasible(ValueError):
@@ -67,26 +76,15 @@ class Solution:
 
 
 def _load(program: Program, relaxed: bool, **options: Any) -> HighsModel:
-    """A program in HiGHS with sharp tolerances, with or without its integrality."""
-    arrays = Arrays(
-        program.cost,
-        program.lower,
-        program.upper,
-        program.matrix,
-        program.row_lower,
-        program.row_upper,
-        program.integer,
-        program.offset,
-    )
     try:
-        return HighsModel(arrays, relaxed=relaxed, **{**_OPTIONS, **options})
+        return HighsModel(program, relaxed=relaxed, **{**_OPTIONS, **options})
     except ProgramError as error:
         raise SolverError(
             "HiGHS refuses the program; its numbers may be beyond 1e15."
         ) from error
 
 
-class LinearProgram:
+class Relaxed:
     """The relaxation of a program, solved for one box of the variables after another."""
 
     def __init__(self, program: Program) -> None:
@@ -112,7 +110,7 @@ class LinearProgram:
         return self._run()
 
     def _run(self) -> Solution | None:
-        for attempt in range(4):
+        for change in (*_RETRIES, None):
             answer = self.highs.run()
             if answer.optimal:
                 return self._read(answer)
@@ -120,12 +118,9 @@ class LinearProgram:
                 return None
             if answer.status is Status.UNBOUNDED:
                 raise Unbounded("the linear program is unbounded; give finite bounds.")
-            self.highs.forget()
-            # Also tells infeasible from unbounded, which presolve may leave open.
-            self.highs.set(
-                presolve="off" if attempt % 2 == 0 else "on",
-                simplex_strategy=1 if attempt < 2 else 4,
-            )
+            if change is not None:
+                self.highs.forget()
+                self.highs.set(change)
         raise SolverError(f"HiGHS ended a linear program with {answer.reason}.")
 
     def _read(self, answer: Answer) -> Solution:
@@ -133,14 +128,8 @@ class LinearProgram:
         x, y, reduced = answer.point, answer.row_duals, answer.reduced_costs
         if x is None or y is None or reduced is None or answer.objective is None:
             raise SolverError("HiGHS calls a linear program optimal, but gives no duals.")
-        return Solution(
-            answer.objective,
-            x,
-            y,
-            reduced,
-            basic,
-            row_basic.reshape(self.program.shape[0]),
-        )
+        row_basic = row_basic.reshape(self.program.shape[0])
+        return Solution(answer.objective, x, y, reduced, basic, row_basic)
 
 
 def solve_lp(program: Program) -> Solution:
@@ -150,7 +139,7 @@ def solve_lp(program: Program) -> Solution:
     ------
     Infeasible, Unbounded, SolverError
     """
-    found = LinearProgram(program).solve()
+    found = Relaxed(program).solve()
     if found is None:
         raise Infeasible("no point satisfies the constraints.")
     return found

@@ -65,7 +65,7 @@ class StepNetwork:
         """Number of inputs, of the neurons of each hidden layer, and of scores."""
         return (self.weights[0].shape[1], *(len(w) for w in self.weights))
 
-    def pre_activations(self, x) -> list[np.ndarray]:
+    def pre_activations(self, x: Any) -> list[np.ndarray]:
         """The (N, n_out) pre-activations of every layer; the last are the scores."""
         values = np.asarray(x, dtype=float)
         found = []
@@ -79,11 +79,11 @@ class StepNetwork:
         on = (pre >= 0).astype(float)
         return on if self.activation == "step" else 2.0 * on - 1.0
 
-    def patterns(self, x) -> list[np.ndarray]:
+    def patterns(self, x: Any) -> list[np.ndarray]:
         """For each hidden layer, the (N, n_out) bool array of the neurons that are on."""
         return [pre >= 0 for pre in self.pre_activations(x)[:-1]]
 
-    def scores(self, x) -> np.ndarray:
+    def scores(self, x: Any) -> np.ndarray:
         """The (N, n_out) pre-activations of the last layer."""
         return self.pre_activations(x)[-1]
 
@@ -128,7 +128,7 @@ class StepNetwork:
         ImportError
             If Keras is missing.
         """
-        from pyomo_relu.training.keras_layers import sequential
+        from pyomo_relu.steps.keras_layers import sequential
 
         return sequential(self)
 
@@ -195,21 +195,13 @@ def stack(networks: Sequence[StepNetwork]) -> StepNetwork:
 
     Hidden layers become block-diagonal; the inputs are shared.
     """
+    from scipy.linalg import block_diag
+
     depths = {len(n.weights) for n in networks}
     kinds = {n.activation for n in networks}
     if len(depths) != 1 or len(kinds) != 1:
         raise ValueError("networks to stack must have one depth and one activation.")
-    weights: list[np.ndarray] = []
-    for k in range(depths.pop()):
-        parts = [n.weights[k] for n in networks]
-        if k == 0:
-            weights.append(np.vstack(parts))
-            continue
-        rows, columns = sum(len(p) for p in parts), sum(p.shape[1] for p in parts)
-        whole, r, c = np.zeros((rows, columns)), 0, 0
-        for part in parts:
-            whole[r : r + len(part), c : c + part.shape[1]] = part
-            r, c = r + len(part), c + part.shape[1]
-        weights.append(whole)
-    biases = [np.concatenate([n.biases[k] for n in networks]) for k in range(len(weights))]
-    return StepNetwork(tuple(weights), tuple(biases), kinds.pop())
+    first, *later = zip(*(n.weights for n in networks))
+    weights = (np.vstack(first), *(block_diag(*parts) for parts in later))
+    biases = tuple(np.concatenate(parts) for parts in zip(*(n.biases for n in networks)))
+    return StepNetwork(weights, biases, kinds.pop())

@@ -14,7 +14,7 @@ outputs are. After the others only the rows do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,7 @@ from pyomo.environ import (
     Set,
     Suffix,
     Var,
+    value,
 )
 from pyomo.gdp import Disjunct
 from pyomo.repn import generate_standard_repn
@@ -73,9 +74,8 @@ class Record:
         layers = block.component("layer")
         self.layers = layers
         self.box_rows = block.component("input_box")
-        self.variables = tuple(inner_variables(layers))
+        self.variables, self.rows, self.others = map(tuple, _contents(layers))
         self.lower, self.upper, self.integer, self.fixed = _states(self.variables)
-        self.rows, self.others = _statements(layers)
         self.contents = tuple(_content(row) for row in self.rows)
         #: Whether a copy lacks something that the original had lost.
         self.incomplete = False
@@ -133,7 +133,7 @@ class Record:
                 yield Change(f"'{v.name}' {what}", restricts)
 
     def _changed_statements(self, layers: Any) -> Iterator[Change]:
-        rows, others = _statements(layers)
+        _, rows, others = _contents(layers)
         now = {id(row) for row in (*rows, *others)}
         then = {id(row) for row in (*self.rows, *self.others)}
         gone = next((r for r in (*self.rows, *self.others) if id(r) not in now), None)
@@ -149,14 +149,6 @@ class Record:
                 break
 
 
-def inner_variables(layers: Any) -> Iterator[Any]:
-    """The variables of a block's layers, those of disjuncts included, References not."""
-    for layer in () if layers is None else layers.values():
-        for component in layer.component_objects(Var, descend_into=(Block, Disjunct)):
-            if not component.is_reference():
-                yield from component.values()
-
-
 def _is_alive(data: Any) -> bool:
     """Whether a variable or row still belongs to a component."""
     return data.parent_component() is not None
@@ -167,36 +159,59 @@ def is_as_written(block: Any) -> bool:
     return next(block.changes(), None) is None
 
 
-def _states(variables) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _states(
+    variables: Sequence[Any],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Lower and upper bounds, domains included; which are integer, which are fixed."""
-    low, high, integer, fixed = [], [], [], []
-    for v in variables:
-        a, b = v.bounds
-        low.append(-math.inf if a is None else a)
-        high.append(math.inf if b is None else b)
-        integer.append(v.is_integer())
-        fixed.append(v.fixed)
-    return (
-        np.array(low, dtype=float),
-        np.array(high, dtype=float),
-        np.array(integer, dtype=bool),
-        np.array(fixed, dtype=bool),
+    low, high = np.full(len(variables), -math.inf), np.full(len(variables), math.inf)
+    integer = np.zeros(len(variables), dtype=bool)
+    domains = [v.domain for v in variables]
+    for domain in {id(d): d for d in domains}.values():  # few, and slow to ask
+        own = np.array([d is domain for d in domains])
+        some = variables[int(np.argmax(own))]
+        integer[own] = some.is_integer()
+        for side, end in zip((low, high), domain.bounds()):
+            side[own] = side[own] if end is None else end
+    np.maximum(low, _numbers([v._lb for v in variables], -math.inf), out=low)
+    np.minimum(high, _numbers([v._ub for v in variables], math.inf), out=high)
+    return low, high, integer, np.array([v.fixed for v in variables], dtype=bool)
+
+
+def _numbers(bounds: list[Any], without: float) -> np.ndarray:
+    """Bounds as they are now; they may be expressions of Params."""
+    found = (
+        without if b is None else b if b.__class__ is float else value(b) for b in bounds
     )
+    return np.fromiter(found, dtype=float, count=len(bounds))
 
 
-def _statements(layers: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The active rows of all active layers, and everything else that states something."""
+def _components(block: Any, active: bool = True) -> Iterator[tuple[Any, bool]]:
+    """All components of a block and the blocks in it, and whether a solver sees them."""
+    for component in block.component_map().values():
+        seen = active and component.active
+        yield component, seen
+        if component.ctype is Block or component.ctype is Disjunct:
+            for data in component.values():
+                yield from _components(data, seen and data.active)
+
+
+def _contents(layers: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """The variables of all layers, the active rows, and what else states something.
+
+    Variables of disjuncts are among them, References aren't.
+    """
+    variables: list[Any] = []
     rows: list[Any] = []
     others: list[Any] = []
-    descend = (Block, Disjunct)
-    for layer in layers.values() if layers.active else ():
-        if not layer.active:
-            continue
-        rows += layer.component_data_objects(Constraint, active=True, descend_into=descend)
-        kinds = layer.collect_ctypes(active=True, descend_into=descend) - _PASSIVE
-        for kind in sorted(kinds - {Constraint}, key=lambda k: k.__name__):
-            others += layer.component_data_objects(kind, active=True, descend_into=descend)
-    return tuple(rows), tuple(others)
+    for layer in layers.values():
+        for component, seen in _components(layer, layers.active and layer.active):
+            if component.ctype is Var:
+                if not component.is_reference():
+                    variables += component.values()
+            elif seen and component.ctype not in _PASSIVE:
+                found = rows if component.ctype is Constraint else others
+                found += [d for d in component.values() if d.active]
+    return variables, rows, others
 
 
 def _content(row: Any) -> Any:

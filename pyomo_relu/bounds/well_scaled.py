@@ -156,6 +156,8 @@ def _factors(bounds: Bounds) -> tuple[np.ndarray, ...] | None:
     """Factors for the entries that need one; None if none does."""
     network = bounds.network
     sizes, ranges = _sizes_and_ranges(bounds)
+    if _are_ordinary(np.concatenate(sizes), np.concatenate(ranges)):
+        return None
     wanted = _wanted(bounds, sizes, ranges)
     if not any(w.any() for w in wanted):
         return None
@@ -184,6 +186,12 @@ def _sizes_and_ranges(bounds: Bounds) -> tuple[list[np.ndarray], list[np.ndarray
         varies = width > CONSTANT * size
         ranges.append(np.where(varies, np.maximum(width, LEAST_SPREAD * size), 0.0))
     return sizes, ranges
+
+
+def _are_ordinary(sizes: np.ndarray, ranges: np.ndarray) -> bool:
+    """Whether nothing needs another factor, however much it matters."""
+    ordinary = (ranges >= SMALLEST_RANGE) & (ranges <= LARGEST_RANGE)
+    return bool((sizes <= HARMLESS_SIZE).all() and (ordinary | (ranges == 0.0)).all())
 
 
 def _read_by_their_likes(network: Network) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from pyomo.core.base.initializer import InitializerBase
 from pyomo.core.expr.numeric_expr import LinearExpression
 from pyomo.core.expr.relational_expr import (
     EqualityExpression,
@@ -312,13 +313,18 @@ class RowCollector:
             add_rows(block, name, rows)
 
 
-class RuleOnce:
-    """A rule that hands out each row once: nothing is held twice, and it pickles."""
+class RuleOnce(InitializerBase):
+    """A rule that hands out each row once: nothing is held twice, and it pickles.
+
+    An initializer of Pyomo's own kind, for it looks into the code of any other callable.
+    """
+
+    __slots__ = ("rows",)
 
     def __init__(self, rows: dict) -> None:
         self.rows = dict(rows)
 
-    def __call__(self, block, *index):
+    def __call__(self, block: Any, *index: Any) -> Any:
         return self.rows.pop(index if len(index) > 1 else index[0])
 
 

@@ -129,7 +129,7 @@ def test_a_row_set_anew_to_what_it_said():
 
 
 def test_lazy_rows_are_compared_too(monkeypatch):
-    from pyomo_relu.formulations import lazy_rows
+    from pyomo_relu.programs import lazy_rows
 
     monkeypatch.setattr(lazy_rows, "LAZY_ABOVE", 1)
     m = model()

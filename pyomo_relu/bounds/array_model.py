@@ -1,14 +1,22 @@
-r"""The nodes below a node as arrays of a linear program, or of a mixed-integer one.
+r"""The one encoder of networks as arrays: what a node depends on, as LP or MIP.
 
 Columns are inputs, pre-activations and activations over their bounds. Rows are
 
 * ``z = W x + b`` for a pre-activation,
 * the facets of the convex hull of a unit's graph over its interval: the triangle for
-  ReLU (Ehlers 2017), any polygon in general; or, with binaries, the graph itself,
+  ReLU (Ehlers 2017), any polygon in general; or, with binaries, the graph itself: the
+  big-M rows of a ReLU (Fischetti and Jo, 2018), a copy of the argument for each piece,
 * ``y >= x_j`` and the planes of :mod:`pyomo_relu.bounds.linear` for a maximum.
 
-Units that stay on one piece have no column: an entry of a node is ``scale * column +
-const``. A node outside the window is a box of its bounds.
+Units that stay on one piece have no column: an entry of a node is an affine function of
+the columns. Rows of an affine node with few columns are no columns either. A relaxation
+keeps one column for each other row, so that what is known of pre-activations is used;
+``fold`` keeps expressions of many columns, so that decided units are folded away and a
+box with a few undecided ones is a small dense program. A node outside the window is a box
+of its bounds.
+
+With a *pattern*, every unit instead stays on the piece that it takes at a point, and
+rows keep it there: the linear region around the point.
 
 Every row has a *slack*: by how much a forward pass in float64, or the rounding of the
 row's own numbers, may violate it. Certificates subtract it.
@@ -16,6 +24,7 @@ row's own numbers, may violate it. Certificates subtract it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,23 +36,60 @@ from pyomo_relu.bounds.linear import (
     max_planes,
     segments,
     support,
+    undecided,
 )
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
-from pyomo_relu.network.weights import row_nonzeros
+from pyomo_relu.network.weights import Weight, row_nonzeros
+from pyomo_relu.programs import HighsModel, Part, ProgramBuilder, matrix_of
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What steers the encoder; chosen by hand where no measurement is named."""
+
+    #: Columns of an affine row from which on a folded program names it by a column.
+    folded_terms: int = 40
+    #: Steepest line between two ends of a graph that becomes a facet of its hull.
+    steepest: float = 1e7
+    #: Relative difference of slopes up to which two facets are the same.
+    same_slope: float = 1e-12
+    #: Relative distance up to which a line touches a graph, and so may be a facet.
+    touching: float = 1e-9
+    #: HiGHS drops smaller coefficients; its default, 1e-9, is too much for weights.
+    smallest: float = 1e-12
+
+
+ENCODING = Encoding()
 
 
 @dataclass
 class Entries:
-    """Entries of a node as ``scale * column + const``, up to ``noise``; column -1: none."""
+    """Entries of a node as ``matrix @ columns + const``, each up to ``noise``.
 
-    column: np.ndarray
-    scale: np.ndarray
+    ``matrix`` has as many columns as the program had when it was made.
+    """
+
+    matrix: sp.csr_array
     const: np.ndarray
     noise: np.ndarray
 
-    @classmethod
-    def constant(cls, size: int) -> Entries:
-        return cls(np.full(size, -1), np.zeros(size), np.zeros(size), np.zeros(size))
+    @property
+    def column(self) -> np.ndarray:
+        """The one column of each entry, -1 for a constant; not for folded entries."""
+        assert np.diff(self.matrix.indptr).max(initial=0) <= 1
+        found = np.full(len(self.const), -1)
+        found[np.diff(self.matrix.indptr) == 1] = self.matrix.indices
+        return found
+
+    @property
+    def scale(self) -> np.ndarray:
+        """What the one column of each entry is multiplied by, 0 for a constant."""
+        return np.asarray(self.matrix.sum(axis=1)).reshape(-1)
+
+    def part(self, at: np.ndarray, factor: np.ndarray | float = 1.0) -> Part:
+        """The columns of the entries ``at``, multiplied by a factor for each."""
+        m = self.matrix[at].tocoo()
+        return m.row, m.col, np.broadcast_to(factor, len(at))[m.row] * m.data
 
 
 def depths(network: Network) -> list[int]:
@@ -55,7 +101,7 @@ def depths(network: Network) -> list[int]:
     return found
 
 
-class ArrayModel:
+class ArrayModel(ProgramBuilder):
     """Relaxation or exact model of everything that rows of an affine node depend on.
 
     Parameters
@@ -71,34 +117,44 @@ class ArrayModel:
         Whether to write the graph of each unit with binaries.
     window : int, optional
         How many layers of units to keep; those below are boxes of their bounds.
+    fold : bool
+        Whether rows of affine nodes stay expressions of many columns.
+    pattern : sequence of (size,) arrays, optional
+        Values of every node at a point whose linear region is wanted.
+
+    Attributes
+    ----------
+    program : LinearProgram
+        Without an objective.
+    needed : dict
+        The entries that matter of each node that does, as bool arrays.
+    entries : dict of Entries
+        Of each such node but the target.
     """
 
     def __init__(
         self,
         network: Network,
-        lows,
-        highs,
+        lows: Sequence[np.ndarray],
+        highs: Sequence[np.ndarray],
         target: int,
         rows: np.ndarray,
+        *,
         integer: bool = False,
         window: int | None = None,
+        fold: bool = False,
+        pattern: Sequence[np.ndarray] | None = None,
     ) -> None:
+        super().__init__()
         self.network, self.lows, self.highs = network, lows, highs
-        self.target, self.integer = target, integer
-        self.col_lower: list[np.ndarray] = []
-        self.col_upper: list[np.ndarray] = []
-        self.n_columns = 0
-        self.binaries: list[np.ndarray] = []
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self.n_rows = 0
+        self.target, self.integer, self.pattern = target, integer, pattern
+        self.fold = fold
+        self.longest = ENCODING.folded_terms if fold else 1
         self.entries: dict[int, Entries] = {}
         depth = depths(network)
         floor = None if window is None else depth[target] - window
         self._needed(rows, depth, floor)
-        for i in sorted(self.needed):
-            if i == target:
-                continue
+        for i in sorted(self.needed.keys() - {target}):
             node, used = network.nodes[i], self.needed[i]
             if isinstance(node, Input) or self._below(i, depth, floor):
                 self._box(i, used)
@@ -114,33 +170,35 @@ class ArrayModel:
     # ----------------------------------------------------------------- what is needed
     def _needed(self, rows: np.ndarray, depth: list[int], floor: int | None) -> None:
         nodes = self.network.nodes
-        needed = {self.target: np.zeros(nodes[self.target].size, dtype=bool)}
-        needed[self.target][rows] = True
+        self.needed = {self.target: np.zeros(nodes[self.target].size, dtype=bool)}
+        self.needed[self.target][rows] = True
         for i in range(self.target, -1, -1):
-            if i not in needed or isinstance(nodes[i], Input):
+            if i not in self.needed or isinstance(nodes[i], Input):
                 continue
             if i != self.target and self._below(i, depth, floor):
                 continue
-            node, used = nodes[i], needed[i]
-            masks: list[tuple[int, np.ndarray]] = []
-            if isinstance(node, Affine):
-                for s, w in zip(node.sources, node.weights):
-                    masks.append((s, np.asarray(abs(w[used]).sum(axis=0)).reshape(-1) > 0))
-            elif isinstance(node, PiecewiseLinear):
-                low, high = self.lows[node.source], self.highs[node.source]
-                ends = segments(node, low[None], high[None])
-                piece = ends.first[0]
-                flat = node.slopes[np.arange(node.size), piece] == 0
-                masks.append((node.source, used & ~(ends.single[0] & flat)))
-            else:
-                assert isinstance(node, Max)
-                mask = np.zeros(nodes[node.source].size, dtype=bool)
-                mask[node.indices[used[group_numbers(node)]]] = True
-                masks.append((node.source, mask))
-            for s, mask in masks:
+            for s, mask in self._reads(i, self.needed[i]):
                 if mask.any():
-                    needed[s] = needed.get(s, np.zeros(nodes[s].size, dtype=bool)) | mask
-        self.needed = needed
+                    known = self.needed.get(s, np.zeros(nodes[s].size, dtype=bool))
+                    self.needed[s] = known | mask
+
+    def _reads(self, i: int, used: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """The sources of a node, and which of their entries its used ones depend on."""
+        node = self.network.nodes[i]
+        if isinstance(node, Affine):
+            return [
+                (s, np.asarray(abs(w[used]).sum(axis=0)).reshape(-1) > 0)
+                for s, w in zip(node.sources, node.weights)
+            ]
+        if isinstance(node, PiecewiseLinear):
+            single, piece = self.pieces(node)
+            flat = node.slopes[np.arange(node.size), piece] == 0
+            # The rows of a pattern hold flat units, too, on their piece.
+            return [(node.source, used & ~(single & flat & (self.pattern is None)))]
+        assert isinstance(node, Max)
+        mask = np.zeros(self.network.nodes[node.source].size, dtype=bool)
+        mask[node.indices[used[group_numbers(node)]]] = True
+        return [(node.source, mask)]
 
     def _below(self, i: int, depth: list[int], floor: int | None) -> bool:
         """Whether a node lies below the window; the window starts with activations."""
@@ -148,39 +206,48 @@ class ArrayModel:
             return False
         return depth[i] < floor + (not isinstance(self.network.nodes[i], Affine))
 
-    # ------------------------------------------------------------------------ columns
-    def add_columns(self, lower, upper, binary: bool = False) -> np.ndarray:
-        lower, upper = np.atleast_1d(lower), np.atleast_1d(upper)
-        found = np.arange(self.n_columns, self.n_columns + len(lower))
-        self.col_lower.append(np.asarray(lower, dtype=float))
-        self.col_upper.append(np.asarray(upper, dtype=float))
-        self.n_columns += len(lower)
-        if binary:
-            self.binaries.append(found)
-        return found
+    def pieces(self, node: PiecewiseLinear) -> tuple[np.ndarray, np.ndarray]:
+        """Which units are on one piece, and the piece, or that of the lower end."""
+        if self.pattern is not None:
+            piece = node.piece(self.pattern[node.source][None])[0]
+            return np.ones(node.size, dtype=bool), piece
+        low, high = self.lows[node.source], self.highs[node.source]
+        return ~undecided(node, low, high), node.piece(low[None])[0]
 
-    def add_rows(self, n: int, parts, lower, upper, slack) -> None:
-        """Add ``n`` rows from parts (row numbers from 0, columns, values)."""
-        for r, columns, values in parts:
-            r, columns = np.asarray(r), np.asarray(columns)
-            values = np.broadcast_to(np.asarray(values, dtype=float), r.shape)
-            self._parts.append((r + self.n_rows, columns, values))
-        lower, upper, slack = (
-            np.array(np.broadcast_to(np.asarray(a, dtype=float), (n,)))
-            for a in (lower, upper, slack)
-        )
-        self._rows.append((lower, upper, slack))
-        self.n_rows += n
+    # ----------------------------------------------------------------------- entries
+    def _entries(
+        self, size: int, parts: list[Part], const: np.ndarray, noise: np.ndarray
+    ) -> Entries:
+        return Entries(matrix_of(size, self.n_columns, parts), const, noise)
+
+    def _named(
+        self, i: int, at: np.ndarray, others: Sequence[Part], const=None, noise=None
+    ) -> np.ndarray:
+        """Give entries of a node columns of their own; the rest is as said."""
+        size = self.network.nodes[i].size
+        y = self.add_columns(self.lows[i][at], self.highs[i][at])
+        const = np.zeros(size) if const is None else const
+        noise = np.zeros(size) if noise is None else noise
+        self.entries[i] = self._entries(size, [*others, (at, y, 1.0)], const, noise)
+        return y
+
+    def source(self, s: int) -> Entries:
+        """The entries of a node; constants where it isn't part of the model."""
+        e = self.entries.get(s)
+        if e is None:
+            zero = np.zeros(self.network.nodes[s].size)
+            return self._entries(len(zero), [], zero, zero)
+        if e.matrix.shape[1] < self.n_columns:
+            e.matrix.resize((e.matrix.shape[0], self.n_columns))
+        return e
 
     def _box(self, i: int, used: np.ndarray) -> None:
-        at = np.flatnonzero(used)
-        e = Entries.constant(len(used))
-        e.column[at] = self.add_columns(self.lows[i][at], self.highs[i][at])
-        e.scale[at] = 1.0
-        self.entries[i] = e
+        self._named(i, np.flatnonzero(used), [])
 
     # --------------------------------------------------------------------------- rows
-    def affine_rows(self, i: int, rows: np.ndarray):
+    def affine_rows(
+        self, i: int, rows: np.ndarray
+    ) -> tuple[sp.csr_array, np.ndarray, np.ndarray]:
         """Rows of an affine node over the columns: (matrix, const, noise)."""
         node = self.network.nodes[i]
         assert isinstance(node, Affine)
@@ -188,110 +255,94 @@ class ArrayModel:
         const, noise = node.bias[rows].copy(), np.zeros(len(rows))
         total, terms = abs(node.bias[rows]), np.full(len(rows), 8.0)
         for s, w in zip(node.sources, node.weights):
-            e = self.entries.get(s) or Entries.constant(self.network.nodes[s].size)
-            part = sp.csr_array(w[rows])
+            e, part = self.source(s), w[rows] if self.fold else sp.csr_array(w[rows])
             terms = terms + row_nonzeros(part)
             size = np.maximum(abs(self.lows[s]), abs(self.highs[s]))
             total = total + abs(part) @ (size + abs(e.const))
             noise = noise + abs(part) @ e.noise
             const = const + part @ e.const
-            at = np.flatnonzero(e.column >= 0)
-            spread = sp.csr_array(
-                (e.scale[at], (at, e.column[at])), shape=(len(e.column), self.n_columns)
-            )
-            matrix = matrix + part @ spread
+            matrix = matrix + _product(part, e.matrix)
         matrix = sp.csr_array(matrix)
         matrix.sum_duplicates()
         return matrix, const, noise + 4.0 * EPS * terms * total
 
+    def objective(self, row: int) -> tuple[np.ndarray, float, float]:
+        """Row of the target over the columns: coefficients, constant, noise."""
+        matrix, const, noise = self.affine_rows(self.target, np.array([row]))
+        return matrix.toarray()[0], float(const[0]), float(noise[0])
+
     def _affine(self, i: int, node: Affine, used: np.ndarray) -> None:
         rows = np.flatnonzero(used)
         matrix, const, noise = self.affine_rows(i, rows)
-        e = Entries.constant(node.size)
-        counts = np.diff(matrix.indptr)
-        # A row with one column, as of a concatenation or a sum with constants, is an
-        # entry itself.
-        one = rows[counts == 1]
-        at = matrix.indptr[:-1][counts == 1]
-        e.column[one], e.scale[one] = matrix.indices[at], matrix.data[at]
-        e.const[rows[counts <= 1]] = const[counts <= 1]
-        e.noise[rows[counts <= 1]] = noise[counts <= 1]
-        many = counts > 1
-        at = rows[many]
-        e.column[at] = self.add_columns(self.lows[i][at], self.highs[i][at])
-        e.scale[at] = 1.0
-        m = matrix[many].tocoo()
-        n = int(many.sum())
-        if n:
-            self.add_rows(
-                n,
-                [(m.row, m.col, m.data), (np.arange(n), e.column[at], -1.0)],
-                -const[many],
-                -const[many],
-                noise[many],
-            )
-        self.entries[i] = e
+        # A short row, as of a concatenation or a sum with constants, is an entry itself.
+        short = np.diff(matrix.indptr) <= self.longest
+        own = matrix[short].tocoo()
+        long, m = rows[~short], matrix[~short].tocoo()
+        shift, noises = np.zeros(node.size), np.zeros(node.size)
+        shift[rows[short]], noises[rows[short]] = const[short], noise[short]
+        y = self._named(i, long, [(rows[short][own.row], own.col, own.data)], shift, noises)
+        if len(long):
+            parts = [(m.row, m.col, m.data), (np.arange(len(y)), y, -1.0)]
+            const = -const[~short]
+            self.add_rows(len(y), parts, const, const, noise[~short])
 
     def _piecewise(self, i: int, node: PiecewiseLinear, used: np.ndarray) -> None:
-        source = self.entries.get(node.source)
-        if source is None:
-            source = Entries.constant(self.network.nodes[node.source].size)
+        x = self.source(node.source)
         low, high = self.lows[node.source], self.highs[node.source]
-        ends = segments(node, low[None], high[None])
-        single, piece = ends.single[0], ends.first[0]
+        single, piece = self.pieces(node)
         at = np.flatnonzero(used & single)
-        own = node.slopes[at, piece[at]]
-        e = Entries.constant(node.size)
-        live = own != 0
-        e.column[at[live]] = source.column[at[live]]
-        e.scale[at] = own * source.scale[at]
-        e.const[at] = node.intercepts[at, piece[at]] + own * source.const[at]
-        reach = abs(own) * (np.maximum(abs(low[at]), abs(high[at])) + abs(source.const[at]))
-        e.noise[at] = abs(own) * source.noise[at] + 8.0 * EPS * (
-            reach + abs(node.intercepts[at, piece[at]])
-        )
+        if self.pattern is not None:
+            self._keep(node, x, at, piece[at])
+        own, own_const = node.slopes[at, piece[at]], node.intercepts[at, piece[at]]
+        r, columns, values = x.part(at, own)
+        live = own[r] != 0
+        const, noise = np.zeros(node.size), np.zeros(node.size)
+        const[at] = own_const + own * x.const[at]
+        reach = abs(own) * (np.maximum(abs(low[at]), abs(high[at])) + abs(x.const[at]))
+        noise[at] = abs(own) * x.noise[at] + 8.0 * EPS * (reach + abs(own_const))
+        others = [(at[r][live], columns[live], values[live])]
         at = np.flatnonzero(used & ~single)
-        if len(at):
-            e.column[at] = self.add_columns(self.lows[i][at], self.highs[i][at])
-            e.scale[at] = 1.0
-            if not self.integer:
-                self._hull(node, at, source, e.column[at], low, high)
-            elif node.is_relu:
-                self._relu_bigm(at, source, e.column[at], low, high)
-            else:
-                self._choice(node, at, source, e.column[at], low, high)
-        self.entries[i] = e
+        y = self._named(i, at, others, const, noise)
+        if not len(at):
+            return
+        x = self.source(node.source)
+        if not self.integer:
+            self._hull(node, at, x, y, low, high)
+        elif node.is_relu:
+            self._relu_bigm(at, x, y, low, high)
+        else:
+            self._choice(node, at, x, y, low, high)
 
-    def _unit_rows(self, y, slope, x: Entries, at, lower, upper, extra=0.0) -> None:
-        """Rows ``lower <= y - slope * x <= upper`` for the units ``at``."""
-        n = np.arange(len(at))
-        held = x.column[at] >= 0
+    def _keep(
+        self, node: PiecewiseLinear, x: Entries, at: np.ndarray, piece: np.ndarray
+    ) -> None:
+        """Rows that hold units on their pieces, where the bounds don't."""
+        none = np.full((node.size, 1), np.inf)
+        ends = np.concatenate([-none, node.breakpoints, none], axis=1)
+        floor, top = ends[at, piece], ends[at, piece + 1]
+        low, high = self.lows[node.source][at], self.highs[node.source][at]
+        out = np.flatnonzero((low < floor) | (high > top))
+        at, floor, top = at[out], floor[out], top[out]
+        const = x.const[at]
+        self.add_rows(len(at), [x.part(at)], floor - const, top - const, x.noise[at])
+
+    def _unit_rows(
+        self, y, slope: np.ndarray, x: Entries, at: np.ndarray, lower, upper, more=()
+    ) -> None:
+        """Rows ``lower <= y - slope * x + more <= upper`` for the units ``at``."""
         shift = slope * x.const[at]
-        parts = [(n, y, 1.0)]
-        parts.append((n[held], x.column[at][held], -(slope * x.scale[at])[held]))
-        slack = abs(slope) * x.noise[at] + 8.0 * EPS * abs(shift) + extra
+        parts = [(np.arange(len(at)), y, 1.0), x.part(at, -slope), *more]
+        slack = abs(slope) * x.noise[at] + 8.0 * EPS * abs(shift)
         self.add_rows(len(at), parts, lower + shift, upper + shift, slack)
 
-    def _hull(self, node, at, x: Entries, y, low, high) -> None:
+    def _hull(self, node: PiecewiseLinear, at, x: Entries, y, low, high) -> None:
         """The facets of the convex hull of each unit's graph."""
-        sub = _sub(node, at)
-        ends = segments(sub, low[None, at], high[None, at])
+        ends = segments(_sub(node, at), low[None, at], high[None, at])
         for sign in (1.0, -1.0):
             seen: list[np.ndarray] = []
             for i in range(len(ends.x)):
                 for j in range(i + 1, len(ends.x)):
-                    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                        s = sign * (ends.y[j] - ends.y[i]) / (ends.x[j] - ends.x[i])
-                    s = np.where(ends.x[j] > ends.x[i], s, np.nan)[0]
-                    ok = ends.inside[i, 0] & ends.inside[j, 0] & (abs(s) < 1e7) & (s != 0)
-                    for other in seen:
-                        ok &= ~(abs(s - other) <= 1e-12 * (1.0 + abs(s)))
-                    s = np.where(ok, s, 0.0)
-                    const = support(ends, s[None], sign)[0]
-                    gap = sign * ends.y[i, 0] - s * ends.x[i, 0] - const
-                    # Any line is valid; which are facets may be decided roughly.
-                    reach = np.where(ends.inside, abs(ends.y) + abs(s * ends.x), 0.0)
-                    ok &= gap <= 1e-9 * reach.max(axis=(0, 1))
+                    s, const, ok = _facets(ends, i, j, sign, seen)
                     if not ok.any():
                         continue
                     seen.append(np.where(ok, s, np.nan))
@@ -303,116 +354,134 @@ class ArrayModel:
                         self._unit_rows(y[k], -s[k], x, at[k], -np.inf, -bound)
 
     def _relu_bigm(self, at, x: Entries, y, low, high) -> None:
-        n = np.arange(len(at))
-        z = self.add_columns(np.zeros(len(at)), np.ones(len(at)), binary=True)
-        held = x.column[at] >= 0
-        of_x = (n[held], x.column[at][held], -x.scale[at][held])
-        shift, slack = x.const[at], x.noise[at]
-        self._unit_rows(y, np.ones(len(at)), x, at, 0.0, np.inf)
+        n, one = np.arange(len(at)), np.ones(len(at))
+        z = self.add_columns(np.zeros(len(at)), one, integer=True)
+        self._unit_rows(y, one, x, at, 0.0, np.inf)
         # y - x - l z <= -l  and  y <= u z
-        self.add_rows(
-            len(at), [(n, y, 1.0), of_x, (n, z, -low[at])], -np.inf, -low[at] + shift, slack
-        )
-        self.add_rows(len(at), [(n, y, 1.0), (n, z, -high[at])], -np.inf, 0.0, 0.0)
+        self._unit_rows(y, one, x, at, -np.inf, -low[at], [(n, z, -low[at])])
+        self.add_rows(len(at), [(n, y, 1.0), (n, z, -high[at])], -np.inf, 0.0)
 
-    def _choice(self, node, at, x: Entries, y, low, high) -> None:
+    def _choice(self, node: PiecewiseLinear, at, x: Entries, y, low, high) -> None:
         """A copy of the argument for each piece, one of them chosen."""
         sub = _sub(node, at)
         ends = segments(sub, low[None, at], high[None, at])
-        n = np.arange(len(at))
-        held = x.column[at] >= 0
-        argument = [(n[held], x.column[at][held], x.scale[at][held])]
-        value, one = [(n, y, -1.0)], []
+        argument = [x.part(at)]
+        value: list[Part] = [(np.arange(len(at)), y, -1.0)]
+        one: list[Part] = []
         for p in range(sub.slopes.shape[1]):
             k = np.flatnonzero(ends.inside[2 * p, 0])
             if not len(k):
                 continue
             left, right = ends.x[2 * p, 0, k], ends.x[2 * p + 1, 0, k]
             part = self.add_columns(np.minimum(left, 0.0), np.maximum(right, 0.0))
-            z = self.add_columns(np.zeros(len(k)), np.ones(len(k)), binary=True)
+            z = self.add_columns(np.zeros(len(k)), np.ones(len(k)), integer=True)
             argument.append((k, part, -1.0))
             value += [(k, part, sub.slopes[k, p]), (k, z, sub.intercepts[k, p])]
             one.append((k, z, 1.0))
             r = np.arange(len(k))
-            self.add_rows(len(k), [(r, part, 1.0), (r, z, -left)], 0.0, np.inf, 0.0)
-            self.add_rows(len(k), [(r, part, 1.0), (r, z, -right)], -np.inf, 0.0, 0.0)
+            self.add_rows(len(k), [(r, part, 1.0), (r, z, -left)], 0.0, np.inf)
+            self.add_rows(len(k), [(r, part, 1.0), (r, z, -right)], -np.inf, 0.0)
         const = -x.const[at]
         self.add_rows(len(at), argument, const, const, x.noise[at] + 4 * EPS * abs(const))
         self.add_rows(len(at), value, 0.0, 0.0, ends.slack[0])
-        self.add_rows(len(at), one, 1.0, 1.0, 0.0)
+        self.add_rows(len(at), one, 1.0, 1.0)
 
+    # -------------------------------------------------------------------------- maxima
     def _max(self, i: int, node: Max, used: np.ndarray) -> None:
-        x = self.entries[node.source]
+        x = self.source(node.source)
         low, high = self.lows[node.source], self.highs[node.source]
         planes = max_planes(node, low[None], high[None], "one")
-        e = Entries.constant(node.size)
+        parts: list[Part] = []
+        const, noise = np.zeros(node.size), np.zeros(node.size)
         for j in np.flatnonzero(used):
             group = node.group(int(j))
-            floor = low[group].max()
-            leader = group[np.argmax(low[group])]
-            alive = np.array([g for g in group if high[g] > floor and g != leader])
+            leader, alive = self._rivals(node, group)
             if not len(alive):
-                e.column[j], e.scale[j] = x.column[leader], x.scale[leader]
-                e.const[j], e.noise[j] = x.const[leader], x.noise[leader]
+                _, columns, values = x.part(np.array([leader]))
+                parts.append((np.full(len(columns), j), columns, values))
+                const[j], noise[j] = x.const[leader], x.noise[leader]
                 continue
             alive = np.unique(np.append(alive, leader))
             y = self.add_columns(self.lows[i][j], self.highs[i][j])
-            e.column[j], e.scale[j] = y[0], 1.0
-            ys, n = np.repeat(y, len(alive)), np.arange(len(alive))
+            parts.append((np.array([j]), y, 1.0))
+            ys, x = np.repeat(y, len(alive)), self.source(node.source)
             self._unit_rows(ys, np.ones(len(alive)), x, alive, 0.0, np.inf)
             if self.integer:
-                self._max_choice(ys, n, x, alive, low, high)
+                self._max_choice(ys, x, alive, low, high)
             else:
                 within = slice(node.indptr[j], node.indptr[j + 1])
                 self._plane(y, x, group, planes.upper[0, within], planes.upper_const[0, j])
-        self.entries[i] = e
+        self.entries[i] = self._entries(node.size, parts, const, noise)
 
-    def _max_choice(self, ys, n, x: Entries, alive, low, high) -> None:
+    def _rivals(self, node: Max, group: np.ndarray) -> tuple[int, np.ndarray]:
+        """The likely largest of a group, and the others that may be larger."""
+        low, high = self.lows[node.source], self.highs[node.source]
+        if self.pattern is None:
+            leader = group[np.argmax(low[group])]
+            others = group[(high[group] > low[leader]) & (group != leader)]
+            return int(leader), others
+        leader = group[np.argmax(self.pattern[node.source][group])]
+        others = np.unique(group[(high[group] > low[leader]) & (group != leader)])
+        x, first = self.source(node.source), np.full(len(others), leader)
+        r, columns, values = x.part(others, -1.0)
+        gap = x.const[others] - x.const[first]
+        self.add_rows(len(others), [x.part(first), (r, columns, values)], gap, np.inf)
+        return int(leader), others[:0]
+
+    def _max_choice(self, ys, x: Entries, alive, low, high) -> None:
         """``y <= x_j + (max of the others - l_j) (1 - z_j)`` for each argument."""
-        z = self.add_columns(np.zeros(len(n)), np.ones(len(n)), binary=True)
+        n = np.arange(len(alive))
+        z = self.add_columns(np.zeros(len(n)), np.ones(len(n)), integer=True)
         tops = high[alive]
         others = np.array([np.delete(tops, k).max() for k in n])
         big = np.maximum(others - low[alive], 0.0)
-        held = x.column[alive] >= 0
-        of_x = (n[held], x.column[alive][held], -x.scale[alive][held])
-        upper = x.const[alive] + big
-        self.add_rows(
-            len(n), [(n, ys, 1.0), of_x, (n, z, big)], -np.inf, upper, x.noise[alive]
-        )
-        self.add_rows(1, [(np.zeros(len(n), dtype=int), z, 1.0)], 1.0, 1.0, 0.0)
+        one = np.ones(len(n))
+        self._unit_rows(ys, one, x, alive, -np.inf, big, [(n, z, big)])
+        self.add_rows(1, [(np.zeros(len(n), dtype=int), z, 1.0)], 1.0, 1.0)
 
-    def _plane(self, y, x: Entries, group, d, const) -> None:
+    def _plane(self, y, x: Entries, group: np.ndarray, d: np.ndarray, const) -> None:
         """``y <= sum d_j x_j + const``."""
-        held = x.column[group] >= 0
-        zero = np.zeros(int(held.sum()), dtype=int)
-        coefs = -(d * x.scale[group])[held]
-        parts = [(np.zeros(1, dtype=int), y, 1.0), (zero, x.column[group][held], coefs)]
+        r, columns, values = x.part(group, -d)
+        parts = [(np.zeros(1, dtype=int), y, 1.0), (np.zeros_like(r), columns, values)]
         shift = d @ x.const[group]
         slack = abs(d) @ (x.noise[group] + 8.0 * EPS * len(group) * abs(x.const[group]))
         self.add_rows(1, parts, -np.inf, const + shift, slack)
 
     # -------------------------------------------------------------------------- finish
     def finish(self) -> None:
-        def join(arrays):
-            return np.concatenate(arrays) if arrays else np.zeros(0)
+        """Make the program of all columns and rows that there are by now."""
+        self.program = self.build()
 
-        self.lower, self.upper = join(self.col_lower), join(self.col_upper)
-        rows, columns, values = (join([p[k] for p in self._parts]) for k in range(3))
-        self.matrix = sp.csr_array(
-            (values, (rows.astype(np.int64), columns.astype(np.int64))),
-            shape=(self.n_rows, self.n_columns),
+    def in_highs(self, *, relaxed: bool) -> HighsModel:
+        """The program in HiGHS, on one thread: chunks are what runs side by side."""
+        return HighsModel(
+            self.program, relaxed=relaxed, small_matrix_value=ENCODING.smallest
         )
-        self.matrix.sum_duplicates()
-        self.matrix.eliminate_zeros()
-        self.row_lower, self.row_upper, self.row_slack = (
-            join([r[k] for r in self._rows]) for k in range(3)
-        )
-        self.binary = join(self.binaries).astype(np.int64)
 
-    def objective(self, row: int) -> tuple[np.ndarray, float, float]:
-        """Row of the target over the columns: coefficients, constant, noise."""
-        matrix, const, noise = self.affine_rows(self.target, np.array([row]))
-        return matrix.toarray()[0], float(const[0]), float(noise[0])
+
+def _product(outer: Weight, inner: sp.csr_array) -> sp.csr_array:
+    """``outer @ inner``; dense products are quicker where both factors are full."""
+    if sp.issparse(outer) or inner.nnz < 0.1 * inner.shape[0] * inner.shape[1]:
+        return sp.csr_array(sp.csr_array(outer) @ inner)
+    return sp.csr_array(outer @ inner.toarray())
+
+
+def _facets(
+    ends, i: int, j: int, sign: float, seen: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lines through two ends: slopes, constants, and where they are new facets."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        s = sign * (ends.y[j] - ends.y[i]) / (ends.x[j] - ends.x[i])
+    s = np.where(ends.x[j] > ends.x[i], s, np.nan)[0]
+    ok = ends.inside[i, 0] & ends.inside[j, 0] & (abs(s) < ENCODING.steepest) & (s != 0)
+    for other in seen:
+        ok &= ~(abs(s - other) <= ENCODING.same_slope * (1.0 + abs(s)))
+    s = np.where(ok, s, 0.0)
+    const = support(ends, s[None], sign)[0]
+    gap = sign * ends.y[i, 0] - s * ends.x[i, 0] - const
+    # Any line is valid; which are facets may be decided roughly.
+    reach = np.where(ends.inside, abs(ends.y) + abs(s * ends.x), 0.0)
+    return s, const, ok & (gap <= ENCODING.touching * reach.max(axis=(0, 1)))
 
 
 def _sub(node: PiecewiseLinear, at: np.ndarray) -> PiecewiseLinear:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from pyomo_relu.bounds.array_model import ArrayModel
-from pyomo_relu.bounds.linear import EPS, segments
+from pyomo_relu.bounds.linear import EPS
 from pyomo_relu.network import Affine, PiecewiseLinear
+from pyomo_relu.programs import Part
 
 
 class Hinges:
@@ -30,10 +31,11 @@ class Hinges:
     ----------
     matrix : (m, n_columns) CSR array
     bias : (m,) array
-    y, pre : (m,) int arrays
-        Columns of the unit and of its pre-activation, -1 where that is a constant; the
-        pre-activation is ``scale * column + shift``.
-    slope, intercept, bend : (m,) arrays
+    y : (m,) int array
+        Columns of the units.
+    pre : Part
+        The pre-activations times their ``slope``, less ``slope * shift``, over columns.
+    slope, intercept, bend, shift : (m,) arrays
     slack : (m,) array
         What rounding may break the equation by, of a forward pass and of the numbers here.
     """
@@ -49,12 +51,13 @@ class Hinges:
         self.y = model.entries[i].column[units]
         self.slope, self.intercept = slopes[:, 0], intercepts[:, 0]
         self.bend = slopes[:, 1] - slopes[:, 0]
-        pre = model.entries[node.source]
-        self.pre, self.scale = pre.column[units], pre.scale[units]
+        pre = model.source(node.source)
         self.shift = pre.const[units]
+        rows, columns, values = pre.part(units, self.slope)
+        live = self.slope[rows] != 0
+        self.pre: Part = (rows[live], columns[live], values[live])
         # Rounding: of the sums here, of a forward pass, and of the second piece.
-        ends = np.maximum(abs(model.lower), abs(model.upper))
-        size = abs(self.matrix) @ ends + abs(const) + abs(t)
+        size = abs(self.matrix) @ model.program.size + abs(const) + abs(t)
         terms = np.diff(self.matrix.indptr) + 32.0
         gap = abs(slopes[:, 1] * t + intercepts[:, 1] - slopes[:, 0] * t - intercepts[:, 0])
         width = np.maximum(
@@ -64,6 +67,13 @@ class Hinges:
         lines += abs(intercepts).sum(axis=1)
         self.slack = abs(self.bend) * (2.0 * noise + 16.0 * EPS * terms * size)
         self.slack += abs(self.slope) * pre.noise[units] + gap + 32.0 * EPS * lines
+
+    def active(self, values: np.ndarray) -> np.ndarray:
+        """What each ReLU would be at values of the columns, from the unit's own."""
+        rows, columns, factors = self.pre
+        line = np.bincount(rows, factors * values[columns], len(self.y))
+        line = line + self.slope * self.shift + self.intercept
+        return (values[self.y] - line) / self.bend
 
 
 def hinge_units(model: ArrayModel) -> Iterator[tuple[int, np.ndarray]]:
@@ -79,8 +89,7 @@ def hinge_units(model: ArrayModel) -> Iterator[tuple[int, np.ndarray]]:
             continue
         if not isinstance(model.network.nodes[node.source], Affine):
             continue
-        low, high = model.lows[node.source], model.highs[node.source]
-        single = segments(node, low[None], high[None]).single[0]
+        single, _ = model.pieces(node)
         bend = node.slopes[:, 1] - node.slopes[:, 0]
         units = np.flatnonzero(used & ~single & (bend != 0) & (node.jumps[:, 0] == 0))
         if len(units):

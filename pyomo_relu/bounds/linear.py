@@ -112,6 +112,19 @@ def segments(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> Segmen
     )
 
 
+def undecided(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which units meet two pieces on their interval, (N, size) bool."""
+    found = np.zeros(np.shape(low), dtype=bool)
+    jumps = None if node.function == "relu" else node.jumps != 0
+    for p in range(node.breakpoints.shape[1]):
+        t = node.breakpoints[:, p]
+        if jumps is None:
+            found |= (low < t) & (t < high)
+        else:
+            found |= (low < t) & ((t < high) | ((t <= high) & jumps[:, p]))
+    return found
+
+
 def slope_range(s: Segments, low: np.ndarray, high: np.ndarray, sign: float = 1.0):
     """Slopes of the lower hull at its left and right end; the upper hull for sign -1.
 

@@ -1,22 +1,12 @@
 r"""`lp`: the triangle relaxation of all layers below a neuron, solved for each of them.
 
 One linear program for each layer stays in HiGHS; only its objective changes. What
-HiGHS returns is not believed but certified: for row duals ``y``, any at all,
+HiGHS returns is not believed but certified (:mod:`pyomo_relu.programs.certificate`). A
+solve that doesn't end optimal keeps the old bound. With ``cuts=``, rows that the optimum
+violates are added in rounds; with ``parts=``, the rows of partitions are there from the
+start.
 
-.. math::
-    c x = (c - A^T y) x + y A x
-    \ge \sum_j \min_{x_j \in [l_j, u_j]} (c - A^T y)_j x_j
-      + \sum_i \min_{r_i \in [a_i, b_i]} y_i r_i
-
-holds for every ``x`` in the box that satisfies the rows. It is evaluated in float64 and
-lowered by a bound on its rounding and by ``|y|`` times what each row's own rounding may
-be. A solve that doesn't end optimal keeps the old bound. With ``cuts=``, rows that the
-optimum violates are added in rounds; with ``parts=``, the rows of partitions are there
-from the start.
-
-Source: Neumaier and Shcherbina, "Safe bounds in linear and mixed-integer linear
-programming", Math. Prog. 99, 2004, section 2; Ehlers, ATVA 2017 (the relaxation);
-Salman et al., arXiv 1902.08722.
+Source: Ehlers, ATVA 2017 (the relaxation); Salman et al., arXiv 1902.08722.
 """
 
 from __future__ import annotations
@@ -25,7 +15,6 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import crown
@@ -36,56 +25,15 @@ from pyomo_relu.bounds.layers import (
     solve_rows,
     usable,
 )
-from pyomo_relu.bounds.linear import EPS
 from pyomo_relu.bounds.lp_cuts import Separator
 from pyomo_relu.bounds.lp_parts import add_partitions
-from pyomo_relu.bounds.lp_rows import Extended, Rows, extended
 from pyomo_relu.bounds.parallel import built
 from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.network import Network
-from pyomo_relu.programs import HighsModel, LinearProgram
+from pyomo_relu.programs import Certifier, Rows
 
-
-def highs_model(model: ArrayModel, *, integer: bool) -> HighsModel:
-    """The model in HiGHS, without an objective."""
-    kinds = np.zeros(model.n_columns, dtype=bool)
-    kinds[model.binary] = True
-    program = LinearProgram(
-        np.zeros(model.n_columns),
-        model.lower,
-        model.upper,
-        model.matrix,
-        model.row_lower,
-        model.row_upper,
-        kinds,
-    )
-    # Serial: chunks are what runs side by side.
-    return HighsModel(program, relaxed=not integer, small_matrix_value=1e-12)
-
-
-class Certifier:
-    """Safe lower bounds of ``c x`` over a model, from any row duals."""
-
-    def __init__(self, model: ArrayModel | Extended) -> None:
-        self.model = model
-        self.transposed = sp.csr_array(model.matrix.T)
-        self.absolute = abs(self.transposed)
-        self.size = np.maximum(abs(model.lower), abs(model.upper))
-        longest = np.diff(self.transposed.indptr).max(initial=0)
-        self.terms = float(longest + model.n_columns + model.n_rows + 16)
-
-    def lower_bound(self, c: np.ndarray, y: np.ndarray) -> float:
-        """A number below ``c x`` for every ``x`` of the model."""
-        m = self.model
-        infinite = ((y > 0) & np.isinf(m.row_lower)) | ((y < 0) & np.isinf(m.row_upper))
-        y = np.where(infinite | ~np.isfinite(y), 0.0, y)
-        d = c - self.transposed @ y
-        at_rows = y * np.where(y > 0, m.row_lower, np.where(y < 0, m.row_upper, 0.0))
-        at_columns = d * np.where(d > 0, m.lower, m.upper)
-        value = at_rows.sum() + at_columns.sum()
-        reach = (abs(c) + self.absolute @ abs(y)) @ self.size + abs(at_rows).sum()
-        slack = abs(y) @ m.row_slack + 2.0 * EPS * self.terms * reach
-        return float(value - 1.01 * slack)
+#: Relative gain of a bound below which a round of cuts was the last (chosen by hand).
+LEAST_GAIN = 1e-6
 
 
 class LayerLP:
@@ -109,8 +57,8 @@ class LayerLP:
 
         A new object: ``clearSolver`` leaves states behind that move last digits.
         """
-        self.certify = Certifier(self.model)
-        self.highs = highs_model(self.model, integer=False)
+        self.certify = Certifier(self.model.program)
+        self.highs = self.model.in_highs(relaxed=True)
         self.highs.set(solver="simplex")
         self.point: np.ndarray | None = None
 
@@ -153,13 +101,13 @@ class LayerLP:
             if found is None:
                 break
             gain, best = found - best, max(best, found)
-            if gain <= 1e-6 * (1.0 + abs(best)):
+            if gain <= LEAST_GAIN * (1.0 + abs(best)):
                 break
         return best
 
     def _add(self, rows: Rows) -> None:
-        self.highs.add_rows(rows.matrix, np.full(len(rows.upper), -np.inf), rows.upper)
-        self.certify = Certifier(extended(self.certify.model, rows))
+        self.highs.add_rows(rows.matrix, rows.lower, rows.upper)
+        self.certify = Certifier(self.certify.program.with_rows(rows))
 
 
 def lp_chunk(

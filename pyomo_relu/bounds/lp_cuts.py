@@ -31,8 +31,8 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.hinges import Hinges, hinge_units
-from pyomo_relu.bounds.lp_rows import TOLERANCE, Rows
-from pyomo_relu.bounds.max_cuts import MaxCuts, max_units
+from pyomo_relu.bounds.max_cuts import TOLERANCE, MaxCuts, max_units
+from pyomo_relu.programs import Rows, matrix_of
 
 
 class NodeCuts:
@@ -43,7 +43,8 @@ class NodeCuts:
         self.n_columns = model.n_columns
         self.columns = np.unique(self.unit.matrix.indices)
         self.w = self.unit.matrix.toarray()[:, self.columns]
-        low, high = model.lower[self.columns], model.upper[self.columns]
+        low = model.program.lower[self.columns]
+        high = model.program.upper[self.columns]
         self.at_low = np.where(self.w >= 0, low, high)
         self.reach = abs(self.w) * (high - low)
         self.top = self.unit.bias + (self.w * self.at_low).sum(axis=1)
@@ -70,10 +71,7 @@ class NodeCuts:
         taken[u, h] = np.clip(
             rest / np.where(self.reach[u, h] > 0, self.reach[u, h], 1.0), 0, 1
         )
-        v = self.unit
-        pre = np.where(v.pre >= 0, v.scale * values[v.pre], 0.0) + v.shift
-        left = (values[v.y] - v.slope * pre - v.intercept) / v.bend
-        violation = left - (taken * inside).sum(axis=1)
+        violation = self.unit.active(values) - (taken * inside).sum(axis=1)
         usable = (sums < 0).any(axis=1) & (self.top > 0)
         k = np.flatnonzero(usable & (violation > TOLERANCE * np.maximum(self.top, 1e-6)))
         return self._rows(k, taken) if len(k) else None
@@ -85,17 +83,19 @@ class NodeCuts:
         upper = sign * (v.intercept[k] + v.slope[k] * v.shift[k])
         upper = upper - (coefs * self.at_low[k]).sum(axis=1)
         r, c = np.nonzero(coefs)
-        n = np.arange(len(k))
-        held = np.flatnonzero((v.pre[k] >= 0) & (v.slope[k] != 0))
+        # The rows of the chosen units, by the number of the unit.
+        place = np.full(len(v.y), -1)
+        place[k] = np.arange(len(k))
+        rows, columns, values = v.pre
+        held = place[rows] >= 0
+        rows, columns, values = place[rows[held]], columns[held], values[held]
         parts = [
             (r, self.columns[c], -coefs[r, c]),
-            (n, v.y[k], sign),
-            (held, v.pre[k][held], -(sign * v.slope[k] * v.scale[k])[held]),
+            (np.arange(len(k)), v.y[k], sign),
+            (rows, columns, -sign[rows] * values),
         ]
-        rows, columns, values = (np.concatenate([p[j] for p in parts]) for j in range(3))
-        matrix = sp.csr_array((values, (rows, columns)), shape=(len(k), self.n_columns))
-        matrix.sum_duplicates()
-        return Rows(matrix, upper, v.slack[k])
+        matrix = matrix_of(len(k), self.n_columns, parts)
+        return Rows(matrix, np.full(len(k), -np.inf), upper, v.slack[k])
 
 
 class Separator:
@@ -112,8 +112,5 @@ class Separator:
         parts = [p for p in (n.separate(values) for n in self.nodes) if p is not None]
         if not parts:
             return None
-        return Rows(
-            sp.csr_array(sp.vstack([p.matrix for p in parts])),
-            np.concatenate([p.upper for p in parts]),
-            np.concatenate([p.slack for p in parts]),
-        )
+        matrices, *bounds = zip(*parts)
+        return Rows(sp.csr_array(sp.vstack(matrices)), *map(np.concatenate, bounds))

@@ -55,7 +55,7 @@ def _add(model: ArrayModel, unit: Hinges, parts: int) -> None:
     total = int(first[-1])
     owner = np.repeat(np.arange(len(counts)), n_parts)
 
-    low, high = model.lower[c], model.upper[c]
+    low, high = model.program.lower[c], model.program.upper[c]
     reach = np.bincount(part, abs(w) * np.maximum(abs(low), abs(high)), total)
     slack = 2.0 * EPS * (counts[owner] + 8.0) * reach
     sums_low = np.bincount(part, np.minimum(w * low, w * high), total) - slack
@@ -80,12 +80,11 @@ def _add(model: ArrayModel, unit: Hinges, parts: int) -> None:
     inactive = [(owner, s, 1.0), (owner, b, -1.0), (u, z, -bias)]
     model.add_rows(len(u), inactive, -np.inf, -bias, 0.0)
     # y = intercept + slope * pre + bend * active
-    held = np.flatnonzero((unit.pre >= 0) & (unit.slope != 0))
     value = [
         (owner, b, unit.bend[owner]),
         (u, z, unit.bend * bias),
         (u, unit.y, -1.0),
-        (held, unit.pre[held], (unit.slope * unit.scale)[held]),
+        unit.pre,
     ]
     const = -(unit.intercept + unit.slope * unit.shift)
     model.add_rows(len(u), value, const, const, unit.slack)

@@ -25,8 +25,12 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.linear import EPS
-from pyomo_relu.bounds.lp_rows import TOLERANCE, Rows
 from pyomo_relu.network import Affine, Max
+from pyomo_relu.programs import Rows, matrix_of
+
+#: A cut is added where it is violated by more than this share of the unit's range
+#: (chosen by hand).
+TOLERANCE = 1e-5
 
 
 class MaxCuts:
@@ -44,10 +48,11 @@ class MaxCuts:
         self.y = model.entries[i].column[j]
         self.columns = np.unique(matrix.indices)
         self.w, self.const = matrix.toarray()[:, self.columns], const
-        self.low, self.high = model.lower[self.columns], model.upper[self.columns]
+        self.low = model.program.lower[self.columns]
+        self.high = model.program.upper[self.columns]
         self.ends = np.maximum(abs(self.low), abs(self.high))
         self.noise = 2.0 * noise.max()
-        self.range = float(model.upper[self.y] - model.lower[self.y])
+        self.range = float(model.program.upper[self.y] - model.program.lower[self.y])
 
     def separate(self, values: np.ndarray) -> Rows | None:
         """The most violated cut at a point, if one is violated."""
@@ -65,10 +70,9 @@ class MaxCuts:
         size = (abs(self.w) + abs(v)) @ self.ends + abs(self.const)
         slack = self.noise + 8.0 * EPS * (len(v) + 16.0) * size.max()
         at = np.flatnonzero(v)
-        columns = np.append(self.columns[at], self.y)
-        row = (np.append(-v[at], 1.0), (np.zeros(len(columns), dtype=int), columns))
-        matrix = sp.csr_array(row, shape=(1, self.n_columns))
-        return Rows(matrix, np.array([tops.max()]), np.array([slack]))
+        columns, values = np.append(self.columns[at], self.y), np.append(-v[at], 1.0)
+        row = matrix_of(1, self.n_columns, [(np.zeros_like(columns), columns, values)])
+        return Rows(row, np.array([-np.inf]), tops.max()[None], np.array([slack]))
 
     def _envelope(self, x: np.ndarray) -> np.ndarray | None:
         """The row whose bound is least at a point; None where no solver says so."""
@@ -88,48 +92,34 @@ class MaxCuts:
         a = a[:, open_]
         scale = max(float(abs(a).max()), float(np.ptp(base)))
         # Over v, s >= a_k - v, and beta >= base_k + sum of s: least v share + beta.
-        eye, one = sp.eye_array(n), sp.csr_array(np.ones((1, n)))
-        rows = sp.vstack(
-            [
-                sp.hstack(
-                    [
-                        sp.csr_array(sp.kron(np.ones((k, 1)), -eye)),
-                        -sp.eye_array(k * n),
-                        sp.csr_array((k * n, 1)),
-                    ]
-                ),
-                sp.hstack(
-                    [
-                        sp.csr_array((k, n)),
-                        sp.kron(sp.eye_array(k), one),
-                        sp.csr_array(-np.ones((k, 1))),
-                    ]
-                ),
-            ]
-        )
+        each, entry = np.arange(k * n), np.tile(np.arange(n), k)
+        last, of_k = np.arange(k * n, k * n + k), np.repeat(np.arange(k), n)
+        parts = [
+            (each, entry, -1.0),
+            (each, n + each, -1.0),
+            (k * n + of_k, n + each, 1.0),
+            (last, np.full(k, n + k * n), -1.0),
+        ]
+        rows = matrix_of(k * n + k, n + k * n + 1, parts)
         right = np.concatenate([-a.reshape(-1), -(base - base.max())]) / scale
         cost = np.concatenate([share[open_], np.zeros(k * n), [1.0]])
         free, least = [(None, None)] * n, [(0.0, None)] * (k * n)
-        found = linprog(
-            cost, sp.csr_array(rows), right, bounds=[*free, *least, (None, None)]
-        )
+        found = linprog(cost, rows, right, bounds=[*free, *least, (None, None)])
         if found.x is None:
             return None
         v[open_] = scale * found.x[:n] / width[open_]
         return v
 
 
-def _arguments(model: ArrayModel, source: int, group: np.ndarray):
+def _arguments(
+    model: ArrayModel, source: int, group: np.ndarray
+) -> tuple[sp.csr_array, np.ndarray, np.ndarray]:
     """What a group compares over the columns: (matrix, const, noise)."""
     if isinstance(model.network.nodes[source], Affine):
         return model.affine_rows(source, group)
-    e = model.entries[source]
-    held = np.flatnonzero(e.column[group] >= 0)
-    at = group[held]
-    matrix = sp.csr_array(
-        (e.scale[at], (held, e.column[at])), shape=(len(group), model.n_columns)
-    )
-    return matrix, e.const[group], e.noise[group] + 8.0 * EPS * abs(e.const[group])
+    e = model.source(source)
+    noise = e.noise[group] + 8.0 * EPS * abs(e.const[group])
+    return e.matrix[group], e.const[group], noise
 
 
 def max_units(model: ArrayModel) -> Iterator[tuple[int, int]]:

@@ -16,6 +16,8 @@ arXiv 1711.07356; Zhao et al., arXiv 2401.05280 (rolling horizon).
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,18 +30,31 @@ from pyomo_relu.bounds.layers import (
     solve_rows,
     usable,
 )
-from pyomo_relu.bounds.lp import AT_LEAST_CROWN, highs_model, lp
+from pyomo_relu.bounds.lp import AT_LEAST_CROWN, lp
 from pyomo_relu.bounds.parallel import built
 from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.network import Network
 from pyomo_relu.programs import NETWORK_DEFAULTS
 
-# A model with larger numbers than this is beyond what the solver's absolute
-# tolerances can be trusted with; its neurons keep their bounds.
-LARGEST = 1e7
-
 #: Rungs whose bounds an exact model may start from.
 AT_LEAST_LP = tuple(m for m in AT_LEAST_CROWN if m != "crown")
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """How far the solver's dual bounds are believed; chosen by hand."""
+
+    #: A program with larger numbers is beyond what HiGHS's absolute tolerances can be
+    #: trusted with; its neurons keep their bounds.
+    largest: float = 1e7
+    #: What is taken off a dual bound, relative to the sizes of its terms.
+    margin: float = 1e-6
+    #: Gaps at which HiGHS may stop.
+    relative_gap: float = 1e-6
+    absolute_gap: float = 1e-7
+
+
+TOLERANCES = Tolerances()
 
 
 class LayerMIP:
@@ -47,10 +62,10 @@ class LayerMIP:
 
     def __init__(self, model: ArrayModel) -> None:
         self.model = model
-        size = np.maximum(abs(model.lower), abs(model.upper)).max(initial=1.0)
-        weight = abs(model.matrix.data).max(initial=1.0)
-        self.scale = float(size)
-        self.trusted = bool(size <= LARGEST and weight <= LARGEST)
+        self.size = model.program.size
+        self.scale = float(self.size.max(initial=1.0))
+        weight = abs(model.program.matrix.data).max(initial=1.0)
+        self.trusted = bool(max(self.scale, weight) <= TOLERANCES.largest)
 
     def minimum(self, c: np.ndarray, goal: float, seconds: float | None) -> float | None:
         """A lower bound of the minimum of ``c x`` with a margin; None if there is none.
@@ -60,25 +75,30 @@ class LayerMIP:
         goal : float
             A bound beyond which to stop; NaN where there is none.
         """
-        reach = float(abs(c) @ np.maximum(abs(self.model.lower), abs(self.model.upper)))
-        if not self.trusted or reach > LARGEST:
+        reach = float(abs(c) @ self.size)
+        if not self.trusted or reach > TOLERANCES.largest:
             return None
         # A new object for each solve: what an old one keeps would make a bound depend
         # on the solves before, and so on how the work was shared out.
-        h = highs_model(self.model, integer=True)
+        h = self.model.in_highs(relaxed=False)
         # Their heuristics look for points; these solves want dual bounds (2-20-20-1 net:
         # 3.2 -> 2.6 CPU seconds without them).
-        h.set(mip_rel_gap=1e-6, mip_abs_gap=1e-7, **NETWORK_DEFAULTS)
+        h.set(
+            mip_rel_gap=TOLERANCES.relative_gap,
+            mip_abs_gap=TOLERANCES.absolute_gap,
+            **NETWORK_DEFAULTS,
+        )
         h.set_costs(c)
 
         # What is taken off for the solver's tolerances; a decision must outlast it.
-        margin = 1e-6 * (1.0 + self.scale + 0.1 * reach)
-        enough = goal + 2.0 * (margin + 1e-6 * abs(goal))
+        share = TOLERANCES.margin
+        margin = share * (1.0 + self.scale + 0.1 * reach)
+        enough = goal + 2.0 * (margin + share * abs(goal))
         h.stop_when(lambda event: event.bound > enough)
         value = h.run(seconds).bound
         if not np.isfinite(value):
             return None
-        return float(value) - margin - 1e-6 * abs(value)
+        return float(value) - margin - share * abs(value)
 
 
 def mip_chunk(
@@ -136,16 +156,8 @@ def mip(
     only_stability : bool
         Spend no solve on a neuron that samples show on both sides of its breakpoint.
     """
-    return _solve(
-        network,
-        lower,
-        upper,
-        start,
-        "mip",
-        time_limit,
-        executor,
-        {"neuron_time_limit": neuron_time_limit, "only_stability": only_stability},
-    )
+    options = {"neuron_time_limit": neuron_time_limit, "only_stability": only_stability}
+    return _solve(network, lower, upper, start, "mip", time_limit, executor, options)
 
 
 def rolling(
@@ -164,40 +176,31 @@ def rolling(
 
     Parameters
     ----------
-    network : Network
-    lower, upper : (n_inputs,) arrays
-    start : Bounds, optional
-        Valid bounds to start from; ``lp`` otherwise.
     window : int
         Layers of units in each model, at least 1.
-    neuron_time_limit : float, optional
-        Seconds for each side of each neuron; None for no limit.
-    time_limit : float, optional
-        Seconds for all solves; what isn't reached keeps its bounds.
-    executor : concurrent.futures.Executor, optional
-        Where to solve; here if left out.
-    only_stability : bool
-        Spend no solve on a neuron that samples show on both sides of its breakpoint.
+
+    The others are those of :func:`mip`.
     """
     if int(window) != window or window < 1:
         raise ValueError(f"window must be a whole number of at least 1, not {window}.")
-    return _solve(
-        network,
-        lower,
-        upper,
-        start,
-        "rolling",
-        time_limit,
-        executor,
-        {
-            "neuron_time_limit": neuron_time_limit,
-            "only_stability": only_stability,
-            "window": int(window),
-        },
-    )
+    options = {
+        "neuron_time_limit": neuron_time_limit,
+        "only_stability": only_stability,
+        "window": int(window),
+    }
+    return _solve(network, lower, upper, start, "rolling", time_limit, executor, options)
 
 
-def _solve(network, lower, upper, start, method, time_limit, executor, options) -> Bounds:
+def _solve(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    start: Bounds | None,
+    method: str,
+    time_limit: float | None,
+    executor: Executor | None,
+    options: dict[str, Any],
+) -> Bounds:
     clock = Clock(time_limit)
     if not usable(start, AT_LEAST_LP, lower, upper):
         start = lp(network, lower, upper, start, time_limit=clock.left(), executor=executor)

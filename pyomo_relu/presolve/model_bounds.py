@@ -21,13 +21,14 @@ from pyomo.environ import Block, Constraint, Objective, Var, value
 from pyomo.gdp import Disjunct
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
-from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds import Bounds, compute_bounds
-from pyomo_relu.bounds.lp_rows import Extended
 from pyomo_relu.bounds.progress import Clock
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.network import PiecewiseLinear
-from pyomo_relu.programs import HighsModel
+from pyomo_relu.presolve.fixed_outputs import compile_with_networks
+from pyomo_relu.programs import Certifier, HighsModel
+
+EPS = float(np.finfo(float).eps)
 
 #: Margin of solver bounds that have no certificate, relative to ``1 + |bound|``.
 MARGIN = 1e-6
@@ -123,42 +124,26 @@ def check_scope(block, bounds: Bounds) -> None:
 class _Search:
     """A copy of the model in HiGHS, of which single variables are asked."""
 
-    def __init__(self, model, integer: bool, clock: Clock) -> None:
-        from pyomo_relu.bounds.lp import Certifier
-        from pyomo_relu.presolve.fixed_outputs import compile_with_networks
-
+    def __init__(self, model: Any, integer: bool, clock: Clock) -> None:
         form = compile_with_networks(model)
         self.columns = form.column_numbers()
-        self.lower, self.upper = form.lower, form.upper
-        self.integer = integer and form.is_mip
+        self.n_columns = len(form.cost)
         self.clock = clock
         self.highs = HighsModel(form, relaxed=not integer)
         self.highs.minimize()
-        n = len(form.columns)
-        eps = np.finfo(float).eps
-        size = np.maximum(abs(form.lower), abs(form.upper))
-        known = np.where(np.isfinite(size), size, 0.0)
+        known = np.where(np.isfinite(form.size), form.size, 0.0)
         terms = np.diff(form.matrix.indptr) + 4.0
-        slack = 4.0 * eps * terms * (abs(form.matrix) @ known)
-        self.certify = Certifier(
-            Extended(
-                sp.csr_array(form.matrix),
-                form.lower,
-                form.upper,
-                form.row_lower,
-                form.row_upper,
-                slack,
-                n,
-                len(form.rows),
-            )
-        )
+        form.row_slack = 4.0 * EPS * terms * (abs(form.matrix) @ known)
+        # Without the bounds of all columns, and with integrality, a margin must do.
+        exact = np.isfinite(form.size).all() and not (integer and form.is_mip)
+        self.certifier = Certifier(form) if exact else None
 
     def minimum(self, variable: Any, sign: float) -> float | None:
         """A valid lower bound of ``sign * variable``; None where there is none."""
         j = self.columns.get(id(variable))
         if j is None:
             return None
-        cost = np.zeros(len(self.lower))
+        cost = np.zeros(self.n_columns)
         cost[j] = sign
         self.highs.set_costs(cost)
         answer = self.highs.run(self.clock.left())
@@ -167,9 +152,8 @@ class _Search:
                 "the model is infeasible, so its constraints bound nothing; check them "
                 "before tightening with them."
             )
-        if answer.row_duals is not None and not self.integer:
-            with np.errstate(invalid="ignore"):
-                certified = self.certify.lower_bound(cost, answer.row_duals)
+        if answer.row_duals is not None and self.certifier is not None:
+            certified = self.certifier.lower_bound(cost, answer.row_duals)
             if np.isfinite(certified):
                 return certified
         bound = answer.bound

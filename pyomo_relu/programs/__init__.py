@@ -1,10 +1,11 @@
 """Linear and mixed-integer programs as arrays, and HiGHS, which solves them.
 
-The room knows no network and no Pyomo model. :mod:`~pyomo_relu.programs.highs` is the
-only file of the package that touches ``highspy``.
+The room knows no network. :mod:`~pyomo_relu.programs.highs` is the only file of the
+package that touches ``highspy``.
 """
 
 from pyomo_relu.programs.answer import Answer, Status
+from pyomo_relu.programs.certificate import Certifier
 from pyomo_relu.programs.highs import (
     NETWORK_DEFAULTS,
     HighsModel,
@@ -12,18 +13,29 @@ from pyomo_relu.programs.highs import (
     has_highs,
     highs_version,
 )
-from pyomo_relu.programs.linear_program import LinearProgram
+from pyomo_relu.programs.linear_program import (
+    LinearProgram,
+    Part,
+    ProgramBuilder,
+    Rows,
+    matrix_of,
+)
 from pyomo_relu.programs.scaled import ScaledProgram, scaled_program
 
 __all__ = [
     "NETWORK_DEFAULTS",
     "Answer",
+    "Certifier",
     "HighsModel",
     "LinearProgram",
+    "Part",
+    "ProgramBuilder",
     "ProgramError",
+    "Rows",
     "ScaledProgram",
     "Status",
     "has_highs",
     "highs_version",
+    "matrix_of",
     "scaled_program",
 ]

@@ -1,12 +1,26 @@
-"""A linear or mixed-integer program as arrays."""
+"""A linear or mixed-integer program as arrays: the one carrier of all of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+
+#: Row numbers from 0, columns and values of some entries; a number serves all of them.
+Part = tuple[Any, Any, Any]
+
+
+class Rows(NamedTuple):
+    """Rows ``lower <= matrix @ x <= upper``, each up to its slack for rounding."""
+
+    matrix: sp.csr_array
+    lower: np.ndarray
+    upper: np.ndarray
+    slack: np.ndarray | None = None
 
 
 @dataclass
@@ -23,6 +37,9 @@ class LinearProgram:
     offset : float
         Constant of the objective.
     maximize : bool
+    row_slack : (n_rows,) array or None
+        By how much a point of the program may break each row through the rounding of
+        the row's own numbers; certificates subtract it. None for not at all.
     """
 
     cost: np.ndarray
@@ -34,8 +51,114 @@ class LinearProgram:
     integer: np.ndarray | None = None
     offset: float = 0.0
     maximize: bool = False
+    row_slack: np.ndarray | None = None
 
     @property
     def is_mip(self) -> bool:
         """Whether a column must be integer."""
         return self.integer is not None and bool(self.integer.any())
+
+    @property
+    def size(self) -> np.ndarray:
+        """The largest absolute value of each column, (n_columns,)."""
+        return np.maximum(abs(self.lower), abs(self.upper))
+
+    def with_rows(self, rows: Rows) -> Self:
+        """The program and these rows below its own."""
+        slack = self.row_slack
+        if rows.slack is not None or slack is not None:
+            none = np.zeros(len(self.row_lower)) if slack is None else slack
+            more = np.zeros(len(rows.lower)) if rows.slack is None else rows.slack
+            slack = np.concatenate([none, more])
+        return replace(
+            self,
+            matrix=sp.csr_array(sp.vstack([self.matrix, rows.matrix], format="csr")),
+            row_lower=np.concatenate([self.row_lower, rows.lower]),
+            row_upper=np.concatenate([self.row_upper, rows.upper]),
+            row_slack=slack,
+        )
+
+    def violation(self, x: np.ndarray) -> float:
+        """Largest violation of a row, a bound or integrality at a point.
+
+        Row violations are divided by ``max(1, |bound|)``.
+        """
+        worst = float(np.max(np.maximum(self.lower - x, x - self.upper), initial=0.0))
+        if self.integer is not None:
+            whole = x[self.integer]
+            worst = max(worst, float(np.max(abs(whole - np.round(whole)), initial=0.0)))
+        activity = self.matrix @ x
+        for gap, bound in (
+            (self.row_lower - activity, self.row_lower),
+            (activity - self.row_upper, self.row_upper),
+        ):
+            scale = np.where(np.isfinite(bound), np.maximum(1.0, abs(bound)), 1.0)
+            worst = max(worst, float(np.max(gap / scale, initial=0.0)))
+        return worst
+
+
+def matrix_of(n_rows: int, n_columns: int, parts: Sequence[Part]) -> sp.csr_array:
+    """A CSR array of parts; entries at one place are added."""
+    rows, columns, values = [np.zeros(0, int)], [np.zeros(0, int)], [np.zeros(0)]
+    for r, c, v in parts:
+        rows.append(np.asarray(r))
+        columns.append(np.asarray(c))
+        values.append(np.broadcast_to(np.asarray(v, dtype=float), rows[-1].shape))
+    found = sp.csr_array(
+        (
+            np.concatenate(values),
+            (np.concatenate(rows).astype(np.int64), np.concatenate(columns).astype(int)),
+        ),
+        shape=(n_rows, n_columns),
+    )
+    found.sum_duplicates()
+    return found
+
+
+class ProgramBuilder:
+    """Columns and rows of a program, added some at a time."""
+
+    def __init__(self) -> None:
+        self.n_columns = self.n_rows = 0
+        self._columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._parts: list[Part] = []
+        self._rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add_columns(self, lower: Any, upper: Any, integer: bool = False) -> np.ndarray:
+        """Add columns between bounds; returns their numbers."""
+        lower, upper = (np.atleast_1d(np.asarray(a, float)) for a in (lower, upper))
+        self._columns.append((lower, upper, np.full(len(lower), integer)))
+        self.n_columns += len(lower)
+        return np.arange(self.n_columns - len(lower), self.n_columns)
+
+    def add_rows(
+        self, n: int, parts: Sequence[Part], lower: Any, upper: Any, slack: Any = 0.0
+    ) -> None:
+        """Add ``n`` rows from parts; bounds and slack are numbers or arrays."""
+        self._parts += [(np.asarray(r) + self.n_rows, c, v) for r, c, v in parts]
+        bounds = (np.broadcast_to(np.asarray(a, float), n) for a in (lower, upper, slack))
+        low, high, room = bounds
+        self._rows.append((low, high, room))
+        self.n_rows += n
+
+    def build(self) -> LinearProgram:
+        """What has been added, without an objective."""
+        lower, upper, integer = _joined(self._columns)
+        row_lower, row_upper, slack = _joined(self._rows)
+        matrix = matrix_of(self.n_rows, self.n_columns, self._parts)
+        matrix.eliminate_zeros()
+        return LinearProgram(
+            cost=np.zeros(self.n_columns),
+            lower=lower,
+            upper=upper,
+            matrix=matrix,
+            row_lower=row_lower,
+            row_upper=row_upper,
+            integer=integer.astype(bool),
+            row_slack=slack,
+        )
+
+
+def _joined(triples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    none = (np.zeros(0),) * 3
+    return [np.concatenate(arrays) for arrays in zip(none, *triples)]

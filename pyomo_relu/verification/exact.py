@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.bounds.array_model import ArrayModel
-from pyomo_relu.bounds.lp import highs_model
 from pyomo_relu.network import Network
 from pyomo_relu.programs import NETWORK_DEFAULTS
 from pyomo_relu.programs.highs import Event
@@ -78,10 +77,10 @@ class MarginMIP:
         if margins.ball is not None and self.model.n_columns:
             add_ball(self.model, self.columns, self.taken, margins.ball)
         self.cost, self.const, self.noise = self.model.objective(0)
-        model = self.model
-        reach = float(abs(self.cost) @ np.maximum(abs(model.lower), abs(model.upper)))
-        size = np.maximum(abs(model.lower), abs(model.upper)).max(initial=1.0)
-        weight = abs(model.matrix.data).max(initial=1.0)
+        program = self.model.program
+        reach = float(abs(self.cost) @ program.size)
+        size = program.size.max(initial=1.0)
+        weight = abs(program.matrix.data).max(initial=1.0)
         self.trusted = bool(max(size, weight, reach) <= LARGEST)
         self.slack = self.noise + 1e-6 * (1.0 + size + 0.1 * reach)
 
@@ -133,13 +132,16 @@ class MarginMIP:
         decide : bool
             Whether the sign is enough.
         """
-        model, result = self.model, ExactResult(binaries=len(self.model.binary))
+        model, result = (
+            self.model,
+            ExactResult(binaries=int(np.sum(self.model.program.integer))),
+        )
         if not self.trusted:
             return result
         if not model.n_columns:
             result.lower = self.const - self.slack
             return result
-        highs = highs_model(model, integer=True)
+        highs = model.in_highs(relaxed=False)
         highs.set_costs(self.cost)
         # The attack looks for points; this search wants the dual bound (mnistfc 256x2,
         # property 0: 7.0 -> 3.7 CPU seconds).

@@ -7,8 +7,8 @@ import pytest
 
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.bounds.array_model import ArrayModel
-from pyomo_relu.bounds.lp import Certifier
 from pyomo_relu.bounds.lp_cuts import Separator
+from pyomo_relu.programs import Certifier
 from tests.bounds.soundness import random_case
 from tests.bounds.test_lp_cuts import maxout
 from tests.harness.random_networks import CONTINUOUS, MAGNITUDES
@@ -44,28 +44,30 @@ def exact(values) -> list[Fraction]:
 def exact_bound(model, c: np.ndarray, y: np.ndarray) -> Fraction:
     """The bound of Neumaier and Shcherbina without any rounding."""
     d, total = exact(c), Fraction(0)
-    m = model.matrix
+    m = model.program.matrix
     for i, yi in enumerate(exact(y)):
         for k in range(m.indptr[i], m.indptr[i + 1]):
             d[m.indices[k]] -= Fraction(float(m.data[k])) * yi
         if yi:
-            end = model.row_lower[i] if yi > 0 else model.row_upper[i]
+            end = model.program.row_lower[i] if yi > 0 else model.program.row_upper[i]
             total += yi * Fraction(float(end))
     for j, dj in enumerate(d):
-        total += dj * Fraction(float(model.lower[j] if dj > 0 else model.upper[j]))
+        total += dj * Fraction(
+            float(model.program.lower[j] if dj > 0 else model.program.upper[j])
+        )
     return total
 
 
 def test_a_certificate_is_below_its_exact_value():
     rng = np.random.default_rng(0)
     for model, *_ in relaxations(8):
-        certify = Certifier(model)
+        certify = Certifier(model.program)
         for row in range(model.network.nodes[model.target].size):
             c, _, _ = model.objective(row)
             for _ in range(8):
                 y = rng.normal(size=model.n_rows) * 10.0 ** rng.uniform(-3, 3)
-                y[(y > 0) & np.isinf(model.row_lower)] *= -1
-                y[(y < 0) & np.isinf(model.row_upper)] *= -1
+                y[(y > 0) & np.isinf(model.program.row_lower)] *= -1
+                y[(y < 0) & np.isinf(model.program.row_upper)] *= -1
                 bound = certify.lower_bound(c, y)
                 assert Fraction(bound) <= exact_bound(model, c, y)
 
@@ -112,11 +114,12 @@ def cuts_at_random(model: ArrayModel, rng: np.random.Generator, count: int) -> l
     """Rows that random points of the box are cut off by."""
     rows, separator = [], Separator(model)
     for _ in range(count):
-        at = model.lower + rng.random(model.n_columns) * (model.upper - model.lower)
+        at = model.program.lower + rng.random(model.n_columns) * (
+            model.program.upper - model.program.lower
+        )
         cuts = separator.separate(at)
         if cuts is not None:
-            low = np.full(len(cuts.upper), -np.inf)
-            rows.append((cuts.matrix, low, cuts.upper, cuts.slack))
+            rows.append(tuple(cuts))
     return rows
 
 
@@ -124,7 +127,14 @@ def test_forward_passes_break_no_row_by_more_than_its_slack():
     rng = np.random.default_rng(0)
     used = 0
     for model, network, lower, upper in relaxations(12):
-        rows = [(model.matrix, model.row_lower, model.row_upper, model.row_slack)]
+        rows = [
+            (
+                model.program.matrix,
+                model.program.row_lower,
+                model.program.row_upper,
+                model.program.row_slack,
+            )
+        ]
         rows += cuts_at_random(model, rng, 4)
         points = column_values(model, network, points_in(rng, lower, upper, 6))
         used += broken(rows, points)

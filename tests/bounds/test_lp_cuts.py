@@ -46,7 +46,9 @@ def test_no_activation_breaks_a_cut(name):
         points = column_values(model, network, points_in(rng, -np.ones(3), np.ones(3), 300))
         for _ in range(20):
             # Any point makes cuts, also one far from the relaxation.
-            at = model.lower + rng.random(model.n_columns) * (model.upper - model.lower)
+            at = model.program.lower + rng.random(model.n_columns) * (
+                model.program.upper - model.program.lower
+            )
             cuts = separator.separate(at)
             if cuts is None:
                 continue
@@ -120,7 +122,9 @@ def test_no_maximum_breaks_a_cut():
         cuts_of = [n for n in Separator(model).nodes if type(n).__name__ == "MaxCuts"]
         points = column_values(model, network, points_in(rng, -np.ones(3), np.ones(3), 300))
         for _ in range(10):
-            at = model.lower + rng.random(model.n_columns) * (model.upper - model.lower)
+            at = model.program.lower + rng.random(model.n_columns) * (
+                model.program.upper - model.program.lower
+            )
             for cuts in (c for c in (node.separate(at) for node in cuts_of) if c):
                 n_cuts += len(cuts.upper)
                 assert (cuts.matrix @ at > cuts.upper).all()
@@ -165,8 +169,8 @@ def test_partition_rows_hold_at_every_point(name):
             # The known columns fixed, the rest must have a feasible value.
             known = column_values(model, network, x[None])[0, :before]
             free = slice(before, None)
-            low = np.concatenate([known - 1e-9, model.lower[free]])
-            high = np.concatenate([known + 1e-9, model.upper[free]])
+            low = np.concatenate([known - 1e-9, model.program.lower[free]])
+            high = np.concatenate([known + 1e-9, model.program.upper[free]])
             lp.highs.set_bounds(low, high)
             assert lp.highs.run().optimal
 

@@ -1,39 +1,47 @@
-r"""A box as a mixed-integer program: only its undecided units get binaries.
+"""A box as a mixed-integer program: only its undecided units get binaries.
 
-Every decided neuron is an affine function of the drivers and of the undecided ones and
-is folded away, so a box with a few undecided units is a small dense MIP. A ReLU gets
-the big-M constraints (Fischetti and Jo, 2018), any other function one binary and one
-copy of its argument for each piece, a maximum one binary for each argument.
-
-With a *pattern*, every unit instead stays on the piece that it takes at a point, and
-rows keep it there: the linear region around the point, for the search for incumbents.
+The encoder of networks (:mod:`pyomo_relu.bounds.array_model`) folds decided neurons away,
+so a box with a few undecided ones is a small dense MIP. With a *pattern*, every unit stays
+on its piece instead: the linear region around a point, for the search for incumbents.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.bounds.linear import piecewise_lines
-from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
+from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.programs import (
     NETWORK_DEFAULTS,
     Answer,
     HighsModel,
     LinearProgram,
+    Rows,
+    ScaledProgram,
     Status,
     scaled_program,
 )
-from pyomo_relu.solvers.global_search.node_bounds import undecided
 from pyomo_relu.solvers.global_search.problem import Problem
 
-#: Terms from which on an argument is written in one row only.
-LONG = 40
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What is asked of HiGHS, and how far it is believed; chosen by hand."""
+
+    #: Of rows, bounds and integrality.
+    feasibility: float = 1e-8
+    #: The least absolute gap at which HiGHS stops.
+    absolute_gap: float = 1e-9
+    #: What is taken off a bound, relative to it: HiGHS's rows hold to a tolerance only.
+    margin: float = 1e-7
+
+
+TOLERANCES = Tolerances()
 
 
 @dataclass
@@ -59,7 +67,7 @@ class BoxAnswer:
 
 
 class BoxMIP:
-    """Writes one box.
+    """The problem over one box, in HiGHS.
 
     Parameters
     ----------
@@ -72,214 +80,69 @@ class BoxMIP:
         Values of every node at a point whose linear region is wanted.
     """
 
-    def __init__(self, problem: Problem, lower, upper, lows, highs, pattern=None) -> None:
-        self.problem, self.pattern = problem, pattern
-        self.lows, self.highs = lows, highs
-        self.n, self.m = problem.n, len(problem.columns)
-        self.lower, self.upper = list(lower), list(upper)
-        self.integer = list(problem.integer)
-        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
-        self._low: list[float] = []
-        self._high: list[float] = []
-        # Expressions are rows over [drivers | extra columns]; room for all extras.
-        self.room = self.n + self._count_extra()
-        self.used = self.n
-        self._factors = np.ones(self.m)
-        self._write()
-
-    # ------------------------------------------------------------------ the network
-    def _count_extra(self) -> int:
-        network = self.problem.network
-        total = 0
-        if network is None or self.pattern is not None:
-            return 0
-        for node in network.nodes:
-            if isinstance(node, PiecewiseLinear):
-                some = int(undecided(node, *self._range(node.source)).sum())
-                total += some * (3 if node.is_relu else 1 + 2 * node.slopes.shape[1])
-                total += node.size if self.n > LONG else 0
-            elif isinstance(node, Max):
-                total += node.size + len(node.indices)
-        return total
-
-    def _range(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.lows[i], self.highs[i]
-
-    def _column(self, low: float, high: float, integer: bool = False) -> int:
-        """A new column; its place in expressions."""
-        self.lower.append(low)
-        self.upper.append(high)
-        self.integer.append(integer)
-        self.used += 1
-        return self.used - 1
-
-    def _row(self, coefs: np.ndarray, low: float, high: float) -> None:
-        places = np.flatnonzero(coefs)
-        columns = np.where(places < self.n, places, places - self.n + self.m)
-        self._rows.append((columns, coefs[places]))
-        self._low.append(low)
-        self._high.append(high)
-
-    def _unit(self, place: int) -> np.ndarray:
-        row = np.zeros(self.room)
-        row[place] = 1.0
-        return row
-
-    def _write(self) -> None:
-        network = self.problem.network
-        if network is None:
-            return
-        maps: list[tuple[np.ndarray, np.ndarray]] = []
-        slices = dict(network.input_slices())
-        for i, node in enumerate(network.nodes):
-            if isinstance(node, Input):
-                eye = np.zeros((node.size, self.room))
-                eye[:, slices[i]] = np.eye(node.size)
-                maps.append((eye, np.zeros(node.size)))
-            elif isinstance(node, Affine):
-                total: np.ndarray | float = 0.0
-                const = node.bias
-                for w, s in zip(node.weights, node.sources):
-                    total, const = total + w @ maps[s][0], const + w @ maps[s][1]
-                maps.append((np.asarray(total), const))
-            elif isinstance(node, PiecewiseLinear):
-                maps.append(self._piecewise(node, *maps[node.source]))
-            else:
-                assert isinstance(node, Max)
-                maps.append(self._max(node, *maps[node.source]))
-        a, b = maps[network.outputs[0]]
-        for j in range(self.problem.q):
-            row = -a[j]
-            places = np.flatnonzero(row)
-            columns = np.where(places < self.n, places, places - self.n + self.m)
-            self._rows.append((np.append(columns, self.n + j), np.append(row[places], 1.0)))
-            self._low.append(b[j])
-            self._high.append(b[j])
-
-    def _piecewise(self, node: PiecewiseLinear, a: np.ndarray, b: np.ndarray):
-        low, high = self._range(node.source)
-        if self.pattern is not None:
-            value = self.pattern[node.source]
-            piece = node.piece(value[None])[0]
-            self._keep(node, a, b, piece, low, high)
-            open_ = np.zeros(node.size, dtype=bool)
-        else:
-            open_ = undecided(node, low, high)
-            piece = node.piece(low[None])[0]
-        each = np.arange(node.size)
-        slope, const = node.slopes[each, piece], node.intercepts[each, piece]
-        if self.pattern is None and self.n > LONG:
-            a, b = a.copy(), b.copy()
-            for u in np.flatnonzero(~open_ & (slope != 0)):
-                self._name(a, b, int(u), float(low[u]), float(high[u]))
-        out, shift = slope[:, None] * a, slope * b + const
-        for u in np.flatnonzero(open_):
-            write = self._relu if node.is_relu else self._pieces
-            place = write(node, int(u), a[u], float(b[u]), float(low[u]), float(high[u]))
-            out[u], shift[u] = self._unit(place), 0.0
-        return out, shift
-
-    def _name(self, a, b, u: int, low: float, high: float) -> None:
-        """A column for a long expression, so that the next layer's rows are short."""
-        if np.count_nonzero(a[u]) > LONG:
-            column = self._column(low, high)
-            row = -a[u]
-            row[column] = 1.0
-            self._row(row, float(b[u]), float(b[u]))
-            a[u], b[u] = self._unit(column), 0.0
-
-    def _keep(self, node, a, b, piece, low, high) -> None:
-        """Rows that hold each unit on its piece, where the box doesn't."""
-        k = node.breakpoints.shape[1]
-        for u, p in enumerate(piece):
-            floor = node.breakpoints[u, p - 1] if p > 0 else -math.inf
-            top = node.breakpoints[u, p] if p < k else math.inf
-            if low[u] < floor or high[u] > top:
-                self._row(a[u], floor - b[u], top - b[u])
-
-    def _relu(self, node, u: int, a, b: float, low: float, high: float) -> int:
-        y, d = self._column(0.0, high), self._column(0.0, 1.0, True)
-        row = -a
-        row[y] += 1.0
-        if np.count_nonzero(a) <= LONG:
-            self._row(row, b, math.inf)  # y >= x
-            row = row.copy()
-            row[d] -= low
-            self._row(row, -math.inf, b - low)  # y <= x - low (1 - d)
-        else:  # the same with s = y - x, so that a long row is written once
-            s = self._column(0.0, -low)
-            row[s] = -1.0
-            self._row(row, b, b)
-            row = np.zeros(self.room)
-            row[s], row[d] = 1.0, -low
-            self._row(row, -math.inf, -low)
-        row = np.zeros(self.room)
-        row[y], row[d] = 1.0, -high
-        self._row(row, -math.inf, 0.0)  # y <= high d
-        return y
-
-    def _pieces(self, node, u: int, a, b: float, low: float, high: float) -> int:
-        t = node.breakpoints[u]
-        ends = np.concatenate([[low], np.clip(t, low, high), [high]])
-        y = self._column(-math.inf, math.inf)
-        argument, value, one = -a, -self._unit(y), np.zeros(self.room)
-        for p in range(len(t) + 1):
-            left, right = ends[p], ends[p + 1]
-            # A piece of no length still counts at a breakpoint with a jump.
-            if (p > 0 and high < t[p - 1]) or (p < len(t) and low >= t[p]):
-                continue
-            d = self._column(0.0, 1.0, True)
-            w = self._column(min(left, 0.0), max(right, 0.0))
-            row = np.zeros(self.room)
-            row[w], row[d] = 1.0, -left
-            self._row(row, 0.0, math.inf)
-            row = np.zeros(self.room)
-            row[w], row[d] = 1.0, -right
-            self._row(row, -math.inf, 0.0)
-            argument[w] += 1.0
-            value[w], value[d] = node.slopes[u, p], node.intercepts[u, p]
-            one[d] = 1.0
-        self._row(argument, b, b)
-        self._row(value, 0.0, 0.0)
-        self._row(one, 1.0, 1.0)
-        values = piecewise_lines(
-            node, self.lows[node.source][None], self.highs[node.source][None], "constant"
+    def __init__(
+        self,
+        problem: Problem,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        lows: Sequence[np.ndarray],
+        highs: Sequence[np.ndarray],
+        pattern: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        p = self.problem = problem
+        self.m = len(p.columns)
+        self.program = LinearProgram(
+            p.cost, lower, upper, p.matrix, p.row_lower, p.row_upper, p.integer
         )
-        self.lower[self.m + y - self.n] = float(values.lower_const[0, u])
-        self.upper[self.m + y - self.n] = float(values.upper_const[0, u])
-        return y
+        if p.network is not None:
+            last = p.network.outputs[0]
+            self._add_network(
+                ArrayModel(
+                    p.network,
+                    lows,
+                    highs,
+                    last,
+                    np.arange(p.q),
+                    integer=True,
+                    fold=True,
+                    pattern=pattern,
+                )
+            )
 
-    def _max(self, node: Max, a: np.ndarray, b: np.ndarray):
-        low, high = self._range(node.source)
-        out, shift = np.zeros((node.size, self.room)), np.zeros(node.size)
-        for j in range(node.size):
-            group = np.unique(node.group(j))
-            if self.pattern is not None:
-                value = self.pattern[node.source][group]
-                best = group[int(np.argmax(value))]
-                for g in group[group != best]:
-                    if high[g] > low[best]:
-                        self._row(a[best] - a[g], b[g] - b[best], math.inf)
-                out[j], shift[j] = a[best], b[best]
-                continue
-            floor = low[group].max()
-            alive = group[high[group] >= floor]
-            if len(alive) == 1:
-                out[j], shift[j] = a[alive[0]], b[alive[0]]
-                continue
-            top = float(high[alive].max())
-            y, one = self._column(float(floor), top), np.zeros(self.room)
-            for g in alive:
-                d = self._column(0.0, 1.0, True)
-                row = self._unit(y) - a[g]
-                self._row(row, b[g], math.inf)
-                row = row.copy()
-                row[d] = top - low[g]
-                self._row(row, -math.inf, b[g] + top - low[g])
-                one[d] = 1.0
-            self._row(one, 1.0, 1.0)
-            out[j] = self._unit(y)
-        return out, shift
+    def _add_network(self, model: ArrayModel) -> None:
+        """Put the encoded network below the problem's rows, inputs to drivers."""
+        p, own, user = self.problem, model.program, self.program
+        (inputs,) = model.network.inputs
+        taken = np.flatnonzero(model.needed.get(inputs, np.zeros(p.n, dtype=bool)))
+        k = len(taken)  # the encoder's first columns
+        assert model.entries[inputs].matrix.nnz == k if k else True
+        total = self.m + model.n_columns - k
+        place = np.concatenate([taken, np.arange(self.m, total)])
+
+        def moved(matrix: sp.csr_array, columns: np.ndarray) -> sp.csr_array:
+            parts = (matrix.data, columns[matrix.indices], matrix.indptr)
+            return sp.csr_array(parts, shape=(matrix.shape[0], total))
+
+        queries, const, _ = model.affine_rows(model.target, np.arange(p.q))
+        outputs = sp.eye_array(p.q, total, k=p.n, format="csr")
+        made = sp.vstack(
+            [
+                moved(user.matrix, np.arange(self.m)),
+                moved(own.matrix, place),
+                outputs - moved(queries, place),
+            ],
+            format="csr",
+        )
+        assert own.integer is not None
+        self.program = LinearProgram(
+            cost=np.concatenate([user.cost, np.zeros(total - self.m)]),
+            lower=np.concatenate([user.lower, own.lower[k:]]),
+            upper=np.concatenate([user.upper, own.upper[k:]]),
+            matrix=sp.csr_array(made),
+            row_lower=np.concatenate([user.row_lower, own.row_lower, const]),
+            row_upper=np.concatenate([user.row_upper, own.row_upper, const]),
+            integer=np.concatenate([p.integer, own.integer[k:]]),
+        )
 
     # ---------------------------------------------------------------------- solving
     def solve(
@@ -308,83 +171,53 @@ class BoxMIP:
         nodes : int, optional
             Nodes of HiGHS's tree at most.
         """
-        p = self.problem
-        total = len(self.lower)
-        cost = np.concatenate([p.cost, np.zeros(total - self.m)])
-        pointer = np.concatenate([[0], np.cumsum([len(c) for c, _ in self._rows])])
-        columns = [c for c, _ in self._rows]
-        data = [d for _, d in self._rows]
-        own = sp.csr_array(
-            (
-                np.concatenate(data) if data else np.zeros(0),
-                np.concatenate(columns) if columns else np.zeros(0, dtype=int),
-                pointer,
-            ),
-            shape=(len(self._rows), total),
-        )
-        user = sp.csr_array(
-            (p.matrix.data, p.matrix.indices, p.matrix.indptr),
-            shape=(len(p.row_lower), total),
-        )
-        matrix = sp.csr_array(sp.vstack([user, own], format="csr"))
-        low = np.concatenate([p.row_lower, self._low])
-        high = np.concatenate([p.row_upper, self._high])
-        if math.isfinite(cutoff) and p.cost.any():
+        program = self.program
+        if math.isfinite(cutoff) and program.cost.any():
             # A row prunes as a cut-off does, and presolve understands it.
-            objective = sp.csr_array(cost[None])
-            matrix = sp.csr_array(sp.vstack([matrix, objective], format="csr"))
-            low, high = np.append(low, -math.inf), np.append(high, cutoff)
-        program = LinearProgram(
-            cost,
-            np.array(self.lower),
-            np.array(self.upper),
-            matrix,
-            low,
-            high,
-            np.array(self.integer, dtype=bool),
-        )
-        end = time.perf_counter() + max(time_limit, 0.0)
+            cost = sp.csr_array(program.cost[None])
+            rows = Rows(cost, np.array([-math.inf]), np.array([cutoff]))
+            program = program.with_rows(rows)
+        deadline = Deadline(max(time_limit, 0.0))
         scaled = scaled_program(program)
-        self._factors = scaled.factors
         highs = HighsModel(
             scaled.program,
             mip_rel_gap=relative,
-            mip_abs_gap=max(gap, 1e-9),
-            mip_feasibility_tolerance=1e-8,
-            primal_feasibility_tolerance=1e-8,
+            mip_abs_gap=max(gap, TOLERANCES.absolute_gap),
+            mip_feasibility_tolerance=TOLERANCES.feasibility,
+            primal_feasibility_tolerance=TOLERANCES.feasibility,
             **NETWORK_DEFAULTS,
         )
         if start is not None:
-            self._start(highs, np.asarray(start, dtype=float), time_limit)
+            self._start(highs, scaled, np.asarray(start, dtype=float), time_limit)
         if nodes is not None:
             highs.set(mip_max_nodes=nodes)
         if stop is not None:
             highs.stop_when(lambda event: stop())
-        answer = highs.run(end - time.perf_counter(), keep=stop is not None)
-        return self._answer(answer, cutoff)
+        answer = highs.run(deadline.left(), keep=stop is not None)
+        return self._answer(answer, cutoff, scaled.factors[: self.m])
 
-    def _start(self, highs: HighsModel, start: np.ndarray, time_limit: float) -> None:
+    def _start(
+        self, highs: HighsModel, scaled: ScaledProgram, start: np.ndarray, limit: float
+    ) -> None:
         """Start from a point of the problem: what belongs to it inside is solved for."""
-        p, by = self.problem, self._factors
-        lower, upper = np.array(self.lower) * by, np.array(self.upper) * by
+        p = self.problem
         known = np.setdiff1d(np.arange(self.m), p.n + np.arange(p.q))
-        start = start * by[: self.m]
+        start = start * scaled.factors[: self.m]
         highs.set_bounds(start[known], start[known], known)
-        whole = highs.run(time_limit).point
-        highs.set_bounds(lower, upper)
+        whole = highs.run(limit).point
+        highs.set_bounds(scaled.program.lower, scaled.program.upper)
         highs.forget()
         if whole is not None:
             highs.start_at(whole)
 
-    def _answer(self, answer: Answer, cutoff: float) -> BoxAnswer:
+    def _answer(self, answer: Answer, cutoff: float, factors: np.ndarray) -> BoxAnswer:
+        share = TOLERANCES.margin
         if answer.infeasible:
-            margin = 1e-7 * max(1.0, abs(cutoff)) if math.isfinite(cutoff) else 0.0
+            margin = share * max(1.0, abs(cutoff)) if math.isfinite(cutoff) else 0.0
             return BoxAnswer(None, cutoff - margin, True)
-        by = self._factors[: self.m]
-        point = None if answer.point is None else answer.point[: self.m] / by
-        # HiGHS's rows hold to a tolerance, so its bound does too.
+        point = None if answer.point is None else answer.point[: self.m] / factors
         bound = min(answer.bound, math.inf if answer.optimal else cutoff)
-        bound -= 1e-7 * max(1.0, abs(bound)) if math.isfinite(bound) else 0.0
+        bound -= share * max(1.0, abs(bound)) if math.isfinite(bound) else 0.0
         if answer.optimal:
             return BoxAnswer(point, bound, True)
         reason = {

@@ -13,6 +13,7 @@ import numpy as np
 
 from pyomo_relu.bounds.backward import Backward
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
+from pyomo_relu.bounds.linear import undecided
 from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
 from pyomo_relu.solvers.global_search.slopes import SlopeSearch
 
@@ -193,19 +194,6 @@ class NodeBounds:
 def bound_chunk(network: Network, token: str, recipe: tuple, boxes: tuple) -> Planes:
     """What a worker process does: bound boxes by :class:`NodeBounds`."""
     return NodeBounds(network, *recipe)(*boxes)
-
-
-def undecided(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which units meet two pieces on their interval, (N, size) bool."""
-    found = np.zeros(np.shape(low), dtype=bool)
-    jumps = None if node.function == "relu" else node.jumps != 0
-    for p in range(node.breakpoints.shape[1]):
-        t = node.breakpoints[:, p]
-        if jumps is None:
-            found |= (low < t) & (t < high)
-        else:
-            found |= (low < t) & ((t < high) | ((t <= high) & jumps[:, p]))
-    return found
 
 
 def undecided_max(node: Max, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -87,6 +87,32 @@ def write_csv(path: Path, rows: Sequence[dict]) -> None:
         writer.writerows(rows)
 
 
+def read_rows(
+    path: Path, numbers: Sequence[str], flags: Sequence[str] = ("solved",)
+) -> list:
+    """The rows of a table so far; columns that are numbers or flags become such."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        rows: list[dict] = list(csv.DictReader(file))
+    for row in rows:
+        for key in numbers:
+            row[key] = float(row[key]) if row[key] not in ("", "None") else None
+        for key in flags:
+            row[key] = row[key] == "True"
+    return rows
+
+
+def append(path: Path, fields: Sequence[str], row: dict) -> None:
+    """Add one row to a table; several runs may append to one."""
+    fresh = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, fields, restval="")
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def geometric_mean(values: Iterable[float]) -> float:
     """NaN for none."""
     logs = [math.log(max(v, 1e-9)) for v in values]

@@ -18,7 +18,6 @@ the limit counts as the limit. Values are forward passes at the points found.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import hashlib
 import json
@@ -27,7 +26,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import IMAGES, RESULTS, arguments, publish, run, run_many
+from common import (
+    IMAGES,
+    RESULTS,
+    append,
+    arguments,
+    publish,
+    read_rows,
+    run,
+    run_many,
+)
 from instances import write_solve
 from solve_report import plot, report
 
@@ -91,29 +99,6 @@ def groups(names: list[str], size: int) -> list[list[str]]:
     return [names[k : k + size] for k in range(0, len(names), size)]
 
 
-def read_rows(path: Path) -> list[dict]:
-    """The table so far, numbers as numbers."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        for key in NUMBERS:
-            row[key] = float(row[key]) if row[key] not in ("", "None") else None
-        row["solved"] = row["solved"] == "True"
-    return rows
-
-
-def append(path: Path, row: dict) -> None:
-    """Add one row; several runs may append to one table."""
-    fresh = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="")
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--limit", type=float, default=120.0, help="CPU seconds")
@@ -127,7 +112,7 @@ def main() -> None:
     tools = [t for t in TOOLS if t in (args.tools or DEFAULT)]
     if not args.report:
         measure(args, tools)
-    rows = [r for r in read_rows(args.csv) if re.search(args.only, r["instance"])]
+    rows = [r for r in read_rows(args.csv, NUMBERS) if re.search(args.only, r["instance"])]
     names = list(dict.fromkeys(r["instance"] for r in rows))
     summary, everything = report(rows, names, tools, args.limit)
     publish("solve", summary, everything)
@@ -147,7 +132,7 @@ def measure(args: argparse.Namespace, tools: list[str]) -> None:
         for tool in tools:
             if time.time() - begin > 60 * args.minutes:
                 continue
-            done = {(r["instance"], r["tool"]) for r in read_rows(args.csv)}
+            done = {(r["instance"], r["tool"]) for r in read_rows(args.csv, NUMBERS)}
             todo = [
                 name
                 for name in group
@@ -167,7 +152,7 @@ def measure(args: argparse.Namespace, tools: list[str]) -> None:
                 now = datetime.datetime.now(datetime.UTC)
                 row["date"] = now.strftime("%Y-%m-%d %H:%M")
                 print(json.dumps(row), flush=True)
-                append(args.csv, row)
+                append(args.csv, FIELDS, row)
     used = {p: run("versions", p, args.out, 0, args.peer_python) for p in ("own", "omlt")}
     print("Versions:", json.dumps(used))
 

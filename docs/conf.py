@@ -12,6 +12,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import gallery_support  # noqa: E402
 import inventories  # noqa: E402
+import rooms_picture  # noqa: E402
 
 import pyomo_relu  # noqa: E402
 
@@ -133,6 +134,9 @@ def _write_lists() -> None:
 
     _write("formulations.inc", _classes(FORMULATIONS))
     _write("rungs.inc", _functions(RUNGS))
+    rooms = rooms_picture.read_arrows(rooms_picture.read_rooms())
+    _write("rooms.svg", rooms_picture.picture(*rooms))
+    _write("rooms.inc", rooms_picture.table(*rooms))
     pages = sorted(
         p.stem
         for p in (HERE / "benchmarks").glob("*.*")

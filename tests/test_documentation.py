@@ -373,6 +373,22 @@ def test_tests_that_the_mathematics_names_exist():
             assert f"def {name}(" in tests, f"{page.name}: {name}"
 
 
+@pytest.mark.parametrize("page", ["docs/design.rst", "CONTRIBUTING.md"])
+def test_files_and_rooms_of_the_design_exist(page):
+    text = (ROOT / page).read_text(encoding="utf8")
+    found = re.findall(r"(?<!:)`((?:\.?[\w-]+/)+[\w.-]*|\w+\.(?:py|md|rst))`", text)
+    assert len(found) > 10
+    for name in found:
+        assert any((place / name).exists() for place in (ROOT, ROOT / "pyomo_relu")), name
+
+
+def test_contributing_names_every_room():
+    rooms = [path.parent.name for path in (ROOT / "pyomo_relu").glob("*/__init__.py")]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")
+    table = "".join(re.findall(r"^\| `.+$", text, flags=re.MULTILINE))
+    assert set(rooms) <= set(re.findall(r"`(\w+)`", table))
+
+
 PACKAGES = [
     "",
     ".analysis",

@@ -68,6 +68,7 @@ napoleon_numpy_docstring = True
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_custom_sections = [("Class attributes", "params_style")]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 2
 

@@ -46,9 +46,9 @@ class ReluGlobal(NetworkSolver):
 
     Notes
     -----
-    The method, its proof of convergence and its limits are in the guide,
-    ``docs/guide/relu_global.md``. Ctrl-C and limits keep the best point and a valid
-    bound.
+    The searches and the proof that they end are in
+    ``docs/mathematics/branch_and_bound.rst``, what they can't do in
+    ``docs/guide/relu_global.md``. Ctrl-C and limits keep the best point and a valid bound.
     """
 
     CONFIG = ReluGlobalConfig()

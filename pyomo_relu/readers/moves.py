@@ -12,14 +12,22 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pyomo_relu.network.limits import TooLargeError
-from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.linear import LinearGraph
 from pyomo_relu.readers.values import Tensor, Value
 
 Mover = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 
+class MixedSamplesError(ValueError):
+    """An operator moves entries of one sample into another one."""
+
+
 def move(
-    graph: TensorGraph, name: str, values: Sequence[Value], function: Mover
+    graph: LinearGraph,
+    name: str,
+    values: Sequence[Value],
+    function: Mover,
+    samples: int | None = None,
 ) -> list[Value]:
     """Apply ``function``, which moves entries, to tensors and constants.
 
@@ -29,36 +37,20 @@ def move(
     function : callable
         From int64 arrays of the shapes of ``values`` to a sequence of int64 arrays; an
         entry -1 that it adds itself means the constant 0.
+    samples : int, optional
+        How many samples along the dynamic batch axis the function is run on, where it
+        must run on any number; its errors are raised. Without it the function may know
+        that there is one: it is run on two, and on one where it fails.
 
     Raises
     ------
-    ValueError
+    MixedSamplesError
         If it mixes samples along a dynamic batch axis. That is found by running it on
-        two samples, whose codes must come out alike; where some of the tensors have lost
-        their batch axis, only one sample can be run.
+        several samples, whose codes must come out alike; where some of the tensors have
+        lost their batch axis, only one sample can be run.
     """
     tensors = [v for v in values if isinstance(v, Tensor)]
-    total = sum(x.size for x in tensors)
-    if all(x.batch is None for x in tensors):
-        results: list[tuple[np.ndarray, int | None]] = [
-            (np.asarray(r), None) for r in function(_codes(values, total, 1))
-        ]
-    else:
-        doubled = None
-        if all(x.batch is not None for x in tensors):
-            try:
-                doubled = function(_codes(values, total, 2))
-            except TooLargeError:
-                raise
-            except Exception:
-                pass  # its arguments hold the number of samples, which is 1 here
-        if doubled is None:
-            results = [
-                (np.asarray(r), _kept_axis(tensors, np.asarray(r)))
-                for r in function(_codes(values, total, 1))
-            ]
-        else:
-            results = [_one_sample(name, np.asarray(r), total) for r in doubled]
+    results = _moved_codes(name, values, tensors, function, samples)
     constants = [
         np.asarray(v, dtype=float).ravel() for v in values if not isinstance(v, Tensor)
     ]
@@ -71,6 +63,35 @@ def move(
             label = name if len(results) == 1 else f"{name}_{k}"
             found.append(graph.rearrange(label, tensors, codes, table, batch))
     return found
+
+
+def _moved_codes(
+    name: str,
+    values: Sequence[Value],
+    tensors: list[Tensor],
+    function: Mover,
+    samples: int | None,
+) -> list[tuple[np.ndarray, int | None]]:
+    """What the function makes of the codes of one sample, and where its batch axis is."""
+    total = sum(x.size for x in tensors)
+
+    def run(n: int) -> list[np.ndarray]:
+        return [np.asarray(codes) for codes in function(_codes(values, total, n))]
+
+    if samples is not None:
+        return [_one_sample(name, codes, total, samples) for codes in run(samples)]
+    if all(x.batch is None for x in tensors):
+        return [(codes, None) for codes in run(1)]
+    if all(x.batch is not None for x in tensors):
+        try:
+            doubled = run(2)
+        except TooLargeError:
+            raise
+        except Exception:
+            pass  # its arguments hold the number of samples, which is 1 here
+        else:
+            return [_one_sample(name, codes, total, 2) for codes in doubled]
+    return [(codes, _kept_axis(tensors, codes)) for codes in run(1)]
 
 
 def _codes(values: Sequence[Value], total: int, samples: int) -> list[np.ndarray]:
@@ -91,16 +112,18 @@ def _codes(values: Sequence[Value], total: int, samples: int) -> list[np.ndarray
     return codes
 
 
-def _one_sample(name: str, codes: np.ndarray, total: int) -> tuple[np.ndarray, int]:
-    """The codes of the first of two samples, and the axis that tells them apart."""
+def _one_sample(
+    name: str, codes: np.ndarray, total: int, samples: int
+) -> tuple[np.ndarray, int]:
+    """The codes of the first of several samples, and the axis that tells them apart."""
     for axis, length in enumerate(codes.shape):
-        if length != 2:
+        if length != samples:
             continue
-        first, second = (np.take(codes, [s], axis=axis) for s in (0, 1))
-        moved = np.where(first >= 0, first + total, first)
-        if np.array_equal(moved, second):
+        first = np.take(codes, [0], axis=axis)
+        shift = total * np.arange(samples).reshape((-1,) + (1,) * (codes.ndim - axis - 1))
+        if np.array_equal(np.where(first >= 0, first + shift, first), codes):
             return first, axis
-    raise ValueError(
+    raise MixedSamplesError(
         f"layer '{name}' mixes samples along the batch axis; a network is read for one "
         "sample at a time."
     )
@@ -114,7 +137,7 @@ def _kept_axis(tensors: Sequence[Tensor], codes: np.ndarray) -> int | None:
 
 
 def concatenate(
-    graph: TensorGraph, name: str, values: Sequence[Value], axis: int
+    graph: LinearGraph, name: str, values: Sequence[Value], axis: int
 ) -> Tensor:
     """Join tensors and constants along ``axis``."""
     [joined] = move(graph, name, values, lambda codes: [np.concatenate(codes, axis)])

@@ -24,8 +24,8 @@ import numpy as np
 
 from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
 from pyomo_relu.readers import sklearn
-from pyomo_relu.readers.checking import CalledFramework
 from pyomo_relu.readers.checking import check_reading as check
+from pyomo_relu.readers.frameworks import CalledFramework
 from pyomo_relu.readers.moves import concatenate
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor

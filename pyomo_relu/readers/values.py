@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +30,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return prod(self.shape)
 
     @property
     def index(self) -> np.ndarray:
@@ -44,6 +46,31 @@ class Tensor:
 
 
 Value = Tensor | np.ndarray
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a smooth head, such as a softmax, made of a tensor of the network.
+
+    With ``logits=True`` a model is read up to it: it may only be an output, maybe under
+    another shape. Whatever computes with it is refused.
+
+    Attributes
+    ----------
+    logits : Tensor
+        What the head reads.
+    function : str
+        Its name in the framework.
+    layer : str
+        How errors name the layer that it belongs to.
+    run : Any
+        What the check of the reading needs of it; each reader has its own.
+    """
+
+    logits: Tensor
+    function: str
+    layer: str
+    run: Any = None
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """Sliding windows as sparse matrices and index groups, whatever framework they came from.
 
 Everything here is channels first: a tensor is ``(C, *spatial)`` with one to three
-spatial axes, flattened in C order. A reader of a channels-last framework permutes the
-rows and columns of what it gets. Nothing is densified and nothing loops over pixels.
+spatial axes, flattened in C order. Nothing is densified and nothing loops over pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -15,9 +16,10 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.limits import ENTRY, need, need_entries, need_weights
 
 Ints = int | Sequence[int]
+Shape = tuple[int, ...]
 
 
-def per_axis(value: Ints, rank: int, what: str) -> tuple[int, ...]:
+def per_axis(value: Ints, rank: int, what: str) -> Shape:
     """``value`` as one integer for each of ``rank`` axes.
 
     Raises
@@ -54,9 +56,8 @@ def output_length(
     kernel: int,
     stride: int = 1,
     dilation: int = 1,
-    pad_begin: int = 0,
-    pad_end: int = 0,
-    *,
+    begin: int = 0,
+    end: int = 0,
     ceil_mode: bool = False,
 ) -> int:
     """Number of windows along one axis.
@@ -64,110 +65,148 @@ def output_length(
     With ``ceil_mode`` a last, partial window counts too, unless it would start in the
     padding at the end (the rule of PyTorch and of ONNX since opset 19).
     """
-    span = length + pad_begin + pad_end - dilation * (kernel - 1) - 1
+    span = length + begin + end - dilation * (kernel - 1) - 1
     if span < 0:
         return 0
     if not ceil_mode:
         return span // stride + 1
     out = -(-span // stride) + 1
-    return out - 1 if (out - 1) * stride >= length + pad_begin else out
+    return out - 1 if (out - 1) * stride >= length + begin else out
 
 
-def _starts(spatial, kernel, strides, dilations, begin, out) -> list[np.ndarray]:
-    """For each axis the (out, kernel) coordinates that the windows touch."""
-    return [
-        np.arange(o)[:, None] * s - b + np.arange(k)[None, :] * d
-        for k, s, d, b, o in zip(kernel, strides, dilations, begin, out)
-    ]
+@dataclass(frozen=True)
+class Window:
+    """A window that slides over the spatial axes of a tensor.
 
+    All but ``ceil_mode`` are one integer, or one for each spatial axis.
 
-def _outer(parts: Sequence[np.ndarray], combine) -> np.ndarray:
-    """Combine (out_i, kernel_i) arrays to (prod out, prod kernel), C order in both."""
-    result = parts[0]
-    for part in parts[1:]:
-        wide = combine(result[:, None, :, None], part[None, :, None, :])
-        result = wide.reshape(
-            result.shape[0] * part.shape[0], result.shape[1] * part.shape[1]
-        )
-    return result
-
-
-def window_positions(
-    spatial: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads_begin: Sequence[int],
-    out: Sequence[int],
-) -> np.ndarray:
-    """The flat spatial cell that each tap of each window reads.
-
-    Returns
-    -------
-    (prod(out), prod(kernel)) int array
-        -1 where a tap falls into the padding.
+    Attributes
+    ----------
+    size : int or sequence of int
+    strides, dilations : int or sequence of int
+    begin, end : int or sequence of int
+        Zero cells added before and after each axis.
+    ceil_mode : bool
+        Whether a last, partial window counts; see :func:`output_length`.
     """
-    flat = np.zeros((1, 1), dtype=np.int64)
-    valid = np.ones((1, 1), dtype=bool)
-    for axis, n in zip(
-        _starts(spatial, kernel, strides, dilations, pads_begin, out), spatial
-    ):
-        flat = _outer([flat, axis], lambda a, b, n=n: a * n + b)
-        valid = _outer([valid, (axis >= 0) & (axis < n)], np.logical_and)
-    return np.where(valid, flat, -1)
+
+    size: Ints
+    strides: Ints = 1
+    dilations: Ints = 1
+    begin: Ints = 0
+    end: Ints = 0
+    ceil_mode: bool = False
+
+    def same(self, spatial: Sequence[int], lower: bool = False) -> Window:
+        """This window with the padding of :func:`same_pads` on axes of these lengths."""
+        rank = len(spatial)
+        axes = (per_axis(v, rank, "") for v in (self.size, self.strides, self.dilations))
+        pads = [same_pads(*axis, lower=lower) for axis in zip(spatial, *axes)]
+        return replace(self, begin=[b for b, _ in pads], end=[e for _, e in pads])
 
 
-def _checked(input_shape, strides, dilations, pads_begin, pads_end):
-    shape = tuple(int(n) for n in input_shape)
-    rank = len(shape) - 1
-    if rank < 1:
-        raise ValueError(
-            f"a window needs a channel axis and a spatial axis; the input is {shape}."
+@dataclass(frozen=True)
+class _Slide:
+    """A window on an input (channels, *spatial), with one entry for each axis."""
+
+    shape: Shape
+    size: Shape
+    strides: Shape
+    dilations: Shape
+    begin: Shape
+    end: Shape
+
+    @classmethod
+    def of(cls, window: Window, input_shape: Sequence[int]) -> _Slide:
+        shape = tuple(int(n) for n in input_shape)
+        rank = len(shape) - 1
+        if rank < 1:
+            raise ValueError(
+                f"a window needs a channel axis and a spatial axis; the input is {shape}."
+            )
+        found = cls(
+            shape,
+            per_axis(window.size, rank, "the window"),
+            per_axis(window.strides, rank, "strides"),
+            per_axis(window.dilations, rank, "dilations"),
+            per_axis(window.begin, rank, "pads_begin"),
+            per_axis(window.end, rank, "pads_end"),
         )
-    strides = per_axis(strides, rank, "strides")
-    dilations = per_axis(dilations, rank, "dilations")
-    if min(strides) < 1 or min(dilations) < 1:
-        raise ValueError(f"strides {strides} and dilations {dilations} must be at least 1.")
-    if min(shape) < 1:
-        raise ValueError(f"a window can't slide over an input of shape {shape}.")
-    begin = per_axis(pads_begin, rank, "pads_begin")
-    end = per_axis(pads_end, rank, "pads_end")
-    return shape, strides, dilations, begin, end
+        if min(found.strides) < 1 or min(found.dilations) < 1:
+            raise ValueError(
+                f"strides {found.strides} and dilations {found.dilations} must be at "
+                "least 1."
+            )
+        if min(shape) < 1:
+            raise ValueError(f"a window can't slide over an input of shape {shape}.")
+        return found
 
-
-def _out_spatial(shape, kernel, strides, dilations, begin, end, ceil_mode=False):
-    out = tuple(
-        output_length(n, k, s, d, b, e, ceil_mode=ceil_mode)
-        for n, k, s, d, b, e in zip(shape[1:], kernel, strides, dilations, begin, end)
-    )
-    if min(out) < 1 or min(kernel) < 1:
-        raise ValueError(
-            f"a window of size {tuple(kernel)} (dilation {dilations}) doesn't fit into an "
-            f"input of shape {shape} with padding {begin} and {end}."
+    def places(self, ceil_mode: bool = False) -> Shape:
+        """How often the window fits along each axis."""
+        axes = zip(
+            self.shape[1:], self.size, self.strides, self.dilations, self.begin, self.end
         )
-    return out
+        out = tuple(output_length(*axis, ceil_mode) for axis in axes)
+        if min(out) < 1 or min(self.size) < 1:
+            raise ValueError(
+                f"a window of size {self.size} (dilation {self.dilations}) doesn't fit "
+                f"into an input of shape {self.shape} with padding {self.begin} and "
+                f"{self.end}."
+            )
+        return out
+
+    def need(self, out: Shape, channels: int) -> None:
+        """Ask for the memory of the matrix that reads each cell of each window."""
+        cells = float(prod(self.size)) * float(prod(out))
+        what = f"windows of size {self.size} at {out} places"
+        need(what, passing=ENTRY * cells)
+        need_weights(what, cells * channels)
+
+    def _cells(self, out: Shape) -> list[np.ndarray]:
+        """For each axis the (out, size) coordinates that the windows touch."""
+        axes = zip(self.size, self.strides, self.dilations, self.begin, out)
+        return [
+            np.arange(o)[:, None] * s - b + np.arange(k)[None, :] * d
+            for k, s, d, b, o in axes
+        ]
+
+    def positions(self, out: Shape) -> np.ndarray:
+        """The (prod(out), prod(size)) flat cells of each window; -1 in the padding."""
+        flat = np.zeros((1, 1), dtype=np.int64)
+        valid = np.ones((1, 1), dtype=bool)
+        for axis, n in zip(self._cells(out), self.shape[1:]):
+            flat = _outer(flat, axis, lambda a, b, n=n: a * n + b)
+            valid = _outer(valid, (axis >= 0) & (axis < n), np.logical_and)
+        return np.where(valid, flat, -1)
+
+    def counted(self, out: Shape) -> np.ndarray:
+        """How many cells of each window lie in the input or in its padding."""
+        inside = np.ones((1, 1), dtype=bool)
+        for axis, n, e in zip(self._cells(out), self.shape[1:], self.end):
+            inside = _outer(inside, axis < n + e, np.logical_and)
+        return inside.sum(axis=1)
 
 
-def _need_windows(kernel: Sequence[int], out: Sequence[int], channels: int) -> None:
-    """Ask for the memory of the matrix that reads each cell of each window."""
-    cells = float(np.prod(kernel, dtype=float) * np.prod(out, dtype=float))
-    need(f"windows of size {tuple(kernel)} at {tuple(out)} places", passing=ENTRY * cells)
-    need_weights(
-        f"windows of size {tuple(kernel)} at {tuple(out)} places", cells * channels
-    )
+def _outer(a: np.ndarray, b: np.ndarray, combine: Callable[..., np.ndarray]) -> np.ndarray:
+    """Combine (out, size) arrays of two axes to one of all pairs, C order in both."""
+    wide = combine(a[:, None, :, None], b[None, :, None, :])
+    return wide.reshape(a.shape[0] * b.shape[0], a.shape[1] * b.shape[1])
 
 
-def _convolution(kernel, shape, strides, dilations, begin, groups, out) -> sp.csr_array:
+def _convolution(
+    kernel: np.ndarray, slide: _Slide, groups: int, out: Shape
+) -> sp.csr_array:
     filters, per_group = kernel.shape[:2]
+    shape = slide.shape
     if groups < 1 or filters % groups or per_group * groups != shape[0]:
         raise ValueError(
             f"a kernel of shape {kernel.shape} with {groups} groups doesn't fit an input "
             f"with {shape[0]} channels."
         )
-    cells = int(np.prod(shape[1:], dtype=np.int64))
+    cells = prod(shape[1:])
     size = shape[0] * cells
-    _need_windows(kernel.shape[2:], out, filters * per_group)
-    position = window_positions(shape[1:], kernel.shape[2:], strides, dilations, begin, out)
+    slide.need(out, filters * per_group)
+    position = slide.positions(out)
     pixels, taps = position.shape
     # One row of the matrix lists its columns channel by channel, tap by tap, which is
     # ascending; all filters of a group share that pattern, so it is built only once.
@@ -184,32 +223,23 @@ def _convolution(kernel, shape, strides, dilations, begin, groups, out) -> sp.cs
     columns = pattern.astype(dtype)[None, :] + first.astype(dtype)[:, None]
     counts = np.tile((position >= 0).sum(axis=1) * per_group, filters)
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(dtype)
-    matrix = sp.csr_array(
+    return sp.csr_array(
         (data.reshape(-1), columns.reshape(-1), indptr), shape=(filters * pixels, size)
     )
-    return matrix
 
 
 def convolution_matrix(
-    kernel: np.ndarray,
-    input_shape: Sequence[int],
-    strides: Ints = 1,
-    pads_begin: Ints = 0,
-    pads_end: Ints = 0,
-    dilations: Ints = 1,
-    groups: int = 1,
-) -> tuple[sp.csr_array, tuple[int, ...]]:
+    kernel: np.ndarray, input_shape: Sequence[int], window: Window, groups: int = 1
+) -> tuple[sp.csr_array, Shape]:
     """The matrix of a convolution (a cross-correlation, as all frameworks mean it).
 
     Parameters
     ----------
     kernel : (filters, channels / groups, *k) array
     input_shape : (channels, *spatial)
-        One to three spatial axes; all further arguments are one integer, or one for
-        each spatial axis.
-    strides, dilations : int or sequence of int
-    pads_begin, pads_end : int or sequence of int
-        Zero cells added before and after each axis.
+        One to three spatial axes.
+    window : Window
+        Its size is that of the kernel, and needn't be given again.
     groups : int
         Channels and filters split into this many independent groups.
 
@@ -225,37 +255,32 @@ def convolution_matrix(
         If kernel, groups and input don't fit, or no window fits into the input.
     """
     kernel = np.asarray(kernel, dtype=np.float64)
-    shape, strides, dilations, begin, end = _checked(
-        input_shape, strides, dilations, pads_begin, pads_end
-    )
-    if kernel.ndim != len(shape) + 1:
-        raise ValueError(f"a kernel of shape {kernel.shape} doesn't fit an input {shape}.")
-    out = _out_spatial(shape, kernel.shape[2:], strides, dilations, begin, end)
-    matrix = _convolution(kernel, shape, strides, dilations, begin, groups, out)
-    return matrix, (kernel.shape[0], *out)
+    if kernel.ndim != len(input_shape) + 1:
+        raise ValueError(
+            f"a kernel of shape {kernel.shape} doesn't fit an input {tuple(input_shape)}."
+        )
+    slide = _Slide.of(replace(window, size=kernel.shape[2:]), input_shape)
+    out = slide.places()
+    return _convolution(kernel, slide, groups, out), (kernel.shape[0], *out)
 
 
 def transposed_convolution_matrix(
     kernel: np.ndarray,
     input_shape: Sequence[int],
-    strides: Ints = 1,
-    pads_begin: Ints = 0,
-    pads_end: Ints = 0,
-    dilations: Ints = 1,
+    window: Window,
     groups: int = 1,
     output_padding: Ints = 0,
-) -> tuple[sp.csr_array, tuple[int, ...]]:
+) -> tuple[sp.csr_array, Shape]:
     """The matrix of a transposed convolution: that of a convolution, transposed.
 
     Along an axis the output has ``(n - 1) * stride + dilation * (k - 1) + 1 +
-    output_padding - pad_begin - pad_end`` cells; the pads are cut off the full result.
+    output_padding - begin - end`` cells; the pads are cut off the full result.
 
     Parameters
     ----------
     kernel : (channels, filters / groups, *k) array
         The order of PyTorch and ONNX.
-    input_shape : (channels, *spatial)
-    strides, pads_begin, pads_end, dilations, groups
+    input_shape, window, groups
         As in :func:`convolution_matrix`.
     output_padding : int or sequence of int
         Cells added at the end of each axis.
@@ -271,16 +296,21 @@ def transposed_convolution_matrix(
         If kernel, groups and input don't fit, or the output would be empty.
     """
     kernel = np.asarray(kernel, dtype=np.float64)
-    shape, steps, spread, begin, end = _checked(
-        input_shape, strides, dilations, pads_begin, pads_end
-    )
+    shape = tuple(input_shape)
     if kernel.ndim != len(shape) + 1 or kernel.shape[0] != shape[0]:
         raise ValueError(f"a kernel of shape {kernel.shape} doesn't fit an input {shape}.")
+    slide = _Slide.of(replace(window, size=kernel.shape[2:]), shape)
     extra = per_axis(output_padding, len(shape) - 1, "output_padding")
     out = tuple(
         (n - 1) * s + d * (k - 1) + 1 + x - b - e
         for n, k, s, d, b, e, x in zip(
-            shape[1:], kernel.shape[2:], steps, spread, begin, end, extra
+            shape[1:],
+            slide.size,
+            slide.strides,
+            slide.dilations,
+            slide.begin,
+            slide.end,
+            extra,
         )
     )
     if min(out) < 1:
@@ -291,20 +321,31 @@ def transposed_convolution_matrix(
         )
     output_shape = (kernel.shape[1] * groups, *out)
     need_entries(f"a transposed convolution of shape {output_shape}", output_shape)
-    forward = _convolution(kernel, output_shape, steps, spread, begin, groups, shape[1:])
+    forward = _convolution(kernel, replace(slide, shape=output_shape), groups, shape[1:])
     return sp.csr_array(forward.T), output_shape
 
 
+def _pooling(
+    input_shape: Sequence[int], window: Window
+) -> tuple[_Slide, Shape, np.ndarray]:
+    """The window on its input, how often it fits, and the cells that it reads."""
+    slide = _Slide.of(window, input_shape)
+    out = slide.places(window.ceil_mode)
+    slide.need(out, slide.shape[0])
+    # each group of a maximum is an array of its own
+    need("the windows", passing=2.0 * ENTRY * slide.shape[0] * prod(out))
+    position = slide.positions(out)
+    if not (position >= 0).any(axis=1).all():
+        raise ValueError(
+            f"a pooling window of size {slide.size} lies wholly in the padding "
+            f"{slide.begin}, {slide.end}."
+        )
+    return slide, out, position
+
+
 def pooling_groups(
-    input_shape: Sequence[int],
-    kernel: Ints,
-    strides: Ints = 1,
-    pads_begin: Ints = 0,
-    pads_end: Ints = 0,
-    dilations: Ints = 1,
-    *,
-    ceil_mode: bool = False,
-) -> tuple[list[np.ndarray], tuple[int, ...]]:
+    input_shape: Sequence[int], window: Window
+) -> tuple[list[np.ndarray], Shape]:
     """The entries that each window of a pooling layer compares, padding left out.
 
     Returns
@@ -319,28 +360,17 @@ def pooling_groups(
     ValueError
         If a window holds nothing but padding, or no window fits.
     """
-    position, out, shape, _ = _pooling(
-        input_shape, kernel, strides, pads_begin, pads_end, dilations, ceil_mode
-    )
+    slide, out, position = _pooling(input_shape, window)
+    channels, *spatial = slide.shape
     valid = position >= 0
-    counts = valid.sum(axis=1)
-    cells = int(np.prod(shape[1:], dtype=np.int64))
-    flat = position[valid][None, :] + (np.arange(shape[0]) * cells)[:, None]
-    ends = np.cumsum(np.tile(counts, shape[0]))
-    return np.split(flat.reshape(-1), ends[:-1]), (shape[0], *out)
+    flat = position[valid][None, :] + (np.arange(channels) * prod(spatial))[:, None]
+    ends = np.cumsum(np.tile(valid.sum(axis=1), channels))
+    return np.split(flat.reshape(-1), ends[:-1]), (channels, *out)
 
 
 def average_matrix(
-    input_shape: Sequence[int],
-    kernel: Ints,
-    strides: Ints = 1,
-    pads_begin: Ints = 0,
-    pads_end: Ints = 0,
-    dilations: Ints = 1,
-    *,
-    ceil_mode: bool = False,
-    count_include_pad: bool = False,
-) -> tuple[sp.csr_array, tuple[int, ...]]:
+    input_shape: Sequence[int], window: Window, *, count_include_pad: bool = False
+) -> tuple[sp.csr_array, Shape]:
     """The matrix of an average pooling.
 
     Parameters
@@ -359,42 +389,18 @@ def average_matrix(
     ValueError
         If a window holds nothing but padding, or no window fits.
     """
-    position, out, shape, counted = _pooling(
-        input_shape, kernel, strides, pads_begin, pads_end, dilations, ceil_mode
-    )
+    slide, out, position = _pooling(input_shape, window)
+    channels, *spatial = slide.shape
     valid = position >= 0
     counts = valid.sum(axis=1)
-    divisor = counted if count_include_pad else counts
-    cells = int(np.prod(shape[1:], dtype=np.int64))
-    data = np.repeat(1.0 / divisor, counts)
+    divisor = slide.counted(out) if count_include_pad else counts
     one = sp.csr_array(
-        (data, position[valid], np.concatenate([[0], np.cumsum(counts)])),
-        shape=(len(position), cells),
+        (
+            np.repeat(1.0 / divisor, counts),
+            position[valid],
+            np.concatenate([[0], np.cumsum(counts)]),
+        ),
+        shape=(len(position), prod(spatial)),
     )
-    matrix = sp.kron(sp.eye_array(shape[0], format="csr"), one, format="csr")
-    return sp.csr_array(matrix), (shape[0], *out)
-
-
-def _pooling(input_shape, kernel, strides, pads_begin, pads_end, dilations, ceil_mode):
-    """Positions, output spatial shape, input shape, and the cells of each window that
-    lie in the input or its padding."""
-    shape, strides, dilations, begin, end = _checked(
-        input_shape, strides, dilations, pads_begin, pads_end
-    )
-    kernel = per_axis(kernel, len(shape) - 1, "the window")
-    out = _out_spatial(shape, kernel, strides, dilations, begin, end, ceil_mode)
-    _need_windows(kernel, out, shape[0])
-    # each group of a maximum is an array of its own
-    need("the windows", passing=2 * ENTRY * shape[0] * int(np.prod(out)))
-    position = window_positions(shape[1:], kernel, strides, dilations, begin, out)
-    if not (position >= 0).any(axis=1).all():
-        raise ValueError(
-            f"a pooling window of size {kernel} lies wholly in the padding {begin}, {end}."
-        )
-    padded = [
-        axis < n + e
-        for axis, n, e in zip(
-            _starts(shape[1:], kernel, strides, dilations, begin, out), shape[1:], end
-        )
-    ]
-    return position, out, shape, _outer(padded, np.logical_and).sum(axis=1)
+    matrix = sp.kron(sp.eye_array(channels, format="csr"), one, format="csr")
+    return sp.csr_array(matrix), (channels, *out)

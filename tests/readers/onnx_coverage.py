@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pyomo_relu.readers.onnx import read_onnx
-from pyomo_relu.readers.onnx.activations import HEADS
+from pyomo_relu.readers.onnx.node import HEADS
 from tests.paths import data_folder
 
 HEAD = """\

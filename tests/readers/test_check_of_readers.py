@@ -13,7 +13,7 @@ from tests.readers.keras_support import import_keras
 def test_torch(monkeypatch):
     torch = pytest.importorskip("torch")
     from pyomo_relu.readers.torch import functions
-    from pyomo_relu.readers.torch.registry import FUNCTIONS, MODULES
+    from pyomo_relu.readers.torch.tables import FUNCTIONS, MODULES
 
     nn = torch.nn
     torch.manual_seed(0)
@@ -184,7 +184,7 @@ def test_torch_errors_name_the_layer_and_the_remedy():
 # -------------------------------------------------------------------------------- Keras
 def test_keras(monkeypatch):
     keras = import_keras()
-    from pyomo_relu.readers.keras import layers, registry
+    from pyomo_relu.readers.keras.registration import LAYERS
 
     K = keras.layers
     inner = keras.Sequential([keras.Input((4,)), K.Dense(5), K.LeakyReLU(name="leaky")])
@@ -192,10 +192,10 @@ def test_keras(monkeypatch):
     plain = keras.Model(x, K.Dense(2)(K.LeakyReLU(name="leaky")(K.Dense(6)(x))))
     nested = keras.Model(x, K.Dense(2)(inner(x)))
 
-    def wrong(layer, builder, sources, name):
-        return layers.functions.leaky_relu(builder, name, sources[0], 0.7)
+    def wrong(graph, name, layer, x):
+        return graph.leaky(name, x, 0.7)
 
-    monkeypatch.setitem(registry._layers, "LeakyReLU", wrong)
+    monkeypatch.setitem(LAYERS, "LeakyReLU", wrong)
     for model in (plain, nested):
         with pytest.raises(ValueError, match="its layer 'leaky' .LeakyReLU.*check_reading"):
             read_network(model)
@@ -292,7 +292,7 @@ def test_onnx(monkeypatch, tmp_path):
     pytest.importorskip("onnxruntime")
     from onnx import helper
 
-    from pyomo_relu.readers.onnx.registry import OPERATORS
+    from pyomo_relu.readers.onnx.node import OPERATORS
     from tests.readers.onnx_models import f32, model
 
     rng = np.random.default_rng(0)

@@ -10,12 +10,12 @@ import pytest
 from pyomo_relu import NetworkBuilder
 from pyomo_relu.network import Affine, Network, PiecewiseLinear, activations
 from pyomo_relu.network.weights import dense
-from pyomo_relu.readers.checking import (
+from pyomo_relu.readers.checking import check_reading
+from pyomo_relu.readers.frameworks import (
     Arithmetic,
     CalledFramework,
     Framework,
     Record,
-    check_reading,
 )
 from pyomo_relu.readers.points import probing_points, usual_inputs
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pyomo_relu.readers import windows
+from pyomo_relu.readers.windows import Window
 
 CASES = [
     # spatial, kernel, strides, begin, end, dilations
@@ -48,9 +49,8 @@ def test_convolution_matches_naive_loop(case, groups):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(4, *spatial))
     kernel = rng.normal(size=(6, 4 // groups, *k))
-    matrix, shape = windows.convolution_matrix(
-        kernel, x.shape, strides, begin, end, dilations, groups
-    )
+    window = Window(k, strides, dilations, begin, end)
+    matrix, shape = windows.convolution_matrix(kernel, x.shape, window, groups)
     expected = naive_convolution(x, kernel, strides, begin, end, dilations, groups)
     assert shape == expected.shape
     assert matrix.shape == (expected.size, x.size)
@@ -66,8 +66,9 @@ def test_transposed_convolution_matches_naive_scatter(case, groups):
     x = rng.normal(size=(4, *spatial))
     kernel = rng.normal(size=(4, 3, *k))
     extra = tuple(s - 1 for s in strides)
+    window = Window(k, strides, dilations, begin, end)
     matrix, shape = windows.transposed_convolution_matrix(
-        kernel, x.shape, strides, begin, end, dilations, groups, extra
+        kernel, x.shape, window, groups, extra
     )
     full = [
         (n - 1) * s + d * (m - 1) + 1 + e
@@ -134,15 +135,13 @@ def test_pooling_matches_naive_loop(case, ceil_mode):
     x = rng.normal(size=shape)
     expected = list(naive_windows(shape, *rest, ceil_mode))
     k, strides, begin, end, dilations = rest
-    args = (shape, k, strides, begin, end, dilations)
-    groups, out = windows.pooling_groups(*args, ceil_mode=ceil_mode)
+    window = Window(k, strides, dilations, begin, end, ceil_mode)
+    groups, out = windows.pooling_groups(shape, window)
     assert len(groups) == len(expected) == np.prod(out)
     for group, (cells, _) in zip(groups, expected):
         assert sorted(group) == sorted(np.ravel_multi_index(c, shape) for c in cells)
     for include in (False, True):
-        matrix, out_again = windows.average_matrix(
-            *args, ceil_mode=ceil_mode, count_include_pad=include
-        )
+        matrix, out_again = windows.average_matrix(shape, window, count_include_pad=include)
         assert out_again == out
         mean = [
             sum(x[c] for c in cells) / (counted if include else len(cells))
@@ -163,26 +162,28 @@ def test_same_pads_give_ceil_length(length, stride):
 
 
 def test_errors_say_what_does_not_fit():
-    kernel = np.ones((2, 3, 3))
+    kernel, plain = np.ones((2, 3, 3)), Window(3)
     with pytest.raises(ValueError, match="doesn't fit an input with 2 channels"):
-        windows.convolution_matrix(kernel, (2, 5))
+        windows.convolution_matrix(kernel, (2, 5), plain)
     with pytest.raises(ValueError, match="doesn't fit into an input"):
-        windows.convolution_matrix(kernel, (3, 2))
+        windows.convolution_matrix(kernel, (3, 2), plain)
     with pytest.raises(ValueError, match="doesn't fit an input"):
-        windows.convolution_matrix(kernel, (3, 5, 5))
+        windows.convolution_matrix(kernel, (3, 5, 5), plain)
     with pytest.raises(ValueError, match="strides has 2 entries"):
-        windows.convolution_matrix(kernel, (3, 5), strides=(1, 1))
+        windows.convolution_matrix(kernel, (3, 5), Window(3, strides=(1, 1)))
     with pytest.raises(ValueError, match="at least 1"):
-        windows.convolution_matrix(kernel, (3, 5), strides=0)
+        windows.convolution_matrix(kernel, (3, 5), Window(3, strides=0))
     with pytest.raises(ValueError, match="wholly in the padding"):
-        windows.pooling_groups((1, 4), 2, 2, 2, 0)
+        windows.pooling_groups((1, 4), Window(2, 2, begin=2))
     with pytest.raises(ValueError, match="channel axis"):
-        windows.pooling_groups((4,), 2)
+        windows.pooling_groups((4,), Window(2))
 
 
 def test_large_convolution_is_built_without_densifying():
     start = time.process_time()
-    matrix, shape = windows.convolution_matrix(np.ones((32, 32, 3, 3)), (32, 26, 26))
+    matrix, shape = windows.convolution_matrix(
+        np.ones((32, 32, 3, 3)), (32, 26, 26), Window(3)
+    )
     assert shape == (32, 24, 24)
     assert matrix.nnz == 32 * 32 * 9 * 24 * 24
     assert matrix.indices.dtype == np.int32

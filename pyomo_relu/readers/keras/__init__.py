@@ -5,12 +5,12 @@ models, residual connections and several inputs or outputs are read as they are.
 layer has one translator; :func:`register_keras_layer` adds one for a layer of your own.
 """
 
-from pyomo_relu.readers.keras.graph import read_keras
-from pyomo_relu.readers.keras.registry import (
-    UnsupportedLayerError,
+from pyomo_relu.readers.keras.describing import UnsupportedLayerError
+from pyomo_relu.readers.keras.registration import (
     register_keras_activation,
     register_keras_layer,
 )
+from pyomo_relu.readers.keras.walker import read_keras
 
 __all__ = [
     "UnsupportedLayerError",

@@ -2,7 +2,7 @@
 
 A translator knows what Keras' own code does with the data of a call. Anything else that
 a call may be given (a mask, which also travels with a tensor unseen, a flag for training,
-a tensor as a keyword) and code that was put in the place of Keras' own is refused.
+a tensor as a keyword) is refused.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyomo_relu.readers.keras import registry
-from pyomo_relu.readers.keras.registry import Handle, refuse
+from pyomo_relu.readers.keras.describing import refuse
+from pyomo_relu.readers.keras.registration import is_custom
+from pyomo_relu.readers.values import Tensor
 
-# Keras itself puts these wrappers of its own methods on each object.
-_WRAPPED_BY_KERAS = {"build", "quantize"}
 # At inference it normalizes by its moving statistics, whatever is masked.
 _MASK_IGNORED = {"BatchNormalization"}
 
 
-def tensor_arguments(operation: Any, args: Any, kwargs: Any) -> list[Handle]:
+def tensor_arguments(operation: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """The tensors of one call; anything else in the call is refused.
 
     Built-in layers and models have one argument with data, a tensor or several. A layer
@@ -29,11 +28,11 @@ def tensor_arguments(operation: Any, args: Any, kwargs: Any) -> list[Handle]:
     import keras
 
     bound = _bound(operation, args, kwargs)
-    own = registry.is_custom(operation)
-    found: list[Handle] = []
+    own = is_custom(operation)
+    found: list[Tensor] = []
     for k, (name, value) in enumerate(bound.items()):
         if name == "training":
-            if isinstance(value, Handle) or value:
+            if isinstance(value, Tensor) or value:
                 raise refuse(
                     operation,
                     "is called with training=True, so it behaves as in training; call it "
@@ -41,9 +40,9 @@ def tensor_arguments(operation: Any, args: Any, kwargs: Any) -> list[Handle]:
                 )
             continue
         for part in keras.tree.flatten(value):
-            if isinstance(part, Handle) and (own or k == 0):
+            if isinstance(part, Tensor) and (own or k == 0):
                 found.append(part)
-            elif isinstance(part, Handle):
+            elif isinstance(part, Tensor):
                 what = "a mask" if "mask" in name else "a tensor"
                 raise refuse(
                     operation,
@@ -91,7 +90,7 @@ def refuse_masks(calls: Sequence[Any]) -> None:
         return  # what a caller gives as a mask is an argument, and is refused as such
     for node in calls:
         operation = node.operation
-        if registry.is_custom(operation) or not isinstance(operation, keras.layers.Layer):
+        if is_custom(operation) or not isinstance(operation, keras.layers.Layer):
             continue
         reads = isinstance(operation, keras.Model) or any(
             "mask" in name for name in inspect.signature(operation.call).parameters
@@ -102,43 +101,3 @@ def refuse_masks(calls: Sequence[Any]) -> None:
                 "reads a mask, given in its call or by a layer before it, which is not "
                 "supported; call it with its data alone, without layers that make masks.",
             )
-
-
-def refuse_replaced(layer: Any) -> None:
-    """Refuse a layer of Keras some of whose methods were replaced by others."""
-    replaced = sorted(
-        name
-        for name in vars(layer)
-        if name not in _WRAPPED_BY_KERAS
-        and inspect.isroutine(inspect.getattr_static(type(layer), name, None))
-    )
-    if not replaced and not _is_original(type(layer)):
-        replaced = ["call"]
-    if replaced:
-        raise refuse(
-            layer,
-            f"has another method '{replaced[0]}' than its class in Keras; make it a class "
-            "of its own and describe that with register_keras_layer.",
-        )
-
-
-def model_call_is_original(model: Any) -> bool:
-    """Whether calling a model runs its graph, as Keras' Sequential and Functional do."""
-    import keras
-    from keras.src.models.functional import Functional
-
-    call = type(model).call
-    if call is not Functional.call and call is not keras.Sequential.call:
-        return False
-    changed = {"call", "__call__", "_run_through_graph"} & set(vars(model))
-    return not changed and _is_original(type(model))
-
-
-def _is_original(cls: type) -> bool:
-    """Whether the ``call`` of a class is the one that its own module defines."""
-    owner = next((c for c in cls.__mro__ if "call" in vars(c)), cls)
-    call = getattr(owner, "call", None)
-    return (
-        getattr(call, "__module__", "") == owner.__module__
-        and getattr(call, "__qualname__", "") == f"{owner.__qualname__}.call"
-    )

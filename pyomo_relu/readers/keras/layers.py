@@ -1,28 +1,28 @@
-"""Translators: dense layers, activations, normalization, and the identities."""
+"""Dense layers, activations, normalization, layers that join or reshape tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from pyomo_relu.network import NetworkBuilder, activations
-from pyomo_relu.readers.keras import activations as functions
-from pyomo_relu.readers.keras import registry, tensors
-from pyomo_relu.readers.keras.registry import Head, Value, as_numpy, refuse, translates
-from pyomo_relu.readers.keras.tensors import shape_of
+from pyomo_relu.readers import spatial
+from pyomo_relu.readers.keras.activation_functions import (
+    activated,
+    apply,
+    leaky_relu,
+    relu,
+)
+from pyomo_relu.readers.keras.describing import as_numpy, describe, refuse
+from pyomo_relu.readers.keras.registration import LAYERS
+from pyomo_relu.readers.moves import concatenate
+from pyomo_relu.readers.tables import LayerReader, by_attributes, enter
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Head, Tensor
 
 
-def activated(layer: Any, builder: NetworkBuilder, source: int, name: str) -> Value:
-    """Add the layer's ``activation`` as a node ``<name>_<function>``."""
-    function = layer.activation
-    node = f"{name}_{functions.function_name(function)}"
-    return functions.apply(layer, builder, source, function, node)
-
-
-@translates(
+@enter(
+    LAYERS,
     "Identity",
     "Dropout",
     "SpatialDropout1D",
@@ -33,87 +33,55 @@ def activated(layer: Any, builder: NetworkBuilder, source: int, name: str) -> Va
     "AlphaDropout",
     "ActivityRegularization",
 )
-def identity(layer, builder, sources, name) -> int:
+def identity(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
     """Layers that do nothing at inference."""
-    return sources[0]
+    return x
 
 
-@translates("Dense")
-def dense(layer, builder, sources, name) -> Value:
+@enter(LAYERS, "Dense")
+def dense(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head:
     """``activation(x @ kernel + bias)`` along the last axis."""
-    kernel = as_numpy(layer.kernel)
-    bias = as_numpy(layer.bias) if layer.use_bias else None
-    affine = tensors.apply_matrix(builder, name, sources[0], kernel, bias)
-    return activated(layer, builder, affine, name)
+    bias = as_numpy(layer.bias) if layer.use_bias else 0.0
+    affine = graph.matmul(name, x, as_numpy(layer.kernel), bias)
+    return activated(graph, name, layer, affine)
 
 
-@translates("Activation")
-def activation(layer, builder, sources, name) -> Value:
-    """``Activation(function)``."""
-    return functions.apply(layer, builder, sources[0], layer.activation, name)
+# ----------------------------------------------------------------------- activations
+LAYERS["Activation"] = apply
+LAYERS["ReLU"] = by_attributes(
+    relu, max_value="max_value", negative_slope="negative_slope", threshold="threshold"
+)
+LAYERS["LeakyReLU"] = by_attributes(leaky_relu, negative_slope="negative_slope")
 
 
-@translates("ReLU")
-def relu(layer, builder, sources, name) -> int:
-    """``ReLU(max_value, negative_slope, threshold)``."""
-    return functions.relu(
-        builder, name, sources[0], layer.max_value, layer.negative_slope, layer.threshold
+@enter(LAYERS, "PReLU")
+def prelu(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """A leaky ReLU with learned slopes, shared along ``shared_axes``."""
+    return graph.leaky(name, x, as_numpy(layer.alpha))
+
+
+@enter(LAYERS, "Softmax")
+def softmax(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Head:
+    return Head(x, "softmax", describe(layer), layer)
+
+
+# --------------------------------------------------------------------- normalization
+@enter(LAYERS, "BatchNormalization")
+def batch_normalization(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, moving statistics."""
+    mean, variance = as_numpy(layer.moving_mean), as_numpy(layer.moving_variance)
+    gamma = as_numpy(layer.gamma) if layer.scale else np.ones_like(mean)
+    beta = as_numpy(layer.beta) if layer.center else np.zeros_like(mean)
+    [axis] = np.atleast_1d(layer.axis)
+    if axis % len(x.shape) == x.batch:
+        raise refuse(layer, f"works along the axes {(axis,)}, which is not supported.")
+    return spatial.batch_normalization(
+        graph, name, x, gamma, beta, mean, variance, layer.epsilon, int(axis)
     )
 
 
-@translates("LeakyReLU")
-def leaky_relu(layer, builder, sources, name) -> int:
-    """``LeakyReLU(negative_slope)``."""
-    return functions.leaky_relu(builder, name, sources[0], layer.negative_slope)
-
-
-@translates("PReLU")
-def prelu(layer, builder, sources, name) -> int:
-    """A leaky ReLU with learned slopes, shared along ``shared_axes``."""
-    shape = shape_of(builder, sources[0])
-    slopes = np.broadcast_to(as_numpy(layer.alpha), shape).reshape(-1)
-    return builder.piecewise(name, sources[0], activations.leaky_relu(slopes))
-
-
-@translates("Softmax")
-def softmax(layer, builder, sources, name) -> Head:
-    """A softmax head."""
-    return Head(int(sources[0]), "softmax", registry.describe(layer), layer)
-
-
-def along_axes(
-    layer: Any, values: np.ndarray, axes: Sequence[int], rank: int
-) -> np.ndarray:
-    """Reshape per-channel values so that they broadcast against a tensor.
-
-    ``axes`` count the batch axis as 0; ``rank`` doesn't count it.
-    """
-    found = sorted(a - 1 if a >= 0 else a + rank for a in axes)
-    if any(not 0 <= a < rank for a in found):
-        raise refuse(layer, f"works along the axes {tuple(axes)}, which is not supported.")
-    shape = [1] * rank
-    for a, n in zip(found, values.shape):
-        shape[a] = n
-    return values.reshape(shape)
-
-
-@translates("BatchNormalization")
-def batch_normalization(layer, builder, sources, name) -> int:
-    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, moving statistics."""
-    mean, variance = as_numpy(layer.moving_mean), as_numpy(layer.moving_variance)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scale = 1.0 / np.sqrt(variance + layer.epsilon)
-    if layer.scale:
-        scale = scale * as_numpy(layer.gamma)
-    offset = as_numpy(layer.beta) if layer.center else np.zeros_like(mean)
-    rank = len(shape_of(builder, sources[0]))
-    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    parts = (along_axes(layer, v, axes, rank) for v in (mean, scale, offset))
-    return tensors.standardize(builder, name, sources[0], *parts)
-
-
-@translates("Normalization")
-def normalization(layer, builder, sources, name) -> int:
+@enter(LAYERS, "Normalization")
+def normalization(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
     """``(x - mean) / max(sqrt(variance), epsilon)``, or its inverse."""
     import keras
 
@@ -122,19 +90,13 @@ def normalization(layer, builder, sources, name) -> int:
     mean, variance = as_numpy(layer.mean), as_numpy(layer.variance)
     with np.errstate(invalid="ignore"):
         deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
-    rank = len(shape_of(builder, sources[0]))
-    mean, deviation = (
-        # The statistics keep an axis of length 1 for the batch.
-        v.reshape(v.shape[1:]) if v.ndim == rank + 1 and v.shape[0] == 1 else v
-        for v in (mean, deviation)
-    )
     if layer.invert:
-        return tensors.scale_and_shift(builder, name, sources[0], deviation, mean)
-    return tensors.standardize(builder, name, sources[0], mean, 1.0 / deviation)
+        return graph.scale(name, x, deviation, mean)
+    return graph.standardize(name, x, mean, 1.0 / deviation)
 
 
-@translates("Rescaling")
-def rescaling(layer, builder, sources, name) -> int:
+@enter(LAYERS, "Rescaling")
+def rescaling(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
     """``scale * x + offset``."""
     import keras
 
@@ -146,33 +108,78 @@ def rescaling(layer, builder, sources, name) -> int:
         widened = scale.shape + (1,) * (3 - scale.ndim)
         scale = scale.reshape(widened)
         offset = offset.reshape(widened) if offset.size == scale.size else offset
-    return tensors.scale_and_shift(builder, name, sources[0], scale, offset)
+    return graph.scale(name, x, scale, offset)
 
 
-@translates("TimeDistributed")
-def time_distributed(layer, builder, sources, name) -> Value | Sequence[Value]:
-    """The inner layer on each step of the first axis after the batch."""
-    import keras
+# ------------------------------------------------------------ layers of several tensors
+def _with_the_same_rank(graph: TensorGraph, layer: Any, xs: tuple) -> list[Tensor]:
+    """Tensors that broadcast without the batch axis, as Keras does but for one odd case."""
+    shapes = [x.sample_shape for x in xs]
+    rank = max(map(len, shapes))
+    if min(map(len, shapes)) < rank and not getattr(layer, "_reshape_required", True):
+        raise refuse(
+            layer,
+            f"is shared between calls with different ranks (here {shapes}), which Keras "
+            "broadcasts along the batch; use one layer for each call.",
+        )
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError as e:
+        raise refuse(layer, f"joins tensors of shapes {shapes}, which don't fit.") from e
+    widened = [(1,) * (1 + rank - len(s)) + s for s in shapes]
+    return [Tensor(x.handle, shape, 0) for x, shape in zip(xs, widened)]
 
-    from pyomo_relu.readers.keras.graph import translate_layer, translate_model
 
-    inner, shape = layer.layer, shape_of(builder, sources[0])
-    if registry.layer_translator(inner) is dense and len(shape) > 1:
-        # Acts along the last axis only, so all steps are one affine node.
-        return dense(inner, builder, sources, name)
-    results: list[int] = []
-    for t in range(shape[0]):
-        step = tensors.rearrange(builder, f"{name}_{t}", sources[0], itemgetter(t))
-        handle = registry.Handle(step)
-        if isinstance(inner, keras.Model):
-            value: Any = translate_model(inner, builder, (handle,), {})
-        else:
-            value = translate_layer(inner, builder, (handle,), {})
-        if isinstance(value, (list, tuple)):
-            if len(value) != 1:
-                raise refuse(layer, "wraps a layer with several outputs.")
-            value = value[0]
-        if isinstance(value, Head):
-            raise functions.refused(inner, value.function)
-        results.append(int(value))
-    return tensors.gather(builder, name, results, lambda parts: np.stack(parts))
+@enter(LAYERS, "Add", "Subtract", "Average")
+def weighted_sum(graph: TensorGraph, name: str, layer: Any, *xs: Tensor) -> Tensor:
+    n = len(xs)
+    factors = {
+        "Add": [1.0] * n,
+        "Subtract": [1.0, -1.0],
+        "Average": [1.0 / n] * n,
+    }[type(layer).__name__]
+    return graph.add(name, _with_the_same_rank(graph, layer, xs), factors)
+
+
+def _extreme(sign: float) -> LayerReader:
+    def read(graph: TensorGraph, name: str, layer: Any, *xs: Tensor) -> Tensor:
+        return graph.maximum(name, _with_the_same_rank(graph, layer, xs), sign)
+
+    return read
+
+
+LAYERS["Maximum"], LAYERS["Minimum"] = _extreme(1.0), _extreme(-1.0)
+
+
+@enter(LAYERS, "Concatenate")
+def concatenation(graph: TensorGraph, name: str, layer: Any, *xs: Tensor) -> Tensor:
+    """Tensors one after the other along an axis."""
+    if layer.axis in (0, -len(xs[0].shape)):
+        raise refuse(layer, "joins along the batch axis, which is not supported.")
+    return concatenate(graph, name, xs, layer.axis)
+
+
+# ---------------------------------------------------------------------------- shapes
+@enter(LAYERS, "Flatten")
+def flatten(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """One axis; a channels-first tensor is put channels last before."""
+    rank = len(x.shape)
+    if layer.data_format == "channels_first" and rank > 2:
+        x = graph.transpose(name, x, [0, *range(2, rank), 1])
+    return graph.reshape(x, (1, -1), name)
+
+
+@enter(LAYERS, "Reshape")
+def reshape(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    return graph.reshape(x, (1, *layer.target_shape), name)
+
+
+@enter(LAYERS, "Permute")
+def permute(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    return graph.transpose(name, x, [0, *layer.dims])
+
+
+@enter(LAYERS, "RepeatVector")
+def repeat_vector(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    wide = graph.reshape(x, (1, 1, x.size), name)
+    return graph.broadcast(name, wide, (1, layer.n, x.size))

@@ -1,8 +1,8 @@
-"""Translators: ``keras.ops`` and Python operators on symbolic tensors.
+"""``keras.ops`` and Python operators on symbolic tensors.
 
 ``x + y``, ``2 * x``, ``keras.ops.relu(x)``, ``x[:, :3]`` in a functional model are
-operations, not layers. What rearranges entries is run by NumPy on positions with a
-batch of its own, which shows whether the batch axis is left alone.
+operations, not layers. What rearranges entries is run by NumPy on positions of several
+samples, which shows whether the batch axis is left alone.
 """
 
 from __future__ import annotations
@@ -12,44 +12,67 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.network import NetworkBuilder, activations
-from pyomo_relu.readers.keras import activations as functions
-from pyomo_relu.readers.keras import registry, tensors
-from pyomo_relu.readers.keras.pooling import reduced, reduced_sum
-from pyomo_relu.readers.keras.registry import (
-    Handle,
-    Head,
-    Value,
-    as_numpy,
-    refuse,
-    translates_operation,
+from pyomo_relu.readers.keras.activation_functions import (
+    FUNCTIONS,
+    hard_shrink,
+    leaky_relu,
+    relu,
+    soft_shrink,
 )
-from pyomo_relu.readers.keras.tensors import positions, shape_of
+from pyomo_relu.readers.keras.describing import as_numpy, describe, refuse
+from pyomo_relu.readers.keras.registration import OPERATIONS
+from pyomo_relu.readers.moves import MixedSamplesError, move
+from pyomo_relu.readers.tables import LayerReader, by_attributes, enter
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Head, Tensor, Value
 
-# A length that hardly occurs, so that a batch axis can't be taken for another one.
-PROBE_BATCH = 7
+# A number that hardly occurs, so that a batch axis can't be taken for another one.
+PROBE_SAMPLES = 7
+
+OPERATIONS |= {
+    "ReLU": by_attributes(
+        relu, max_value="max_value", negative_slope="negative_slope", threshold="threshold"
+    ),
+    "LeakyRelu": by_attributes(leaky_relu, negative_slope="negative_slope"),
+    "SoftShrink": by_attributes(soft_shrink, threshold="threshold"),
+    "HardShrink": by_attributes(hard_shrink, threshold="threshold"),
+    "Threshold": by_attributes(
+        TensorGraph.threshold, threshold="threshold", value="default_value"
+    ),
+}
+for _class, _function in {
+    "Abs": "absolute",
+    "Absolute": "absolute",
+    "HardSigmoid": "hard_sigmoid",
+    "HardTanh": "hard_tanh",
+    "Negative": "negative",
+    "Relu": "relu",
+    "Relu6": "relu6",
+    "Sign": "sign",
+    "StopGradient": "linear",
+}.items():
+    OPERATIONS[_class] = by_attributes(FUNCTIONS[_function])
 
 
-def translate(
-    operation: Any, builder: NetworkBuilder, args: Any, kwargs: Any
-) -> Value | Sequence[Value]:
-    """Translate one call of an operation; ``args`` hold handles for tensors."""
-    translator = registry.operation_translator(operation)
-    if translator is None:
-        raise refuse(
-            operation,
-            "is not supported; it is not piecewise linear or not known. Use a layer "
-            "instead, or put it into a layer of your own with register_keras_layer.",
-        )
-    return translator(operation, builder, operation.name, *args, **kwargs)
+@enter(OPERATIONS, "Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid")
+def head(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Head:
+    function = type(operation).__name__.replace("Log", "log_").lower()
+    return Head(x, function, describe(operation), operation)
 
 
-def constant(operation: Any, value: Any, rank: int) -> np.ndarray:
-    """A constant operand without its batch axis, to broadcast against ``rank`` axes."""
+@enter(OPERATIONS, "Cast")
+def cast(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Tensor:
+    """Another float dtype; the values stay."""
+    if "float" not in str(operation.dtype):
+        raise refuse(operation, f"casts to {operation.dtype}, which cuts off fractions.")
+    return x
+
+
+# ------------------------------------------------------------------------ arithmetic
+def _constant(operation: Any, value: Any, rank: int) -> np.ndarray:
+    """A constant operand that broadcasts against ``rank`` axes, the first of the batch."""
     array = as_numpy(value)
-    if array.ndim == rank + 1 and array.shape[0] == 1:
-        array = array[0]
-    if array.ndim > rank:
+    if array.ndim > rank or array.ndim == rank and array.shape[0] != 1:
         raise refuse(
             operation,
             f"joins a tensor with a constant of shape {array.shape}, which has entries "
@@ -58,364 +81,205 @@ def constant(operation: Any, value: Any, rank: int) -> np.ndarray:
     return array
 
 
-def _same_rank(operation: Any, builder: NetworkBuilder, sources: Sequence[int]) -> None:
-    shapes = [shape_of(builder, s) for s in sources]
+def _operands(operation: Any, *values: Any) -> list[Value]:
+    """Tensors and constants that broadcast together, but not along the batch."""
+    shapes = [v.sample_shape for v in values if isinstance(v, Tensor)]
     if len({len(s) for s in shapes}) > 1:
         raise refuse(
             operation,
             f"joins tensors of shapes {shapes}, which broadcasts along the batch; "
             "reshape them to the same number of axes first.",
         )
+    rank = 1 + len(shapes[0])
+    return [v if isinstance(v, Tensor) else _constant(operation, v, rank) for v in values]
 
 
-def _linear(operation, builder, name, x1, x2, first, second) -> int:
-    """``first * x1 + second * x2`` for tensors or constants."""
-    if isinstance(x1, Handle) and isinstance(x2, Handle):
-        _same_rank(operation, builder, [x1, x2])
-        return tensors.combine(builder, name, [x1, x2], [first, second])
-    if isinstance(x1, Handle):
-        c = constant(operation, x2, len(shape_of(builder, x1)))
-        return tensors.scale_and_shift(builder, name, x1, first, second * c)
-    c = constant(operation, x1, len(shape_of(builder, x2)))
-    return tensors.scale_and_shift(builder, name, x2, second, first * c)
+@enter(OPERATIONS, "Add")
+def add(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    return graph.add(name, _operands(operation, x1, x2))
 
 
-@translates_operation("Add")
-def add(operation, builder, name, x1, x2) -> int:
-    """``x1 + x2``."""
-    return _linear(operation, builder, name, x1, x2, 1.0, 1.0)
+@enter(OPERATIONS, "Subtract")
+def subtract(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    return graph.add(name, _operands(operation, x1, x2), [1.0, -1.0])
 
 
-@translates_operation("Subtract")
-def subtract(operation, builder, name, x1, x2) -> int:
-    """``x1 - x2``."""
-    return _linear(operation, builder, name, x1, x2, 1.0, -1.0)
-
-
-@translates_operation("Multiply")
-def multiply(operation, builder, name, x1, x2) -> int:
-    """A tensor times a constant."""
-    if isinstance(x1, Handle) and isinstance(x2, Handle):
+@enter(OPERATIONS, "Multiply")
+def multiply(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    if isinstance(x1, Tensor) and isinstance(x2, Tensor):
         raise refuse(operation, "multiplies two tensors, which is not piecewise linear.")
-    x, c = (x1, x2) if isinstance(x1, Handle) else (x2, x1)
-    scale = constant(operation, c, len(shape_of(builder, x)))
-    return tensors.scale_and_shift(builder, name, x, scale)
+    return graph.multiply(name, *_operands(operation, x1, x2))
 
 
-@translates_operation("Divide", "TrueDivide")
-def divide(operation, builder, name, x1, x2) -> int:
-    """A tensor divided by a constant."""
-    if isinstance(x2, Handle):
+@enter(OPERATIONS, "Divide", "TrueDivide")
+def divide(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    if isinstance(x2, Tensor):
         raise refuse(operation, "divides by a tensor, which is not piecewise linear.")
-    divisor = constant(operation, x2, len(shape_of(builder, x1)))
+    _, divisor = _operands(operation, x1, x2)
     if not np.all(divisor):
         raise refuse(operation, "divides by zero.")
-    return tensors.scale_and_shift(builder, name, x1, 1.0 / divisor)
+    return graph.scale(name, x1, 1.0 / np.asarray(divisor))
 
 
-def _extreme(operation, builder, name, x1, x2, sign) -> int:
-    if isinstance(x1, Handle) and isinstance(x2, Handle):
-        _same_rank(operation, builder, [x1, x2])
-        return tensors.extreme(builder, name, [x1, x2], sign)
-    x, c = (x1, x2) if isinstance(x1, Handle) else (x2, x1)
-    limit = constant(operation, c, len(shape_of(builder, x)))
-    return _clip(
-        operation, builder, name, x, *((limit, None) if sign > 0 else (None, limit))
-    )
+@enter(OPERATIONS, "Maximum")
+def maximum(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    return graph.maximum(name, _operands(operation, x1, x2))
 
 
-@translates_operation("Maximum")
-def maximum(operation, builder, name, x1, x2) -> int:
-    """Entry-wise maximum of tensors or constants."""
-    return _extreme(operation, builder, name, x1, x2, 1.0)
+@enter(OPERATIONS, "Minimum")
+def minimum(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    return graph.maximum(name, _operands(operation, x1, x2), -1.0)
 
 
-@translates_operation("Minimum")
-def minimum(operation, builder, name, x1, x2) -> int:
-    """Entry-wise minimum of tensors or constants."""
-    return _extreme(operation, builder, name, x1, x2, -1.0)
-
-
-def _clip(operation, builder, name, x, low, high) -> int:
-    limits = [np.zeros(()) if v is None else v for v in (low, high)]
-    shape = np.broadcast_shapes(shape_of(builder, x), *(v.shape for v in limits))
-    if shape != shape_of(builder, x):
-        x = tensors.rearrange(
-            builder, f"{name}_wide", x, lambda i: np.broadcast_to(i, shape)
-        )
-    return functions.clip(builder, name, x, low, high)
-
-
-@translates_operation("Clip")
-def clip(operation, builder, name, x) -> int:
+@enter(OPERATIONS, "Clip")
+def clip(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Tensor:
     """``min(max(x, x_min), x_max)``."""
-    rank = len(shape_of(builder, x))
     low, high = (
-        None if v is None else constant(operation, v, rank)
+        None if v is None else _constant(operation, v, len(x.shape))
         for v in (operation.x_min, operation.x_max)
     )
     if low is not None and high is not None and np.any(low > high):
         raise refuse(operation, "has a minimum above its maximum.")
-    return _clip(operation, builder, name, x, low, high)
+    return graph.clip(name, x, low, high)
 
 
-@translates_operation("Cast")
-def cast(operation, builder, name, x) -> int:
-    """Another float dtype; the values stay."""
-    if "float" not in str(operation.dtype):
-        raise refuse(operation, f"casts to {operation.dtype}, which cuts off fractions.")
-    return x
-
-
-@translates_operation("StopGradient")
-def stop_gradient(operation, builder, name, x) -> int:
-    """The tensor itself."""
-    return x
-
-
-@translates_operation("Negative")
-def negative(operation, builder, name, x) -> int:
-    """``-x``."""
-    return tensors.scale_and_shift(builder, name, x, -1.0)
-
-
-@translates_operation("Absolute", "Abs")
-def absolute(operation, builder, name, x) -> int:
-    """``|x|``."""
-    return builder.piecewise(name, x, activations.absolute())
-
-
-@translates_operation("Sign")
-def sign(operation, builder, name, x) -> int:
-    """-1, 0 or 1."""
-    return functions.sign(builder, name, x)
-
-
-@translates_operation("Relu")
-def relu(operation, builder, name, x) -> int:
-    """``keras.ops.relu``."""
-    return functions.relu(builder, name, x)
-
-
-@translates_operation("ReLU")
-def general_relu(operation, builder, name, x) -> int:
-    """``keras.activations.relu`` with its options."""
-    return functions.relu(
-        builder, name, x, operation.max_value, operation.negative_slope, operation.threshold
-    )
-
-
-@translates_operation("Relu6")
-def relu6(operation, builder, name, x) -> int:
-    """``min(max(x, 0), 6)``."""
-    return builder.piecewise(name, x, activations.relu6())
-
-
-@translates_operation("LeakyRelu")
-def leaky_relu(operation, builder, name, x) -> int:
-    """``x`` or ``negative_slope * x``."""
-    return functions.leaky_relu(builder, name, x, operation.negative_slope)
-
-
-@translates_operation("HardSigmoid")
-def hard_sigmoid(operation, builder, name, x) -> int:
-    """``min(max(x / 6 + 1 / 2, 0), 1)``."""
-    return builder.piecewise(name, x, activations.hard_sigmoid())
-
-
-@translates_operation("HardTanh")
-def hard_tanh(operation, builder, name, x) -> int:
-    """``min(max(x, -1), 1)``."""
-    return builder.piecewise(name, x, activations.clip())
-
-
-@translates_operation("Threshold")
-def threshold(operation, builder, name, x) -> int:
-    """``x`` above the threshold, else a constant."""
-    return functions.threshold(
-        builder, name, x, operation.threshold, operation.default_value
-    )
-
-
-@translates_operation("SoftShrink")
-def soft_shrink(operation, builder, name, x) -> int:
-    """``keras.ops.soft_shrink``."""
-    return functions.soft_shrink(builder, name, x, operation.threshold)
-
-
-@translates_operation("HardShrink")
-def hard_shrink(operation, builder, name, x) -> int:
-    """``keras.ops.hard_shrink``."""
-    return functions.hard_shrink(builder, name, x, operation.threshold)
-
-
-@translates_operation("Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid")
-def head(operation, builder, name, x) -> Head:
-    """A smooth head."""
-    names = {
-        "Softmax": "softmax",
-        "LogSoftmax": "log_softmax",
-        "Sigmoid": "sigmoid",
-        "LogSigmoid": "log_sigmoid",
-    }
-    function = names[type(operation).__name__]
-    return Head(int(x), function, registry.describe(operation), operation)
-
-
-@translates_operation("Matmul")
-def matmul(operation, builder, name, x1, x2) -> int:
+@enter(OPERATIONS, "Matmul")
+def matmul(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
     """A tensor times a constant matrix."""
-    if isinstance(x2, Handle):
+    if isinstance(x2, Tensor):
         raise refuse(
             operation,
             "multiplies by a tensor from the left; only tensor @ constant matrix is "
             "supported.",
         )
     kernel = as_numpy(x2)
-    if kernel.ndim != 2 or not shape_of(builder, x1):
+    if kernel.ndim != 2 or len(x1.shape) < 2:
         raise refuse(operation, f"multiplies by an array of shape {kernel.shape}.")
-    return tensors.apply_matrix(builder, name, x1, kernel)
+    return graph.matmul(name, x1, kernel)
 
 
 # ------------------------------------------------------------------ rearrangements
-def _probed(operation: Any, sources_shapes, function: Callable) -> list[np.ndarray]:
-    """Run ``function`` on batches of positions; the positions it returns, batch cut off.
+def _moved(
+    graph: TensorGraph,
+    name: str,
+    operation: Any,
+    xs: Sequence[Any],
+    function: Callable[[list[np.ndarray]], Any],
+) -> list[Value]:
+    """The results of a function of NumPy on the positions of the entries.
 
     Raises
     ------
     UnsupportedLayerError
         If the operation mixes, moves or cuts the batch axis.
     """
-    total = sum(int(np.prod(s, dtype=np.int64)) for s in sources_shapes)
-    parts, start = [], 0
-    for shape in sources_shapes:
-        one = positions(shape) + start
-        start += one.size
-        parts.append(np.stack([one + b * total for b in range(PROBE_BATCH)]))
+
+    def run(codes: list[np.ndarray]) -> list[np.ndarray]:
+        try:
+            result = function(codes)
+        except (ValueError, IndexError, TypeError) as e:
+            raise refuse(operation, f"can't be followed with any batch size ({e}).") from e
+        return list(result) if isinstance(result, (list, tuple)) else [result]
+
     try:
-        result = function(parts)
-    except (ValueError, IndexError, TypeError) as e:
-        raise refuse(operation, f"can't be followed with any batch size ({e}).") from e
-    results = list(result) if isinstance(result, (list, tuple)) else [result]
-    for r in results:
-        if r.ndim == 0 or len(r) != PROBE_BATCH:
-            raise refuse(operation, "changes the batch axis, which is not supported.")
-        shift = (np.arange(PROBE_BATCH) * total).reshape(-1, *[1] * (r.ndim - 1))
-        if (r != np.where(r[:1] < 0, r[:1], r[:1] + shift)).any():
-            raise refuse(operation, "mixes points of a batch, which is not supported.")
-    return [r[0] for r in results]
+        found = move(graph, name, xs, run, PROBE_SAMPLES)
+        if all(isinstance(x, Tensor) and x.batch == 0 for x in found):
+            return found
+    except MixedSamplesError:
+        pass
+    raise refuse(
+        operation,
+        "changes the batch axis, or mixes points of a batch, which is not supported.",
+    )
 
 
-def _constants_only(operation: Any, *arguments: Any) -> None:
-    """Refuse a tensor where an operation is told which entries to take."""
-    import keras
+def _rearrangement(function: Callable[..., Any]) -> LayerReader:
+    """What reads an operation on one tensor; ``function(operation, array, ...)``."""
 
-    if any(isinstance(part, Handle) for part in keras.tree.flatten(arguments)):
-        raise refuse(operation, "is told by a tensor which entries to take.")
+    def read(
+        graph: TensorGraph, name: str, operation: Any, x: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        import keras
 
-
-def _rearranged(operation, builder, name, sources, function) -> list[int]:
-    shapes = [shape_of(builder, s) for s in sources]
-    return [
-        tensors.gather(builder, name, sources, lambda parts, i=index: i)
-        for index in _probed(operation, shapes, function)
-    ]
-
-
-def _rearrangement(class_name: str, function: Callable) -> None:
-    """Register an operation on one tensor; ``function(operation, array, *args)``."""
-
-    @translates_operation(class_name)
-    def translator(operation, builder, name, x, *args, **kwargs):
-        _constants_only(operation, args, kwargs)
-        results = _rearranged(
-            operation,
-            builder,
+        if any(isinstance(v, Tensor) for v in keras.tree.flatten((args, kwargs))):
+            raise refuse(operation, "is told by a tensor which entries to take.")
+        found = _moved(
+            graph,
             name,
+            operation,
             [x],
-            lambda parts: function(operation, parts[0], *args, **kwargs),
+            lambda codes: function(operation, codes[0], *args, **kwargs),
         )
-        return results if len(results) > 1 else results[0]
+        return found if len(found) > 1 else found[0]
+
+    return read
 
 
-_rearrangement(
-    "Reshape", lambda op, a: a.reshape([-1 if n is None else n for n in op.newshape])
-)
-_rearrangement("Transpose", lambda op, a: np.transpose(a, op.axes))
-_rearrangement("Squeeze", lambda op, a: np.squeeze(a, op.axis))
-_rearrangement("ExpandDims", lambda op, a: np.expand_dims(a, op.axis))
-_rearrangement("Flip", lambda op, a: np.flip(a, op.axis))
-_rearrangement("Swapaxes", lambda op, a: np.swapaxes(a, op.axis1, op.axis2))
-_rearrangement("Moveaxis", lambda op, a: np.moveaxis(a, op.source, op.destination))
-_rearrangement("Repeat", lambda op, a: np.repeat(a, op.repeats, op.axis))
-_rearrangement("Tile", lambda op, a: np.tile(a, op.repeats))
-_rearrangement("Split", lambda op, a: np.split(a, op.indices_or_sections, op.axis))
-_rearrangement(
-    "GetItem", lambda op, a, key: a[tuple(key) if isinstance(key, list) else key]
-)
+for _class, _function_of_positions in {
+    "Reshape": lambda op, a: a.reshape([-1 if n is None else n for n in op.newshape]),
+    "Transpose": lambda op, a: np.transpose(a, op.axes),
+    "Squeeze": lambda op, a: np.squeeze(a, op.axis),
+    "ExpandDims": lambda op, a: np.expand_dims(a, op.axis),
+    "Flip": lambda op, a: np.flip(a, op.axis),
+    "Swapaxes": lambda op, a: np.swapaxes(a, op.axis1, op.axis2),
+    "Moveaxis": lambda op, a: np.moveaxis(a, op.source, op.destination),
+    "Repeat": lambda op, a: np.repeat(a, op.repeats, op.axis),
+    "Tile": lambda op, a: np.tile(a, op.repeats),
+    "Split": lambda op, a: np.split(a, op.indices_or_sections, op.axis),
+    "GetItem": lambda op, a, key: a[tuple(key) if isinstance(key, list) else key],
+}.items():
+    OPERATIONS[_class] = _rearrangement(_function_of_positions)
 
 
-@translates_operation("Pad")
-def pad(operation, builder, name, x, constant_values=None) -> int:
+@enter(OPERATIONS, "Pad")
+def pad(
+    graph: TensorGraph, name: str, operation: Any, x: Tensor, constant_values: Any = None
+) -> Value:
     """Zeros, or repeated entries, around a tensor."""
     if constant_values is not None and np.any(as_numpy(constant_values)):
         raise refuse(operation, "pads with a constant other than 0.")
     widths = [tuple(w) for w in operation.pad_width]
     options = {"constant_values": -1} if operation.mode == "constant" else {}
 
-    def function(parts):
-        if len(widths) == 1 and parts[0].ndim > 1 and any(widths[0]):
+    def function(codes: list[np.ndarray]) -> np.ndarray:
+        if len(widths) == 1 and codes[0].ndim > 1 and any(widths[0]):
             raise ValueError("one width for all axes")
-        return np.pad(parts[0], widths, mode=operation.mode, **options)
+        return np.pad(codes[0], widths, mode=operation.mode, **options)
 
-    return _rearranged(operation, builder, name, [x], function)[0]
-
-
-@translates_operation("Concatenate")
-def concatenate(operation, builder, name, xs) -> int:
-    """Tensors one after the other."""
-    return _joined(operation, builder, name, xs, np.concatenate)
+    return _moved(graph, name, operation, [x], function)[0]
 
 
-@translates_operation("Stack")
-def stack(operation, builder, name, x) -> int:
-    """Tensors along a new axis."""
-    return _joined(operation, builder, name, x, np.stack)
+def _joined(function: Callable[..., np.ndarray]) -> LayerReader:
+    def read(graph: TensorGraph, name: str, operation: Any, xs: Sequence[Any]) -> Value:
+        if not all(isinstance(x, Tensor) for x in xs):
+            raise refuse(
+                operation, "joins a tensor with a constant, which is not supported."
+            )
+        return _moved(
+            graph, name, operation, xs, lambda codes: function(codes, axis=operation.axis)
+        )[0]
+
+    return read
 
 
-def _joined(operation, builder, name, xs, function) -> int:
-    if not all(isinstance(x, Handle) for x in xs):
-        raise refuse(operation, "joins a tensor with a constant, which is not supported.")
-    return _rearranged(
-        operation, builder, name, xs, lambda parts: function(parts, axis=operation.axis)
-    )[0]
+OPERATIONS["Concatenate"], OPERATIONS["Stack"] = _joined(np.concatenate), _joined(np.stack)
 
 
 # ---------------------------------------------------------------------- reductions
-def _axes(operation: Any, rank: int) -> list[int]:
-    """The reduced axes without the batch axis."""
-    axes = operation.axis
-    axes = range(rank + 1) if axes is None else np.atleast_1d(axes)
-    found = [int(a) % (rank + 1) for a in axes]
-    if 0 in found:
-        raise refuse(operation, "reduces the batch axis, which is not supported.")
-    return [a - 1 for a in found]
+def _reduction(kind: str) -> LayerReader:
+    def read(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Tensor:
+        if getattr(operation, "initial", None) is not None:
+            raise refuse(operation, "has an initial value, which is not supported.")
+        rank = len(x.shape)
+        given = range(rank) if operation.axis is None else np.atleast_1d(operation.axis)
+        axes = [int(a) % rank for a in given]
+        if 0 in axes:
+            raise refuse(operation, "reduces the batch axis, which is not supported.")
+        return graph.reduce(name, x, axes, kind, operation.keepdims)
+
+    return read
 
 
-@translates_operation("Mean", "Sum")
-def total(operation, builder, name, x) -> int:
-    """Sum or mean over axes."""
-    axes = _axes(operation, len(shape_of(builder, x)))
-    mean = type(operation).__name__ == "Mean"
-    return reduced_sum(builder, name, x, axes, operation.keepdims, mean)
-
-
-@translates_operation("Max", "Amax", "Min", "Amin")
-def reduced_extreme(operation, builder, name, x) -> int:
-    """Maximum or minimum over axes."""
-    if getattr(operation, "initial", None) is not None:
-        raise refuse(operation, "has an initial value, which is not supported.")
-    shape = shape_of(builder, x)
-    groups, after = reduced(shape, _axes(operation, len(shape)), operation.keepdims)
-    sign = 1.0 if "ax" in type(operation).__name__ else -1.0
-    return tensors.grouped_extreme(builder, name, x, list(groups), after, sign)
+for _class in ("Sum", "Mean", "Max", "Min"):
+    OPERATIONS[_class] = _reduction(_class.lower())
+OPERATIONS["Amax"], OPERATIONS["Amin"] = OPERATIONS["Max"], OPERATIONS["Min"]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pyomo_relu.readers.checking import Arithmetic, CannotRunHere, Framework, Record
-from pyomo_relu.readers.keras.registry import Head, Value, describe
+from pyomo_relu.readers.frameworks import (
+    Arithmetic,
+    CannotRunHere,
+    Framework,
+    Record,
+    inputs_at,
+)
+from pyomo_relu.readers.keras.describing import describe
+from pyomo_relu.readers.values import Head, Tensor
 
 
 @dataclass(frozen=True)
@@ -21,14 +28,14 @@ class Step:
     Attributes
     ----------
     node : Keras node
-    values : list of Value
+    values : list of Tensor or Head
         One for each output tensor.
     inner : list of Step or None
         The calls inside, where the operation is a model that was walked.
     """
 
     node: Any
-    values: list[Value]
+    values: Sequence[Tensor | Head]
     inner: list[Step] | None = None
 
 
@@ -40,39 +47,30 @@ class KerasModel(Framework):
     model : keras.Model
     steps : list of Step
         What was read of it.
-    values : list of Value
-        What was made of its outputs.
-    shapes : list of tuple of int
-        Of those values, without the batch axis.
+    values : list of Tensor or Head
+        What was made of its outputs; a head runs on a tensor of Keras.
     """
 
     def __init__(
-        self,
-        model: Any,
-        steps: list[Step],
-        values: Sequence[Value],
-        shapes: Sequence[tuple[int, ...]],
+        self, model: Any, steps: list[Step], values: Sequence[Tensor | Head]
     ) -> None:
         super().__init__()
         self.model, self.steps = model, steps
         self.name = f"the Keras model '{model.name}'"
         self.arithmetic = _arithmetic(model)
-        for k, (value, shape) in enumerate(zip(values, shapes)):
+        for k, value in enumerate(values):
             if isinstance(value, Head):
-                self.heads[k] = _head(value, shape)
+                self.heads[k] = _head(value)
 
     def tensors(self, points: np.ndarray) -> list[Any]:
         """The inputs of the model at some points."""
         import keras
 
-        found, start = [], 0
-        for tensor in self.model.inputs:
-            shape = tuple(tensor.shape)[1:]
-            size = int(np.prod(shape, dtype=np.int64))
-            part = points[:, start : start + size].reshape(-1, *shape)
-            found.append(keras.ops.convert_to_tensor(part, dtype=tensor.dtype))
-            start += size
-        return found
+        parts = inputs_at(points, [tuple(t.shape)[1:] for t in self.model.inputs])
+        return [
+            keras.ops.convert_to_tensor(part, dtype=tensor.dtype)
+            for part, tensor in zip(parts, self.model.inputs)
+        ]
 
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
         """What a call of the model returns, its tensors one after the other."""
@@ -127,7 +125,7 @@ def _run(
             known[id(tensor)] = output
             if not isinstance(value, Head):
                 label = f"its {describe(operation)}"
-                records.append(Record(label, int(value), _flat(output)))
+                records.append(Record(label, value.handle, _flat(output)))
     return [known[id(tensor)] for tensor in model.outputs]
 
 
@@ -138,11 +136,12 @@ def _flat(tensor: Any) -> np.ndarray:
     return array.reshape(len(array), -1)
 
 
-def _head(head: Head, shape: tuple[int, ...]) -> Any:
+def _head(head: Head) -> Callable[[np.ndarray], np.ndarray]:
     def run(values: np.ndarray) -> np.ndarray:
         import keras
 
-        return _flat(head.run(keras.ops.convert_to_tensor(values.reshape(-1, *shape))))
+        logits = values.reshape(-1, *head.logits.sample_shape)
+        return _flat(head.run(keras.ops.convert_to_tensor(logits)))
 
     return run
 

@@ -1,64 +1,46 @@
-"""ONNX operators that add, multiply and compare numbers."""
+"""ONNX operators that compute entry by entry, matrix products, and reductions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from pyomo_relu.readers.onnx.registry import OnnxNode, register_onnx_operator
-from pyomo_relu.readers.values import Tensor
+from pyomo_relu.network import activations
+from pyomo_relu.readers import spatial
+from pyomo_relu.readers.entrywise import ENTRYWISE, Entrywise
+from pyomo_relu.readers.onnx.node import OnnxNode, Operator, register_onnx_operator
+from pyomo_relu.readers.values import Tensor, Value
+
+# What exporters write for "no bound"; float32's largest number is an attribute default.
+_UNBOUNDED = 3.4e38
 
 
-def _array(value) -> np.ndarray:
+def _array(value: Value | None) -> np.ndarray:
     return np.asarray(value, dtype=float)
 
 
-@register_onnx_operator("Gemm")
-def gemm(node: OnnxNode) -> Tensor:
-    """``alpha * A' @ B' + beta * C`` with optional transposes."""
-    graph, attributes = node.graph, node.attributes
-    a, b = node.value(0), node.value(1)
-    if a is None or b is None:
-        raise node.error("it needs two matrices")
-    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
-
-    def turned(value, key: str):
-        if not node.flag(key):
-            return value
-        if isinstance(value, Tensor):
-            return graph.transpose(f"{node.name}_{key}", value, [1, 0])
-        return np.asarray(value).T
-
-    a, b = turned(a, "transA"), turned(b, "transB")
-    if isinstance(a, Tensor):
-        b = b if isinstance(b, Tensor) else alpha * _array(b)
-    else:
-        a = alpha * _array(a)
-    c = node.value(2)
-    if c is None or not isinstance(c, Tensor):
-        bias = 0.0 if c is None else beta * _array(c)
-        return graph.matmul(node.name, a, b, bias)
-    product = graph.matmul(node.name, a, b)
-    return graph.add(node.name, [product, c], [1.0, beta])
+def _entrywise(function: Entrywise) -> Operator:
+    return lambda node: function(node.graph, node.name, node.tensor(0))
 
 
-@register_onnx_operator("MatMul")
-def matmul(node: OnnxNode) -> Tensor:
-    return node.graph.matmul(node.name, *node.values())
+for _operator, _function in {
+    "Abs": "absolute",
+    "Identity": "identity",
+    "Neg": "negative",
+    "Relu": "relu",
+    "Sign": "sign",
+}.items():
+    register_onnx_operator(_operator)(_entrywise(ENTRYWISE[_function]))
 
 
-@register_onnx_operator("Add")
-def add(node: OnnxNode) -> Tensor:
-    return node.graph.add(node.name, node.values(), [1.0, 1.0])
+# -------------------------------------------------------------- sums and products
+def _weighted_sum(factors: Sequence[float] | None = None) -> Operator:
+    return lambda node: node.graph.add(node.name, node.values(), factors)
 
 
-@register_onnx_operator("Sub")
-def subtract(node: OnnxNode) -> Tensor:
-    return node.graph.add(node.name, node.values(), [1.0, -1.0])
-
-
-@register_onnx_operator("Sum")
-def total(node: OnnxNode) -> Tensor:
-    return node.graph.add(node.name, node.values(), [1.0] * len(node.inputs))
+register_onnx_operator("Add", "Sum")(_weighted_sum())
+register_onnx_operator("Sub")(_weighted_sum([1.0, -1.0]))
 
 
 @register_onnx_operator("Mean")
@@ -67,9 +49,33 @@ def mean(node: OnnxNode) -> Tensor:
     return node.graph.add(node.name, node.values(), [1.0 / n] * n)
 
 
-@register_onnx_operator("Neg")
-def negative(node: OnnxNode) -> Tensor:
-    return node.graph.scale(node.name, node.tensor(0), -1.0)
+@register_onnx_operator("Gemm")
+def gemm(node: OnnxNode) -> Tensor:
+    """``alpha * A' @ B' + beta * C`` with optional transposes."""
+    graph, attributes = node.graph, node.attributes
+    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+    factors: list[Value] = []
+    for k, key in enumerate(("transA", "transB")):
+        value = node.value(k)
+        if value is None:
+            raise node.error("it needs two matrices")
+        turned = node.flag(key)
+        if isinstance(value, Tensor):
+            label = f"{node.name}_{key}"
+            factors.append(graph.transpose(label, value, [1, 0]) if turned else value)
+        else:
+            factors.append(alpha * (_array(value).T if turned else _array(value)))
+    c = node.value(2)
+    if not isinstance(c, Tensor):
+        bias = 0.0 if c is None else beta * _array(c)
+        return graph.matmul(node.name, *factors, bias)
+    product = graph.matmul(node.name, *factors)
+    return graph.add(node.name, [product, c], [1.0, beta])
+
+
+@register_onnx_operator("MatMul")
+def matmul(node: OnnxNode) -> Tensor:
+    return node.graph.matmul(node.name, *node.values())
 
 
 @register_onnx_operator("Mul")
@@ -77,9 +83,7 @@ def multiply(node: OnnxNode) -> Tensor:
     a, b = node.values()
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         raise node.error("both factors depend on the input, which is not piecewise linear")
-    if isinstance(a, Tensor):
-        return node.graph.scale(node.name, a, _array(b))
-    return node.graph.scale(node.name, node.tensor(1), _array(a))
+    return node.graph.multiply(node.name, a, b)
 
 
 @register_onnx_operator("Div")
@@ -93,14 +97,29 @@ def divide(node: OnnxNode) -> Tensor:
     return node.graph.scale(node.name, node.tensor(0), 1.0 / divisor)
 
 
-@register_onnx_operator("Max")
+@register_onnx_operator("Not")
+def negation(node: OnnxNode) -> Tensor:
+    return node.graph.scale(node.name, node.tensor(0), -1.0, 1.0)
+
+
+@register_onnx_operator("BatchNormalization")
+def batch_normalization(node: OnnxNode) -> Tensor:
+    if node.flag("training_mode"):
+        raise node.error("training_mode=1 computes with the batch; export in eval mode")
+    if not node.flag("spatial", True):
+        raise node.error("spatial=0 isn't supported; export with opset 9 or newer")
+    statistics = [_array(node.constant(k, "statistics")) for k in range(1, 5)]
+    epsilon = node.attributes.get("epsilon", 1e-5)
+    return spatial.batch_normalization(
+        node.graph, node.name, node.tensor(0), *statistics, epsilon
+    )
+
+
+# ----------------------------------------------------------- maxima and reductions
+@register_onnx_operator("Max", "Min")
 def maximum(node: OnnxNode) -> Tensor:
-    return node.graph.maximum(node.name, node.values())
-
-
-@register_onnx_operator("Min")
-def minimum(node: OnnxNode) -> Tensor:
-    return node.graph.maximum(node.name, node.values(), sign=-1.0)
+    sign = 1.0 if node.operator == "Max" else -1.0
+    return node.graph.maximum(node.name, node.values(), sign)
 
 
 @register_onnx_operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin")
@@ -115,16 +134,68 @@ def reduce(node: OnnxNode) -> Tensor:
     return node.graph.reduce(node.name, node.tensor(0), axes, kind, keep)
 
 
-@register_onnx_operator("BatchNormalization")
-def batch_normalization(node: OnnxNode) -> Tensor:
-    from pyomo_relu.readers import spatial
+# ---------------------------------------------------------------------- activations
+@register_onnx_operator("LeakyRelu")
+def leaky_relu(node: OnnxNode) -> Tensor:
+    return node.graph.leaky(node.name, node.tensor(0), node.attributes.get("alpha", 0.01))
 
-    if node.flag("training_mode"):
-        raise node.error("training_mode=1 computes with the batch; export in eval mode")
-    if not node.flag("spatial", True):
-        raise node.error("spatial=0 isn't supported; export with opset 9 or newer")
-    scale, shift, mean, variance = (node.constant(k, "statistics") for k in range(1, 5))
-    epsilon = node.attributes.get("epsilon", 1e-5)
-    return spatial.batch_normalization(
-        node.graph, node.name, node.tensor(0), scale, shift, mean, variance, epsilon
-    )
+
+@register_onnx_operator("PRelu")
+def prelu(node: OnnxNode) -> Tensor:
+    slope = _array(node.constant(1, "slope"))
+    return node.graph.leaky(node.name, node.tensor(0), slope)
+
+
+@register_onnx_operator("ThresholdedRelu")
+def thresholded_relu(node: OnnxNode) -> Tensor:
+    alpha = node.attributes.get("alpha", 1.0)
+    return node.graph.threshold(node.name, node.tensor(0), alpha, 0.0)
+
+
+@register_onnx_operator("Clip")
+def clip(node: OnnxNode) -> Tensor:
+    low, high = _limit(node, 1, "min"), _limit(node, 2, "max")
+    if low is not None and low <= -_UNBOUNDED:
+        low = None
+    if high is not None and high >= _UNBOUNDED:
+        high = None
+    return node.graph.clip(node.name, node.tensor(0), low, high)
+
+
+def _limit(node: OnnxNode, k: int, key: str) -> float | None:
+    """A limit of a Clip: an attribute in old opsets, an input in new ones."""
+    given = node.attributes.get(key)
+    value = _array(node.constant(k, key) if given is None else given).reshape(-1)
+    if given is None and node.value(k) is None or not value.size:
+        return None
+    if value.size > 1:
+        raise node.error(f"its {key} has more than one entry")
+    if np.isnan(value[0]):
+        raise node.error(f"its {key} is not a number")
+    return float(value[0])
+
+
+@register_onnx_operator("HardSigmoid")
+def hard_sigmoid(node: OnnxNode) -> Tensor:
+    alpha = node.attributes.get("alpha", 0.2)
+    beta = node.attributes.get("beta", 0.5)
+    if alpha <= 0:
+        raise node.error("alpha must be positive")
+    pieces = activations.hard_sigmoid(alpha, beta)
+    return node.graph.piecewise(node.name, node.tensor(0), pieces)
+
+
+@register_onnx_operator("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+def comparison(node: OnnxNode) -> Tensor:
+    """1 where the comparison holds, else 0: for networks with binary activations."""
+    less, strict = node.operator.startswith("Less"), not node.operator.endswith("OrEqual")
+    return node.graph.compare(node.name, *node.values(), less, strict)
+
+
+@register_onnx_operator("Dropout")
+def dropout(node: OnnxNode) -> list[Value]:
+    training = node.constant(2, "training_mode")
+    if training is not None and bool(np.asarray(training).any()):
+        raise node.error("training_mode=true drops at random; export in eval mode")
+    x = node.tensor(0)
+    return [x, np.ones(x.shape, dtype=bool)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.network.limits import need
+from pyomo_relu.readers.naming import first_line
 
 #: Kinds of NumPy dtypes that a tensor may have; "V" are the small floating-point types.
 _KINDS = "biufV"
 
 
-def import_onnx():
+def import_onnx() -> Any:
     """The onnx package, or an error that says how to get it."""
     try:
         import onnx
@@ -26,12 +27,12 @@ def import_onnx():
     return onnx
 
 
-def node_name(node) -> str:
+def node_name(node: Any) -> str:
     """A node's name, or that of its first output, or its type."""
     return node.name or next((o for o in node.output if o), "") or node.op_type
 
 
-def tensor_array(tensor, what: str) -> np.ndarray:
+def tensor_array(tensor: Any, what: str) -> np.ndarray:
     """A ``TensorProto`` as an array.
 
     Parameters
@@ -70,13 +71,15 @@ def tensor_array(tensor, what: str) -> np.ndarray:
     try:
         array = onnx.numpy_helper.to_array(tensor)
     except Exception as error:  # protobuf, NumPy and onnx raise what they like
-        raise ValueError(f"{wrong} ({_line(error)}); export the model again.") from error
+        raise ValueError(
+            f"{wrong} ({first_line(error)}); export the model again."
+        ) from error
     if array.shape != dims:
         raise ValueError(f"{wrong}; export the model again.")
     return array
 
 
-def attributes_of(node) -> dict[str, Any]:
+def attributes_of(node: Any) -> dict[str, Any]:
     """The attributes of a ``NodeProto`` by name as plain Python values.
 
     Raises
@@ -95,7 +98,7 @@ def attributes_of(node) -> dict[str, Any]:
             if isinstance(value, bytes):
                 value = value.decode()
         except Exception as error:
-            raise ValueError(f"{what} can't be read ({_line(error)}).") from error
+            raise ValueError(f"{what} can't be read ({first_line(error)}).") from error
         if isinstance(value, onnx.TensorProto):
             value = tensor_array(value, what)
         elif attribute.type in (attribute.INTS, attribute.FLOATS, attribute.STRINGS):
@@ -104,7 +107,12 @@ def attributes_of(node) -> dict[str, Any]:
     return found
 
 
-def nodes_of(nodes) -> Iterator[Any]:
+def graphs_of(attribute: Any) -> list[Any]:
+    """The graphs that an attribute of a node holds."""
+    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+
+
+def nodes_of(nodes: Iterable[Any]) -> Iterator[Any]:
     """All nodes, those of the graphs inside them too."""
     stack = [iter(nodes)]
     while stack:
@@ -114,11 +122,10 @@ def nodes_of(nodes) -> Iterator[Any]:
             continue
         yield node
         for attribute in node.attribute:
-            graphs = [attribute.g] if attribute.HasField("g") else []
-            stack.extend(iter(g.node) for g in (*graphs, *attribute.graphs))
+            stack.extend(iter(g.node) for g in graphs_of(attribute))
 
 
-def tensors_of(model) -> Iterator[tuple[Any, str]]:
+def tensors_of(model: Any) -> Iterator[tuple[Any, str]]:
     """All tensors of a model that may have data in another file, and their names."""
     for initializer in model.graph.initializer:
         yield initializer, f"the weights '{initializer.name}'"
@@ -126,13 +133,12 @@ def tensors_of(model) -> Iterator[tuple[Any, str]]:
     for node in nodes_of([*model.graph.node, *functions]):
         for attribute in node.attribute:
             own = [attribute.t] if attribute.HasField("t") else []
-            graphs = [attribute.g] if attribute.HasField("g") else []
-            inner = [i for g in (*graphs, *attribute.graphs) for i in g.initializer]
+            inner = [i for g in graphs_of(attribute) for i in g.initializer]
             for tensor in (*own, *attribute.tensors, *inner):
                 yield tensor, f"a tensor of node '{node_name(node)}'"
 
 
-def load_external_data(model, folder: Path, what: str) -> None:
+def load_external_data(model: Any, folder: Path, what: str) -> None:
     """Read the weights that stand in other files, all of them in ``folder``.
 
     Raises
@@ -147,35 +153,36 @@ def load_external_data(model, folder: Path, what: str) -> None:
         entries = {e.key: e.value for e in tensor.external_data}
         location = entries.get("location", "")
         where = f"{what}: {name}: the file '{location}' of its data"
-        path = folder / location
-        root = folder.resolve()
-        if not location or root not in path.resolve().parents:
-            raise ValueError(
-                f"{where} is not in the folder of the model, and is not read; store the "
-                "model with onnx.save(model, path, save_as_external_data=True)."
-            )
-        if not path.is_file():
-            raise ValueError(f"{where} is missing; put it beside the model.")
-        held = path.stat().st_size
-        try:
-            offset = int(entries.get("offset") or 0)
-            length = int(entries.get("length") or held - offset)
-        except ValueError:
-            offset, length = -1, 0
-        if offset < 0 or length < 0 or offset + length > held:
-            raise ValueError(
-                f"{where} is too short: it has {held} bytes, and the model wants "
-                f"{entries.get('length')} after {entries.get('offset')}."
-            )
-        need(f"{name}", passing=float(length), kept=float(length))
+        length = float(_external_length(folder, location, entries, where))
+        need(f"{name}", passing=length, kept=length)
         try:
             onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
         except Exception as error:
-            raise ValueError(f"{where} can't be read ({_line(error)}).") from error
+            raise ValueError(f"{where} can't be read ({first_line(error)}).") from error
         tensor.data_location = onnx.TensorProto.DEFAULT
 
 
-def _line(error: Exception) -> str:
-    """The first line of a foreign error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+def _external_length(
+    folder: Path, location: str, entries: dict[str, str], where: str
+) -> int:
+    """How many bytes are in the file, which must lie in the folder and be long enough."""
+    path = folder / location
+    if not location or folder.resolve() not in path.resolve().parents:
+        raise ValueError(
+            f"{where} is not in the folder of the model, and is not read; store the "
+            "model with onnx.save(model, path, save_as_external_data=True)."
+        )
+    if not path.is_file():
+        raise ValueError(f"{where} is missing; put it beside the model.")
+    held = path.stat().st_size
+    try:
+        offset = int(entries.get("offset") or 0)
+        length = int(entries.get("length") or held - offset)
+    except ValueError:
+        offset, length = -1, 0
+    if offset < 0 or length < 0 or offset + length > held:
+        raise ValueError(
+            f"{where} is too short: it has {held} bytes, and the model wants "
+            f"{entries.get('length')} after {entries.get('offset')}."
+        )
+    return length

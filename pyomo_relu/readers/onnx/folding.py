@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.network.limits import ENTRY, need
+from pyomo_relu.readers.naming import first_line
 from pyomo_relu.readers.onnx.arrays import import_onnx, node_name, tensor_array
 from pyomo_relu.readers.values import Value
 
@@ -49,7 +50,7 @@ _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 
 
 def run_node(
-    proto, inputs: Sequence[Value | None], opsets, what: str, keep: bool = False
+    proto: Any, inputs: Sequence[Value | None], opsets: Any, what: str, keep: bool = False
 ) -> list[np.ndarray]:
     """Compute one node on arrays.
 
@@ -91,7 +92,7 @@ def run_node(
     return [found[o] if o else np.zeros(0) for o in proto.output]
 
 
-def _constant(proto, where: str) -> np.ndarray:
+def _constant(proto: Any, where: str) -> np.ndarray:
     """What a Constant holds, under any of its attributes."""
     onnx = import_onnx()
     kinds = {
@@ -109,7 +110,7 @@ def _constant(proto, where: str) -> np.ndarray:
     raise ValueError(f"{where} holds no dense tensor of numbers.")
 
 
-def _model(proto, arrays: dict[str, np.ndarray], opsets, known: bool):
+def _model(proto: Any, arrays: dict[str, np.ndarray], opsets: Any, known: bool) -> Any:
     """A model of one node; ``known`` gives it the values of small arrays."""
     onnx = import_onnx()
     helper, none = onnx.helper, onnx.TensorProto.UNDEFINED
@@ -124,7 +125,7 @@ def _model(proto, arrays: dict[str, np.ndarray], opsets, known: bool):
     return helper.make_model(graph, opset_imports=list(opsets))
 
 
-def _entries(proto, arrays: dict[str, np.ndarray], opsets) -> float:
+def _entries(proto: Any, arrays: dict[str, np.ndarray], opsets: Any) -> float:
     """How many entries all results have together; where unknown, those of the inputs."""
     onnx = import_onnx()
     given = sum(float(a.size) * max(a.ndim, 1) for a in arrays.values())
@@ -141,7 +142,9 @@ def _entries(proto, arrays: dict[str, np.ndarray], opsets) -> float:
     return total
 
 
-def _run(proto, arrays: dict[str, np.ndarray], opsets, where: str) -> dict[str, Any]:
+def _run(
+    proto: Any, arrays: dict[str, np.ndarray], opsets: Any, where: str
+) -> dict[str, Any]:
     from onnx.reference import ReferenceEvaluator
 
     outputs = [o for o in proto.output if o]
@@ -150,9 +153,7 @@ def _run(proto, arrays: dict[str, np.ndarray], opsets, where: str) -> dict[str, 
         with np.errstate(all="ignore"):
             found = evaluator.run(None, arrays)
     except Exception as error:
-        reason = str(error).strip().splitlines()
-        shown = reason[0][:300] if reason else type(error).__name__
-        raise ValueError(f"{where} can't be computed: {shown}") from error
+        raise ValueError(f"{where} can't be computed: {first_line(error)}") from error
     return {
         name: value if isinstance(value, list) else np.asarray(value)
         for name, value in zip(outputs, found)

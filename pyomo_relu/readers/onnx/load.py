@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from pyomo_relu.network.limits import need
 from pyomo_relu.readers.onnx.arrays import (
-    attributes_of,
     import_onnx,
     load_external_data,
     node_name,
     nodes_of,
 )
-
-__all__ = ["attributes_of", "check_nodes", "import_onnx", "load_model"]
 
 OLDEST_OPSET = 7
 
@@ -50,20 +48,7 @@ def load_model(source: str | Path | Any) -> tuple[Any, str]:
         raise ValueError(
             f"{what} holds no ONNX graph; it is empty or another kind of file."
         )
-    opset = next(
-        (o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None
-    )
-    if opset is not None and opset < OLDEST_OPSET:
-        raise ValueError(
-            f"{what} uses ONNX opset {opset}; {OLDEST_OPSET} and newer are read. Convert "
-            "it with onnx.version_converter.convert_version(model, 13)."
-        )
-    newest = onnx.defs.onnx_opset_version()
-    if opset is not None and opset > newest:
-        raise ValueError(
-            f"{what} uses ONNX opset {opset}; the onnx package that is installed knows "
-            f"those up to {newest}. Update it: pip install -U onnx."
-        )
+    _check_opset(model, what)
     _count_operators(model, what)
     # The checker wants output shapes, which no runtime and no reader needs; and it
     # can't take more than 2 GB.
@@ -83,6 +68,22 @@ def load_model(source: str | Path | Any) -> tuple[Any, str]:
     return model, what
 
 
+def _check_opset(model: Any, what: str) -> None:
+    known = (o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    opset = next(known, None)
+    if opset is not None and opset < OLDEST_OPSET:
+        raise ValueError(
+            f"{what} uses ONNX opset {opset}; {OLDEST_OPSET} and newer are read. Convert "
+            "it with onnx.version_converter.convert_version(model, 13)."
+        )
+    newest = import_onnx().defs.onnx_opset_version()
+    if opset is not None and opset > newest:
+        raise ValueError(
+            f"{what} uses ONNX opset {opset}; the onnx package that is installed knows "
+            f"those up to {newest}. Update it: pip install -U onnx."
+        )
+
+
 def _load_file(path: Path, what: str) -> Any:
     onnx = import_onnx()
     if path.is_dir():
@@ -96,7 +97,7 @@ def _load_file(path: Path, what: str) -> Any:
     return model
 
 
-def _foreign(what: str, wrong: str, function, *arguments) -> Any:
+def _foreign(what: str, wrong: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function of onnx or protobuf; its error becomes a ValueError of ours."""
     try:
         return function(*arguments)
@@ -106,7 +107,7 @@ def _foreign(what: str, wrong: str, function, *arguments) -> Any:
         raise ValueError(f"{what} {wrong}: {reason}") from error
 
 
-def _count_operators(model, what: str) -> None:
+def _count_operators(model: Any, what: str) -> None:
     """Ask for the memory of all operators, those of functions once for each call.
 
     A function that calls another one twice, which calls another one twice, ... would
@@ -115,7 +116,7 @@ def _count_operators(model, what: str) -> None:
     functions = {(f.domain, f.name): f for f in model.functions}
     sizes: dict[tuple[str, str], float] = {}
 
-    def called(nodes) -> Counter:
+    def called(nodes: Iterable[Any]) -> Counter:
         return Counter((n.domain, n.op_type) for n in nodes_of(nodes))
 
     calls = {key: called(f.node) for key, f in functions.items()}
@@ -136,7 +137,7 @@ def _count_operators(model, what: str) -> None:
     need(f"{total:.3g} operators", passing=OPERATOR * total)
 
 
-def check_nodes(model, what: str) -> None:
+def check_nodes(model: Any, what: str) -> None:
     """Check each operator by itself, and that no two of them make one value.
 
     ONNX' checker doesn't look at a model whose outputs have no shape, so this is done

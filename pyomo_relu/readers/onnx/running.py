@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyomo_relu.readers.checking import Arithmetic, Framework, Record
-from pyomo_relu.readers.onnx.load import import_onnx
-from pyomo_relu.readers.values import Tensor
+from pyomo_relu.readers.frameworks import Arithmetic, Framework, Record, inputs_at, stacked
+from pyomo_relu.readers.onnx.arrays import import_onnx
+from pyomo_relu.readers.values import Head, Tensor, Value
 
 #: onnxruntime's names of the floating-point types.
 _TYPES = {
@@ -22,18 +22,16 @@ _TYPES = {
 #: Only what ends the run is logged.
 _FATAL = 4
 
+#: What the reader found, by the names in the model.
+Values = Mapping[str, Value | Head | None]
+
 
 class OnnxModel(Framework):
     """A model, evaluated one sample at a time as it was read; see :meth:`of`."""
 
-    def __init__(self, session: Any, model: Any, what: str, values: dict, origins: dict):
+    def __init__(self, session: Any, model: Any, what: str, values: Values) -> None:
         super().__init__()
-        self.session, self.model, self.values, self.origins = (
-            session,
-            model,
-            values,
-            origins,
-        )
+        self.session, self.model, self.values = session, model, values
         self.name = what if what.startswith("the") else f"the ONNX file {what}"
         self.inputs = {entry.name for entry in session.get_inputs()}
         self.kinds = [_TYPES[entry.type] for entry in session.get_inputs()]
@@ -42,9 +40,7 @@ class OnnxModel(Framework):
         self.arithmetic = Arithmetic.of(found | set(self.kinds))
 
     @classmethod
-    def of(
-        cls, source: Any, model: Any, what: str, values: dict, origins: dict
-    ) -> OnnxModel | None:
+    def of(cls, source: Any, model: Any, what: str, values: Values) -> OnnxModel | None:
         """The model in a session of onnxruntime; None where it can't run it.
 
         Parameters
@@ -55,19 +51,18 @@ class OnnxModel(Framework):
             As it was read.
         what : str
             How errors call it.
-        values : dict
-            The values that the reader found, by their names in the model.
-        origins : dict
-            What a head (a softmax and its like) read, for each value after one.
+        values : mapping
+            The values that the reader found; a head runs by the name of what it read.
         """
         if importlib.util.find_spec("onnxruntime") is None:
             return None
         try:
-            is_path = isinstance(source, (str, Path)) and not origins
-            session = _session(str(source) if is_path else model, origins.values())
-            found = cls(session, model, what, values, origins)
-            inputs = [v.size for k, v in values.items() if k in found.inputs]
-            found.outputs(np.zeros((1, sum(inputs))))
+            read = [v.run for v in values.values() if isinstance(v, Head)]
+            is_path = isinstance(source, (str, Path)) and not read
+            session = _session(str(source) if is_path else model, read)
+            found = cls(session, model, what, values)
+            tensors = [v for v in map(values.get, found.inputs) if isinstance(v, Tensor)]
+            found.outputs(np.zeros((1, sum(x.size for x in tensors))))
             return found
         except Exception:
             # An operator, type or size that this runtime doesn't know says nothing of
@@ -76,7 +71,8 @@ class OnnxModel(Framework):
 
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
         """The model's outputs; what went into its heads, where it has such."""
-        names = [self.origins.get(o.name, o.name) for o in self.model.graph.output]
+        found = [(o.name, self.values.get(o.name)) for o in self.model.graph.output]
+        names = [v.run if isinstance(v, Head) else name for name, v in found]
         return self._run(self.session, names, points)
 
     def replay(
@@ -84,36 +80,35 @@ class OnnxModel(Framework):
     ) -> tuple[list[Record], list[np.ndarray] | None] | None:
         """Every value that depends on the inputs, by a model that returns them all."""
         makers = {o: node for node in self.model.graph.node for o in node.output}
-        behind = set(self.origins)
-        names = [
-            name
+        tensors = {
+            name: value.handle
             for name, value in self.values.items()
-            if isinstance(value, Tensor) and name in makers and name not in behind
-        ]
-        session = _session(self.model, names)
-        found = self._run(session, names, points)
+            if isinstance(value, Tensor) and name in makers
+        }
+        found = self._run(_session(self.model, tensors), list(tensors), points)
         records = []
-        for name, values in zip(names, found):
+        for (name, handle), values in zip(tensors.items(), found):
             node = makers[name]
             label = f"its operator {node.op_type} (node '{node.name or name}')"
-            records.append(Record(label, self.values[name].handle, values))
+            records.append(Record(label, handle, values))
         return records, self.outputs(points)
 
     def _run(self, session: Any, names: list[str], points: np.ndarray) -> list[np.ndarray]:
-        unique = list(dict.fromkeys(names))
-        asked = [name for name in unique if name not in self.inputs]
+        asked = [name for name in dict.fromkeys(names) if name not in self.inputs]
+        entries = session.get_inputs()
+        shapes = [
+            [n if isinstance(n, int) and n > 0 else 1 for n in entry.shape]
+            for entry in entries
+        ]
+        given = [
+            part.astype(kind) for part, kind in zip(inputs_at(points, shapes), self.kinds)
+        ]
         rows = []
-        for point in points:
-            feeds, start = {}, 0
-            for entry, kind in zip(session.get_inputs(), self.kinds):
-                shape = [n if isinstance(n, int) and n > 0 else 1 for n in entry.shape]
-                size = int(np.prod(shape, dtype=np.int64))
-                part = point[start : start + size].reshape(shape)
-                feeds[entry.name] = part.astype(kind)
-                start += size
+        for parts in zip(*given):
+            feeds = {entry.name: np.asarray(p) for entry, p in zip(entries, parts)}
             found = dict(zip(asked, session.run(asked, feeds))) | feeds
             rows.append([np.asarray(found[n], dtype=float).reshape(-1) for n in names])
-        return [np.stack(parts) for parts in zip(*rows, strict=True)]
+        return stacked(rows)
 
 
 def _session(source: Any, wanted: Iterable[str]) -> Any:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.readers import spatial
+from pyomo_relu.readers.linear import normalized_axis
 from pyomo_relu.readers.moves import move
-from pyomo_relu.readers.onnx.registry import OnnxNode, register_onnx_operator
-from pyomo_relu.readers.tensors import normalized_axis
+from pyomo_relu.readers.onnx.node import OnnxNode, register_onnx_operator
 from pyomo_relu.readers.values import Tensor, Value
 
 _FLOATS = {1: "float", 10: "float16", 11: "double", 16: "bfloat16"}
@@ -67,18 +67,14 @@ def squeeze(node: OnnxNode) -> Tensor:
 def pad(node: OnnxNode) -> Tensor:
     x = node.tensor(0)
     rank = len(x.shape)
-    key = "pads" if "pads" in node.attributes else "paddings"
-    pads = node.integers(1, key)
-    value = node.attributes.get("value", 0.0)
+    pads = node.integers(1, "pads" if "pads" in node.attributes else "paddings")
     given = node.constant(2, "constant_value")
+    value = node.attributes.get("value", 0.0)
     if given is not None and np.size(given):
         value = float(np.asarray(given, dtype=float).reshape(-1)[0])
-    axes = node.integers(3, "axes")
-    axes = (
-        list(range(rank))
-        if axes is None
-        else [normalized_axis(a, rank, node.name) for a in axes]
-    )
+    chosen = node.integers(3, "axes")
+    chosen = list(range(rank)) if chosen is None else chosen
+    axes = [normalized_axis(a, rank, node.name) for a in chosen]
     if pads is None or len(pads) != 2 * len(axes):
         raise node.error("its pads don't fit its axes")
     before, after = [0] * rank, [0] * rank
@@ -87,7 +83,7 @@ def pad(node: OnnxNode) -> Tensor:
     mode = node.attributes.get("mode", "constant")
     if mode not in ("constant", "edge", "reflect", "wrap"):
         raise node.error(f"mode '{mode}' isn't supported")
-    if mode == "reflect" and max(map(max, zip(before, after))) >= max(x.shape):
+    if mode == "reflect" and max([*before, *after]) >= max(x.shape):
         raise node.error("it reflects more entries than there are")
     return spatial.pad(node.graph, node.name, x, before, after, mode, value)
 

@@ -8,15 +8,17 @@ order and grouping of operators doesn't matter.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyomo_relu.network import Network
-from pyomo_relu.network.limits import TooLargeError, memory_limit
-from pyomo_relu.readers.checking import check_reading as check
-from pyomo_relu.readers.onnx.activations import HEADS
+from pyomo_relu.network.limits import memory_limit
+from pyomo_relu.readers.checking import built
+from pyomo_relu.readers.naming import naming, reason
 from pyomo_relu.readers.onnx.arrays import (
     attributes_of,
     import_onnx,
@@ -25,10 +27,10 @@ from pyomo_relu.readers.onnx.arrays import (
 )
 from pyomo_relu.readers.onnx.folding import run_node
 from pyomo_relu.readers.onnx.load import check_nodes, load_model
-from pyomo_relu.readers.onnx.registry import OPERATORS, OnnxNode
+from pyomo_relu.readers.onnx.node import HEADS, OPERATORS, OnnxNode
 from pyomo_relu.readers.onnx.running import OnnxModel
 from pyomo_relu.readers.tensors import TensorGraph
-from pyomo_relu.readers.values import Tensor, Value
+from pyomo_relu.readers.values import Head, Tensor, Value
 
 # Element types of inputs: real numbers and integers, by their numbers in ONNX.
 _NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16}
@@ -114,35 +116,39 @@ def read_onnx(
             raise ValueError(f"{what} can't be read: {_describe(unsupported)}")
         check_nodes(model, what)
         walker = _Walker(model, what, logits)
-        outputs = [x.handle for x in walker.walk()]
-        builder = walker.graph.builder
-        network = builder.build(outputs, input_names=input_names, output_names=output_names)
-        if check_reading:
-            framework = OnnxModel.of(source, model, what, walker.values, walker.origins)
-            if framework is not None:
-                check(framework, network, builder.nodes, outputs)
-    return network
+        outputs = walker.walk()
+        framework = partial(OnnxModel.of, source, model, what, walker.values)
+        return built(
+            walker.graph,
+            outputs,
+            framework if check_reading else None,
+            input_names=input_names,
+            output_names=output_names,
+        )
 
 
-def unsupported_operators(model) -> dict[str, list[str]]:
+def unsupported_operators(model: Any) -> dict[str, list[str]]:
     """Operators that depend on the inputs and can't be read, with the nodes that use them."""
     known = {i.name for i in model.graph.initializer}
     depends = {v.name for v in model.graph.input} - known
     found: dict[str, list[str]] = {}
     for node in model.graph.node:
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        dependent = any(i in depends for i in node.input) or _has_subgraph(node)
+        dependent = not depends.isdisjoint(node.input) or _has_subgraph(node)
         if not dependent and node.op_type not in _RANDOM:
             continue
         if node.op_type not in ("Shape", "Size"):
             depends.update(o for o in node.output if o)
-        if (domain, node.op_type) not in OPERATORS and node.op_type not in HEADS:
-            label = f"{domain}.{node.op_type}" if domain else node.op_type
-            found.setdefault(label, []).append(node_name(node))
+        if _key(node) not in OPERATORS and node.op_type not in HEADS:
+            found.setdefault(".".join(filter(None, _key(node))), []).append(node_name(node))
     return found
 
 
-def _has_subgraph(node) -> bool:
+def _key(node: Any) -> tuple[str, str]:
+    """The domain and the type of an operator, as the table has them."""
+    return "" if node.domain == "ai.onnx" else node.domain, node.op_type
+
+
+def _has_subgraph(node: Any) -> bool:
     return any(a.HasField("g") or a.graphs for a in node.attribute)
 
 
@@ -163,7 +169,7 @@ def _describe(unsupported: dict[str, list[str]]) -> str:
 class _Walker:
     """One pass over one graph."""
 
-    def __init__(self, model, what: str, logits: bool) -> None:
+    def __init__(self, model: Any, what: str, logits: bool) -> None:
         self.onnx = import_onnx()
         self.model, self.what, self.logits = model, what, logits
         self.graph = TensorGraph()
@@ -171,10 +177,7 @@ class _Walker:
             ("" if o.domain == "ai.onnx" else o.domain): o.version
             for o in model.opset_import
         }
-        self.values: dict[str, Value | None] = {"": None}
-        self.heads: dict[str, str] = {}
-        #: What a head read, by the name of each value that comes after one.
-        self.origins: dict[str, str] = {}
+        self.values: dict[str, Value | Head | None] = {"": None}
         self.used = {i for node in model.graph.node for i in node.input}
         self.used |= {o.name for o in model.graph.output}
 
@@ -193,32 +196,29 @@ class _Walker:
             self.visit(node)
         return [self.output(entry.name) for entry in graph.output]
 
-    def input(self, entry) -> Tensor:
+    def input(self, entry: Any) -> Tensor:
         """A graph input; a first axis of unknown length is the batch axis."""
-        kind = entry.type
+        what, kind = f"{self.what}: the input '{entry.name}'", entry.type
         if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
             raise ValueError(
-                f"{self.what}: the input '{entry.name}' is no tensor of known rank; "
-                "export the model with the shape of its inputs."
+                f"{what} is no tensor of known rank; export the model with the shape of "
+                "its inputs."
             )
-        dims: list[Any] = [
-            d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None
-            for d in kind.tensor_type.shape.dim
-        ]
-        batch = 0 if len(dims) > 1 and dims[0] is None else None
-        if batch == 0:
-            dims[0] = 1
         element = kind.tensor_type.elem_type
         if element not in _NUMBERS:
             names = self.onnx.TensorProto.DataType
             known = names.Name(element) if element in names.values() else element
             raise ValueError(
-                f"{self.what}: the input '{entry.name}' has the type {known}, not one of "
-                "real numbers; export the model with float32 inputs."
+                f"{what} has the type {known}, not one of real numbers; export the model "
+                "with float32 inputs."
             )
-        if None in dims:
+        dims = [max(d.dim_value, 0) for d in kind.tensor_type.shape.dim]
+        batch = 0 if len(dims) > 1 and not dims[0] else None
+        if batch == 0:
+            dims[0] = 1
+        if 0 in dims:
             raise ValueError(
-                f"{self.what}: axis {dims.index(None)} of the input '{entry.name}' has no "
+                f"{self.what}: axis {dims.index(0)} of the input '{entry.name}' has no "
                 "fixed length; only a first batch axis may vary. Fix it with "
                 "onnx.tools.update_model_dims."
             )
@@ -226,100 +226,94 @@ class _Walker:
 
     def output(self, name: str) -> Tensor:
         value = self.values.get(name)
+        value = value.logits if isinstance(value, Head) else value
         if not isinstance(value, Tensor):
             raise ValueError(f"{self.what}: the output '{name}' depends on no input.")
         return value
 
-    def visit(self, proto) -> None:
+    def visit(self, proto: Any) -> None:
         """Fold one node, or lower it; every error names the node."""
         name = node_name(proto)
-        try:
-            self.lower(proto, name)
-        except TooLargeError:
-            raise
-        except Exception as error:
-            # The last line of defence: what an operator didn't expect of its inputs.
-            if isinstance(error, ValueError) and f"'{name}" in str(error):
-                raise
-            lines = str(error).strip().splitlines() or [""]
-            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            raise ValueError(
-                f"{self.what}: ONNX operator {proto.op_type} (node '{name}') can't be "
-                f"read ({kind}{lines[0][:300]}); check its attributes and inputs."
-            ) from error
 
-    def lower(self, proto, name: str) -> None:
+        def unreadable(error: Exception) -> ValueError:
+            return ValueError(
+                f"{self.what}: ONNX operator {proto.op_type} (node '{name}') can't be "
+                f"read ({reason(error)}); check its attributes and inputs."
+            )
+
+        # The last line of defence: what an operator didn't expect of its inputs.
+        with naming(unreadable, f"'{name}"):
+            for output, value in zip(proto.output, self.lower(proto, name)):
+                if output:
+                    self.values[output] = value
+
+    def lower(self, proto: Any, name: str) -> Sequence[Value | Head]:
+        """The values of the outputs of one node."""
+        where = f"{self.what}: {proto.op_type} (node '{name}')"
         missing = [i for i in proto.input if i not in self.values]
         if missing:
             raise ValueError(
-                f"{self.what}: {proto.op_type} (node '{name}') reads '{missing[0]}', which "
-                "nothing before it makes."
+                f"{where} reads '{missing[0]}', which nothing before it makes."
             )
-        inputs = [self.values[i] for i in proto.input]
+        given = [self.values[i] for i in proto.input]
+        inputs = [v.logits if isinstance(v, Head) else v for v in given]
         if not any(isinstance(v, Tensor) for v in inputs):
-            results: Sequence[Value] = self.run(proto, inputs, keep=True)
-        elif proto.op_type in HEADS:
-            results = [self.head(proto, name, inputs)]
-        else:
-            self.check_heads(proto, name)
-            domain = "" if proto.domain == "ai.onnx" else proto.domain
-            outputs = list(proto.output)
-            while outputs and outputs[-1] not in self.used:
-                outputs.pop()
-            node = OnnxNode(
-                proto.op_type,
-                name,
-                tuple(inputs),
-                attributes_of(proto),
-                len(outputs),
-                self.opsets.get(domain, 0),
-                self.graph,
-                lambda arrays: self.run(proto, arrays),
-            )
-            operator = OPERATORS.get((domain, proto.op_type))
-            if operator is None:
-                raise node.error("it is not supported where it depends on the input")
-            result = operator(node)
-            results = [result] if isinstance(result, (Tensor, np.ndarray)) else result
-        for output, value in zip(proto.output, results):
-            if output:
-                self.values[output] = value
+            return self.run(proto, inputs, keep=True)
+        if proto.op_type in HEADS:
+            return [self.head(proto, where, given[0])]
+        heads = [v for v in given if isinstance(v, Head)]
+        for head in heads:
+            allowed = _AFTER_ARGMAX if head.function == "ArgMax" else _AFTER_HEAD
+            if proto.op_type not in allowed:
+                raise ValueError(
+                    f"{self.what}: {head.function} is followed by {proto.op_type} (node "
+                    f"'{name}'); it is not piecewise linear, and logits=True takes it off "
+                    "only where it is the last operator."
+                )
+        results = self.operated(proto, name, inputs)
+        if heads and isinstance(results[0], Tensor):
+            return [replace(heads[-1], logits=results[0]), *results[1:]]
+        return results
 
-    def run(self, proto, inputs, keep: bool = False) -> list[np.ndarray]:
+    def operated(
+        self, proto: Any, name: str, inputs: Sequence[Value | None]
+    ) -> Sequence[Value]:
+        """What the operator of a node makes of its inputs."""
+        outputs = list(proto.output)
+        while outputs and outputs[-1] not in self.used:
+            outputs.pop()
+        node = OnnxNode(
+            proto.op_type,
+            name,
+            tuple(inputs),
+            attributes_of(proto),
+            len(outputs),
+            self.opsets.get(_key(proto)[0], 0),
+            self.graph,
+            lambda arrays: self.run(proto, arrays),
+        )
+        operator = OPERATORS.get(_key(proto))
+        if operator is None:
+            raise node.error("it is not supported where it depends on the input")
+        result = operator(node)
+        return [result] if isinstance(result, (Tensor, np.ndarray)) else result
+
+    def run(
+        self, proto: Any, inputs: Sequence[Value | None], keep: bool = False
+    ) -> list[np.ndarray]:
         """Compute one node on arrays by ONNX' reference implementation."""
         return run_node(proto, inputs, self.model.opset_import, self.what, keep)
 
-    def head(self, proto, name: str, inputs: list[Value | None]) -> Tensor:
-        """Softmax and its like: what it reads, if only the output follows."""
-        before = self.heads.get(proto.input[0])
-        if before is None and not self.logits:
-            raise ValueError(
-                f"{self.what}: {proto.op_type} (node '{name}') is not piecewise linear. If "
-                "it is the last operator, read the network with logits=True to get its "
-                "input instead."
-            )
-        if before == "ArgMax":
-            raise ValueError(f"{self.what}: {proto.op_type} (node '{name}') reads ArgMax.")
+    def head(self, proto: Any, where: str, x: Value | Head | None) -> Head:
+        """Softmax and its like, if only the output follows."""
         if not self.logits:
-            raise ValueError(f"{self.what}: {proto.op_type} (node '{name}') is inside.")
-        self.heads[proto.output[0]] = proto.op_type
-        self.origins[proto.output[0]] = self.origins.get(proto.input[0], proto.input[0])
-        value = inputs[0]
-        assert isinstance(value, Tensor)
-        return value
-
-    def check_heads(self, proto, name: str) -> None:
-        """Refuse an operator that computes with the result of a head."""
-        for i in proto.input:
-            head = self.heads.get(i)
-            if head is None:
-                continue
-            allowed = _AFTER_ARGMAX if head == "ArgMax" else _AFTER_HEAD
-            if proto.op_type not in allowed:
-                raise ValueError(
-                    f"{self.what}: {head} is followed by {proto.op_type} (node '{name}'); "
-                    "it is not piecewise linear, and logits=True takes it off only where "
-                    "it is the last operator."
-                )
-            self.heads[proto.output[0]] = head
-            self.origins[proto.output[0]] = self.origins[i]
+            raise ValueError(
+                f"{where} is not piecewise linear. If it is the last operator, read the "
+                "network with logits=True to get its input instead."
+            )
+        if isinstance(x, Head):
+            if x.function == "ArgMax":
+                raise ValueError(f"{where} reads ArgMax.")
+            return replace(x, function=proto.op_type)
+        assert isinstance(x, Tensor)
+        return Head(x, proto.op_type, where, proto.input[0])

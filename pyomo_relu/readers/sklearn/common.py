@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from pyomo_relu.readers.checking import first_line
+from pyomo_relu.readers.naming import first_line
 
 #: Predict classes; their decision function is read.
 CLASSIFIERS = {

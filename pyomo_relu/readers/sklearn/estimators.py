@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.network import Network, activations
-from pyomo_relu.readers.checking import CalledFramework
 from pyomo_relu.readers.checking import check_reading as check
+from pyomo_relu.readers.frameworks import CalledFramework
 from pyomo_relu.readers.sklearn.common import (
     CLASSIFIERS,
     attribute,

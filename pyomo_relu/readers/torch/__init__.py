@@ -1,11 +1,6 @@
 """PyTorch modules -> :class:`~pyomo_relu.network.Network`."""
 
-from pyomo_relu.readers.torch import (  # noqa: F401 (registration)
-    functions,
-    modules,
-    spatial,
-    writing,
-)
+from pyomo_relu.readers.torch import modules, writing  # noqa: F401 (registration)
 from pyomo_relu.readers.torch.walker import read_torch
 
 __all__ = ["read_torch"]

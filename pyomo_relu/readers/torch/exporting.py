@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from pyomo_relu.network import Network
-from pyomo_relu.readers.checking import first_line
+from pyomo_relu.readers.naming import first_line
 
 
 def through_onnx(
@@ -24,7 +24,7 @@ def through_onnx(
         If it can't be traced either; says why ``torch.export`` failed.
     """
     from pyomo_relu.readers.onnx import read_onnx
-    from pyomo_relu.readers.onnx.load import import_onnx
+    from pyomo_relu.readers.onnx.arrays import import_onnx
 
     onnx = import_onnx()
     buffer = io.BytesIO()

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyomo_relu.readers.checking import first_line
+from pyomo_relu.readers.naming import first_line
 from pyomo_relu.readers.torch.state import plain_attributes
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pyomo_relu.readers.checking import Arithmetic, Framework, Record
+from pyomo_relu.readers.frameworks import Arithmetic, Framework, Record, inputs_at, stacked
 from pyomo_relu.readers.torch.program import Program
+from pyomo_relu.readers.values import Head, Tensor
 
 
 class TorchModel(Framework):
@@ -24,10 +25,10 @@ class TorchModel(Framework):
         Of the inputs.
     program : Program, optional
         What was read of it.
-    handles : dict, optional
-        The builder's node for each node of the program.
-    heads : dict of callables
-        See :class:`~pyomo_relu.readers.checking.Framework`.
+    values : mapping, optional
+        What each node of the program became.
+    outputs : sequence, optional
+        What its outputs became; heads run from (N, size) logits.
     """
 
     def __init__(
@@ -37,42 +38,34 @@ class TorchModel(Framework):
         shapes: Sequence[tuple[int, ...]],
         kind: tuple[Any, Any],
         program: Program | None = None,
-        handles: dict[Any, int] | None = None,
-        heads: dict[int, Callable[[np.ndarray], np.ndarray]] | None = None,
+        values: Mapping[Any, Any] | None = None,
+        outputs: Sequence[Tensor | Head] = (),
     ) -> None:
         super().__init__()
         self.torch, self.source, self.shapes = torch, source, list(shapes)
-        self.program, self.handles = program, handles or {}
-        self.heads = heads or {}
+        self.program, self.values = program, values or {}
+        self.heads = {k: v.run for k, v in enumerate(outputs) if isinstance(v, Head)}
         self.name = f"the PyTorch module {type(source).__name__}"
         self.kind, self.device = kind
         tensors = [*source.parameters(), *source.buffers()]
         if program is not None:
-            values = [node.meta.get("val") for node in program.nodes]
-            tensors += [v for v in values if isinstance(v, torch.Tensor)]
+            made = [node.meta.get("val") for node in program.nodes]
+            tensors += [v for v in made if isinstance(v, torch.Tensor)]
         found = {str(t.dtype).split(".")[-1] for t in tensors if t.is_floating_point()}
         found.add(str(self.kind).split(".")[-1])
         self.arithmetic = Arithmetic.of(found, coarse=self.device.type != "cpu")
 
-    def samples(self, point: np.ndarray) -> list[Any]:
-        """The inputs of the module at one point, tensors of their own."""
-        found, start = [], 0
-        for shape in self.shapes:
-            size = int(np.prod(shape, dtype=np.int64))
-            part = point[start : start + size].reshape(1, *shape)
-            tensor = self.torch.tensor(part, dtype=self.kind, device=self.device)
-            found.append(tensor)
-            start += size
-        return found
+    def samples(self, points: np.ndarray) -> list[list[Any]]:
+        """The inputs of the module at each point, tensors of their own."""
+        parts = inputs_at(points, [(1, *shape) for shape in self.shapes])
+        return [
+            [self.torch.tensor(p, dtype=self.kind, device=self.device) for p in point]
+            for point in zip(*parts)
+        ]
 
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
         """What the module returns, its tensors one after the other."""
-        leaves = self.torch.utils._pytree.tree_leaves
-        rows = [
-            [_flat(leaf) for leaf in leaves(self.source(*self.samples(point)))]
-            for point in points
-        ]
-        return [np.stack(parts) for parts in zip(*rows, strict=True)]
+        return stacked(self._flat(self.source(*point)) for point in self.samples(points))
 
     def replay(
         self, points: np.ndarray
@@ -80,36 +73,37 @@ class TorchModel(Framework):
         """Run the program operation by operation."""
         if self.program is None:
             return None
-        runs = [self._run(point) for point in points]
+        runs = [self._run(self.program, sample) for sample in self.samples(points)]
         records = [
             Record(
                 f"its layer '{self.program.label(node)}' ({self.program.title(node)})",
-                handle,
+                value.handle,
                 np.stack([_flat(run[node]) for run in runs]),
             )
-            for node, handle in self.handles.items()
+            for node in self.program.nodes
+            if isinstance(value := self.values[node], Tensor)
         ]
-        torch = self.torch
-        rows = []
-        for run in runs:
-            found = torch.fx.node.map_arg(self.program.results, run.__getitem__)
-            rows.append([_flat(v) for v in torch.utils._pytree.tree_leaves(found)])
-        return records, [np.stack(parts) for parts in zip(*rows, strict=True)]
+        results, mapped = self.program.results, self.torch.fx.node.map_arg
+        return records, stacked(
+            self._flat(mapped(results, run.__getitem__)) for run in runs
+        )
 
-    def _run(self, point: np.ndarray) -> dict[Any, Any]:
-        assert self.program is not None
-        values = dict(self.program.constants)
-        values.update(zip(self.program.inputs, self.samples(point)))
-        for node in self.program.nodes:
+    def _run(self, program: Program, sample: Sequence[Any]) -> dict[Any, Any]:
+        values = dict(program.constants)
+        values.update(zip(program.inputs, sample))
+        for node in program.nodes:
             args, kwargs = self.torch.fx.node.map_arg(
                 (node.args, node.kwargs), values.__getitem__
             )
-            module = self.program.module(node)
+            module = program.module(node)
             if module is None:
                 values[node] = node.target(*args, **kwargs)
             else:  # it may work in place, and its input is a record
                 values[node] = module(*[a.clone() for a in args], **kwargs)
         return values
+
+    def _flat(self, tree: Any) -> list[np.ndarray]:
+        return [_flat(leaf) for leaf in self.torch.utils._pytree.tree_leaves(tree)]
 
 
 def _flat(value: Any) -> np.ndarray:

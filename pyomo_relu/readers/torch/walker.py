@@ -6,19 +6,19 @@ normalization uses its running statistics. Both modes are restored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pyomo_relu.network import Network
 from pyomo_relu.readers.checking import check_reading as check
-from pyomo_relu.readers.checking import first_line
+from pyomo_relu.readers.naming import first_line, naming, reason
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.exporting import through_onnx
 from pyomo_relu.readers.torch.functions import HEADS
 from pyomo_relu.readers.torch.program import Program, Untraceable, operation, trace
-from pyomo_relu.readers.torch.registry import FUNCTIONS, MODULES
 from pyomo_relu.readers.torch.running import TorchModel
 from pyomo_relu.readers.torch.state import (
     check_module,
@@ -26,7 +26,8 @@ from pyomo_relu.readers.torch.state import (
     untouched,
     unwrapped,
 )
-from pyomo_relu.readers.values import Tensor
+from pyomo_relu.readers.torch.tables import FUNCTIONS, MODULES
+from pyomo_relu.readers.values import Head, Tensor
 
 _HEAD_MODULES = {"Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid"}
 # What may follow a head; none of them changes an entry.
@@ -116,12 +117,11 @@ def _read(torch: Any, source: Any, shapes: list[tuple[int, ...]], logits: bool) 
         whole = None if logits else TorchModel(torch, source, shapes, kind)
         return network, whole, list(network.nodes), list(network.outputs)
     walker = _Walker(program, logits)
-    outputs = [x.handle for x in walker.walk(shapes)]
+    found = walker.walk(shapes)
+    outputs = [(v.logits if isinstance(v, Head) else v).handle for v in found]
     builder = walker.graph.builder
     network = builder.build(outputs)
-    framework = TorchModel(
-        torch, source, shapes, kind, program, walker.handles(), walker.head_calls
-    )
+    framework = TorchModel(torch, source, shapes, kind, program, walker.values, found)
     return network, framework, builder.nodes, outputs
 
 
@@ -166,28 +166,31 @@ def _refuse_uncallable(source: Any, shapes: list[tuple[int, ...]], samples: tupl
 def _input_shapes(source: Any, given: Any) -> list[tuple[int, ...]]:
     """One shape for each input, without the batch axis."""
     if given is None:
-        first = next((p for p in source.modules() if not list(p.children())), None)
-        n = getattr(first, "in_features", None)
-        if not isinstance(n, int):
-            raise ValueError(
-                f"the module {type(source).__name__} doesn't say the shape of its input; "
-                "give input_shape=, without the batch axis."
-            )
-        return [(n,)]
+        return [_shape_of_first_layer(source)]
     if _is_length(given):
         given = (given,)
     if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
         raise ValueError(f"input_shape={given!r} is no sequence of lengths.")
     several = len(given) > 0 and all(isinstance(s, Sequence) for s in given)
     shapes = [tuple(s) for s in given] if several else [tuple(given)]
-    for shape in shapes:
-        for n in shape:
-            if not _is_length(n) or n < 1:
-                raise ValueError(
-                    f"input_shape={given!r} holds {n!r}; give the shape of one sample, a "
-                    "whole number for each axis, without the batch axis."
-                )
+    wrong = [n for shape in shapes for n in shape if not _is_length(n) or n < 1]
+    if wrong:
+        raise ValueError(
+            f"input_shape={given!r} holds {wrong[0]!r}; give the shape of one sample, a "
+            "whole number for each axis, without the batch axis."
+        )
     return [tuple(int(n) for n in shape) for shape in shapes]
+
+
+def _shape_of_first_layer(source: Any) -> tuple[int, ...]:
+    first = next((p for p in source.modules() if not list(p.children())), None)
+    n = getattr(first, "in_features", None)
+    if not isinstance(n, int):
+        raise ValueError(
+            f"the module {type(source).__name__} doesn't say the shape of its input; "
+            "give input_shape=, without the batch axis."
+        )
+    return (n,)
 
 
 def _is_length(value: Any) -> bool:
@@ -201,10 +204,8 @@ class _Walker:
         self.program, self.logits = program, logits
         self.graph = TensorGraph()
         self.values: dict[Any, Any] = dict(program.constants)
-        self.heads: dict[Any, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {}
-        self.head_calls: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
 
-    def walk(self, shapes: list[tuple[int, ...]]) -> list[Tensor]:
+    def walk(self, shapes: list[tuple[int, ...]]) -> list[Tensor | Head]:
         """Lower every operation; return the outputs."""
         if len(shapes) != len(self.program.inputs):
             raise ValueError(
@@ -214,105 +215,102 @@ class _Walker:
         for node, shape in zip(self.program.inputs, shapes):
             self.values[node] = self.graph.input(node.name, (1, *shape), 0)
         for node in self.program.nodes:
-            try:
+            label = self.program.label(node)
+
+            def unreadable(error: Exception, node: Any = node) -> ValueError:
+                return ValueError(
+                    f"{self._title(node)} can't be read as it is called here: "
+                    f"{reason(error)}."
+                )
+
+            with naming(unreadable, label, node.name):
                 self.values[node] = self._constant(node, self._visit(node))
-            except Exception as error:
-                raise self._named(node, error) from error
         return self._outputs()
 
-    def handles(self) -> dict[Any, int]:
-        """The builder's node for each operation whose result is a tensor of the network.
-
-        Behind a head the network's tensor is what went into it, not what comes out.
-        """
-        return {
-            node: self.values[node].handle
-            for node in self.program.nodes
-            if isinstance(self.values[node], Tensor) and node not in self.heads
-        }
-
-    def _named(self, node: Any, error: Exception) -> Exception:
-        """An error that names the layer, whatever library it comes from."""
+    def _title(self, node: Any) -> str:
+        """How errors name a node."""
         label = self.program.label(node)
-        if isinstance(error, ValueError) and (
-            label in str(error) or node.name in str(error)
-        ):
-            return error
-        what = first_line(error)
-        if not isinstance(error, ValueError):
-            what = f"{type(error).__name__}: {what}"
-        return ValueError(
-            f"the PyTorch layer {self.program.title(node)} (node '{label}') can't be read as it is "
-            f"called here: {what}."
-        )
+        return f"the PyTorch layer {self.program.title(node)} (node '{label}')"
 
-    def _lookup(self, argument: Any) -> Any:
+    def _outputs(self) -> list[Tensor | Head]:
         import torch
 
-        return torch.fx.node.map_arg(argument, lambda node: self.values[node])
-
-    def _outputs(self) -> list[Tensor]:
-        import torch
-
-        found: list[Tensor] = []
+        found: list[Tensor | Head] = []
         leaves = torch.utils._pytree.tree_leaves(
             self.program.results, is_leaf=lambda v: isinstance(v, torch.fx.Node)
         )
         for leaf in leaves:
             value = self.values.get(leaf) if isinstance(leaf, torch.fx.Node) else leaf
-            if not isinstance(value, Tensor):
+            if not isinstance(value, (Tensor, Head)):
                 raise ValueError(
                     "an output of the module depends on no input, or is no tensor; return "
                     "only the tensors that the network is to give."
                 )
-            if leaf in self.heads:
-                self.head_calls[len(found)] = self.heads[leaf][1]
             found.append(value)
         if not found:
             raise ValueError("the module returns no tensor.")
         return found
 
     def _visit(self, node: Any) -> Any:
-        args, kwargs = self._lookup(node.args), self._lookup(node.kwargs)
-        symbolic = any(
-            isinstance(self.values[n], Tensor) or _holds_tensor(self.values[n])
-            for n in node.all_input_nodes
-        )
-        layer, kind = self.program.module(node), self._kind(node)
+        """The value of a node."""
+        import torch
+
+        kind = self._kind(node)
         if kind.startswith("_assert") or node.op == "get_attr":
             return None  # what torch.export made sure of, and graphs inside the graph
+        heads: dict[Any, Head] = {}
+
+        def lookup(argument: Any) -> Any:
+            value = self.values[argument]
+            if isinstance(value, Head):
+                heads[argument] = value
+            return value.logits if isinstance(value, Head) else value
+
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lookup)
         if kind in _SHAPE_ONLY:
-            args, symbolic = (self._blank(node.args[0]), *args[1:]), False
-        if not symbolic:
-            value = (layer or node.target)(*args, **kwargs)
-            # What is never written is no number; a network that reads it is refused.
-            return value.fill_(float("nan")) if "empty" in kind else value
-        self._check_head(node, kind)
+            return self._run(node, kind, (self._blank(node.args[0]), *args[1:]), kwargs)
+        if not any(_holds_tensor(self.values[n]) for n in node.all_input_nodes):
+            return self._run(node, kind, args, kwargs)
+        for before, head in heads.items():
+            if kind not in _AFTER_HEAD and not (
+                kind == "argmax" and head.function != "argmax"
+            ):
+                raise ValueError(
+                    f"the PyTorch layer {self.program.title(before)} (node "
+                    f"'{before.name}') is followed by {self.program.title(node)}; it is "
+                    "not piecewise linear, and logits=True takes it off only where it is "
+                    "the last one."
+                )
         if kind in _HEAD_MODULES or kind in HEADS:
-            return self._head(node, kind, args, kwargs)
-        name = self.program.label(node)
+            return self._head(node, kind, args, kwargs, heads.get(node.args[0]))
+        value = self._read(node, kind, args, kwargs)
+        for head in heads.values():
+            return replace(head, logits=value)
+        return value
+
+    def _run(self, node: Any, kind: str, args: Sequence[Any], kwargs: dict) -> Any:
+        """Compute what depends on no input."""
+        value = (self.program.module(node) or node.target)(*args, **kwargs)
+        # What is never written is no number; a network that reads it is refused.
+        return value.fill_(float("nan")) if "empty" in kind else value
+
+    def _read(self, node: Any, kind: str, args: Sequence[Any], kwargs: dict) -> Any:
+        """What the table makes of a layer or an operation."""
+        name, layer = self.program.label(node), self.program.module(node)
+        if kind not in (FUNCTIONS if layer is None else MODULES):
+            raise ValueError(
+                f"{self._title(node)} is not supported: it is not piecewise linear, or "
+                "not known. Replace it, or export the module without it."
+            )
         if layer is not None:
-            if kind not in MODULES:
-                raise self._unsupported(node)
             return MODULES[kind](self.graph, name, layer, *args, **kwargs)
-        if kind not in FUNCTIONS:
-            raise self._unsupported(node)
-        if (
-            kind == "add"
-            and str(getattr(node.meta.get("val"), "dtype", "")) == "torch.bool"
-        ):
+        made = str(getattr(node.meta.get("val"), "dtype", ""))
+        if kind == "add" and made == "torch.bool":
             raise ValueError(
                 f"layer '{name}' adds truth values, which is a logical or; convert them "
                 "to numbers first."
             )
         return FUNCTIONS[kind](self.graph, name, *args, **kwargs)
-
-    def _unsupported(self, node: Any) -> ValueError:
-        return ValueError(
-            f"the PyTorch layer {self.program.title(node)} (node "
-            f"'{self.program.label(node)}') is not supported: it is not piecewise linear, "
-            "or not known. Replace it, or export the module without it."
-        )
 
     @staticmethod
     def _constant(node: Any, value: Any) -> Any:
@@ -342,7 +340,9 @@ class _Walker:
             return type(layer).__name__
         return operation(node)
 
-    def _head(self, node: Any, kind: str, args: tuple, kwargs: dict) -> Tensor:
+    def _head(
+        self, node: Any, kind: str, args: Sequence[Any], kwargs: dict, before: Head | None
+    ) -> Head:
         x = args[0]
         if not self.logits:
             raise ValueError(
@@ -351,36 +351,21 @@ class _Walker:
                 "logits=True to get its input instead."
             )
         function = self.program.module(node) or node.target
-        before = self.heads.get(node.args[0])
 
         def call(values: np.ndarray) -> np.ndarray:
             import torch
 
             if before is not None:
-                values = before[1](values)
+                values = before.run(values)
             rows = [torch.as_tensor(v.reshape(x.shape)) for v in values]
             found = [function(row, *args[1:], **kwargs) for row in rows]
             return np.stack([np.asarray(y.double()).reshape(-1) for y in found])
 
-        self.heads[node] = kind, call
-        return x
-
-    def _check_head(self, node: Any, kind: str) -> None:
-        for before in node.all_input_nodes:
-            if before not in self.heads:
-                continue
-            head, call = self.heads[before]
-            if kind not in _AFTER_HEAD and not (kind == "argmax" and head != "argmax"):
-                raise ValueError(
-                    f"the PyTorch layer {self.program.title(before)} (node "
-                    f"'{before.name}') is followed by {self.program.title(node)}; it is "
-                    "not piecewise linear, and logits=True takes it off only where it is "
-                    "the last one."
-                )
-            self.heads[node] = head, call
+        return Head(x, kind, self._title(node), call)
 
 
 def _holds_tensor(value: Any) -> bool:
+    """Whether a value depends on the input, or is a list in which one does."""
     if isinstance(value, (list, tuple)):
-        return any(isinstance(v, Tensor) or _holds_tensor(v) for v in value)
-    return False
+        return any(_holds_tensor(v) for v in value)
+    return isinstance(value, (Tensor, Head))

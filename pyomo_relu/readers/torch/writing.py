@@ -7,79 +7,84 @@ PyTorch's own operation on positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from pyomo_relu.readers.moves import move
+from pyomo_relu.readers import spatial
 from pyomo_relu.readers.tensors import TensorGraph
-from pyomo_relu.readers.torch.functions import indices_of
-from pyomo_relu.readers.torch.registry import constant, function, operand
-from pyomo_relu.readers.values import Tensor
+from pyomo_relu.readers.torch.functions import indices_of, moved
+from pyomo_relu.readers.torch.tables import constant, function, operand
+from pyomo_relu.readers.values import Tensor, Value
 
 
-def _moved(graph: TensorGraph, name: str, values: list, operation) -> Any:
+def _scatter(
+    operation: str,
+    graph: TensorGraph,
+    name: str,
+    x: Any,
+    part: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
     import torch
 
-    def apply(codes: list[np.ndarray]) -> list[np.ndarray]:
-        return [operation(*[torch.as_tensor(c) for c in codes]).contiguous().numpy()]
-
-    return move(graph, name, [operand(v) for v in values], apply)[0]
-
-
-def _scatter(operation: str):
-    def reader(graph: TensorGraph, name: str, x, part, *args, **kwargs):
-        import torch
-
-        run = getattr(torch.ops.aten, operation)
-        return _moved(
-            graph, name, [x, part], lambda codes, p: run(codes, p, *args, **kwargs)
-        )
-
-    return reader
+    run = getattr(torch.ops.aten, operation)
+    return moved(graph, name, [x, part], lambda codes, p: run(codes, p, *args, **kwargs))
 
 
 for _operation in ("slice_scatter", "select_scatter", "diagonal_scatter"):
-    function(_operation)(_scatter(_operation))
+    function(_operation)(partial(_scatter, _operation))
 
 
-@function("copy")
-def copy(graph: TensorGraph, name: str, x, source, non_blocking=False):
-    return _moved(graph, name, [x, source], lambda a, b: b.expand(a.shape))
-
-
-@function("fill")
-def fill(graph: TensorGraph, name: str, x, value):
-    return _moved(graph, name, [x, value], lambda a, b: b.expand(a.shape))
+@function("copy", "fill")
+def copy(
+    graph: TensorGraph, name: str, x: Any, source: Any, non_blocking: bool = False
+) -> Any:
+    return moved(graph, name, [x, source], lambda a, b: b.expand(a.shape))
 
 
 @function("index_put", "_unsafe_index_put")
-def index_put(graph: TensorGraph, name: str, x, indices, values, accumulate=False):
-    if accumulate:
-        raise ValueError(f"layer '{name}' adds at positions; write it as a sum.")
+def index_put(
+    graph: TensorGraph,
+    name: str,
+    x: Any,
+    indices: Sequence[Any],
+    values: Any,
+    accumulate: bool = False,
+) -> Any:
     import torch
 
+    if accumulate:
+        raise ValueError(f"layer '{name}' adds at positions; write it as a sum.")
     places = indices_of(name, indices)
     put = torch.ops.aten.index_put
-    return _moved(graph, name, [x, values], lambda a, b: put(a, places, b))
+    return moved(graph, name, [x, values], lambda a, b: put(a, places, b))
 
 
 @function("masked_fill")
-def masked_fill(graph: TensorGraph, name: str, x, mask, value):
-    chosen = constant(mask, name, "mask").astype(bool)
-    return move(graph, name, [operand(x), operand(value)], lambda codes: [
-        np.where(chosen, codes[1], codes[0])
-    ])[0]  # fmt: skip
+def masked_fill(graph: TensorGraph, name: str, x: Any, mask: Any, value: Any) -> Value:
+    chosen = constant(mask, name, "mask")
+    return spatial.where(graph, name, chosen, operand(value), operand(x))
 
 
 @function("scatter")
-def scatter(graph: TensorGraph, name: str, x, dim, index, source, *, reduce=None):
+def scatter(
+    graph: TensorGraph,
+    name: str,
+    x: Any,
+    dim: int,
+    index: Any,
+    source: Any,
+    *,
+    reduce: Any = None,
+) -> Any:
     if isinstance(index, Tensor) or reduce is not None:
         raise ValueError(
             f"layer '{name}' combines entries, or its positions depend on the input."
         )
 
-    def run(codes, part):
+    def run(codes: Any, part: Any) -> Any:
         return codes.scatter(dim, index, part if part.ndim else part.expand(index.shape))
 
-    return _moved(graph, name, [x, source], run)
+    return moved(graph, name, [x, source], run)

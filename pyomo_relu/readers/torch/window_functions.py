@@ -2,169 +2,155 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.tensors import TensorGraph
-from pyomo_relu.readers.torch.registry import array, constant, function
+from pyomo_relu.readers.torch.tables import array, constant, function
 from pyomo_relu.readers.values import Tensor
+from pyomo_relu.readers.windows import Window
 
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 _PAD_MODES |= {"circular": "wrap", "zeros": "constant"}
 
+Lengths = int | Sequence[int]
 
-def _per_axis(value, rank: int) -> list[int]:
+
+def _per_axis(value: Lengths, rank: int) -> list[int]:
     values = [value] * rank if isinstance(value, int) else [int(v) for v in value]
     return values * rank if len(values) == 1 else values
 
 
+@function("conv1d", "conv2d", "conv3d")
 def convolve(
     graph: TensorGraph,
     name: str,
-    x,
-    weight,
-    bias=None,
-    stride=1,
-    padding=0,
-    dilation=1,
-    groups=1,
+    x: Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: Lengths = 1,
+    padding: Lengths | str = 0,
+    dilation: Lengths = 1,
+    groups: int = 1,
     padding_mode: str = "zeros",
 ) -> Tensor:
-    """conv1d, conv2d, conv3d."""
     kernel = constant(weight, name, "kernel")
     rank = kernel.ndim - 2
     dilation = _per_axis(dilation, rank)
-    if padding == "valid":
-        begin = end = [0] * rank
-    elif padding == "same":
+    if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, kernel.shape[2:])]
-        begin = [t // 2 for t in total]
-        end = [t - t // 2 for t in total]
+        begin, end = [t // 2 for t in total], [t - t // 2 for t in total]
     else:
-        begin = end = _per_axis(padding, rank)
+        begin = end = _per_axis(0 if isinstance(padding, str) else padding, rank)
     if padding_mode != "zeros" and any((*begin, *end)):
         mode = _PAD_MODES[padding_mode]
         x = spatial.pad(graph, f"{name}_pad", x, [0, 0, *begin], [0, 0, *end], mode)
         begin = end = [0] * rank
-    return spatial.convolution(
-        graph,
-        name,
-        x,
-        kernel,
-        None if bias is None else constant(bias, name, "bias"),
-        strides=_per_axis(stride, rank),
-        pads_begin=begin,
-        pads_end=end,
-        dilations=dilation,
-        groups=int(groups),
-    )
-
-
-function("conv1d", "conv2d", "conv3d")(convolve)
+    window = Window(kernel.shape[2:], _per_axis(stride, rank), dilation, begin, end)
+    offset = None if bias is None else constant(bias, name, "bias")
+    return spatial.convolution(graph, name, x, kernel, offset, window, int(groups))
 
 
 @function("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed(
     graph: TensorGraph,
     name: str,
-    x,
-    weight,
-    bias=None,
-    stride=1,
-    padding=0,
-    output_padding=0,
-    groups=1,
-    dilation=1,
+    x: Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: Lengths = 1,
+    padding: Lengths = 0,
+    output_padding: Lengths = 0,
+    groups: int = 1,
+    dilation: Lengths = 1,
 ) -> Tensor:
     kernel = constant(weight, name, "kernel")
     rank = kernel.ndim - 2
-    pads = _per_axis(padding, rank)
+    strides, dilations, pads, extra = (
+        _per_axis(v, rank) for v in (stride, dilation, padding, output_padding)
+    )
     return spatial.convolution(
         graph,
         name,
         x,
         kernel,
         None if bias is None else constant(bias, name, "bias"),
+        Window(kernel.shape[2:], strides, dilations, pads, pads),
+        int(groups),
         transposed=True,
-        output_padding=_per_axis(output_padding, rank),
-        strides=_per_axis(stride, rank),
-        pads_begin=pads,
-        pads_end=pads,
-        dilations=_per_axis(dilation, rank),
-        groups=int(groups),
+        output_padding=extra,
     )
 
 
-def _pooling(x: Tensor, kernel_size, stride, padding, dilation=1) -> tuple:
+def _window(
+    x: Tensor,
+    kernel_size: Lengths,
+    stride: Lengths | None,
+    padding: Lengths,
+    dilation: Lengths,
+    ceil_mode: bool,
+) -> Window:
     rank = len(x.shape) - 2
-    kernel = _per_axis(kernel_size, rank)
     unset = stride is None or (isinstance(stride, (list, tuple)) and not len(stride))
-    pads = _per_axis(padding, rank)
-    return kernel, {
-        "strides": kernel if unset else _per_axis(stride, rank),
-        "pads_begin": pads,
-        "pads_end": pads,
-        "dilations": _per_axis(dilation, rank),
-    }
+    size, strides, dilations, pads = (
+        _per_axis(v, rank)
+        for v in (kernel_size, kernel_size if unset else stride, dilation, padding)
+    )
+    return Window(size, strides, dilations, pads, pads, bool(ceil_mode))
 
 
 @function("max_pool1d", "max_pool2d", "max_pool3d")
 def max_pool(
     graph: TensorGraph,
     name: str,
-    x,
-    kernel_size,
-    stride=None,
-    padding=0,
-    dilation=1,
-    ceil_mode=False,
-    return_indices=False,
+    x: Tensor,
+    kernel_size: Lengths,
+    stride: Lengths | None = None,
+    padding: Lengths = 0,
+    dilation: Lengths = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> Tensor:
     if return_indices:
         raise ValueError(f"layer '{name}' returns positions; that is not piecewise linear.")
-    kernel, geometry = _pooling(x, kernel_size, stride, padding, dilation)
-    return spatial.max_pool(graph, name, x, kernel, ceil_mode=bool(ceil_mode), **geometry)
+    window = _window(x, kernel_size, stride, padding, dilation, ceil_mode)
+    return spatial.max_pool(graph, name, x, window)
 
 
 @function("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def average_pool(
     graph: TensorGraph,
     name: str,
-    x,
-    kernel_size,
-    stride=None,
-    padding=0,
-    ceil_mode=False,
-    count_include_pad=True,
-    divisor_override=None,
+    x: Tensor,
+    kernel_size: Lengths,
+    stride: Lengths | None = None,
+    padding: Lengths = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Tensor:
     if divisor_override is not None:
         raise ValueError(f"layer '{name}': divisor_override is not supported; use None.")
-    kernel, geometry = _pooling(x, kernel_size, stride, padding)
-    return spatial.average_pool(
-        graph,
-        name,
-        x,
-        kernel,
-        ceil_mode=bool(ceil_mode),
-        count_include_pad=bool(count_include_pad),
-        **geometry,
-    )
+    window = _window(x, kernel_size, stride, padding, 1, ceil_mode)
+    return spatial.average_pool(graph, name, x, window, bool(count_include_pad))
 
 
 @function("convolution")
 def general_convolution(
     graph: TensorGraph,
     name: str,
-    x,
-    weight,
-    bias,
-    stride,
-    padding,
-    dilation,
-    is_transposed,
-    output_padding,
-    groups,
+    x: Tensor,
+    weight: Any,
+    bias: Any,
+    stride: Lengths,
+    padding: Lengths,
+    dilation: Lengths,
+    is_transposed: bool,
+    output_padding: Lengths,
+    groups: int,
 ) -> Tensor:
     """What PyTorch lowers all convolutions to."""
     if is_transposed:
@@ -175,11 +161,11 @@ def general_convolution(
 
 
 @function("max_pool2d_with_indices", "max_pool3d_with_indices")
-def max_pool_with_indices(graph: TensorGraph, name: str, x, *args) -> tuple:
+def max_pool_with_indices(graph: TensorGraph, name: str, x: Tensor, *args: Any) -> tuple:
     return max_pool(graph, name, x, *args), None
 
 
-def _adaptive(name: str, x: Tensor, output_size) -> list[int]:
+def _adaptive(name: str, x: Tensor, output_size: Any) -> list[int]:
     """The window of an adaptive pooling whose windows are all alike."""
     lengths = x.shape[2:]
     sizes = [output_size] * len(lengths) if isinstance(output_size, int) else output_size
@@ -193,20 +179,33 @@ def _adaptive(name: str, x: Tensor, output_size) -> list[int]:
 
 
 @function("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
-def adaptive_average_pool(graph: TensorGraph, name: str, x, output_size) -> Tensor:
+def adaptive_average_pool(
+    graph: TensorGraph, name: str, x: Tensor, output_size: Any
+) -> Tensor:
     return average_pool(graph, name, x, _adaptive(name, x, output_size))
 
 
 @function("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(
-    graph: TensorGraph, name: str, x, output_size, return_indices=False
+    graph: TensorGraph,
+    name: str,
+    x: Tensor,
+    output_size: Any,
+    return_indices: bool = False,
 ) -> Tensor:
     window = _adaptive(name, x, output_size)
     return max_pool(graph, name, x, window, return_indices=return_indices)
 
 
 @function("pad", "constant_pad_nd")
-def pad(graph: TensorGraph, name: str, x, pad, mode="constant", value=None) -> Tensor:
+def pad(
+    graph: TensorGraph,
+    name: str,
+    x: Tensor,
+    pad: Sequence[int],
+    mode: Any = "constant",
+    value: float | None = None,
+) -> Tensor:
     widths = [int(w) for w in pad]
     if isinstance(mode, (int, float)):  # aten.constant_pad_nd(x, pad, value)
         mode, value = "constant", mode
@@ -220,7 +219,16 @@ def pad(graph: TensorGraph, name: str, x, pad, mode="constant", value=None) -> T
     return spatial.pad(graph, name, x, before, after, _PAD_MODES[mode], fill)
 
 
-def normalize(graph, name, x, mean, variance, weight, bias, eps) -> Tensor:
+def normalize(
+    graph: TensorGraph,
+    name: str,
+    x: Tensor,
+    mean: Any,
+    variance: Any,
+    weight: Any,
+    bias: Any,
+    eps: float,
+) -> Tensor:
     """Batch normalization in eval mode."""
     if mean is None or variance is None:
         raise ValueError(
@@ -237,7 +245,14 @@ def normalize(graph, name, x, mean, variance, weight, bias, eps) -> Tensor:
 
 @function("batch_norm")
 def batch_norm(
-    graph: TensorGraph, name: str, x, *args, training=False, momentum=0.1, eps=1e-5, **named
+    graph: TensorGraph,
+    name: str,
+    x: Tensor,
+    *args: Any,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    **named: Any,
 ) -> Tensor:
     if len(args) == 8:  # aten: weight, bias, mean, variance, training, momentum, eps, cudnn
         weight, bias, mean, variance, training, momentum, eps, _ = args
@@ -256,5 +271,15 @@ def batch_norm(
 
 
 @function("_native_batch_norm_legit_no_training")
-def native_batch_norm(graph, name, x, weight, bias, mean, variance, momentum, eps) -> tuple:
+def native_batch_norm(
+    graph: TensorGraph,
+    name: str,
+    x: Tensor,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    momentum: float,
+    eps: float,
+) -> tuple:
     return normalize(graph, name, x, mean, variance, weight, bias, eps), None, None

@@ -1,4 +1,4 @@
-"""PyTorch functions and modules by name."""
+"""PyTorch functions and modules by name, and their arguments as the operators want them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.readers.tables import LayerReader, enter
+from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor, Value
 
 #: Called as ``function(graph, name, *args, **kwargs)`` with the arguments of the PyTorch
@@ -14,29 +16,22 @@ from pyomo_relu.readers.values import Tensor, Value
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 #: Called as ``module(graph, name, module, x)``.
-MODULES: dict[str, Callable[..., Any]] = {}
+MODULES: dict[str, LayerReader] = {}
 
 
 def function(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: what reads the PyTorch functions and methods of these names."""
-
-    def add(operator: Callable[..., Any]) -> Callable[..., Any]:
-        for name in names:
-            FUNCTIONS[name] = operator
-        return operator
-
-    return add
+    return enter(FUNCTIONS, *names)
 
 
-def module(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: what reads the modules of ``torch.nn`` of these names."""
+def module_as(function: Callable[..., Any], *attributes: str, **fixed: Any) -> LayerReader:
+    """What reads a module as a function, whose arguments are attributes of the module."""
 
-    def add(operator: Callable[..., Any]) -> Callable[..., Any]:
-        for name in names:
-            MODULES[name] = operator
-        return operator
+    def read(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Any:
+        given = (getattr(layer, attribute) for attribute in attributes)
+        return function(graph, name, x, *given, **fixed)
 
-    return add
+    return read
 
 
 def array(value: Any) -> np.ndarray:

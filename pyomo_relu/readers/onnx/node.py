@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.readers.tables import enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor, Value
 
@@ -100,6 +101,9 @@ class OnnxNode:
 
 Operator = Callable[[OnnxNode], Result]
 
+#: Heads that keep the order of the logits; read only as the last operator.
+HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax")
+
 #: Operators by (domain, type); the standard domain is "".
 OPERATORS: dict[tuple[str, str], Operator] = {}
 
@@ -124,9 +128,5 @@ def register_onnx_operator(*names: str, domain: str = "") -> Callable[[Operator]
     list of values. It is only called where an input depends on the network's input.
     """
 
-    def add(operator: Operator) -> Operator:
-        for name in names:
-            OPERATORS["" if domain == "ai.onnx" else domain, name] = operator
-        return operator
-
-    return add
+    domain = "" if domain == "ai.onnx" else domain
+    return enter(OPERATORS, *((domain, name) for name in names))

@@ -1,4 +1,4 @@
-"""Which function translates which Keras layer, operation or activation.
+"""What reads which Keras layer, operation or activation.
 
 Built-in translators are found by class name, so that Keras is not imported before a
 model is read. Users add their own with :func:`register_keras_layer` and
@@ -9,46 +9,27 @@ something else than its parent, so it needs a translator of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from pyomo_relu.network import NetworkBuilder
 from pyomo_relu.network.activations import Pieces
+from pyomo_relu.readers.keras.originals import refuse_replaced
+from pyomo_relu.readers.tables import LayerReader
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Tensor
 
+LayerTranslator = Callable[[Any, NetworkBuilder, Sequence[int], str], int | Sequence[int]]
 
-class UnsupportedLayerError(ValueError):
-    """A layer of the model is not piecewise linear, or its translator is missing."""
+#: What reads the layers of ``keras.layers``, by class name.
+LAYERS: dict[str, LayerReader] = {}
 
-
-class Handle(int):
-    """Position of a node in the builder; a type of its own, to tell it from a number."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """The output of a smooth head such as softmax, and the logits it reads.
-
-    It may only be an output of the model; whatever else reads it is refused. ``layer``
-    is how errors name it, ``run`` computes the head of a tensor of logits in Keras.
-    """
-
-    logits: int
-    function: str
-    layer: str
-    run: Callable[[Any], Any]
-
-
-Value = int | Head
-LayerTranslator = Callable[
-    [Any, NetworkBuilder, Sequence[int], str], "Value | Sequence[Value]"
-]
+#: What reads the operations of ``keras.ops`` and ``keras.activations``, by class name;
+#: called with the arguments of the operation.
+OPERATIONS: dict[str, LayerReader] = {}
 
 _custom_layers: dict[type, LayerTranslator] = {}
 _custom_activations: dict[Any, Callable[[], Pieces]] = {}
-_layers: dict[str, LayerTranslator] = {}
-_operations: dict[str, Callable[..., Any]] = {}
 
 
 def register_keras_layer(layer_class: type) -> Callable[[LayerTranslator], LayerTranslator]:
@@ -137,28 +118,8 @@ def register_keras_activation(
     return decorate
 
 
-def translates(*names: str) -> Callable[[LayerTranslator], LayerTranslator]:
-    """Decorator for the built-in translators: names of classes in ``keras.layers``."""
-
-    def decorate(translator: LayerTranslator) -> LayerTranslator:
-        _layers.update(dict.fromkeys(names, translator))
-        return translator
-
-    return decorate
-
-
-def translates_operation(*names: str) -> Callable[[Callable], Callable]:
-    """Decorator for translators of ``keras.ops``: names of Keras' operation classes."""
-
-    def decorate(translator: Callable) -> Callable:
-        _operations.update(dict.fromkeys(names, translator))
-        return translator
-
-    return decorate
-
-
-def layer_translator(layer: Any) -> LayerTranslator | None:
-    """The translator of exactly this layer's class, or None.
+def layer_reader(layer: Any) -> LayerReader | None:
+    """What reads exactly this layer's class, or None.
 
     Raises
     ------
@@ -167,15 +128,27 @@ def layer_translator(layer: Any) -> LayerTranslator | None:
     """
     import keras
 
-    from pyomo_relu.readers.keras.calls import refuse_replaced
-
     cls = type(layer)
     if cls in _custom_layers:
-        return _custom_layers[cls]
-    if getattr(keras.layers, cls.__name__, None) is cls and cls.__name__ in _layers:
+        return partial(_read_custom, _custom_layers[cls])
+    if getattr(keras.layers, cls.__name__, None) is cls and cls.__name__ in LAYERS:
         refuse_replaced(layer)
-        return _layers[cls.__name__]
+        return LAYERS[cls.__name__]
     return None
+
+
+def _read_custom(
+    translator: LayerTranslator, graph: TensorGraph, name: str, layer: Any, *xs: Tensor
+) -> Tensor | list[Tensor]:
+    """Call a user's translator, which knows handles of the builder's nodes."""
+    handles = [graph.shaped(f"{name}_input", x).handle for x in xs]
+    found = translator(layer, graph.builder, handles, name)
+    several = isinstance(found, (list, tuple))
+    tensors = [
+        Tensor(int(handle), (1, *graph.builder.nodes[handle].shape), 0)
+        for handle in (found if isinstance(found, (list, tuple)) else [found])
+    ]
+    return tensors if several else tensors[0]
 
 
 def is_custom(layer: Any) -> bool:
@@ -183,13 +156,11 @@ def is_custom(layer: Any) -> bool:
     return type(layer) in _custom_layers
 
 
-def operation_translator(operation: Any) -> Callable[..., Any] | None:
-    """The translator of an operation of ``keras.ops`` or ``keras.activations``."""
+def operation_reader(operation: Any) -> LayerReader | None:
+    """What reads an operation of ``keras.ops`` or ``keras.activations``, or None."""
     cls = type(operation)
-    ours = ("keras.src.ops.", "keras.src.activations.")
-    if cls.__module__.startswith(ours):
-        return _operations.get(cls.__name__)
-    return None
+    ours = cls.__module__.startswith(("keras.src.ops.", "keras.src.activations."))
+    return OPERATIONS.get(cls.__name__) if ours else None
 
 
 def custom_activation(function: Any) -> Callable[[], Pieces] | None:
@@ -198,44 +169,3 @@ def custom_activation(function: Any) -> Callable[[], Pieces] | None:
         return _custom_activations.get(function)
     except TypeError:  # not hashable
         return None
-
-
-def describe(operation: Any) -> str:
-    """How errors name a layer or an operation: ``layer 'gru_1' (GRU)``."""
-    import keras
-
-    kind = "layer" if isinstance(operation, keras.layers.Layer) else "operation"
-    return f"{kind} '{operation.name}' ({type(operation).__name__})"
-
-
-def refuse(operation: Any, reason: str) -> UnsupportedLayerError:
-    """The error for a layer that can't be read; ``reason`` ends the sentence."""
-    return UnsupportedLayerError(f"{describe(operation)} {reason}")
-
-
-def as_numpy(variable: Any) -> np.ndarray:
-    """A Keras variable, a tensor of any backend or an array, as a NumPy array.
-
-    Half-precision weights become float64 without loss; integers stay integers.
-    """
-    import keras
-
-    if isinstance(variable, (Handle, keras.KerasTensor)):
-        raise TypeError("a tensor of the model stands where a constant is needed")
-    if isinstance(variable, (bool, int, float, np.ndarray, np.generic)):
-        array = np.asarray(variable)
-    else:
-        array = np.asarray(keras.ops.convert_to_numpy(variable))
-    return array.astype(np.float64) if array.dtype.kind in "fV" else array
-
-
-def as_run(value: float) -> float:
-    """A Python number as the backend computes with it.
-
-    TensorFlow turns the options of a ReLU or a leaky ReLU into float32 on their way,
-    also in a float64 model.
-    """
-    import keras
-
-    on_tensorflow = keras.config.backend() == "tensorflow"
-    return float(np.float32(value)) if on_tensorflow else float(value)

@@ -6,42 +6,38 @@ layer called twice is translated twice, a nested model is walked in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pyomo_relu.network import Network, NetworkBuilder
-from pyomo_relu.network.limits import TooLargeError, memory_limit, need_entries
-from pyomo_relu.readers.checking import check_reading as check
-from pyomo_relu.readers.checking import first_line
-from pyomo_relu.readers.keras import registry
-from pyomo_relu.readers.keras.calls import (
-    model_call_is_original,
-    refuse_masks,
-    tensor_arguments,
-)
+import numpy as np
+
+from pyomo_relu.network import Network
+from pyomo_relu.network.limits import memory_limit, need_entries
+from pyomo_relu.readers.checking import built
+from pyomo_relu.readers.keras.activation_functions import refused
+from pyomo_relu.readers.keras.calls import refuse_masks, tensor_arguments
+from pyomo_relu.readers.keras.describing import UnsupportedLayerError, describe, refuse
 from pyomo_relu.readers.keras.loading import import_keras, load_model
-from pyomo_relu.readers.keras.registry import (
-    Handle,
-    Head,
-    UnsupportedLayerError,
-    Value,
-    describe,
-    refuse,
+from pyomo_relu.readers.keras.originals import model_call_is_original
+from pyomo_relu.readers.keras.registration import (
+    LAYERS,
+    is_custom,
+    layer_reader,
+    operation_reader,
 )
 from pyomo_relu.readers.keras.running import KerasModel, Step
-from pyomo_relu.readers.keras.tensors import shape_of
+from pyomo_relu.readers.moves import move
+from pyomo_relu.readers.naming import first_line, naming
+from pyomo_relu.readers.tables import enter
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Head, Tensor
 
-# Importing a module of translators registers what it holds.
-from pyomo_relu.readers.keras import (  # noqa: F401  isort: skip
-    convolutions,
-    layers,
-    merging,
-    operations,
-    pooling,
-    reshaping,
-)
+# Importing these modules fills the tables.
+from pyomo_relu.readers.keras import layers, operations, window_layers  # noqa: F401  isort: skip
+
+Result = Tensor | Head
 
 
 def read_keras(
@@ -121,27 +117,24 @@ def _read(
 ) -> Network:
     """The network of a model that is in memory; see :func:`read_keras`."""
     _check_model(model)
-    builder = NetworkBuilder()
-    inputs = [_input(builder, model, tensor) for tensor in model.inputs]
+    graph = TensorGraph()
+    inputs = [_input(graph, model, tensor) for tensor in model.inputs]
     steps: list[Step] = []
-    values = _read_model(model, builder, inputs, steps)
+    values = _read_model(model, graph, inputs, steps)
     outputs = []
-    for value in values:
+    for tensor, value in zip(model.outputs, values):
         if isinstance(value, Head):
             if not logits:
                 raise _refused_head(value, "logits=True reads the model up to it.")
             value = value.logits
-        outputs.append(int(value))
-    network = builder.build(
+        outputs.append(graph.shaped(tensor._keras_history.operation.name, value))
+    return built(
+        graph,
         outputs,
-        inputs=[int(i) for i in inputs],
+        partial(KerasModel, model, steps, values) if check_reading else None,
         input_names=input_names,
         output_names=output_names,
     )
-    if check_reading:
-        shapes = [shape_of(builder, i) for i in outputs]
-        check(KerasModel(model, steps, values, shapes), network, builder.nodes, outputs)
-    return network
 
 
 def _refused_head(head: Head, remedy: str) -> UnsupportedLayerError:
@@ -170,7 +163,7 @@ def _check_model(model: Any) -> None:
             )
 
 
-def _input(builder: NetworkBuilder, model: Any, tensor: Any) -> Handle:
+def _input(graph: TensorGraph, model: Any, tensor: Any) -> Tensor:
     name = tensor._keras_history.operation.name
     shape = tuple(tensor.shape)[1:]
     if any(n is None for n in shape):
@@ -185,10 +178,10 @@ def _input(builder: NetworkBuilder, model: Any, tensor: Any) -> Handle:
             f"input '{name}' of model '{model.name}' has dtype {dtype}, which would cut "
             "off fractions; rebuild the model with a float32 Input."
         )
-    return Handle(builder.input(name, shape))
+    return graph.input(name, (1, *shape), 0)
 
 
-def _ordered_calls(tensors: Iterable[Any], known: dict[int, Value]) -> list[Any]:
+def _ordered_calls(tensors: Iterable[Any], known: dict[int, Result]) -> list[Any]:
     """The calls that lead to ``tensors``, each after those it depends on."""
     order: list[Any] = []
     done: set[int] = set()
@@ -211,27 +204,27 @@ def _ordered_calls(tensors: Iterable[Any], known: dict[int, Value]) -> list[Any]
 
 
 def _read_model(
-    model: Any, builder: NetworkBuilder, inputs: Sequence[Value], steps: list[Step]
-) -> list[Value]:
+    model: Any, graph: TensorGraph, inputs: Sequence[Tensor], steps: list[Step]
+) -> list[Result]:
     """Translate a Sequential or functional model; one value for each output.
 
     Each call is added to ``steps``.
     """
-    known: dict[int, Value] = {id(t): v for t, v in zip(model.inputs, inputs)}
+    known: dict[int, Result] = {id(t): v for t, v in zip(model.inputs, inputs)}
     calls = _ordered_calls(model.outputs, known)
     refuse_masks(calls)
     for node in calls:
         for tensor in node.outputs:
             shape = [n or 1 for n in tensor.shape]
             need_entries(f"{describe(node.operation)} of shape {tuple(shape)}", shape)
-        step = _translate(node, builder, known)
+        step = _translate(node, graph, known)
         steps.append(step)
         for tensor, value in zip(node.outputs, step.values):
             known[id(tensor)] = value
     return [known[id(t)] for t in model.outputs]
 
 
-def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> Step:
+def _translate(node: Any, graph: TensorGraph, known: dict[int, Result]) -> Step:
     """Translate one call; the values are one for each of its output tensors."""
     import keras
 
@@ -239,7 +232,7 @@ def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> S
     if not node.input_tensors:
         raise refuse(operation, "is not connected to an input of the model.")
 
-    def lookup(argument):
+    def lookup(argument: Any) -> Any:
         if not isinstance(argument, keras.KerasTensor):
             return argument
         value = known[id(argument)]
@@ -249,55 +242,41 @@ def _translate(node: Any, builder: NetworkBuilder, known: dict[int, Value]) -> S
                 "out; retrain with a piecewise-linear activation there."
             )
             raise _refused_head(value, remedy)
-        return Handle(value)
+        return value
 
     args, kwargs = node.arguments.convert(lookup)
-    result: Any
     inner: list[Step] | None = None
-    if isinstance(operation, keras.Model) and not registry.is_custom(operation):
+    if isinstance(operation, keras.Model) and not is_custom(operation):
         inner = []
-        result = translate_model(operation, builder, args, kwargs, inner)
+        values = _translate_model(operation, graph, args, kwargs, inner)
     elif isinstance(operation, keras.layers.Layer):
-        result = translate_layer(operation, builder, args, kwargs)
+        values = _translate_layer(operation, graph, args, kwargs)
     else:
-        with _named(operation):
-            result = operations.translate(operation, builder, args, kwargs)
-    values = list(result) if isinstance(result, (list, tuple)) else [result]
+        values = _translate_operation(operation, graph, args, kwargs)
     if len(values) != len(node.outputs):
         raise refuse(
             operation,
             f"has {len(node.outputs)} outputs, but its translator returned {len(values)}.",
         )
     for tensor, value in zip(node.outputs, values):
-        _check_shape(operation, builder, tensor, value)
+        _check_shape(operation, tensor, value)
     return Step(node, values, inner)
 
 
-@contextmanager
-def _named(operation: Any) -> Iterator[None]:
-    """Errors of any kind become ones that name the operation."""
-    try:
-        yield
-    except (UnsupportedLayerError, TooLargeError):
-        raise
-    except Exception as error:
-        if isinstance(error, ValueError) and f"'{operation.name}" in str(error):
-            raise
-        parts = operation._flatten_layers() if hasattr(operation, "_flatten_layers") else ()
-        unbuilt = [part.name for part in parts if not part.built]
-        remedy = f"; '{unbuilt[0]}' is not built, call the model on data" if unbuilt else ""
-        raise refuse(
-            operation,
-            f"can't be read as it is ({type(error).__name__}: {first_line(error)}){remedy}.",
-        ) from error
+def _unreadable(operation: Any, error: Exception) -> UnsupportedLayerError:
+    parts = operation._flatten_layers() if hasattr(operation, "_flatten_layers") else ()
+    unbuilt = [part.name for part in parts if not part.built]
+    remedy = f"; '{unbuilt[0]}' is not built, call the model on data" if unbuilt else ""
+    return refuse(
+        operation,
+        f"can't be read as it is ({type(error).__name__}: {first_line(error)}){remedy}.",
+    )
 
 
-def _check_shape(
-    operation: Any, builder: NetworkBuilder, tensor: Any, value: Value
-) -> None:
+def _check_shape(operation: Any, tensor: Any, value: Result) -> None:
     """Each result has the shape that Keras computed for it."""
     expected = tuple(tensor.shape)[1:]
-    shape = shape_of(builder, value.logits if isinstance(value, Head) else value)
+    shape = (value.logits if isinstance(value, Head) else value).sample_shape
     fits = len(shape) == len(expected) and all(
         e is None or e == s for e, s in zip(expected, shape)
     )
@@ -309,12 +288,35 @@ def _check_shape(
         )
 
 
-def translate_layer(
-    layer: Any, builder: NetworkBuilder, args: Any, kwargs: Any
-) -> Value | Sequence[Value]:
+def _translated(
+    read: Any, operation: Any, graph: TensorGraph, args: Any, kwargs: Any
+) -> list[Result]:
+    """What an entry of a table makes of a call, as a list."""
+    result = read(graph, operation.name, operation, *args, **kwargs)
+    return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
+def _translate_operation(
+    operation: Any, graph: TensorGraph, args: Any, kwargs: Any
+) -> list[Result]:
+    """Translate one call of an operation of ``keras.ops``."""
+    read = operation_reader(operation)
+    if read is None:
+        raise refuse(
+            operation,
+            "is not supported; it is not piecewise linear or not known. Use a layer "
+            "instead, or put it into a layer of your own with register_keras_layer.",
+        )
+    with _naming(operation):
+        return _translated(read, operation, graph, args, kwargs)
+
+
+def _translate_layer(
+    layer: Any, graph: TensorGraph, args: Any, kwargs: Any
+) -> list[Result]:
     """Translate one call of a layer that is no model."""
-    translator = registry.layer_translator(layer)
-    if translator is None:
+    read = layer_reader(layer)
+    if read is None:
         raise refuse(
             layer,
             "is not supported; it is not piecewise linear or not known. If it is "
@@ -326,18 +328,20 @@ def translate_layer(
             f"is quantized ({layer.quantization_mode}), which rounds its inputs; read "
             "the model before it is quantized.",
         )
-    with _named(layer):
+    with _naming(layer):
         sources = tensor_arguments(layer, args, kwargs)
-        return translator(layer, builder, sources, layer.name)
+        return _translated(read, layer, graph, sources, {})
 
 
-def translate_model(
-    model: Any,
-    builder: NetworkBuilder,
-    args: Any,
-    kwargs: Any,
-    steps: list[Step] | None = None,
-) -> list[Value]:
+def _naming(operation: Any) -> Any:
+    """Errors inside name the operation."""
+    make = partial(_unreadable, operation)
+    return naming(make, f"'{operation.name}", known=(UnsupportedLayerError,))
+
+
+def _translate_model(
+    model: Any, graph: TensorGraph, args: Any, kwargs: Any, steps: list[Step]
+) -> list[Result]:
     """Translate one call of a nested model; its calls are added to ``steps``."""
     _check_model(model)
     struct = getattr(model, "_inputs_struct", None)
@@ -352,11 +356,36 @@ def translate_model(
             model, f"has {len(model.inputs)} inputs but is called with {len(sources)}."
         )
     for source, tensor in zip(sources, model.inputs):
-        shape, expected = shape_of(builder, source), tuple(tensor.shape)[1:]
+        shape, expected = source.sample_shape, tuple(tensor.shape)[1:]
         # Keras drops or adds a last axis of length 1 when it runs the model, but not
         # when it computes shapes; such a model contradicts itself.
         if len(shape) != len(expected):
             raise refuse(
                 model, f"expects inputs of shape {expected}, but is given {shape}."
             )
-    return _read_model(model, builder, sources, [] if steps is None else steps)
+    return _read_model(model, graph, sources, steps)
+
+
+@enter(LAYERS, "TimeDistributed")
+def time_distributed(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Any:
+    """The inner layer on each step of the first axis after the batch."""
+    import keras
+
+    inner = layer.layer
+    if layer_reader(inner) is LAYERS["Dense"] and len(x.shape) > 2:
+        # Acts along the last axis only, so all steps are one affine node.
+        return LAYERS["Dense"](graph, name, inner, x)
+    results = []
+    for t in range(x.shape[1]):
+        step = graph.rearrange(f"{name}_{t}", [x], x.index[:, t], batch=0)
+        if isinstance(inner, keras.Model):
+            values = _translate_model(inner, graph, (step,), {}, [])
+        else:
+            values = _translate_layer(inner, graph, (step,), {})
+        if len(values) != 1:
+            raise refuse(layer, "wraps a layer with several outputs.")
+        [value] = values
+        if isinstance(value, Head):
+            raise refused(inner, value.function)
+        results.append(value)
+    return move(graph, name, results, lambda codes: [np.stack(codes, 1)])[0]

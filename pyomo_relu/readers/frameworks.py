@@ -1,0 +1,180 @@
+"""A model as its framework runs it, for the check of what was read from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from pyomo_relu.readers.values import Call
+
+_EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10}
+_EPSILON |= {"bfloat16": 2.0**-7}
+_LARGEST = {"float64": 1e300, "float32": 3e38, "float16": 6e4, "bfloat16": 3e38}
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The floating-point numbers that a model computes with.
+
+    Attributes
+    ----------
+    dtype : str
+        The coarsest type; the points are numbers of it.
+    epsilon : float
+        The distance from 1 to the next number; larger where a device computes coarser.
+    largest : float
+    mixed : bool
+        Whether types are mixed, so that even a copy may round.
+    """
+
+    dtype: str
+    epsilon: float
+    largest: float
+    mixed: bool = False
+
+    @classmethod
+    def of(cls, dtypes: Iterable[str], coarse: bool = False) -> Arithmetic:
+        """The arithmetic of a model that holds tensors of these types.
+
+        ``coarse`` says that a device may multiply in TF32, with the eleven bits of half
+        precision.
+
+        Raises
+        ------
+        ValueError
+            For a type that is not known here.
+        """
+        found = set(dtypes) or {"float32"}
+        unknown = sorted(found - set(_EPSILON))
+        if unknown:
+            raise ValueError(
+                f"the dtype {unknown[0]} is not known; convert the model to float32."
+            )
+        coarsest = max(found, key=lambda d: _EPSILON[d])
+        epsilon = _EPSILON[coarsest]
+        if coarse:
+            epsilon = max(epsilon, _EPSILON["float16"])
+        largest = min(_LARGEST[d] for d in found)
+        return cls(coarsest, epsilon, largest, coarse or len(found) > 1)
+
+    def represent(self, points: np.ndarray) -> np.ndarray:
+        """``points`` rounded to numbers of the type, as float64."""
+        with np.errstate(over="ignore"):
+            if self.dtype == "bfloat16":
+                bits = np.ascontiguousarray(points, dtype=np.float32).view(np.uint32)
+                return (bits & np.uint32(0xFFFF0000)).view(np.float32).astype(float)
+            return points.astype(self.dtype).astype(float)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one layer gave in the framework.
+
+    Attributes
+    ----------
+    layer : str
+        How errors name it.
+    handle : int
+        The node of the builder that was made for it.
+    values : (N, size) array
+    """
+
+    layer: str
+    handle: int
+    values: np.ndarray
+
+
+class CannotRunHere(Exception):
+    """The model is sound, but this machine can't run it; the message says why."""
+
+
+class Framework(ABC):
+    """A model as its framework evaluates it; each reader has its own.
+
+    Attributes
+    ----------
+    name : str
+        How errors name the model, for example ``"the Keras model 'm'"``.
+    arithmetic : Arithmetic
+    heads : dict of callables
+        By the number of an output: the smooth function that was taken off there, on
+        (N, size) values of the network.
+    """
+
+    name: str
+    arithmetic: Arithmetic
+
+    def __init__(self) -> None:
+        self.heads: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
+
+    @abstractmethod
+    def outputs(self, points: np.ndarray) -> list[np.ndarray]:
+        """One (N, size) array for each output of the network, as a user would get it."""
+
+    def shown(self, k: int, values: np.ndarray) -> np.ndarray:
+        """What a user would get where the network's output ``k`` has these values."""
+        return self.heads[k](values) if k in self.heads else values
+
+    def replay(
+        self, points: np.ndarray
+    ) -> tuple[list[Record], list[np.ndarray] | None] | None:
+        """What each layer gives, in their order, and the outputs of all; None: unknown."""
+        return None
+
+
+class CalledFramework(Framework):
+    """A model whose parts were noted as :class:`~pyomo_relu.readers.tensors.Call`.
+
+    Parameters
+    ----------
+    name : str
+    run : callable
+        From (N, n_inputs) points to one (N, size) array for each output.
+    calls : sequence of Call
+        In the order in which they run.
+    source : int, optional
+        The builder's node of the input, where there is only one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[np.ndarray], list[np.ndarray]],
+        calls: Sequence[Call],
+        source: int | None,
+    ) -> None:
+        super().__init__()
+        self.name, self.run, self.calls, self.source = name, run, calls, source
+        self.arithmetic = Arithmetic.of(["float64"])
+
+    def outputs(self, points: np.ndarray) -> list[np.ndarray]:
+        return self.run(points)
+
+    def replay(self, points: np.ndarray) -> tuple[list[Record], None]:
+        """The results of all calls that can be reached from the input by calls."""
+        known = {} if self.source is None else {self.source: points}
+        records = []
+        for call in self.calls:
+            if call.source in known:
+                known[call.result] = call.run(known[call.source].copy())
+                records.append(Record(call.layer, call.result, known[call.result]))
+        return records, None
+
+
+def inputs_at(points: np.ndarray, shapes: Iterable[Sequence[int]]) -> list[np.ndarray]:
+    """The (N, *shape) arrays of several inputs, of which ``points`` holds the entries."""
+    found, start = [], 0
+    for shape in shapes:
+        size = prod(shape)
+        found.append(points[:, start : start + size].reshape(-1, *shape))
+        start += size
+    return found
+
+
+def stacked(rows: Iterable[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """One (N, size) array for each output, from the outputs at each of N points."""
+    return [np.stack(parts) for parts in zip(*rows, strict=True)]

@@ -18,7 +18,8 @@ the box are two more rows.
 A maximum of arguments :math:`r_j(x)` has copies :math:`x^j` for each argument:
 
 .. math::
-    x = \sum_j x^j,\qquad L z_j \le x^j \le U z_j,\qquad \sum_j z_j = 1,\qquad
+    x = \sum_j x^j,\qquad L z_j \le x^j \le U z_j,\qquad \sum_j z_j = 1,
+
     y = \sum_j r_j(x^j, z_j),\qquad r_j(x^j, z_j) \ge r_i(x^j, z_j)
 
 with :math:`r_j(x^j, z_j) = w_j^T x^j + b_j z_j`.

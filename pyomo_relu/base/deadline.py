@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 
 class TimeUp(Exception):
@@ -35,6 +36,18 @@ class Deadline:
         self.begin, self.cpu_begin = time.perf_counter(), time.process_time()
         self.end = math.inf if seconds is None else self.begin + seconds
         self.cpu_end = math.inf if cpu_seconds is None else self.cpu_begin + cpu_seconds
+
+    # Processes and machines share the time of day only, and no CPU time.
+    def __getstate__(self) -> dict[str, Any]:
+        away = time.time() - time.perf_counter()
+        state = {"begin": self.begin + away, "end": self.end + away, "cpu_end": math.inf}
+        return {**self.__dict__, **state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        away = time.time() - time.perf_counter()
+        self.__dict__ |= state
+        self.begin, self.end = self.begin - away, self.end - away
+        self.cpu_begin = time.process_time()
 
     @property
     def elapsed(self) -> float:

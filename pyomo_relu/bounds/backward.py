@@ -8,7 +8,9 @@ the inputs and keeps one inequality true for every forward pass in the box:
 with one coefficient array ``A_i`` for each node not yet replaced. An affine node is
 replaced by its weights, a piecewise-linear node or a maximum by its lower line where
 the coefficient is positive and by its upper line where it is negative. An upper bound
-is the lower bound of the negative row.
+is the lower bound of the negative row. Where entries of an affine node are known to have
+a sign, a multiple of what is not negative may be taken off: with :math:`p_i x_i \ge 0`
+the inequality stays true with :math:`A_i - p_i` in place of :math:`A_i`.
 
 Rounding
 --------
@@ -19,26 +21,48 @@ Stability of Numerical Algorithms", section 3.1), where ``|x_s|`` is the largest
 magnitude the bounds allow. The same amount once more covers the rounding of the
 forward pass itself, so that a computed activation is inside as well as a real one.
 Lines of :mod:`pyomo_relu.bounds.linear` include their own rounding. All of it is the
-vector :meth:`Backward.noise` of a node, and ``e`` adds up ``|A_i| @ noise_i``.
+vector :meth:`Backward.noise` of a node, and ``e`` adds up ``|A_i| @ noise_i``. What is
+taken off costs ``|p_i| @ noise_i`` besides, because the difference may cancel.
 
-Source: Zhang et al., arXiv 1811.00866 (CROWN), eq. 7; Singh et al., POPL 2019.
+Source: Zhang et al., arXiv 1811.00866 (CROWN), eq. 7; Singh et al., POPL 2019; Wang et
+al., arXiv 2103.06624 (beta-CROWN, eq. 8: multipliers of what is known).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.linear import EPS, Lines, MaxPlanes, max_planes, piecewise_lines
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
-from pyomo_relu.network.weights import absolute, row_nonzeros
+from pyomo_relu.network.nodes import Weight
+from pyomo_relu.network.weights import absolute, dense, row_nonzeros
 
 # Smaller than any bound that matters, larger than what underflow can lose.
 TINY = 1e-290
 
 Relaxed = Lines | MaxPlanes
+
+
+@dataclass
+class _Progress:
+    """A pass so far: coefficients by node, constants (N or 1, q), and what rounding costs.
+
+    ``paid`` has the affine nodes whose noise their reader has taken over.
+    """
+
+    coefs: dict[int, np.ndarray]
+    const: np.ndarray
+    error: np.ndarray
+    rigorous: bool
+    paid: set[int] = field(default_factory=set)
+
+    def add(self, i: int, a: np.ndarray) -> None:
+        self.coefs[i] = self.coefs[i] + a if i in self.coefs else a
 
 
 class Backward:
@@ -49,9 +73,11 @@ class Backward:
     network : Network
     lower, upper : (N, n_inputs) arrays
         The boxes.
-    lows, highs : list of (N, size) or (1, size) arrays
+    lows, highs : lists of (N, size) or (1, size) arrays
         Valid bounds of every node that a pass meets; the lists may grow between
         passes, but a node's bounds may not change once a pass has met it.
+    dtype : float type
+        In which passes are computed; only float64 ones are rigorous.
     """
 
     def __init__(
@@ -61,19 +87,33 @@ class Backward:
         upper: np.ndarray,
         lows: list[np.ndarray],
         highs: list[np.ndarray],
+        dtype: npt.DTypeLike = np.float64,
     ) -> None:
-        self.network = network
+        self.network, self.dtype = network, np.dtype(dtype)
         self.lows, self.highs = lows, highs
-        self.center = 0.5 * (lower + upper)
-        radius = np.maximum(upper - self.center, self.center - lower)
+        center = 0.5 * (lower + upper)
+        radius = np.maximum(upper - center, center - lower)
         n = lower.shape[1]
-        self.radius = radius + 2.0 * (n + 8.0) * EPS * (abs(self.center) + radius)
+        radius = radius + 2.0 * (n + 8.0) * EPS * (abs(center) + radius)
+        self.center, self.radius = center.astype(dtype), radius.astype(dtype)
         self.batch = len(lower)
         self.slices = dict(network.input_slices())
         self.n_readers = [len(r) for r in network.readers()]
         self._lines: dict[tuple[int, str], Relaxed] = {}
         self._noise: dict[int, np.ndarray] = {}
         self._line_noises: dict[object, np.ndarray] = {}
+        self._affine: dict[int, tuple[tuple[Weight, ...], np.ndarray]] = {}
+
+    def affine(self, i: int) -> tuple[tuple[Weight, ...], np.ndarray]:
+        """Weights and bias of an affine node, in the precision of the passes."""
+        node = self.network.nodes[i]
+        assert isinstance(node, Affine)
+        if self.dtype == np.float64:
+            return node.weights, node.bias
+        if i not in self._affine:
+            weights = tuple(dense(w).astype(self.dtype) for w in node.weights)
+            self._affine[i] = weights, node.bias.astype(self.dtype)
+        return self._affine[i]
 
     def magnitude(self, i: int) -> np.ndarray:
         """Largest absolute value of each entry of a node."""
@@ -111,6 +151,7 @@ class Backward:
         rule: str | Mapping[int, Relaxed],
         trace: dict[int, np.ndarray] | None = None,
         rigorous: bool = True,
+        signs: Mapping[int, np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Linear lower bounds of queries on a node, in the inputs.
 
@@ -125,6 +166,9 @@ class Backward:
             Receives the coefficients on each relaxed node, before it is replaced.
         rigorous : bool
             Whether to add up the error term; without it, ``e`` means nothing.
+        signs : mapping to (N, size) arrays, optional
+            By affine node, factors of its entries whose products with them are known not
+            to be negative: they are taken off.
 
         Returns
         -------
@@ -133,51 +177,26 @@ class Backward:
         e : (N or 1, q) array
             ``query >= A x + c - e``.
         """
-        nodes = self.network.nodes
-        coefs = {node: rows[None] if rows.ndim == 2 else rows}
-        c = e = np.zeros((1, coefs[node].shape[1]))
-        paid: set[int] = set()  # affine nodes whose noise their reader has taken over
+        first = rows[None] if rows.ndim == 2 else rows
+        zero = np.zeros((1, first.shape[1]), self.dtype)
+        sofar = _Progress({node: first}, zero, zero, rigorous)
         for i in range(node, -1, -1):
-            if i not in coefs or isinstance(nodes[i], Input):
+            here = self.network.nodes[i]
+            if i not in sofar.coefs or isinstance(here, Input):
                 continue
-            a, here = coefs.pop(i), nodes[i]
+            a = sofar.coefs.pop(i)
             if isinstance(here, Affine):
-                if rigorous and i not in paid:
-                    e = e + contract(abs(a), self.noise(i))
-                c = c + contract(a, here.bias[None, :])
-                for w, s in zip(here.weights, here.sources):
-                    _add(coefs, s, times(a, w))
+                self._replace_affine(i, a, sofar, signs.get(i) if signs else None)
                 continue
             if trace is not None:
                 trace[i] = a
             relaxed = self.lines(i, rule) if isinstance(rule, str) else rule[i]
-            if isinstance(here, Max):
-                assert isinstance(relaxed, MaxPlanes)
-                new, c, e = self._replace_max(i, a, relaxed, c, e)
-                _add(coefs, here.source, new)
-                continue
-            assert isinstance(here, PiecewiseLinear) and isinstance(relaxed, Lines)
-            if self._only_reader(here.source):
-                paid.add(here.source)
-            positive, negative = np.maximum(a, 0.0), np.minimum(a, 0.0)
-            c = c + contract(negative, relaxed.upper_const)
-            if relaxed.lower_const.any():
-                c = c + contract(positive, relaxed.lower_const)
-            if rigorous:
-                e = e + contract(abs(a), self._line_noise(i, relaxed, rule))
-            if self._fuses(a, here.source, relaxed, coefs):
-                c = c + self._fused(positive[0], negative[0], here.source, relaxed, coefs)
-                continue
-            if len(a) == len(relaxed.lower_slope):  # no new axis: work in place
-                positive *= relaxed.lower_slope[:, None, :]
-                negative *= relaxed.upper_slope[:, None, :]
-                positive += negative
-                new = positive
+            if isinstance(relaxed, MaxPlanes):
+                self._replace_max(i, a, relaxed, sofar)
             else:
-                new = positive * relaxed.lower_slope[:, None, :]
-                new += negative * relaxed.upper_slope[:, None, :]
-            _add(coefs, here.source, new)
-        return self._collect(coefs, c, e)
+                key = (i, rule) if isinstance(rule, str) else None
+                self._replace_units(i, a, relaxed, sofar, key)
+        return self._collect(sofar.coefs, sofar.const, sofar.error)
 
     def lower_bound(self, a: np.ndarray, c: np.ndarray, e: np.ndarray) -> np.ndarray:
         """The least value of ``a x + c - e`` over each box, rounded down, (N, q)."""
@@ -185,6 +204,53 @@ class Backward:
         slack = 1.01 * e + 4.0 * EPS * (abs(c) + abs(value)) + TINY
         rows = max(self.batch, len(value))
         return np.broadcast_to(value - slack, (rows, value.shape[1]))
+
+    def along(
+        self,
+        x: np.ndarray,
+        relaxed: Mapping[int, Relaxed],
+        trace: Mapping[int, np.ndarray],
+        nodes: Sequence[int],
+    ) -> dict[int, np.ndarray]:
+        """Values of nodes at inputs, along the lines that a pass of one query used.
+
+        What a slope or a multiplier adds to the bound of that query is the value of its
+        entry at the inputs where the bound is attained, so these are its gradients.
+
+        Parameters
+        ----------
+        x : (N, n_inputs) array
+        relaxed, trace : mappings
+            What the pass had, and what it left there.
+        nodes : sequence of int
+            In their order; all that these nodes read are among them.
+        """
+        values: dict[int, np.ndarray] = {}
+        for i in nodes:
+            node = self.network.nodes[i]
+            if isinstance(node, Input):
+                values[i] = x[:, self.slices[i]]
+            elif isinstance(node, Affine):
+                weights, bias = self.affine(i)
+                parts = [times(values[s], w.T) for s, w in zip(node.sources, weights)]
+                values[i] = sum(parts[1:], parts[0]) + bias
+            else:
+                # A node that no query reads has no coefficients.
+                a = trace[i][:, 0] if i in trace else np.zeros((1, node.size))
+                z, lines = values[node.sources[0]], relaxed[i]
+                if isinstance(lines, Lines):
+                    below, above = lines.lower_slope * z, lines.upper_slope * z
+                else:
+                    assert isinstance(node, Max)
+                    below, above = (
+                        np.add.reduceat(part * z[:, node.indices], node.indptr[:-1], axis=1)
+                        for part in (lines.lower, lines.upper)
+                    )
+                if lines.lower_const.any():
+                    below += lines.lower_const
+                above += lines.upper_const
+                values[i] = np.where(a > 0, below, above)
+        return values
 
     # ------------------------------------------------------------------ the pieces
     def _only_reader(self, s: int) -> bool:
@@ -194,9 +260,55 @@ class Backward:
             and s not in self.network.outputs
         )
 
-    def _line_noise(self, i: int, lines: Lines, rule) -> np.ndarray:
-        """Noise of a piecewise-linear node, its source's included where it is paid."""
-        key = (i, rule) if isinstance(rule, str) else None
+    def _replace_affine(
+        self, i: int, a: np.ndarray, sofar: _Progress, known: np.ndarray | None
+    ) -> None:
+        weights, bias = self.affine(i)
+        if known is not None:
+            a = a - known[:, None, :]
+            if sofar.rigorous:
+                sofar.error = sofar.error + contract(abs(known)[:, None, :], self.noise(i))
+        if sofar.rigorous and i not in sofar.paid:
+            sofar.error = sofar.error + contract(abs(a), self.noise(i))
+        sofar.const = sofar.const + contract(a, bias[None, :])
+        for w, s in zip(weights, self.network.nodes[i].sources):
+            sofar.add(s, times(a, w))
+
+    def _replace_units(
+        self,
+        i: int,
+        a: np.ndarray,
+        lines: Lines,
+        sofar: _Progress,
+        key: tuple[int, str] | None,
+    ) -> None:
+        """A piecewise-linear node by its lines."""
+        source = self.network.nodes[i].sources[0]
+        if self._only_reader(source):
+            sofar.paid.add(source)
+        positive, negative = np.maximum(a, 0.0), np.minimum(a, 0.0)
+        sofar.const = sofar.const + contract(negative, lines.upper_const)
+        if lines.lower_const.any():
+            sofar.const = sofar.const + contract(positive, lines.lower_const)
+        if sofar.rigorous:
+            sofar.error = sofar.error + contract(abs(a), self._line_noise(i, lines, key))
+        if self._fuses(a, source, lines, sofar.coefs):
+            self._replace_fused(positive[0], negative[0], source, lines, sofar)
+            return
+        if len(a) == len(lines.lower_slope):  # no new axis: work in place
+            positive *= lines.lower_slope[:, None, :]
+            negative *= lines.upper_slope[:, None, :]
+        else:
+            positive = positive * lines.lower_slope[:, None, :]
+            negative = negative * lines.upper_slope[:, None, :]
+        positive += negative
+        sofar.add(source, positive)
+
+    def _line_noise(self, i: int, lines: Lines, key: tuple[int, str] | None) -> np.ndarray:
+        """Noise of a piecewise-linear node, its source's included where it is paid.
+
+        With a key it is kept for the next pass.
+        """
         if key in self._line_noises:
             return self._line_noises[key]
         node = self.network.nodes[i]
@@ -211,7 +323,9 @@ class Backward:
             self._line_noises[key] = noise
         return noise
 
-    def _fuses(self, a: np.ndarray, s: int, lines: Lines, coefs: dict) -> bool:
+    def _fuses(
+        self, a: np.ndarray, s: int, lines: Lines, coefs: dict[int, np.ndarray]
+    ) -> bool:
         """Whether one matrix product over all boxes beats a batch of products.
 
         With the same coefficients in every box, ``A diag(slope) W`` is best computed
@@ -228,13 +342,19 @@ class Backward:
             and sum(w.shape[1] for w in node.weights) <= node.size
         )
 
-    def _fused(self, positive, negative, s: int, lines: Lines, coefs: dict) -> np.ndarray:
+    def _replace_fused(
+        self,
+        positive: np.ndarray,
+        negative: np.ndarray,
+        s: int,
+        lines: Lines,
+        sofar: _Progress,
+    ) -> None:
         """``A+ diag(lower) W + A- diag(upper) W`` as ``A M - |A| D`` (mean, half gap).
 
         Of a pair of opposite rows, both products are needed once.
         """
-        node = self.network.nodes[s]
-        assert isinstance(node, Affine)
+        weights, bias = self.affine(s)
         a = positive + negative
         half = len(a) // 2
         paired = len(a) == 2 * half and np.array_equal(a[:half], -a[half:])
@@ -245,22 +365,24 @@ class Backward:
         def both(m: np.ndarray, d: np.ndarray) -> np.ndarray:
             return np.concatenate([m - d, -m - d] if paired else [m - d])
 
-        for w, source in zip(node.weights, node.sources):
+        for w, source in zip(weights, self.network.nodes[s].sources):
             # The boxes last: long inner loops.
             products = [
                 part @ np.multiply(w[:, :, None], slopes[:, None, :]).reshape(len(w), -1)
                 for part, slopes in ((a, mean), (abs(a), gap))
             ]
             new = both(*products).reshape(len(positive), w.shape[1], -1)
-            _add(coefs, source, new.transpose(2, 0, 1))
-        return both((a * node.bias) @ mean, (abs(a) * node.bias) @ gap).T
+            sofar.add(source, new.transpose(2, 0, 1))
+        sofar.const = sofar.const + both((a * bias) @ mean, (abs(a) * bias) @ gap).T
 
-    def _replace_max(self, i: int, a, planes: MaxPlanes, c, e):
+    def _replace_max(
+        self, i: int, a: np.ndarray, planes: MaxPlanes, sofar: _Progress
+    ) -> None:
         node = self.network.nodes[i]
         assert isinstance(node, Max)
         positive, negative = np.maximum(a, 0.0), np.minimum(a, 0.0)
-        c = c + contract(positive, planes.lower_const)
-        c = c + contract(negative, planes.upper_const)
+        sofar.const = sofar.const + contract(positive, planes.lower_const)
+        sofar.const = sofar.const + contract(negative, planes.upper_const)
         spread = positive[..., planes.groups] * planes.lower[:, None, :]
         spread = spread + negative[..., planes.groups] * planes.upper[:, None, :]
         reach = np.maximum(planes.lower, abs(planes.upper))
@@ -268,16 +390,18 @@ class Backward:
         total = np.add.reduceat(reach, node.indptr[:-1], axis=-1)
         total = total + np.maximum(abs(planes.lower_const), abs(planes.upper_const))
         terms = node.size + len(node.indices) + len(self.network.nodes) + 8.0
-        e = e + contract(abs(a), 2.0 * EPS * terms * total)
-        return times(spread, planes.scatter), c, e
+        sofar.error = sofar.error + contract(abs(a), 2.0 * EPS * terms * total)
+        sofar.add(node.source, times(spread, planes.scatter))
 
-    def _collect(self, coefs: dict[int, np.ndarray], c, e):
+    def _collect(
+        self, coefs: dict[int, np.ndarray], c: np.ndarray, e: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Coefficients on the flat input vector; what is left are input nodes."""
         n = self.center.shape[1]
         if len(coefs) == 1 and len(self.slices) == 1:
             return next(iter(coefs.values())), c, e
         batch = max([len(a) for a in coefs.values()], default=1)
-        total = np.zeros((batch, c.shape[1], n))
+        total = np.zeros((batch, c.shape[1], n), self.dtype)
         for i, a in coefs.items():
             total[:, :, self.slices[i]] = a
         return total, c, e
@@ -292,12 +416,8 @@ def contract(a: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.matmul(a, v[:, :, None])[:, :, 0]
 
 
-def times(a: np.ndarray, w) -> np.ndarray:
+def times(a: np.ndarray, w: Weight) -> np.ndarray:
     """``a @ w`` over the last axis, for a dense or sparse ``w``."""
     rows = a.reshape(-1, a.shape[-1])
     result = (w.T @ rows.T).T if sp.issparse(w) else rows @ w
     return np.asarray(result).reshape(*a.shape[:-1], w.shape[1])
-
-
-def _add(coefs: dict[int, np.ndarray], i: int, a: np.ndarray) -> None:
-    coefs[i] = coefs[i] + a if i in coefs else a

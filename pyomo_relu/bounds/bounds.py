@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.network import Affine, Network, PiecewiseLinear
 from pyomo_relu.network.archive import read_arrays
 from pyomo_relu.network.limits import TooLargeError, memory_limit
@@ -43,7 +46,7 @@ class Bounds:
     method: str
     seconds: float = 0.0
     scope: str = "box"
-    details: dict = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for array in (*self.lower, *self.upper):
@@ -53,26 +56,24 @@ class Bounds:
     def __copy__(self) -> Bounds:
         return self
 
-    def __deepcopy__(self, memo) -> Bounds:
+    def __deepcopy__(self, memo: dict) -> Bounds:
         return self
 
     @property
     def input_box(self) -> tuple[np.ndarray, np.ndarray]:
         """The (n_inputs,) bounds of the flat input vector."""
-        inputs = self.network.inputs
-        return (
-            np.concatenate([self.lower[i] for i in inputs]),
-            np.concatenate([self.upper[i] for i in inputs]),
-        )
+        return self._flat(self.network.inputs)
 
     @property
     def outputs(self) -> tuple[np.ndarray, np.ndarray]:
         """The (n_outputs,) bounds of the flat output vector."""
-        outputs = self.network.outputs
-        return (
-            np.concatenate([self.lower[i] for i in outputs]),
-            np.concatenate([self.upper[i] for i in outputs]),
+        return self._flat(self.network.outputs)
+
+    def _flat(self, nodes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        low, high = (
+            np.concatenate([side[i] for i in nodes]) for side in (self.lower, self.upper)
         )
+        return low, high
 
     def stable(self, node: int) -> np.ndarray:
         """Which neurons of a piecewise-linear node stay on one piece, (size,) bool.
@@ -116,7 +117,9 @@ class Bounds:
             for a, b, c, d in zip(self.lower, other.lower, self.upper, other.upper)
         )
 
-    def renamed(self, method: str, seconds: float | None = None, **details) -> Bounds:
+    def renamed(
+        self, method: str, seconds: float | None = None, **details: object
+    ) -> Bounds:
         """The same bounds as the result of another rung."""
         seconds = self.seconds if seconds is None else seconds
         return replace(
@@ -152,7 +155,13 @@ class Bounds:
             f"mean width {s['mean_width']:.4g}, {self.seconds:.3f} s{scope}>"
         )
 
-    def check_covers(self, network: Network, lower, upper, what="the given bounds") -> None:
+    def check_covers(
+        self,
+        network: Network,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        what: str | Path = "the given bounds",
+    ) -> None:
         """Raise a ValueError unless these bounds hold for the network over the box."""
         if network is not self.network and network.fingerprint != self.network.fingerprint:
             raise ValueError(f"{what} belong to another network; compute them anew.")
@@ -192,7 +201,13 @@ class Bounds:
             )
 
     @classmethod
-    def load(cls, path: str | Path, network: Network, lower=None, upper=None) -> Bounds:
+    def load(
+        cls,
+        path: str | Path,
+        network: Network,
+        lower: ArrayLike | None = None,
+        upper: ArrayLike | None = None,
+    ) -> Bounds:
         """Read bounds that :meth:`save` wrote for this network.
 
         Parameters
@@ -242,6 +257,30 @@ class Bounds:
         if lower is not None and upper is not None:
             found.check_covers(network, np.asarray(lower), np.asarray(upper), path)
         return found
+
+
+def as_bounds(
+    network: Network,
+    lows: Sequence[np.ndarray],
+    highs: Sequence[np.ndarray],
+    method: str,
+    clock: Deadline,
+    start: Bounds | None = None,
+    **details: object,
+) -> Bounds:
+    """What a rung returns: copies of (size,) or (1, size) arrays, and what it took.
+
+    Parameters
+    ----------
+    clock : Deadline
+        Begun with the rung.
+    start : Bounds, optional
+        What the rung started from: its seconds and its scope are inherited.
+    """
+    seconds = clock.elapsed + (0.0 if start is None else start.seconds)
+    scope = "box" if start is None else start.scope
+    low, high = (tuple(np.array(a.reshape(-1)) for a in side) for side in (lows, highs))
+    return Bounds(network, low, high, method, seconds, scope, details)
 
 
 def preactivation_nodes(network: Network) -> list[int]:

@@ -14,19 +14,18 @@ Children inherit their parent's bounds.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.bounds.crown import absolute_gradient, as_bounds, crown_arrays, needed_rows
+from pyomo_relu.bounds.bounds import Bounds, as_bounds
+from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays, needed_rows
 from pyomo_relu.bounds.lp import from_crown
 from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.pool import Pool, halves
-from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.network import Affine, Network
 
 Arrays = list[np.ndarray]
@@ -127,7 +126,7 @@ class BoxCover:
         network: Network,
         start: Bounds,
         rules: Sequence[str],
-        clock: Clock,
+        clock: Interruptible,
         executor: Executor | None,
     ) -> None:
         self.network, self.start = network, start
@@ -287,7 +286,7 @@ def boxes(
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, but is {count}.")
-    begin, clock = time.perf_counter(), Clock(time_limit)
+    clock = Interruptible(time_limit)
     start = from_crown(network, lower, upper, start)
     cover = BoxCover(network, start, rules, clock, executor)
     lows, highs = start.lower, start.upper
@@ -304,13 +303,13 @@ def boxes(
             found = cover.union()
             lows = tuple(np.maximum(a, b) for a, b in zip(lows, found[0]))
             highs = tuple(np.minimum(a, b) for a, b in zip(highs, found[1]))
-    result = as_bounds(
+    return as_bounds(
         network,
-        [a[None] for a in lows],
-        [a[None] for a in highs],
+        lows,
+        highs,
         "boxes",
-        time.perf_counter() - begin + start.seconds,
+        clock,
+        start,
         boxes=len(cover),
         **clock.details(),
     )
-    return result if start.scope == "box" else result.scoped(start.scope)

@@ -11,15 +11,15 @@ arXiv 1804.09699.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.backward import Backward, times
-from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.bounds.interval import node_range
+from pyomo_relu.bounds.bounds import Bounds, as_bounds
+from pyomo_relu.bounds.interval import meet, propagate, reads_inputs_only
 from pyomo_relu.bounds.linear import RULES, group_numbers
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import absolute
@@ -95,36 +95,18 @@ def crown_arrays(
     asked: Mapping[int, np.ndarray | None] | None = None
     if nodes is not None:
         asked = nodes if isinstance(nodes, Mapping) else dict.fromkeys(nodes)
-    for i, node in enumerate(network.nodes):
-        if isinstance(node, Input):
-            low, high = lower[:, engine.slices[i]], upper[:, engine.slices[i]]
-        else:
-            low, high = node_range(
-                node, [lows[s] for s in node.sources], [highs[s] for s in node.sources]
-            )
-        if start_bounds is not None:
-            low, high = meet(low, high, start_bounds[0][i], start_bounds[1][i])
-        if isinstance(node, Affine) and not all(s in engine.slices for s in node.sources):
-            rows = None if asked is None else asked.get(i, np.zeros(0, dtype=int))
-            if rows is None:
-                rows = needed_rows(network, i, readers[i], low, high)
-            if len(rows):
-                low, high = np.array(low), np.array(high)
-                for rule in rules:
-                    a, b = query(engine, i, rows, rule)
-                    low[:, rows], high[:, rows] = meet(low[:, rows], high[:, rows], a, b)
-        lows.append(low)
-        highs.append(high)
-    return lows, highs
 
+    def ask(i: int, low: np.ndarray, high: np.ndarray) -> None:
+        if reads_inputs_only(network, i):
+            return
+        rows = None if asked is None else asked.get(i, np.zeros(0, dtype=int))
+        if rows is None:
+            rows = needed_rows(network, i, readers[i], low, high)
+        for rule in rules if len(rows) else ():
+            a, b = query(engine, i, rows, rule)
+            low[:, rows], high[:, rows] = meet(low[:, rows], high[:, rows], a, b)
 
-def meet(low, high, other_low, other_high) -> tuple[np.ndarray, np.ndarray]:
-    """Intersection of two intervals; the first where they don't meet."""
-    a, b = np.maximum(low, other_low), np.minimum(high, other_high)
-    crossed = a > b
-    if crossed.any():
-        a, b = np.where(crossed, low, a), np.where(crossed, high, b)
-    return a, b
+    return propagate(network, lower, upper, ask, start=start_bounds, lows=lows, highs=highs)
 
 
 def query(
@@ -264,20 +246,6 @@ def absolute_gradient(
     return total
 
 
-def as_bounds(
-    network: Network, lows, highs, method: str, seconds: float, **details
-) -> Bounds:
-    """Bounds from arrays with a leading axis of length 1."""
-    return Bounds(
-        network,
-        tuple(np.array(a[0]) for a in lows),
-        tuple(np.array(a[0]) for a in highs),
-        method,
-        seconds,
-        details=details,
-    )
-
-
 def crown(
     network: Network,
     lower: np.ndarray,
@@ -298,7 +266,7 @@ def crown(
         Slope rules to intersect: ``adaptive``, ``zero``, ``one``, ``parallel``,
         ``constant``.
     """
-    begin = time.perf_counter()
+    clock = Deadline()
     unknown = sorted(set(rules) - {*RULES, "constant"})
     if unknown:
         raise ValueError(
@@ -306,9 +274,7 @@ def crown(
         )
     given = None if start is None else (start.lower, start.upper)
     lows, highs = crown_arrays(network, lower[None], upper[None], given, rules=rules)
-    before = 0.0 if start is None else start.seconds
-    found = as_bounds(network, lows, highs, "crown", time.perf_counter() - begin + before)
-    return found if start is None or start.scope == "box" else found.scoped(start.scope)
+    return as_bounds(network, lows, highs, "crown", clock, start)
 
 
 def improved_interval(

@@ -1,5 +1,8 @@
 """Interval arithmetic: each node's range from the ranges of what it reads.
 
+:func:`propagate` is the forward loop of every rung: it goes through a network once, and
+hands the range of each affine node to whoever can tighten it.
+
 Source: Moore's interval arithmetic; for networks Tjeng et al., arXiv 1711.07356.
 
 Rounding: a float64 dot product of n terms is off by at most about
@@ -11,16 +14,18 @@ attains a bound is never cut off.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
+from pyomo_relu.bounds.bounds import Bounds, as_bounds
+from pyomo_relu.network import Affine, Input, Max, Network, Node, PiecewiseLinear
+from pyomo_relu.network.nodes import Weight
 from pyomo_relu.network.weights import absolute, row_nonzeros
 
-EPS = np.finfo(np.float64).eps
+EPS = float(np.finfo(np.float64).eps)
 
 
 def rounding_slack(node: Affine, magnitudes: list[np.ndarray]) -> np.ndarray:
@@ -39,7 +44,7 @@ def rounding_slack(node: Affine, magnitudes: list[np.ndarray]) -> np.ndarray:
     return 2.0 * (terms + 2.0) * EPS * total
 
 
-def _apply(w, x: np.ndarray) -> np.ndarray:
+def _apply(w: Weight, x: np.ndarray) -> np.ndarray:
     """``x @ w.T`` for a vector or a batch of vectors, dense or sparse."""
     if not sp.issparse(w):
         return x @ w.T
@@ -77,40 +82,87 @@ def piecewise_range(
     return low - slack, high + slack
 
 
-def max_range(
-    node: Max, lower: np.ndarray, upper: np.ndarray
+def node_range(
+    node: Node, lower: list[np.ndarray], upper: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Range of a max node; exact."""
-    return node(lower), node(upper)
-
-
-def node_range(node, lower: list[np.ndarray], upper: list[np.ndarray]):
     """Range of any node but an input, from the ranges of its sources."""
     if isinstance(node, Affine):
         return affine_range(node, lower, upper)
     if isinstance(node, PiecewiseLinear):
         return piecewise_range(node, lower[0], upper[0])
     assert isinstance(node, Max)
-    return max_range(node, lower[0], upper[0])
+    return node(lower[0]), node(upper[0])  # exact
 
 
-def interval_arrays(
-    network: Network, lower: np.ndarray, upper: np.ndarray
+#: Gets the number of an affine node and its range so far, arrays (N, size) or (size,) as
+#: the box has, which it may tighten in place.
+Ask = Callable[[int, np.ndarray, np.ndarray], None]
+
+
+def propagate(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    ask: Ask | None = None,
+    *,
+    start: tuple[Sequence[np.ndarray], Sequence[np.ndarray]] | None = None,
+    lows: list[np.ndarray] | None = None,
+    highs: list[np.ndarray] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Ranges of all nodes over one box (n_inputs,) or a batch of boxes (N, n_inputs)."""
-    start = dict(network.input_slices())
-    lows: list[np.ndarray] = []
-    highs: list[np.ndarray] = []
+    """Ranges of all nodes in their order, each from those of the nodes that it reads.
+
+    Parameters
+    ----------
+    network : Network
+    lower, upper : (n_inputs,) or (N, n_inputs) arrays
+        One box, or a batch of them.
+    ask : callable, optional
+        Tightens the range of an affine node before the next one is looked at, see
+        :data:`Ask`.
+    start : (lows, highs), optional
+        Valid bounds of every node that ranges are met with first.
+    lows, highs : lists, optional
+        Where ranges are put, so that ``ask`` sees those of the nodes before.
+
+    Returns
+    -------
+    lows, highs : lists of arrays
+        One for each node of the network.
+    """
+    lows = [] if lows is None else lows
+    highs = [] if highs is None else highs
+    box = dict(network.input_slices())
     for i, node in enumerate(network.nodes):
         if isinstance(node, Input):
-            low, high = lower[..., start[i]], upper[..., start[i]]
+            low, high = lower[..., box[i]], upper[..., box[i]]
         else:
             low, high = node_range(
                 node, [lows[s] for s in node.sources], [highs[s] for s in node.sources]
             )
+        if start is not None:
+            low, high = meet(low, high, start[0][i], start[1][i])
+        if ask is not None and isinstance(node, Affine):
+            low, high = np.array(low), np.array(high)
+            ask(i, low, high)
         lows.append(low)
         highs.append(high)
     return lows, highs
+
+
+def meet(
+    low: np.ndarray, high: np.ndarray, other_low: np.ndarray, other_high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Intersection of two intervals; the first where they don't meet."""
+    a, b = np.maximum(low, other_low), np.minimum(high, other_high)
+    crossed = a > b
+    if crossed.any():
+        a, b = np.where(crossed, low, a), np.where(crossed, high, b)
+    return a, b
+
+
+def reads_inputs_only(network: Network, i: int) -> bool:
+    """Whether a node is affine in the inputs: its range over a box is exact."""
+    return all(isinstance(network.nodes[s], Input) for s in network.nodes[i].sources)
 
 
 def interval(
@@ -125,13 +177,7 @@ def interval(
     start : Bounds, optional
         Valid bounds to intersect with.
     """
-    begin = time.perf_counter()
-    lows, highs = interval_arrays(network, lower, upper)
-    found = Bounds(
-        network,
-        tuple(np.array(a) for a in lows),
-        tuple(np.array(a) for a in highs),
-        "interval",
-        time.perf_counter() - begin,
-    )
+    clock = Deadline()
+    lows, highs = propagate(network, lower, upper)
+    found = as_bounds(network, lows, highs, "interval", clock)
     return found if start is None else found.intersect(start, "interval")

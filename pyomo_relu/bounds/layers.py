@@ -10,7 +10,6 @@ Jo, Constraints 23(3), 2018, section 2.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -18,19 +17,37 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.bounds.crown import as_bounds, crown_arrays, meet, needed_rows
-from pyomo_relu.bounds.interval import node_range
+from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.bounds.alpha_crown import threshold
+from pyomo_relu.bounds.bounds import Bounds, as_bounds
+from pyomo_relu.bounds.crown import crown_arrays, needed_rows
+from pyomo_relu.bounds.interval import meet, propagate, reads_inputs_only
 from pyomo_relu.bounds.linear import EPS
 from pyomo_relu.bounds.parallel import run_chunks
-from pyomo_relu.bounds.progress import Clock
-from pyomo_relu.network import Affine, Input, Network, PiecewiseLinear
+from pyomo_relu.bounds.progress import Interruptible
+from pyomo_relu.network import Network
 
-#: Neurons of one chunk; never depends on the number of workers.
-CHUNK_ROWS = 24
 
-#: Points at which activations are sampled.
-SAMPLES = 512
+@dataclass(frozen=True)
+class Settings:
+    """What steers the solves for every neuron; all numbers were chosen by hand.
+
+    Attributes
+    ----------
+    chunk : int
+        The neurons of one task of an executor; they never depend on the workers.
+    samples : int
+        The points of the box at which activations show how far neurons really go.
+    attained : float
+        A bound that a sample comes so near to, relative to its size, is not asked about.
+    """
+
+    chunk: int = 24
+    samples: int = 512
+    attained: float = 1e-7
+
+
+SETTINGS = Settings()
 
 
 @dataclass(frozen=True)
@@ -48,8 +65,8 @@ class LayerTask:
         The breakpoint whose side may be decided; NaN where there is none or several.
     seen_low, seen_high : (size,) arrays
         Smallest and largest sampled pre-activation.
-    end : float or None
-        Wall clock time at which to stop.
+    deadline : Deadline
+        When to stop.
     options : dict
     """
 
@@ -60,7 +77,7 @@ class LayerTask:
     threshold: np.ndarray
     seen_low: np.ndarray
     seen_high: np.ndarray
-    end: float | None
+    deadline: Deadline
     options: dict = field(default_factory=dict)
 
     def side(self, row: int, low: float, high: float) -> bool:
@@ -70,15 +87,11 @@ class LayerTask:
 
     def attained(self, row: int, low: float, high: float) -> tuple[bool, bool]:
         """Whether a sample attains the lower and the upper bound already."""
-        a, b = self.seen_low[row], self.seen_high[row]
-        return bool(a <= low + 1e-7 * (1 + abs(low))), bool(
-            b >= high - 1e-7 * (1 + abs(high))
+        near_low, near_high = (SETTINGS.attained * (1 + abs(x)) for x in (low, high))
+        return (
+            bool(self.seen_low[row] <= low + near_low),
+            bool(self.seen_high[row] >= high - near_high),
         )
-
-
-def seconds_left(end: float | None) -> float | None:
-    """Seconds until a wall clock time, at least 0; None for no limit."""
-    return None if end is None else max(0.0, end - time.time())
 
 
 def solve_rows(
@@ -113,7 +126,7 @@ def solve_rows(
         for sign, skip in ((-1.0, done[1]), (1.0, done[0])):
             if skip or task.side(row, lower[k], upper[k]):
                 continue
-            if seconds_left(task.end) == 0.0:
+            if task.deadline.expired():
                 return lower, upper, solves
             value = minimum(sign * c, sign * (task.threshold[row] - const) + noise)
             solves += 1
@@ -138,7 +151,7 @@ def usable(
 
 
 def sample_ranges(
-    network: Network, lower: np.ndarray, upper: np.ndarray, count: int = SAMPLES
+    network: Network, lower: np.ndarray, upper: np.ndarray, count: int = SETTINGS.samples
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Smallest and largest value of every node's entries at points of the box.
 
@@ -152,17 +165,6 @@ def sample_ranges(
     return [v.min(axis=0) for v in values], [v.max(axis=0) for v in values]
 
 
-def thresholds(network: Network, i: int, readers: list[int]) -> np.ndarray:
-    """The one breakpoint of each entry's only reader; NaN where there is no such."""
-    none = np.full(network.nodes[i].size, np.nan)
-    if i in network.outputs or len(readers) != 1:
-        return none
-    node = network.nodes[readers[0]]
-    if not isinstance(node, PiecewiseLinear) or node.breakpoints.shape[1] != 1:
-        return none
-    return np.array(node.breakpoints[:, 0])
-
-
 def by_layers(
     network: Network,
     lower: np.ndarray,
@@ -170,9 +172,9 @@ def by_layers(
     start: Bounds,
     method: str,
     chunk_function: Callable[[Network, str, LayerTask, np.ndarray], Any],
-    clock: Clock,
+    clock: Interruptible,
     executor: Executor | None,
-    options: dict,
+    options: dict[str, Any],
 ) -> Bounds:
     """Tighten every affine node in order.
 
@@ -184,70 +186,49 @@ def by_layers(
     only_stability : bool, among ``options``
         Leave out neurons that samples show on both sides.
     """
-    begin = time.perf_counter()
+    begun = Deadline()
     lows: list[np.ndarray] = []
     highs: list[np.ndarray] = []
     readers = network.readers()
     seen_low, seen_high = sample_ranges(network, lower, upper)
-    first = {i for i, _ in network.input_slices()}
-    solves = skipped = 0
-    for i, node in enumerate(network.nodes):
-        if isinstance(node, Input):
-            low, high = start.lower[i], start.upper[i]
-        else:
-            low, high = node_range(
-                node, [lows[s] for s in node.sources], [highs[s] for s in node.sources]
-            )
-            low, high = meet(low, high, start.lower[i], start.upper[i])
-        low, high = np.array(low), np.array(high)
-        lows.append(low)
-        highs.append(high)
-        # An affine function of the inputs has its exact range already.
-        if not isinstance(node, Affine) or all(s in first for s in node.sources):
-            continue
+    counts = {"solves": 0, "skipped": 0}
+
+    def ask(i: int, low: np.ndarray, high: np.ndarray) -> None:
+        if reads_inputs_only(network, i):
+            return
         rows = needed_rows(network, i, readers[i], low[None], high[None])
-        t = thresholds(network, i, readers[i])
+        t = threshold(network, i, readers[i])
         if options.get("only_stability"):
             both = (seen_low[i] < t) & (t <= seen_high[i])
-            skipped += int(both[rows].sum())
+            counts["skipped"] += int(both[rows].sum())
             rows = rows[~both[rows]]
         if not len(rows) or clock.expired():
-            continue
+            return
         task = LayerTask(
             i,
-            tuple(np.array(a) for a in lows),
-            tuple(np.array(a) for a in highs),
+            tuple(np.array(a) for a in [*lows, low]),
+            tuple(np.array(a) for a in [*highs, high]),
             rows,
             t,
             seen_low[i],
             seen_high[i],
-            clock.end,
+            clock,
             options,
         )
-        chunks = [rows[k : k + CHUNK_ROWS] for k in range(0, len(rows), CHUNK_ROWS)]
-        title = f"{method}: {node.name}"
-        for k, result in run_chunks(
+        chunks = [rows[k : k + SETTINGS.chunk] for k in range(0, len(rows), SETTINGS.chunk)]
+        title = f"{method}: {network.nodes[i].name}"
+        for k, (a, b, solves) in run_chunks(
             chunk_function, network, task, chunks, executor, clock, title
         ):
-            a, b, n = result
-            solves += n
+            counts["solves"] += solves
             low[chunks[k]], high[chunks[k]] = meet(low[chunks[k]], high[chunks[k]], a, b)
         clock.expired()
+
+    given = start.lower, start.upper
+    propagate(network, lower, upper, ask, start=given, lows=lows, highs=highs)
     if clock.details() or method != "lp":
         # What ran out of time sees the tighter layers below it at least through lines.
-        lows, highs = (
-            [a[0] for a in arrays]
-            for arrays in crown_arrays(network, lower[None], upper[None], (lows, highs))
-        )
-    seconds = time.perf_counter() - begin + start.seconds
-    found = as_bounds(
-        network,
-        [a[None] for a in lows],
-        [a[None] for a in highs],
-        method,
-        seconds,
-        solves=solves,
-        skipped=skipped,
-        **clock.details(),
+        lows, highs = crown_arrays(network, lower[None], upper[None], (lows, highs))
+    return as_bounds(
+        network, lows, highs, method, begun, start, **counts, **clock.details()
     )
-    return found if start.scope == "box" else found.scoped(start.scope)

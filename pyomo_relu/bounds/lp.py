@@ -15,20 +15,20 @@ from concurrent.futures import Executor
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import crown
 from pyomo_relu.bounds.layers import (
     LayerTask,
     by_layers,
-    seconds_left,
     solve_rows,
     usable,
 )
 from pyomo_relu.bounds.lp_cuts import Separator
 from pyomo_relu.bounds.lp_parts import add_partitions
 from pyomo_relu.bounds.parallel import built
-from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.network import Network
 from pyomo_relu.programs import Certifier, Rows
 
@@ -77,19 +77,19 @@ class LayerLP:
         assert answer.row_duals is not None  # an optimal linear program has some
         return self.certify.lower_bound(c, answer.row_duals)
 
-    def tightest(self, c: np.ndarray, goal: float, end: float | None) -> float | None:
+    def tightest(self, c: np.ndarray, goal: float, deadline: Deadline) -> float | None:
         """As :meth:`minimum`, then with cuts at each optimum, which stay.
 
         Parameters
         ----------
         goal : float
             A bound beyond which to stop; NaN where there is none.
-        end : float or None
-            Wall clock time at which to stop.
+        deadline : Deadline
+            When to stop.
         """
-        best = self.minimum(c, seconds_left(end))
+        best = self.minimum(c, deadline.limit)
         for _ in range(self.cuts if self.separator and self.separator.nodes else 0):
-            if best is None or best > goal or seconds_left(end) == 0.0:
+            if best is None or best > goal or deadline.expired():
                 break
             # Without a separator there are no rounds, and each has an optimum behind it.
             assert self.separator is not None and self.point is not None
@@ -97,7 +97,7 @@ class LayerLP:
             if rows is None:
                 break
             self._add(rows)
-            found = self.minimum(c, seconds_left(end))
+            found = self.minimum(c, deadline.limit)
             if found is None:
                 break
             gain, best = found - best, max(best, found)
@@ -125,7 +125,7 @@ def lp_chunk(
     lp.restart()
 
     def minimum(c: np.ndarray, goal: float) -> float | None:
-        return lp.tightest(c, goal, task.end)
+        return lp.tightest(c, goal, task.deadline)
 
     return solve_rows(task, rows, lp.model.objective, minimum)
 
@@ -183,7 +183,7 @@ def lp(
             raise ValueError(
                 f"{name} must be a whole number of at least {least}, not {number}."
             )
-    clock = Clock(time_limit)
+    clock = Interruptible(time_limit)
     start = from_crown(network, lower, upper, start)
     options = {"only_stability": only_stability, "cuts": int(cuts), "parts": int(parts)}
     return by_layers(network, lower, upper, start, "lp", lp_chunk, clock, executor, options)

@@ -26,13 +26,12 @@ from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.layers import (
     LayerTask,
     by_layers,
-    seconds_left,
     solve_rows,
     usable,
 )
 from pyomo_relu.bounds.lp import AT_LEAST_CROWN, lp
 from pyomo_relu.bounds.parallel import built
-from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.network import Network
 from pyomo_relu.programs import NETWORK_DEFAULTS
 
@@ -122,7 +121,7 @@ def mip_chunk(
     )
 
     def minimum(c: np.ndarray, goal: float) -> float | None:
-        limits = (options.get("neuron_time_limit"), seconds_left(task.end))
+        limits = (options.get("neuron_time_limit"), task.deadline.limit)
         return mip.minimum(c, goal, min((t for t in limits if t is not None), default=None))
 
     return solve_rows(task, rows, mip.model.objective, minimum)
@@ -174,12 +173,12 @@ def rolling(
 ) -> Bounds:
     """Bounds by exact models of the last layers below each neuron.
 
+    Takes what :func:`mip` takes, and
+
     Parameters
     ----------
     window : int
         Layers of units in each model, at least 1.
-
-    The others are those of :func:`mip`.
     """
     if int(window) != window or window < 1:
         raise ValueError(f"window must be a whole number of at least 1, not {window}.")
@@ -201,9 +200,9 @@ def _solve(
     executor: Executor | None,
     options: dict[str, Any],
 ) -> Bounds:
-    clock = Clock(time_limit)
+    clock = Interruptible(time_limit)
     if not usable(start, AT_LEAST_LP, lower, upper):
-        start = lp(network, lower, upper, start, time_limit=clock.left(), executor=executor)
+        start = lp(network, lower, upper, start, time_limit=clock.limit, executor=executor)
     assert start is not None
     if start.details.get("keyboard"):
         return start

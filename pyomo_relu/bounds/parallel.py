@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import Any
 
-from pyomo_relu.bounds.progress import Clock, progress
+from pyomo_relu.bounds.progress import Interruptible, progress
 from pyomo_relu.network import Network
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def run_chunks(
     common: Any,
     chunks: Sequence[Any],
     executor: Executor | None,
-    clock: Clock,
+    clock: Interruptible,
     title: str,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (position of the chunk, its result) as they come.
@@ -68,7 +68,7 @@ def run_chunks(
     chunks : sequence
     executor : concurrent.futures.Executor or None
         None computes here.
-    clock : Clock
+    clock : Interruptible
         Chunks not begun when it expires are left out. Ctrl-C ends the work and is
         remembered there.
     title : str
@@ -101,7 +101,7 @@ def _distribute(
     common: Any,
     chunks: Sequence[Any],
     executor: Executor,
-    clock: Clock,
+    clock: Interruptible,
     token: str,
 ) -> Iterator[tuple[int, Any]]:
     blob: bytes | None = None
@@ -126,7 +126,7 @@ def _distribute(
         submit(k, None)
     try:
         while pending and not clock.expired():
-            done, _ = wait(pending, timeout=clock.left(), return_when=FIRST_COMPLETED)
+            done, _ = wait(pending, timeout=clock.limit, return_when=FIRST_COMPLETED)
             for future in done:
                 k = pending.pop(future)
                 error = None if future.cancelled() else future.exception()

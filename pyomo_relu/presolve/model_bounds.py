@@ -22,7 +22,7 @@ from pyomo.gdp import Disjunct
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.bounds import Bounds, compute_bounds
-from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
@@ -124,7 +124,7 @@ def check_scope(block, bounds: Bounds) -> None:
 class _Search:
     """A copy of the model in HiGHS, of which single variables are asked."""
 
-    def __init__(self, model: Any, integer: bool, clock: Clock) -> None:
+    def __init__(self, model: Any, integer: bool, clock: Interruptible) -> None:
         form = compile_with_networks(model)
         self.columns = form.column_numbers()
         self.n_columns = len(form.cost)
@@ -146,7 +146,7 @@ class _Search:
         cost = np.zeros(self.n_columns)
         cost[j] = sign
         self.highs.set_costs(cost)
-        answer = self.highs.run(self.clock.left())
+        answer = self.highs.run(self.clock.limit)
         if answer.infeasible:
             raise InfeasibleModelError(
                 "the model is infeasible, so its constraints bound nothing; check them "
@@ -196,7 +196,7 @@ def model_bounds(
         A ValueError: if the model is infeasible, which is not hidden.
     """
     begin = time.perf_counter()
-    clock = Clock(time_limit)
+    clock = Interruptible(time_limit)
     disjuncts = _users(block.model(), Disjunct)
     if disjuncts:
         raise ValueError(

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.bounds.array_model import ArrayModel
-from pyomo_relu.bounds.crown import LinearBounds, linear_bounds_of, meet, needed_rows
-from pyomo_relu.bounds.interval import node_range
+from pyomo_relu.bounds.crown import LinearBounds, linear_bounds_of, needed_rows
+from pyomo_relu.bounds.interval import meet, node_range
 from pyomo_relu.bounds.linear import RULES
 from pyomo_relu.network import Affine, Input, Network
-from pyomo_relu.verification.regions import Ball
+from pyomo_relu.verification.input_region import Ball
 
 EPS = np.finfo(float).eps
 

@@ -1,6 +1,8 @@
 """The clock of every limit."""
 
 import math
+import pickle
+import time
 
 import pytest
 
@@ -34,3 +36,11 @@ def test_a_part_ends_with_its_share_and_never_without_an_end():
     assert 20.0 < part.left() <= 25.0 and part.cpu_end == whole.cpu_end
     assert 40.0 < whole.limit <= 50.0
     assert NEVER.part(0.3).left() == math.inf and NEVER.limit is None
+
+
+def test_a_deadline_travels_to_a_machine_whose_clock_has_another_beginning(monkeypatch):
+    sent = pickle.dumps(Deadline(100.0, 50.0))
+    here = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: here() + 1e6)
+    there = pickle.loads(sent)
+    assert 90.0 < there.left() <= 100.0 and there.elapsed < 10.0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.bounds.boxes import BoxCover, even_cover
-from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.bounds.progress import Interruptible
 from tests.bounds.soundness import assert_contains_samples, random_case
 from tests.harness.random_networks import he_network
 from tests.harness.strategies import boxes, networks, points_in
@@ -48,7 +48,7 @@ def test_even_cover_covers_and_does_not_overlap():
 def test_splits_keep_covering():
     network = he_network(0, [2, 10, 10, 1])
     start = compute_bounds(network, -1, 1, "crown")
-    cover = BoxCover(network, start, ("adaptive",), Clock(None), None)
+    cover = BoxCover(network, start, ("adaptive",), Interruptible(), None)
     cover.add(*even_cover(*start.input_box, 8, np.ones(2)), np.zeros(0, dtype=int))
     for _ in range(5):
         n, which = len(cover), cover.worst(4)

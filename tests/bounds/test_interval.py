@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import Bounds, compute_bounds
-from pyomo_relu.bounds.interval import interval_arrays, node_range
+from pyomo_relu.bounds.interval import node_range, propagate
 from pyomo_relu.network import Affine, NetworkBuilder, PiecewiseLinear
 from pyomo_relu.network import activations as act
 from tests.harness.checks import assert_sound
@@ -162,7 +162,7 @@ def test_a_batch_of_boxes(network):
     rng = np.random.default_rng(0)
     centre = rng.normal(size=(4, network.n_inputs))
     radius = rng.random((4, network.n_inputs))
-    lows, highs = interval_arrays(network, centre - radius, centre + radius)
+    lows, highs = propagate(network, centre - radius, centre + radius)
     for k in range(4):
         one = bounded(network, centre[k] - radius[k], centre[k] + radius[k])
         scale = 1.0 + max(abs(b).max() for b in (*one.lower, *one.upper))

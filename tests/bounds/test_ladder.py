@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pyomo_relu.bounds import Bounds, compute_bounds
-from pyomo_relu.bounds.progress import Clock, progress
+from pyomo_relu.bounds.progress import Interruptible, progress
 from tests.harness.random_networks import he_network
 
 NETWORK = he_network(0, [7, 10, 10, 1])
@@ -122,10 +122,11 @@ def test_progress_is_quiet_unless_it_takes_long_on_a_terminal(monkeypatch):
         assert ("lp: dense" in stream.getvalue()) == shown
 
 
-def test_a_clock():
-    clock = Clock(None)
-    assert not clock.expired() and clock.left() is None and clock.details() == {}
+def test_ctrl_c_brings_a_deadline_forward():
+    clock = Interruptible()
+    assert not clock.expired() and clock.limit is None and clock.details() == {}
     with clock.guard():
         raise KeyboardInterrupt
     assert clock.expired() and clock.details() == {"interrupted": True, "keyboard": True}
-    assert Clock(0.0).expired()
+    late = Interruptible(0.0)
+    assert late.expired() and late.details() == {"interrupted": True}

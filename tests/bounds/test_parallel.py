@@ -14,9 +14,10 @@ import pytest
 
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.bounds import layers as layers_module
+from pyomo_relu.bounds.layers import Settings
 from pyomo_relu.bounds.lp import lp_chunk
 from pyomo_relu.bounds.parallel import run_chunks
-from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.bounds.progress import Interruptible
 from tests.harness.random_networks import he_network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,7 @@ def test_a_dead_loky_worker_costs_nothing_but_time(tmp_path, caplog):
     pool, died = loky.get_reusable_executor(max_workers=2), tmp_path / "died"
     try:
         found = dict(
-            run_chunks(die_once, NETWORK, str(died), range(6), pool, Clock(None), "x")
+            run_chunks(die_once, NETWORK, str(died), range(6), pool, Interruptible(), "x")
         )
     finally:
         pool.shutdown(wait=True)
@@ -81,7 +82,7 @@ def test_a_dead_loky_worker_costs_nothing_but_time(tmp_path, caplog):
 
 @pytest.mark.parametrize("method", ["mip", "rolling"])
 def test_mips_in_processes_give_the_same_bits(method, monkeypatch):
-    monkeypatch.setattr(layers_module, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(layers_module, "SETTINGS", Settings(chunk=3))
     network = he_network(1, [2, 8, 8, 1])
     options = {"neuron_time_limit": None}
     with cf.ProcessPoolExecutor(2) as pool:
@@ -101,7 +102,13 @@ def test_a_dead_worker_costs_nothing_but_time(tmp_path, caplog):
     with cf.ProcessPoolExecutor(2) as pool:
         found = dict(
             run_chunks(
-                die_once, NETWORK, str(tmp_path / "died"), range(6), pool, Clock(None), "x"
+                die_once,
+                NETWORK,
+                str(tmp_path / "died"),
+                range(6),
+                pool,
+                Interruptible(),
+                "x",
             )
         )
     assert found == {k: 10 * k for k in range(6)}
@@ -131,7 +138,7 @@ def test_the_network_travels_once(here, monkeypatch):
 
     monkeypatch.setattr(parallel, "_networks", {})
     pool = Counting()
-    monkeypatch.setattr(layers_module, "CHUNK_ROWS", 5)
+    monkeypatch.setattr(layers_module, "SETTINGS", Settings(chunk=5))
     found = compute_bounds(NETWORK, -1, 1, "lp", executor=pool)
     assert pool.tasks > 6
     # Every chunk of the first layer was out before the first answer came.
@@ -218,7 +225,9 @@ def test_dask_cluster_gives_the_same_bits(dask_client, method, options):
 @pytest.mark.slow
 def test_a_dead_dask_worker_costs_nothing_but_time(dask_client, tmp_path):
     pool, died = dask_client.get_executor(), tmp_path / "died"
-    found = dict(run_chunks(die_once, NETWORK, str(died), range(6), pool, Clock(120), "x"))
+    found = dict(
+        run_chunks(die_once, NETWORK, str(died), range(6), pool, Interruptible(120), "x")
+    )
     assert died.exists() and found == {k: 10 * k for k in range(6)}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.pool import Parts, Pool, halves
-from pyomo_relu.bounds.progress import Clock
+from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.solvers.global_search.branching import (
     choose_input,
     input_scores,
@@ -128,7 +128,7 @@ class Search(Stepped):
         spans = [slice(a, a + CHUNK) for a in range(0, n, CHUNK)]
         if self.executor is None or len(spans) == 1:
             return stack([self.bounder(lower[s], upper[s], stored[s]) for s in spans])
-        clock = Clock(None)
+        clock = Interruptible()
         chunks = [(lower[s], upper[s], stored[s]) for s in spans]
         found = dict(
             run_chunks(

@@ -5,7 +5,8 @@ the sum :math:`s_n = \sum_{i \in S_n} w_i x_i \in [l_n, u_n]`. With the share
 :math:`z \in [0, 1]` of the point that is active and the sums :math:`b_n` of that share,
 
 .. math::
-    y = \sum_n b_n + b z \ge 0, \quad \sum_n (s_n - b_n) + b (1 - z) \le 0, \quad
+    y = \sum_n b_n + b z \ge 0, \quad \sum_n (s_n - b_n) + b (1 - z) \le 0,
+
     l_n z \le b_n \le u_n z, \quad l_n (1 - z) \le s_n - b_n \le u_n (1 - z).
 
 One part is the triangle; one part for each input is the convex hull over the box of the

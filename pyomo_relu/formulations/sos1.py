@@ -11,7 +11,8 @@ ends of each piece:
 
 .. math::
     x = \sum_p t_p \alpha_p + t_{p+1} \beta_p,\quad
-    y = \sum_p g_p(t_p) \alpha_p + g_p(t_{p+1}) \beta_p,\quad
+    y = \sum_p g_p(t_p) \alpha_p + g_p(t_{p+1}) \beta_p,
+
     \sum_p w_p = 1,\quad w_p = \alpha_p + \beta_p,\quad \mathrm{SOS1}(w)
 
 A maximum: :math:`y = x_i + s_i`, :math:`s_i \ge 0`, :math:`\sum_i w_i = 1`,

@@ -22,6 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pyomo_relu import read_network
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.cli.verify import decide, onnx_reference
 from pyomo_relu.verification import read_vnnlib
 
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
                 network, reference = networks[row["onnx"]]
                 prop = read_vnnlib(data / options.set / row["vnnlib"])
                 wall, cpu = time.perf_counter(), time.process_time()
-                verdict, *_ = decide(network, prop, wall + options.limit, reference)
+                verdict, *_ = decide(network, prop, Deadline(options.limit), reference)
                 row |= {
                     "limit": f"{options.limit:g}",
                     "verdict": verdict,

@@ -4,8 +4,8 @@
 :func:`visualize_feature` finds the input that a neuron or a class answers most.
 """
 
-from pyomo_relu.adversarial.adversarial import Adversarial, find_adversarial
 from pyomo_relu.adversarial.features import Feature, feature_grid, visualize_feature
+from pyomo_relu.adversarial.nearest import Adversarial, find_adversarial
 from pyomo_relu.adversarial.pictures import image_grid
 
 __all__ = [

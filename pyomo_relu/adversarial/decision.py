@@ -29,6 +29,8 @@ class Decision:
     ----------
     winners : list of int
         Classes that may win.
+    beaten : dict from int to list of int
+        Whom each of them has to beat.
     """
 
     def __init__(
@@ -56,14 +58,12 @@ class Decision:
         if margin < 0:
             raise ValueError(f"margin must not be negative, but is {margin}.")
         self.ratio, self.margin = ratio, margin
-        self.winners = (
-            [k for k in range(m) if k != self.label] if target is None else [target]
-        )
+        others = np.delete(np.arange(m), self.label).tolist()
+        self.winners = others if target is None else [target]
         # Untargeted, a winner only has to beat the label: the decision is another then.
+        label_only = target is None and ratio is None
         self.beaten = {
-            w: [k for k in range(m) if k != w]
-            if target is not None or ratio is not None
-            else [self.label]
+            w: [self.label] if label_only else np.delete(np.arange(m), w).tolist()
             for w in self.winners
         }
 
@@ -74,14 +74,14 @@ class Decision:
         a = np.zeros((k + (self.ratio is not None), self.network.n_outputs))
         a[:, w] = -1.0
         a[np.arange(k), beaten] = 1.0 if self.ratio is None else self.ratio
-        slack = -margin if self.ratio is None else 0.0
-        return a, np.full(len(a), slack)
+        return a, np.full(len(a), -margin if self.ratio is None else 0.0)
 
-    def excess(self, y: np.ndarray, margin: float, winners: Sequence[int] | None = None):
+    def excess(
+        self, y: np.ndarray, margin: float, winners: Sequence[int] | None = None
+    ) -> np.ndarray:
         """How far outputs (N, m) violate the rule; not positive where some class wins."""
-        winners = self.winners if winners is None else winners
         found = []
-        for w in winners:
+        for w in self.winners if winners is None else winners:
             a, b = self.rows(w, margin)
             found.append((y @ a.T - b).max(axis=1))
         return np.min(found, axis=0)
@@ -97,13 +97,11 @@ class Decision:
                 best, weights = float(values[k]), a[k]
         return best, weights
 
-    def wins(
-        self, x: np.ndarray, margin: float = 0.0, winners: Sequence[int] | None = None
-    ) -> bool:
+    def wins(self, x: np.ndarray, margin: float = 0.0) -> bool:
         """Whether the rule holds in a forward pass; ``ratio`` up to 1e-6 of the outputs."""
         y = self.network.evaluate(x[None])
         slack = 0.0 if self.ratio is None else 1e-6 * (1.0 + abs(y).max())
-        return bool(self.excess(y, margin, winners)[0] <= slack)
+        return bool(self.excess(y, margin)[0] <= slack)
 
     def winner(self, x: np.ndarray) -> int:
         """The class that wins at an image, or comes nearest to it."""

@@ -8,23 +8,18 @@ a region is a small linear program.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from pyomo_relu.adversarial.decision import Decision
-from pyomo_relu.adversarial.distances import distance
+from pyomo_relu.adversarial.distance_program import distance
+from pyomo_relu.adversarial.settings import NEAREST
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.progress import progress
 from pyomo_relu.network import Network, PiecewiseLinear
 from pyomo_relu.sides.distance_chain import NORMS, DistanceChain
-from pyomo_relu.sides.tree import BATCH, SideTree
-
-#: Subproblems that may only gain this share of the best distance are done with.
-GAP = 2e-5
-
-#: Share of the time that linear programs of regions may take.
-REGION_SHARE = 0.15
+from pyomo_relu.sides.tree import SideTree
 
 
 class DistanceSearch:
@@ -32,8 +27,6 @@ class DistanceSearch:
 
     Parameters
     ----------
-    decision : Decision
-    norm : {'l1', 'linf'}
     lows, highs : sequences of (size,) arrays
         Bounds of every node for all images that are of interest.
     best : (n_inputs,) array or None
@@ -58,19 +51,15 @@ class DistanceSearch:
     ) -> None:
         self.decision, self.norm, self.best = decision, norm, best
         self.radius = np.inf if radius is None else radius
-        self.network = decision.network
-        self.sources = [
-            n.source for n in self.network.nodes if isinstance(n, PiecewiseLinear)
-        ]
-        self.trees = []
+        self.network, self.trees = decision.network, []
         for w in decision.winners:
             rows, limits = decision.rows(w, decision.margin)
             chain = DistanceChain(
                 self.network, lows, highs, decision.original, rows, limits, norm
             )
-            self.trees.append(SideTree(chain, BATCH))
+            self.trees.append(SideTree(chain))
         self.seen: set[tuple[int, bytes]] = set()
-        self.spent = 0.0
+        self.clock, self.spent = Deadline(), 0.0
 
     @staticmethod
     def fits(network: Network, norm: str) -> bool:
@@ -87,7 +76,7 @@ class DistanceSearch:
     @property
     def target(self) -> float:
         """What a subproblem's bound must reach."""
-        return min(self.radius, self.length * (1.0 - GAP))
+        return min(self.radius, self.length * (1.0 - NEAREST.sides_gap))
 
     @property
     def bound(self) -> float:
@@ -99,43 +88,42 @@ class DistanceSearch:
         """Subproblems bounded."""
         return sum(t.nodes for t in self.trees)
 
-    def run(self, deadline: float) -> bool:
-        """Search until a time of ``time.perf_counter()``; whether it was completed."""
-        begin, shown = time.perf_counter(), 0
+    def run(self, deadline: Deadline) -> bool:
+        """Search; whether it was completed."""
+        self.clock, shown = Deadline(), 0
         with progress(0, "splitting neurons", "node") as bar:
             for k, tree in enumerate(self.trees):
-                self._look(k, tree.start(self.target), begin)
+                self.look(k, tree.start(self.target))
             while True:
                 bar.update(self.nodes - shown)
                 shown = self.nodes
                 left = [k for k, t in enumerate(self.trees) if len(t)]
-                if not left:
-                    return True
-                if time.perf_counter() > deadline:
-                    return False
+                if not left or deadline.expired():
+                    return not left
                 k = min(left, key=lambda j: self.trees[j].bound)
-                self._look(k, self.trees[k].step(self.target), begin)
+                self.look(k, self.trees[k].step(self.target))
 
     # -------------------------------------------------------------------------- images
-    def _look(self, k: int, points: np.ndarray, begin: float) -> None:
+    def look(self, k: int, points: np.ndarray) -> None:
         """Take images among points, and the closest one of the likeliest region."""
         if not len(points):
             return
-        decision, winner = self.decision, [self.decision.winners[k]]
-        excess = decision.excess(self.network.evaluate(points), 0.0, winner)
+        winner = [self.decision.winners[k]]
+        excess = self.decision.excess(self.network.evaluate(points), 0.0, winner)
         for j in np.flatnonzero(excess <= 0):
             self._offer(points[j])
-        now = time.perf_counter()
-        if self.spent <= REGION_SHARE * (now - begin):
+        now = self.clock.elapsed
+        if self.spent <= NEAREST.region_share * now:
             self._walk(k, points[int(excess.argmin())])
-            self.spent += time.perf_counter() - now
+            self.spent += self.clock.elapsed - now
 
-    def _walk(self, k: int, here: np.ndarray, rounds: int = 4) -> None:
+    def _walk(self, k: int, here: np.ndarray) -> None:
         """From region to region, as long as images come closer."""
-        chain = self.trees[k].chain
-        for _ in range(rounds):
+        chain, nodes = self.trees[k].chain, self.network.nodes
+        sources = [n.source for n in nodes if isinstance(n, PiecewiseLinear)]
+        for _ in range(NEAREST.region_rounds):
             values = self.network.activations(here[None])
-            z = np.concatenate([values[i].ravel() for i in self.sources])
+            z = np.concatenate([values[i].ravel() for i in sources])
             sides = np.where(z >= 0, 1, -1).astype(np.int8)
             key = k, sides.tobytes()
             if key in self.seen:
@@ -145,7 +133,7 @@ class DistanceSearch:
             if not self._offer(x):
                 return
             # The optimum is on the border of its region; the next one is beyond.
-            here = np.clip(x + 0.01 * (x - here), chain.low, chain.high)
+            here = np.clip(x + NEAREST.region_beyond * (x - here), chain.low, chain.high)
 
     def _offer(self, x: np.ndarray) -> bool:
         """Keep an image that is closer than the best one and obeys the rule."""

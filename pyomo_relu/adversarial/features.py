@@ -6,24 +6,27 @@ to read, as they found; penalties keep it sparse, smooth or near a data point.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
+from numpy.typing import ArrayLike
 
 from pyomo_relu.adversarial.pictures import image_grid, image_shape
-from pyomo_relu.adversarial.programs import (
-    absolute_difference,
-    input_variables,
-    point,
-    solve_program,
-)
+from pyomo_relu.adversarial.solving import image_in_box, input_box, solve_program
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.block import ReLUNetBlock
 from pyomo_relu.network import Network
 from pyomo_relu.network.fusion import prune
+from pyomo_relu.readers import read_network
+from pyomo_relu.verification.model_parts import (
+    absolute_differences,
+    input_values,
+    input_variables,
+)
 
 PENALTIES = ("l1", "tv", "near")
 
@@ -76,20 +79,20 @@ def cut_network(network: Network, layer: str) -> Network:
 
 
 def visualize_feature(
-    network,
+    network: Any,
     unit: int,
     *,
     layer: str | None = None,
     class_margin: bool = False,
     penalty: str | None = None,
     weight: float = 0.1,
-    near=None,
-    lower=0.0,
-    upper=1.0,
+    near: Any = None,
+    lower: ArrayLike = 0.0,
+    upper: ArrayLike = 1.0,
     shape: Sequence[int] | None = None,
     solver: Any = "relu_highs",
     time_limit: float | None = 60.0,
-    **block,
+    **block: Any,
 ) -> Feature:
     """The input in a box that maximizes a unit.
 
@@ -128,13 +131,8 @@ def visualize_feature(
     RuntimeError
         If the solver found no point in its time.
     """
-    begin = time.perf_counter()
-    if not isinstance(network, Network):
-        from pyomo_relu.readers import read_network
-
-        network = read_network(network)
+    clock, network = Deadline(), read_network(network)
     net = network if layer is None else cut_network(network, layer)
-    name = f"{layer or 'output'} {unit}"
     if not 0 <= unit < net.n_outputs:
         raise ValueError(f"there is no unit {unit}; the layer has {net.n_outputs}.")
     if class_margin and net.n_outputs < 2:
@@ -145,33 +143,25 @@ def visualize_feature(
         raise ValueError(f"weight must not be negative, but is {weight}.")
     if penalty == "near" and near is None:
         raise ValueError("penalty='near' needs near=, the image to stay close to.")
-    n = net.n_inputs
-    low, high = (
-        np.array(np.broadcast_to(np.asarray(a, float).reshape(-1), (n,)))
-        for a in (lower, upper)
-    )
-    center = None
-    if near is not None:
-        center = net.flat_inputs(near)[0][0]
-        if (center < low).any() or (center > high).any():
-            raise ValueError("near= lies outside of the box; give lower= and upper=.")
+    low, high = input_box(net, lower, upper)
+    center = None if near is None else image_in_box(net, near, (low, high), "near=")
     m = pyo.ConcreteModel()
     input_variables(m, low, high)
     m.net = ReLUNetBlock(network=net, inputs=m.x, **block)
-    size = image_shape(n, shape) if penalty == "tv" else (1, n)
-    pairs = _pairs(size) if penalty == "tv" else []
-    reach = float((high - low).max())
-    cost: Any = 0.0
-    if penalty == "l1":
-        cost = sum(m.x[i] - low[i] for i in range(n))
-    elif penalty == "near":
-        assert center is not None
-        d = absolute_difference(m, "change", ((m.x[i], center[i]) for i in range(n)), reach)
-        cost = sum(d.values())
-    elif penalty == "tv":
+
+    def paid_pairs(x: list[Any]) -> list[tuple[Any, Any]]:
+        """The two sides of each difference that is paid for, of variables or numbers."""
+        if penalty == "tv":
+            return [(x[i], x[j]) for i, j in _neighbours(image_shape(len(x), shape))]
+        away_from = {"l1": low, "near": center}.get(penalty or "")
+        return [] if away_from is None else list(zip(x, away_from.tolist()))
+
+    pairs = paid_pairs(list(m.x.values()))
+    if penalty == "l1":  # nothing lies below the lower bounds
+        cost = sum(a - b for a, b in pairs)
+    else:
         span = float(high.max() - low.min())
-        d = absolute_difference(m, "step", ((m.x[i], m.x[j]) for i, j in pairs), span)
-        cost = sum(d.values())
+        cost = sum(absolute_differences(m, pairs, span).values())
     m.goal = pyo.Var()
     others = [k for k in range(net.n_outputs) if k != unit] if class_margin else [None]
     m.liked = pyo.ConstraintList()
@@ -179,31 +169,20 @@ def visualize_feature(
         other = 0.0 if k is None else m.net.outputs[k]
         m.liked.add(m.goal <= m.net.outputs[unit] - other)
     m.objective = pyo.Objective(expr=m.goal - weight * cost, sense=pyo.maximize)
-
-    def worth(x: np.ndarray) -> tuple[float, float]:
-        y = net.evaluate(x[None])[0]
-        rest = np.delete(y, unit).max() if class_margin else 0.0
-        paid = {
-            None: lambda: 0.0,
-            "l1": lambda: float((x - low).sum()),
-            "near": lambda: float(abs(x - center).sum()),
-            "tv": lambda: float(sum(abs(x[i] - x[j]) for i, j in pairs)),
-        }[penalty]()
-        return float(y[unit] - rest), paid
-
-    solved = solve_program(m, solver, time_limit, False)
-    if any(v.value is None for v in m.x.values()):
+    solved = solve_program(m, solver, time_limit)
+    image, name = input_values(m), f"{layer or 'output'} {unit}"
+    if image is None:
         raise RuntimeError(
             f"the solver found no image for {name} in its time; give it more time_limit."
         )
-    image = point(m)
-    activation, paid = worth(image)
+    y = net.evaluate(image[None])[0]
+    activation = float(y[unit] - (np.delete(y, unit).max() if class_margin else 0.0))
+    paid = float(sum(abs(a - b) for a, b in paid_pairs(image.tolist())))
     status = "optimal" if solved.status == "optimal" else "feasible"
-    seconds = time.perf_counter() - begin
-    return Feature(status, image, activation, paid, solved.bound, seconds, name)
+    return Feature(status, image, activation, paid, solved.bound, clock.elapsed, name)
 
 
-def _pairs(size: tuple[int, int]) -> list[tuple[int, int]]:
+def _neighbours(size: tuple[int, int]) -> list[tuple[int, int]]:
     """Neighbouring pixels, below and to the right."""
     at = np.arange(size[0] * size[1]).reshape(size)
     across = zip(at[:, :-1].ravel().tolist(), at[:, 1:].ravel().tolist())
@@ -211,7 +190,9 @@ def _pairs(size: tuple[int, int]) -> list[tuple[int, int]]:
     return [*across, *down]
 
 
-def feature_grid(features: Sequence[Feature], path=None, **options):
+def feature_grid(
+    features: Sequence[Feature], path: str | Path | None = None, **options: Any
+) -> Any:
     """Draw features side by side; see :func:`~pyomo_relu.adversarial.image_grid`."""
     titles = [f"{f.name}: {f.activation:.3g}" for f in features]
     return image_grid([f.image for f in features], path, titles=titles, **options)

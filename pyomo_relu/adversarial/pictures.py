@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from pyomo_relu.base.lazy import check_matplotlib
 
 
 def image_shape(size: int, shape: Sequence[int] | None = None) -> tuple[int, int]:
@@ -31,7 +34,7 @@ def image_grid(
     columns: int = 5,
     limits: tuple[float, float] | None = None,
     differences: Sequence[int] = (),
-):
+) -> Any:
     """Draw flat images side by side.
 
     Parameters
@@ -52,10 +55,9 @@ def image_grid(
     -------
     matplotlib.figure.Figure
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise ImportError("pictures need Matplotlib; pip install 'pyomo_relu[plot]'") from e
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
     images = [np.asarray(i, dtype=float).reshape(-1) for i in images]
     plain = [i for k, i in enumerate(images) if k not in differences]
     if limits is None and plain:
@@ -63,20 +65,17 @@ def image_grid(
     columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(2.0 * columns, 2.3 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for k, ax in enumerate(axes.flat):
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
         ax.set_axis_off()
-        if k >= len(images):
-            continue
-        picture = images[k].reshape(image_shape(images[k].size, shape))
-        if k in differences:
-            reach = max(abs(picture).max(), 1e-12)
-            ax.imshow(picture, cmap="RdBu_r", vmin=-reach, vmax=reach)
-        else:
-            assert limits is not None
-            ax.imshow(picture, cmap="gray", vmin=limits[0], vmax=limits[1])
-        if titles is not None and k < len(titles):
-            ax.set_title(titles[k], fontsize=9)
+    for k, (ax, image) in enumerate(zip(axes, images)):
+        reach = max(abs(image).max(), 1e-12)
+        low, high = (-reach, reach) if k in differences else limits or (0.0, 1.0)
+        colours = "RdBu_r" if k in differences else "gray"
+        picture = image.reshape(image_shape(image.size, shape))
+        ax.imshow(picture, cmap=colours, vmin=low, vmax=high)
+    for ax, title in zip(axes[: len(images)], titles or ()):
+        ax.set_title(title, fontsize=9)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

@@ -49,3 +49,13 @@ def imports_later(package: str, where: Mapping[str, str]) -> Callable[[str], Any
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return get
+
+
+def check_matplotlib() -> None:
+    """Raise an ImportError that says what to install where Matplotlib is missing."""
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError as error:
+        raise ImportError(
+            "plots and pictures need Matplotlib; pip install 'pyomo_relu[plot]'"
+        ) from error

@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.cli.files import add_network, memory, network_of
+
+if TYPE_CHECKING:
+    from pyomo_relu.network import Network
+    from pyomo_relu.verification import VnnlibProperty
+    from pyomo_relu.verification.candidates import Reference
 
 #: Exit codes by answer.
 CODES = {"sat": 10, "unsat": 20, "timeout": 30, "unknown": 30}
@@ -42,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the answer; the exit code says it too."""
     from pyomo_relu.verification import read_vnnlib
 
-    end = time.perf_counter() + arguments.timeout
+    deadline = Deadline(max(0.0, arguments.timeout))
     network = network_of(arguments, "network")
     prop = read_vnnlib(arguments.property, max_memory=memory(arguments))
     sizes = (network.n_inputs, network.n_outputs)
@@ -52,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"outputs, but '{arguments.network}' has {sizes[0]} and {sizes[1]}."
         )
     reference = None if arguments.logits else onnx_reference(arguments.network)
-    answer, x, y = decide(network, prop, end, reference)
+    answer, x, y = decide(network, prop, deadline, reference)
     print(answer)
     if x is not None:
         assert y is not None
@@ -63,29 +69,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def decide(
-    network, prop, end: float, reference: Callable[..., np.ndarray] | None = None
+    network: Network,
+    prop: VnnlibProperty,
+    deadline: Deadline = NEVER,
+    reference: Reference | None = None,
 ) -> tuple[str, np.ndarray | None, np.ndarray | None]:
     """The answer for all cases of a property, and a counterexample where there is one.
 
-    Parameters
-    ----------
-    network : Network
-    prop : VnnlibProperty
-    end : float
-        When to give up, in the seconds of ``time.perf_counter``.
-    reference : callable, optional
-        Another program for the network, see :func:`pyomo_relu.verification.verify`.
+    ``reference`` is another program for it; see :func:`pyomo_relu.verification.verify`.
     """
     from pyomo_relu.verification import verify
 
     answer = "unsat"
     for k, case in enumerate(prop.cases):
-        left = max(0.0, end - time.perf_counter()) / (len(prop.cases) - k)
+        share = deadline.part(1.0 / (len(prop.cases) - k))
         found = verify(
             network,
             (case.lower, case.upper),
             case.property,
-            time_limit=left,
+            time_limit=share.limit,
             reference=reference,
         )
         if found.status == "counterexample":

@@ -4,6 +4,7 @@
 to mixed-integer programs. It uses the solvers and all that lies below them.
 """
 
+from pyomo_relu.verification.input_region import Ball, Box
 from pyomo_relu.verification.ladder import verify
 from pyomo_relu.verification.properties import (
     Property,
@@ -13,7 +14,6 @@ from pyomo_relu.verification.properties import (
     output_bounds,
     robust_classification,
 )
-from pyomo_relu.verification.regions import Ball, Box
 from pyomo_relu.verification.verdict import Verification
 from pyomo_relu.verification.vnnlib import (
     Case,

@@ -12,28 +12,19 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from pyomo_relu.network import Network
+from pyomo_relu.verification.input_region import Region
 from pyomo_relu.verification.properties import Property
-from pyomo_relu.verification.regions import Region
+from pyomo_relu.verification.settings import VERIFY
 from pyomo_relu.verification.starts_of_attack import Starts
 
 logger = logging.getLogger(__name__)
 
-#: How far a reference may be from the network, relative to the largest output.
-AGREEMENT = 1e-3
+#: A program for the network, ``x (n_inputs,) -> y (n_outputs,)``.
+Reference = Callable[[np.ndarray], np.ndarray]
 
 
 class Candidates:
-    """The points that a verification has seen.
-
-    Parameters
-    ----------
-    network : Network
-    region : Region
-    prop : Property
-    starts : Starts
-        Receives the best point of each set.
-    reference : callable, optional
-        Another program for the same network, ``x (n_inputs,) -> y (n_outputs,)``.
+    """The points that a verification has seen; the best one of each set is a start.
 
     Attributes
     ----------
@@ -42,7 +33,7 @@ class Candidates:
     witness : (n_inputs,) array or None
         The first counterexample.
     details : dict
-        ``reference_disagrees``, where it did.
+        ``reference_disagrees``, where another program for the same network did.
     """
 
     def __init__(
@@ -51,7 +42,7 @@ class Candidates:
         region: Region,
         prop: Property,
         starts: Starts,
-        reference: Callable[[np.ndarray], np.ndarray] | None,
+        reference: Reference | None,
     ) -> None:
         self.network, self.region, self.prop = network, region, prop
         self.starts, self.reference = starts, reference
@@ -64,21 +55,23 @@ class Candidates:
         if not np.isfinite(x).all() or not self.region.contains(x):
             return False
         y = self.network.evaluate(x.reshape(1, -1))[0]
-        if not self.prop.violated(x, y):
-            return False
-        if self.reference is not None:
-            other = np.asarray(self.reference(x), dtype=float).reshape(-1)
-            if other.shape != y.shape or not np.allclose(
-                other, y, rtol=0, atol=AGREEMENT * (1.0 + abs(y).max())
-            ):
-                self.details["reference_disagrees"] = True
-                logger.warning(
-                    "the reference and the network differ by %g at a counterexample, "
-                    "which is not believed; check how the network was read.",
-                    abs(other - y).max() if other.shape == y.shape else np.inf,
-                )
-                return False
-        return True
+        return self.prop.violated(x, y) and self._agrees(x, y)
+
+    def _agrees(self, x: np.ndarray, y: np.ndarray) -> bool:
+        """Whether the reference has the same outputs up to their rounding."""
+        if self.reference is None:
+            return True
+        other = np.asarray(self.reference(x), dtype=float).reshape(-1)
+        apart = abs(other - y).max() if other.shape == y.shape else np.inf
+        if apart <= VERIFY.agreement * (1.0 + abs(y).max()):
+            return True
+        self.details["reference_disagrees"] = True
+        logger.warning(
+            "the reference and the network differ by %g at a counterexample, "
+            "which is not believed; check how the network was read.",
+            apart,
+        )
+        return False
 
     def offer(self, sets: Iterable[int], points: np.ndarray, values: np.ndarray) -> bool:
         """Note points and their margins; whether one is a counterexample."""

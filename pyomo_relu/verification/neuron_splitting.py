@@ -6,46 +6,23 @@ has a target, zero, and points that may be counterexamples.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.bounds.progress import progress
 from pyomo_relu.sides.relu_chain import ReluChain
-from pyomo_relu.sides.tree import BATCH, SideTree
-
-
-@dataclass
-class NeuronResult:
-    """What a search over the sides of neurons found.
-
-    Attributes
-    ----------
-    proved : bool
-        Whether the row is positive over the whole box.
-    witness : (n_inputs,) array or None
-        A point that the caller's check has confirmed.
-    lower : float
-        A lower bound of the row.
-    nodes : int
-        Subproblems that were bounded.
-    """
-
-    proved: bool = False
-    witness: np.ndarray | None = None
-    lower: float = -np.inf
-    nodes: int = 0
+from pyomo_relu.sides.tree import SideTree
+from pyomo_relu.verification.verdict import SetVerdict
 
 
 def split_neurons(
     chain: ReluChain,
     confirm: Callable[[np.ndarray], bool],
-    deadline: float = np.inf,
-    batch: int = BATCH,
+    deadline: Deadline = NEVER,
     most: float = np.inf,
-) -> NeuronResult:
+) -> SetVerdict:
     """Prove that a chain's row is positive over the box, or find a point.
 
     Parameters
@@ -53,34 +30,31 @@ def split_neurons(
     chain : ReluChain
     confirm : callable
         Whether a point (n_inputs,) is a counterexample.
-    deadline : float
-        Of ``time.perf_counter()``.
-    batch : int
-        Subproblems split in a round.
+    deadline : Deadline
     most : float
         Subproblems in all, after which it gives up.
     """
     # The least number above zero: what reaches it is positive.
     target = float(np.nextafter(0.0, 1.0))
-    result, tree = NeuronResult(), SideTree(chain, batch, depth_first=True)
+    found, tree = SetVerdict(), SideTree(chain, depth_first=True)
     with progress(0, "splitting neurons", "node") as bar:
         points = tree.start(target)
         while True:
-            bar.update(tree.nodes - result.nodes)
-            result.nodes, result.lower = tree.nodes, max(result.lower, tree.bound)
-            result.witness = _offer(chain, points, confirm)
-            if result.witness is not None or tree.pool.floor <= 0:
-                return result
-            if not len(tree) or tree.nodes >= most or time.perf_counter() > deadline:
-                break
+            bar.update(tree.nodes - found.nodes)
+            found.nodes, found.lower = tree.nodes, max(found.lower, tree.bound)
+            found.witness = _witness(chain, points, confirm)
+            if found.witness is not None or tree.pool.floor <= 0:
+                return found
+            if not len(tree):
+                found.lower = np.inf
+            if not len(tree) or tree.nodes >= most or deadline.expired():
+                return found
             points = tree.step(target)
-    result.proved = not len(tree)
-    if result.proved:
-        result.lower = np.inf
-    return result
 
 
-def _offer(chain: ReluChain, points, confirm) -> np.ndarray | None:
+def _witness(
+    chain: ReluChain, points: np.ndarray, confirm: Callable[[np.ndarray], bool]
+) -> np.ndarray | None:
     """The point with the least row, if it is a counterexample."""
     if not len(points):
         return None

@@ -12,27 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pyomo_relu.verification.regions import Region
-
-#: So many points are shared by all sets: twelve sets with a point and four corners each
-#: share theirs, so those of ten classes do.
-SHARED = 64
-
-#: Numbers that the points of one block of sets may hold (32 MiB; the attack keeps three
-#: such arrays).
-BLOCK = 2**22
+from pyomo_relu.verification.input_region import Region
+from pyomo_relu.verification.settings import VERIFY
 
 
 class Block(NamedTuple):
-    """Sets that are attacked together, and where they begin.
-
-    Attributes
-    ----------
-    sets : (k,) int array
-    starts : (N, n_inputs) array or None
-        For each of them.
-    own : list of k (N, n_inputs) arrays or None
-        For each of them alone.
+    """Sets (k,) that are attacked together, and where they begin: from points (N, n) for
+    each of them, or from k arrays of points, one for each set alone.
     """
 
     sets: np.ndarray
@@ -41,12 +27,7 @@ class Block(NamedTuple):
 
 
 class Starts:
-    """The points of each unsafe set of a region.
-
-    Parameters
-    ----------
-    region : Region
-    """
+    """The points of each unsafe set of a region."""
 
     def __init__(self, region: Region) -> None:
         self.region = region
@@ -54,13 +35,7 @@ class Starts:
         self._corners: dict[int, list[np.ndarray]] = {}
 
     def add_corners(self, sets: np.ndarray, slopes: np.ndarray) -> None:
-        """Note where linear functions below rows of sets are least.
-
-        Parameters
-        ----------
-        sets : (q,) int array
-        slopes : (q, n_inputs) array
-        """
+        """Note where linear functions (q, n) below rows of sets (q,) are least."""
         # A corner is one bit for each input.
         for d, bits in zip(sets.tolist(), np.packbits(slopes > 0, axis=1)):
             self._corners.setdefault(d, []).append(bits)
@@ -75,26 +50,15 @@ class Starts:
         bits = np.unpackbits(np.array(corners), axis=1, count=len(low))
         return np.vstack([first, np.where(bits == 1, low, high)])
 
-    def count(self, d: int) -> int:
-        """How many points :meth:`of` has."""
-        return 1 + len(self._corners.get(d, ()))
-
     def blocks(self, sets: np.ndarray, others: int) -> Iterator[Block]:
-        """The sets in blocks, in their order.
-
-        Parameters
-        ----------
-        sets : (k,) int array
-        others : int
-            Points besides for each set.
-        """
-        counts = [self.count(d) for d in sets.tolist()]
-        together = sum(counts) <= SHARED
+        """The sets in blocks, in their order; each has ``others`` points besides."""
+        counts = [1 + len(self._corners.get(d, ())) for d in sets.tolist()]
+        together = sum(counts) <= VERIFY.shared_points
         starts = None
         if together and len(sets):
             starts = _distinct(np.vstack([self.of(d) for d in sets.tolist()]))
         most = others + (max(counts, default=0) if starts is None else len(starts))
-        size = max(1, BLOCK // (most * max(1, self.region.size)))
+        size = max(1, VERIFY.block_numbers // (most * max(1, self.region.size)))
         for k in range(0, len(sets), size):
             some = sets[k : k + size]
             own = None if together else [self.of(d) for d in some.tolist()]

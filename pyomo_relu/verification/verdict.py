@@ -1,4 +1,4 @@
-"""What :func:`~pyomo_relu.verification.verify` returns."""
+"""What :func:`~pyomo_relu.verification.verify` returns, and what its searches do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,34 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+
+@dataclass
+class SetVerdict:
+    """What a search says about one unsafe set.
+
+    Attributes
+    ----------
+    lower : float
+        A bound below the set's margin over the region, the tolerances taken off; infinite
+        where the set is excluded and no number is known besides.
+    witness : (n_inputs,) array or None
+        A point that the caller's check has confirmed.
+    nodes : int
+        Boxes, subproblems or nodes that were bounded.
+    binaries : int
+        Of a mixed-integer program.
+    """
+
+    lower: float = -np.inf
+    witness: np.ndarray | None = None
+    nodes: int = 0
+    binaries: int = 0
+
+    @property
+    def proved(self) -> bool:
+        """Whether no point of the region is in the set."""
+        return self.lower > 0
 
 
 @dataclass
@@ -47,10 +75,9 @@ class Verification:
         head = f"{self.status} (by {self.method}, {self.seconds:.2f} s)"
         if self.status != "undecided":
             return head
-        open_ = np.flatnonzero(~(self.lower > 0))
         lines = [
             f"  {self.names[k] or f'set {k}'}: margin in "
             f"[{self.lower[k]:.6g}, {self.upper[k]:.6g}]"
-            for k in open_
+            for k in np.flatnonzero(~(self.lower > 0))
         ]
         return "\n".join([head, *lines])

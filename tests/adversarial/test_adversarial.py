@@ -7,6 +7,7 @@ import pytest
 
 from pyomo_relu import NetworkBuilder, activations, read_network
 from pyomo_relu.adversarial import find_adversarial
+from pyomo_relu.base.deadline import Deadline
 from tests.harness.random_networks import he_network
 
 
@@ -181,12 +182,12 @@ def deep():
 @pytest.mark.parametrize("ratio", [None, 1.2])
 def test_restricted_and_whole_domain_agree(deep, norm, ratio, monkeypatch):
     """With a start, without one, and without any restriction: the same distance."""
-    from pyomo_relu.adversarial import adversarial
+    from pyomo_relu.adversarial import nearest
 
     tightened = []
-    tighten = adversarial._Search.tighten
+    tighten = nearest._Search.tighten
     monkeypatch.setattr(
-        adversarial._Search,
+        nearest._Search,
         "tighten",
         lambda self, program, s: tightened.append(1) or tighten(self, program, s),
     )
@@ -204,21 +205,21 @@ def test_restricted_and_whole_domain_agree(deep, norm, ratio, monkeypatch):
 
 def test_unfinished_search_has_a_valid_bound(deep, monkeypatch):
     """Programs that are stopped: the bound comes from smaller distances."""
-    from pyomo_relu.adversarial import adversarial
-    from pyomo_relu.adversarial.programs import Solved
+    from pyomo_relu.adversarial import nearest
+    from pyomo_relu.solvers.quietly import Solved
 
     net, x = deep
     known = find_adversarial(net, x, time_limit=30).distance
-    solve, calls = adversarial.solve_program, []
+    solve, calls = nearest.solve_program, []
 
     def stopped(model, *args):
         calls.append(1)
         if len(calls) == 1:
-            return Solved("stopped", -np.inf)
+            return Solved("stopped", None, -np.inf)
         return solve(model, *args)
 
-    monkeypatch.setattr(adversarial, "solve_program", stopped)
-    monkeypatch.setattr(adversarial, "find_start", lambda *a, **k: far)
+    monkeypatch.setattr(nearest, "solve_program", stopped)
+    monkeypatch.setattr(nearest, "find_near_image", lambda *a, **k: far)
     far = next(
         p
         for p in np.random.default_rng(0).uniform(0, 1, (500, 8))
@@ -243,7 +244,7 @@ def test_a_given_start(deep):
 @pytest.mark.parametrize("norm", ["l1", "linf", "l0"])
 def test_starts_obey_the_rule(norm):
     from pyomo_relu.adversarial.decision import Decision
-    from pyomo_relu.adversarial.starts import find_start
+    from pyomo_relu.adversarial.near_images import find_near_image
 
     net = he_network(2, (30, 12, 8, 4))
     x = np.random.default_rng(0).uniform(0, 1, 30)
@@ -253,7 +254,8 @@ def test_starts_obey_the_rule(norm):
         if target == net.evaluate(x).argmax():
             continue
         decision = Decision(net, x, target, ratio=1.2)
-        found = find_start(decision, norm, low, high, examples=others)
+        limit = Deadline(10.0)
+        found = find_near_image(decision, norm, (low, high), limit, examples=others)
         if found is None:
             continue
         count += 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pyomo_relu import NetworkBuilder, activations
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.verification import (
     Ball,
     Box,
@@ -15,12 +17,14 @@ from pyomo_relu.verification import (
     ladder,
     never,
     robust_classification,
+    rungs,
     verify,
 )
 from pyomo_relu.verification import attack as attack_room
+from pyomo_relu.verification.input_splitting import split_inputs
 from pyomo_relu.verification.margins import Margins
 from pyomo_relu.verification.properties import Unsafe
-from pyomo_relu.verification.input_splitting import split_inputs
+from pyomo_relu.verification.settings import VERIFY
 from tests.harness.random_networks import he_network
 
 
@@ -153,15 +157,16 @@ def test_rows_margins_and_gradients_of_random_sets(seed):
     assert margins.rows(x)[:, margins.rows_of(some)] == pytest.approx(part.rows(x))
 
 
-class Clock:
-    """A clock that goes on by one at each look."""
+class Looks(Deadline):
+    """A deadline that has passed at its last look."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
 
-    def perf_counter(self) -> float:
-        self.now += 1.0
-        return self.now
+    def expired(self) -> bool:
+        self.looks -= 1
+        return self.looks <= 0
 
 
 def test_the_attack_looks_at_the_time_between_passes(monkeypatch):
@@ -175,9 +180,10 @@ def test_the_attack_looks_at_the_time_between_passes(monkeypatch):
         return gradient(points, sets)
 
     monkeypatch.setattr(margins, "gradient", counted)
-    monkeypatch.setattr(attack_room, "NUMBERS", 2000)
-    monkeypatch.setattr(attack_room, "time", Clock())
-    points, values = attack_room.attack(margins, range(59), deadline=5.5)
+    monkeypatch.setattr(attack_room, "VERIFY", replace(VERIFY, pass_numbers=2000))
+    points, values = attack_room.attack(
+        margins, range(59), restarts=16, steps=40, deadline=Looks(6)
+    )
     assert len(calls) == 6 and max(calls) <= 2000 // 94
     assert points.shape == (59, 4)
     assert np.isfinite(values[0]) and np.isinf(values[-1])
@@ -187,21 +193,21 @@ def test_a_search_of_sides_ends_with_its_time(monkeypatch):
     """A hundred sets that each begin a search would take a hundred times a search."""
     net = he_network(1, [12, 20, 20, 100])
     begun = []
+    split_neurons = rungs.split_neurons
 
     def split(*args, **kwargs):
         begun.append(args)
         return split_neurons(*args, **kwargs)
 
-    split_neurons = ladder.split_neurons
-    monkeypatch.setattr(ladder, "split_neurons", split)
-    climb = ladder._Ladder(
-        net, Box(-np.ones(12), np.ones(12)), robust_classification(0, 100), None, None, 0
-    )
-    climb.methods = ("neurons",)
-    climb._bounds()
+    monkeypatch.setattr(rungs, "split_neurons", split)
+    box, prop = Box(-np.ones(12), np.ones(12)), robust_classification(0, 100)
+    climb = ladder.Ladder(net, box, prop, methods=["neurons"])
+    rungs.bound(climb)
     climb.seen.witness = None
-    climb._sides(end=0.0)
+    rungs.search_sides(climb, Deadline(0.0))
     assert not begun
+    rungs.search_sides(climb, Deadline())
+    assert begun
 
 
 @pytest.mark.parametrize("many", [False, True])

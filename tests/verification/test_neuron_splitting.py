@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from pyomo_relu import read_network
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.sides.relu_chain import ReluChain
-from pyomo_relu.verification import Box, always, read_vnnlib, verify
+from pyomo_relu.verification import Box, always, read_vnnlib, rungs, verify
 from pyomo_relu.verification.margins import Margins
 from pyomo_relu.verification.neuron_splitting import split_neurons
 from tests.harness.random_networks import he_network
@@ -64,16 +66,14 @@ def test_mnist_network_that_needs_better_bounds_inside():
 @pytest.mark.parametrize("seed", range(3))
 def test_bounds_inside_keep_the_verdict(seed, monkeypatch):
     """Where no set is decided at first, the search after the bounds inside is right."""
-    from pyomo_relu.verification import ladder as verification
-
-    monkeypatch.setattr(verification, "FEW_SPLITS", 1)
-    monkeypatch.setattr(verification, "REFINED_NODES", (0, 5, 100))
+    few = replace(rungs.VERIFY, few_splits=1, refined_nodes=(0, 5, 100))
+    monkeypatch.setattr(rungs, "VERIFY", few)
     base = he_network(seed, [2, 7, 6, 5, 1])
     low, high = -np.ones(2), np.ones(2)
     exact = linear_regions(base, low, high).optimum([1.0], "max").value
     points = np.random.default_rng(seed).uniform(low, high, (2000, 2))
     seen = []
-    inside = verification.side_bounds
+    inside = rungs.side_bounds
 
     def spy(*args, **kwargs):
         found = inside(*args, **kwargs)
@@ -83,7 +83,7 @@ def test_bounds_inside_keep_the_verdict(seed, monkeypatch):
             assert (value <= found.upper[i] + 1e-12).all()
         return found
 
-    monkeypatch.setattr(verification, "side_bounds", spy)
+    monkeypatch.setattr(rungs, "side_bounds", spy)
     for shift, status in ((1e-3, "robust"), (-1e-3, "counterexample")):
         limit = exact + shift * (1 + abs(exact))
         prop = always([[1.0]], [limit])

@@ -86,7 +86,7 @@ def test_verdicts_of_the_competition(name, step):
     for r in competition(name)[::step]:
         prop = read_vnnlib(folder / r["vnnlib"])
         net = read_network(str(folder / r["onnx"]))
-        answer, _, _ = decide(net, prop, np.inf)
+        answer, _, _ = decide(net, prop)
         assert answer == r["verdict"], r["vnnlib"]
 
 
@@ -165,7 +165,7 @@ def test_answer_of_several_cases(cases, answer, monkeypatch):
     monkeypatch.setattr(applications, "verify", verify)
     case = Case(np.zeros(1), np.ones(1), Property())
     prop = VnnlibProperty(1, 1, (case,) * len(cases))
-    found, x, _ = decide(None, prop, np.inf)
+    found, x, _ = decide(None, prop)
     assert found == answer and (x is not None) == (answer == "sat")
 
 

@@ -13,20 +13,18 @@ import numpy as np
 import pyomo.environ as pyo
 
 from pyomo_relu.adversarial.decision import Decision
-from pyomo_relu.adversarial.programs import input_variables, point
+from pyomo_relu.adversarial.settings import NEAREST
 from pyomo_relu.block import ReLUNetBlock
+from pyomo_relu.verification.model_parts import input_values, input_variables
 
 NORMS = ("l1", "linf", "l0")
-
-#: A pixel counts as changed from this difference on.
-CHANGED = 1e-9
 
 
 def distance(norm: str, original: np.ndarray, x: np.ndarray) -> float:
     """The distance of an image from the original in one of :data:`NORMS`."""
     d = abs(x - original)
     if norm == "l0":
-        return float((d > CHANGED).sum())
+        return float((d > NEAREST.changed).sum())
     return float(d.sum() if norm == "l1" else d.max(initial=0.0))
 
 
@@ -35,8 +33,6 @@ class DistanceProgram:
 
     Parameters
     ----------
-    decision : Decision
-    norm : {'l1', 'linf', 'l0'}
     low, high : (n_inputs,) arrays
         The box, the original inside.
     radius : float, optional
@@ -49,7 +45,7 @@ class DistanceProgram:
     Attributes
     ----------
     model : ConcreteModel
-        With the network as ``net``.
+        With the inputs ``x`` and the network ``net``.
     """
 
     def __init__(
@@ -69,18 +65,18 @@ class DistanceProgram:
             # No pixel moves further than the radius.
             low, high = np.maximum(low, x0 - radius), np.minimum(high, x0 + radius)
         self.model = m = pyo.ConcreteModel()
-        inputs, length = getattr(self, f"_{norm}")(m, low, high)
+        input_variables(m, low, high)
+        length = {"l1": self._l1, "linf": self._linf, "l0": self._l0}[norm](m, low, high)
         if radius is not None:
             m.near = pyo.Constraint(expr=length <= radius)
-        m.net = ReLUNetBlock(network=decision.network, inputs=inputs, **(block or {}))
+        m.net = ReLUNetBlock(network=decision.network, inputs=m.x, **(block or {}))
         m.distance = pyo.Objective(expr=length)
         self._rule(m)
 
     # --------------------------------------------------------------------------- norms
-    def _l1(self, m, low, high):
+    def _l1(self, m: pyo.ConcreteModel, low: np.ndarray, high: np.ndarray) -> Any:
         """One more variable only for pixels that can move both ways."""
         x0 = self.original
-        input_variables(m, low, high)
         both = np.flatnonzero((low < x0) & (x0 < high)).tolist()
         m.up = pyo.Var(both, bounds=lambda m, i: (0.0, high[i] - x0[i]))
         m.above = pyo.Constraint(both, rule=lambda m, i: m.up[i] >= m.x[i] - x0[i])
@@ -90,30 +86,28 @@ class DistanceProgram:
                 terms += [x0[i] - v, 2.0 * m.up[i]]  # up, and up less what it rose
             elif high[i] > low[i]:
                 terms.append(v - x0[i] if x0[i] <= low[i] else x0[i] - v)
-        return m.x, pyo.quicksum(terms)
+        return pyo.quicksum(terms)
 
-    def _linf(self, m, low, high):
-        x0 = self.original
-        input_variables(m, low, high)
-        reach = float(np.maximum(high - x0, x0 - low).max(initial=0.0))
-        m.change = pyo.Var(bounds=(0, reach))
-        n = range(len(x0))
+    def _linf(self, m: pyo.ConcreteModel, low: np.ndarray, high: np.ndarray) -> Any:
+        x0, n = self.original, range(len(low))
+        m.change = pyo.Var(
+            bounds=(0, float(np.maximum(high - x0, x0 - low).max(initial=0.0)))
+        )
         m.above = pyo.Constraint(n, rule=lambda m, i: m.change >= m.x[i] - x0[i])
         m.below = pyo.Constraint(n, rule=lambda m, i: m.change >= x0[i] - m.x[i])
-        return m.x, m.change
+        return m.change
 
-    def _l0(self, m, low, high):
-        x0 = self.original
-        input_variables(m, low, high)
-        n = range(len(x0))
+    def _l0(self, m: pyo.ConcreteModel, low: np.ndarray, high: np.ndarray) -> Any:
+        x0, up, down = self.original, high - self.original, self.original - low
+        n = range(len(low))
         m.changed = pyo.Var(n, domain=pyo.Binary)
         m.above = pyo.Constraint(
-            n, rule=lambda m, i: m.x[i] - x0[i] <= (high[i] - x0[i]) * m.changed[i]
+            n, rule=lambda m, i: m.x[i] - x0[i] <= up[i] * m.changed[i]
         )
         m.below = pyo.Constraint(
-            n, rule=lambda m, i: x0[i] - m.x[i] <= (x0[i] - low[i]) * m.changed[i]
+            n, rule=lambda m, i: x0[i] - m.x[i] <= down[i] * m.changed[i]
         )
-        return m.x, pyo.quicksum(m.changed.values())
+        return pyo.quicksum(m.changed.values())
 
     def _rule(self, m: pyo.ConcreteModel) -> None:
         """Some class wins: one binary for each where there are several."""
@@ -135,24 +129,20 @@ class DistanceProgram:
     # -------------------------------------------------------------------------- values
     def set_point(self, x: np.ndarray) -> None:
         """Give the variables of the user's side the values of an image."""
-        m, d = self.model, x - self.original
-        for i, v in m.x.items():
-            v.set_value(float(x[i]), skip_validation=True)
+        m, d = self.model, (x - self.original).tolist()
+        values = list(zip(m.x.values(), x.tolist()))
         if self.norm == "l1":
-            for i, v in m.up.items():
-                v.set_value(max(0.0, float(d[i])), skip_validation=True)
-        if self.norm == "l0":
-            for i, v in m.changed.items():
-                v.set_value(int(d[i] != 0))
-        elif self.norm == "linf":
-            m.change.set_value(float(abs(d).max(initial=0.0)), skip_validation=True)
+            values += [(v, max(0.0, d[i])) for i, v in m.up.items()]
+        elif self.norm == "l0":
+            values += [(v, int(d[i] != 0)) for i, v in m.changed.items()]
+        else:
+            values.append((m.change, max(map(abs, d), default=0.0)))
         if len(self.winners) > 1:
             best = self.decision.winner(x)
-            for w, v in m.winner.items():
-                v.set_value(int(w == best))
+            values += [(v, int(w == best)) for w, v in m.winner.items()]
+        for v, value in values:
+            v.set_value(value, skip_validation=True)
 
     def point(self) -> np.ndarray | None:
         """The image that the variables hold, within its bounds; None without values."""
-        if any(v.value is None for v in self.model.x.values()):
-            return None
-        return point(self.model)
+        return input_values(self.model)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
+
+from pyomo_relu.heuristics.gradient import box_samples
 
 
 class Region:
@@ -14,13 +19,26 @@ class Region:
         The box around the region.
     """
 
-    lower: np.ndarray
-    upper: np.ndarray
+    def __init__(self, lower: np.ndarray, upper: np.ndarray) -> None:
+        self.lower, self.upper = lower, upper
+        for array in (lower, upper):
+            if not np.isfinite(array).all():
+                raise ValueError("a region needs finite bounds for every input.")
+            array.setflags(write=False)
+        bad = np.flatnonzero(lower > upper)
+        if bad.size:
+            k = bad[0]
+            raise ValueError(f"input {k} has inverted bounds ({lower[k]}, {upper[k]}).")
 
     @property
     def size(self) -> int:
         """Number of inputs."""
         return len(self.lower)
+
+    @property
+    def free(self) -> int:
+        """Number of inputs that are not fixed."""
+        return int((self.upper > self.lower).sum())
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (N, n_inputs) moved into the region."""
@@ -32,23 +50,7 @@ class Region:
 
     def samples(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Points of the region: the centre, corners, and between, (n, n_inputs)."""
-        u = rng.random((n, self.size))
-        corners = np.arange(n) % 3 == 1
-        u[corners] = np.round(u[corners])
-        u[:1] = 0.5
-        return self.project(self.lower + u * (self.upper - self.lower))
-
-    def _check(self) -> None:
-        for array in (self.lower, self.upper):
-            if not np.isfinite(array).all():
-                raise ValueError("a region needs finite bounds for every input.")
-            array.setflags(write=False)
-        bad = np.flatnonzero(self.lower > self.upper)
-        if bad.size:
-            k = bad[0]
-            raise ValueError(
-                f"input {k} has inverted bounds ({self.lower[k]}, {self.upper[k]})."
-            )
+        return self.project(box_samples(self.lower, self.upper, n, rng))
 
 
 class Box(Region):
@@ -59,14 +61,11 @@ class Box(Region):
     lower, upper : (n_inputs,) array_like
     """
 
-    def __init__(self, lower, upper) -> None:
-        self.lower = np.array(lower, dtype=float).reshape(-1)
-        self.upper = np.array(upper, dtype=float).reshape(-1)
-        if len(self.lower) != len(self.upper):
-            raise ValueError(
-                f"{len(self.lower)} lower and {len(self.upper)} upper bounds were given."
-            )
-        self._check()
+    def __init__(self, lower: ArrayLike, upper: ArrayLike) -> None:
+        low, high = (np.array(a, dtype=float).reshape(-1) for a in (lower, upper))
+        if len(low) != len(high):
+            raise ValueError(f"{len(low)} lower and {len(high)} upper bounds were given.")
+        super().__init__(low, high)
 
 
 class Ball(Region):
@@ -82,7 +81,12 @@ class Ball(Region):
     """
 
     def __init__(
-        self, center, radius: float, norm: str = "linf", lower=-np.inf, upper=np.inf
+        self,
+        center: ArrayLike,
+        radius: float,
+        norm: str = "linf",
+        lower: ArrayLike = -np.inf,
+        upper: ArrayLike = np.inf,
     ) -> None:
         if norm not in ("linf", "l1"):
             raise ValueError(f"there is no norm '{norm}' here; choose 'linf' or 'l1'.")
@@ -94,9 +98,9 @@ class Ball(Region):
         high = np.broadcast_to(np.asarray(upper, float).reshape(-1), self.center.shape)
         if (self.center < low).any() or (self.center > high).any():
             raise ValueError("the centre of the ball is outside of its box.")
-        self.lower = np.maximum(self.center - radius, low)
-        self.upper = np.minimum(self.center + radius, high)
-        self._check()
+        super().__init__(
+            np.maximum(self.center - radius, low), np.minimum(self.center + radius, high)
+        )
 
     def project(self, points: np.ndarray) -> np.ndarray:
         inside = np.clip(points, self.lower, self.upper)
@@ -120,13 +124,12 @@ def _onto_l1(d: np.ndarray, radius: float) -> np.ndarray:
     size = np.sort(abs(d), axis=1)[:, ::-1]
     cumulated = np.cumsum(size, axis=1) - radius
     k = np.arange(1, d.shape[1] + 1)
-    last = (size * k > cumulated).sum(axis=1)
-    last = np.maximum(last, 1)
+    last = np.maximum((size * k > cumulated).sum(axis=1), 1)
     shift = cumulated[np.arange(len(d)), last - 1] / last
     return np.sign(d) * np.maximum(abs(d) - shift[:, None], 0.0)
 
 
-def as_region(region, n_inputs: int) -> Region:
+def as_region(region: Any, n_inputs: int) -> Region:
     """A region from what the user gave: a region, or ``(lower, upper)``."""
     if not isinstance(region, Region):
         try:
@@ -135,13 +138,12 @@ def as_region(region, n_inputs: int) -> Region:
             raise ValueError(
                 "a region is a Box, a Ball or a pair (lower, upper) of arrays."
             ) from None
-        low, high = (
-            np.broadcast_to(np.asarray(a, float).reshape(-1), (n_inputs,))
-            if np.size(a) == 1
-            else a
-            for a in (lower, upper)
+        region = Box(
+            *(
+                np.broadcast_to(np.ravel(a), (n_inputs,)) if np.size(a) == 1 else a
+                for a in (lower, upper)
+            )
         )
-        region = Box(low, high)
     if region.size != n_inputs:
         raise ValueError(
             f"the region has {region.size} inputs, but the network has {n_inputs}."

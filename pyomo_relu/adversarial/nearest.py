@@ -1,4 +1,4 @@
-r"""Adversarial examples: the smallest change of an input that changes the decision.
+r"""The nearest adversarial image: the smallest change that changes the decision.
 
 Minimize the distance to the image, subject to a rule about the outputs. The norms are the
 sum of changes (``l1``), the largest change (``linf``) and the number of changed pixels
@@ -20,33 +20,29 @@ arXiv 1711.07356 (``linf`` and restricted boxes).
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pyomo_relu.adversarial.decision import Decision
+from pyomo_relu.adversarial.distance_program import NORMS, DistanceProgram, distance
 from pyomo_relu.adversarial.distance_search import DistanceSearch
-from pyomo_relu.adversarial.distances import NORMS, DistanceProgram, distance
+from pyomo_relu.adversarial.near_images import find_near_image
 from pyomo_relu.adversarial.pictures import image_grid
-from pyomo_relu.adversarial.programs import available, solve_program
-from pyomo_relu.adversarial.starts import find_start
-from pyomo_relu.network import Network, PiecewiseLinear
+from pyomo_relu.adversarial.settings import NEAREST
+from pyomo_relu.adversarial.solving import (
+    available,
+    image_in_box,
+    input_box,
+    solve_program,
+)
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.presolve.model_bounds import InfeasibleModelError
-
-#: With fewer unstable neurons the search is over before linear programs bound them.
-FEW_UNSTABLE = 16
-
-#: Rounds of bounds over the model; each uses those of the last.
-ROUNDS = 3
-
-#: Share of the time for a start, for the bounds of a program, and for the first program.
-START_SHARE, BOUND_SHARE, FIRST_SHARE = 0.1, 0.4, 0.6
-
-#: Of a distance with branch and bound on sides: its share, and that of the first distance.
-SIDES_SHARE, FIRST_WITH_SIDES = 0.8, 0.85
+from pyomo_relu.readers import read_network
 
 
 @dataclass
@@ -95,7 +91,9 @@ class Adversarial:
         """Whether the distance is proved to be the least."""
         return self.status == "optimal"
 
-    def picture(self, path: str | Path | None = None, shape=None):
+    def picture(
+        self, path: str | Path | None = None, shape: Sequence[int] | None = None
+    ) -> Any:
         """Draw the original, the adversarial image and their difference.
 
         Parameters
@@ -126,8 +124,8 @@ class Adversarial:
 
 
 def find_adversarial(
-    network,
-    image,
+    network: Any,
+    image: Any,
     *,
     norm: str = "l1",
     target: int | None = None,
@@ -135,8 +133,8 @@ def find_adversarial(
     ratio: float | None = None,
     margin: float = 1e-4,
     pixel_cap: float | None = None,
-    lower=0.0,
-    upper=1.0,
+    lower: ArrayLike = 0.0,
+    upper: ArrayLike = 1.0,
     solver: Any = "relu_highs",
     time_limit: float | None = 60.0,
     seed: int = 0,
@@ -144,7 +142,7 @@ def find_adversarial(
     examples: np.ndarray | None = None,
     restrict: bool = True,
     sides: bool = True,
-    **block,
+    **block: Any,
 ) -> Adversarial:
     """The closest input that the network decides differently.
 
@@ -195,188 +193,214 @@ def find_adversarial(
         For an unknown norm or class, an image outside its bounds, and a network with
         one output.
     """
-    begin = time.perf_counter()
-    if not isinstance(network, Network):
-        from pyomo_relu.readers import read_network
-
-        network = read_network(network)
-    x0 = network.flat_inputs(image)[0]
-    if len(x0) != 1:
-        raise ValueError(f"one image is needed, but {len(x0)} were given.")
+    clock, network = Deadline(), read_network(network)
     if norm not in NORMS:
         raise ValueError(f"there is no norm '{norm}'; choose one of {list(NORMS)}.")
-    decision = Decision(network, x0[0], target, label, ratio, margin)
-    low, high = (
-        np.array(np.broadcast_to(np.asarray(a, float).reshape(-1), x0[0].shape))
-        for a in (lower, upper)
-    )
-    if (x0[0] < low).any() or (x0[0] > high).any():
-        raise ValueError("the image is outside of its bounds; give lower= and upper=.")
+    low, high = input_box(network, lower, upper)
+    x0 = image_in_box(network, image, (low, high), "the image")
+    decision = Decision(network, x0, target, label, ratio, margin)
     if pixel_cap is not None:
         if not pixel_cap >= 0:
             raise ValueError(f"pixel_cap must not be negative, but is {pixel_cap}.")
-        low, high = np.maximum(low, x0[0] - pixel_cap), np.minimum(high, x0[0] + pixel_cap)
+        low, high = np.maximum(low, x0 - pixel_cap), np.minimum(high, x0 + pixel_cap)
     available(solver)
-    search = _Search(decision, norm, low, high, solver, time_limit, restrict, sides, block)
-    first: np.ndarray | None = None
-    if decision.wins(x0[0], margin):
-        first = x0[0].copy()
-    elif isinstance(start, (bool, np.bool_)):
-        seconds = 10.0 if time_limit is None else START_SHARE * time_limit
-        if examples is not None:
-            examples = network.flat_inputs(examples)[0]
-        if start:
-            first = find_start(
-                decision, norm, low, high, seconds=seconds, seed=seed, examples=examples
-            )
-    else:
-        first = np.clip(network.flat_inputs(start)[0][0], low, high)
-        if not decision.wins(first, margin):
+    search = _Search(
+        decision, norm, low, high, solver, restrict, block, Deadline(time_limit)
+    )
+    search.sides = sides and DistanceSearch.fits(network, norm)
+    if decision.wins(x0, margin):
+        search.best = x0.copy()
+    elif not isinstance(start, (bool, np.bool_)):
+        search.best = np.clip(network.flat_inputs(start)[0][0], low, high)
+        if not decision.wins(search.best, margin):
             raise ValueError("the given start does not obey the rule; give start=True.")
-    result = search.run(first)
-    result.seconds = time.perf_counter() - begin
-    return result
+    elif start:
+        search.look_for_start(seed, examples)
+    found = search.run()
+    found.seconds = clock.elapsed
+    return found
 
 
+@dataclass
 class _Search:
     """One run of :func:`find_adversarial`, from a start to a proof."""
 
-    def __init__(
-        self, decision, norm, low, high, solver, time_limit, restrict, sides, block
-    ) -> None:
-        self.decision, self.norm, self.low, self.high = decision, norm, low, high
-        self.solver, self.restrict, self.block = solver, restrict, block
-        self.x0, self.network = decision.original, decision.network
-        self.sides = sides and DistanceSearch.fits(self.network, norm)
-        limit = np.inf if time_limit is None else time_limit
-        self.deadline = time.perf_counter() + limit
-        self.best: np.ndarray | None = None
-        self.lower, self.nodes = 0.0, 0
+    decision: Decision
+    norm: str
+    low: np.ndarray
+    high: np.ndarray
+    solver: Any
+    restrict: bool
+    block: dict[str, Any]
+    deadline: Deadline = NEVER
+    sides: bool = False
+    best: np.ndarray | None = None
+    lower: float = 0.0
+    nodes: int = 0
 
-    def left(self) -> float:
-        return self.deadline - time.perf_counter()
+    def look_for_start(self, seed: int, examples: np.ndarray | None) -> None:
+        limit = Deadline(NEAREST.start_seconds)
+        if self.deadline.limit is not None:
+            limit = self.deadline.part(NEAREST.start_share)
+        if examples is not None:
+            examples = self.decision.network.flat_inputs(examples)[0]
+        box = self.low, self.high
+        self.best = find_near_image(self.decision, self.norm, box, limit, seed, examples)
 
+    @property
     def length(self) -> float:
         """The distance of the best image."""
-        return np.inf if self.best is None else distance(self.norm, self.x0, self.best)
-
-    def run(self, start: np.ndarray | None) -> Adversarial:
-        self.best = start
-        first = self.length()
-        if first == 0.0:
-            return self.result("optimal", first)
-        if not self.restrict:
-            return self.result(self.within(None, self.left()), first)
-        if start is None:
-            status = self.outwards()
-            if status in ("optimal", "impossible"):
-                return self.result(status, first)
         if self.best is None:
-            return self.result("unknown", first)
-        radius = self.length() * (1.0 + 1e-9) + 1e-6
-        share = FIRST_WITH_SIDES if self.sides else FIRST_SHARE
-        status = self.within(radius, share * self.left())
-        if status != "stopped":
-            return self.result("optimal", first)
-        return self.result(self.inwards(), first)
+            return np.inf
+        return distance(self.norm, self.decision.original, self.best)
+
+    def run(self) -> Adversarial:
+        first = self.length
+        return self.result(self.status(), first)
+
+    def status(self) -> str:
+        """Search; how it ended."""
+        if self.length == 0.0:
+            return "optimal"
+        if not self.restrict:
+            return self.within(None, self.deadline)
+        if self.best is None:
+            status = self.outwards()
+            if status != "stopped" or self.best is None:
+                return status
+        radius = self.length * (1.0 + 1e-9) + NEAREST.beyond
+        share = NEAREST.first_share_with_sides if self.sides else NEAREST.first_share
+        status = self.within(radius, self.deadline.part(share))
+        return self.inwards() if status == "stopped" else "optimal"
 
     def outwards(self) -> str:
         """Search rising distances, the last without a limit, until one has an image."""
-        reach = np.maximum(self.high - self.x0, self.x0 - self.low)
+        x0 = self.decision.original
+        reach = np.maximum(self.high - x0, x0 - self.low)
         far = {"l1": reach.sum(), "linf": reach.max(initial=0.0), "l0": len(reach)}
-        radii = [float(far[self.norm]) * 2.0**-k for k in range(6, 0, -1)]
+        radii = [float(far[self.norm]) * 2.0**-k for k in range(NEAREST.halvings, 0, -1)]
         radii = [r for r in radii if self.norm != "l0" or r >= 1.0]
         for k, radius in enumerate([*radii, None]):
-            if self.left() <= 0:
+            if self.deadline.expired():
                 break
-            status = self.within(radius, self.left() / (len(radii) + 1 - k))
+            status = self.within(radius, self.deadline.part(1.0 / (len(radii) + 1 - k)))
             if status == "optimal" or (status == "impossible" and radius is None):
                 return status
-            elif self.best is not None:
+            if self.best is not None:
                 break
         return "stopped"
 
     def inwards(self) -> str:
         """Halve the gap: an empty distance is a bound, one with an image is the answer."""
-        top = self.length()
+        top = self.length
         least = 1.0 if self.norm == "l0" else 1e-3 * top
-        while self.left() > 1.0 and top - self.lower > least:
+        while self.deadline.left() > NEAREST.least_seconds and top - self.lower > least:
             radius = 0.5 * (self.lower + top)
-            status = self.within(radius, 0.5 * self.left())
+            status = self.within(radius, self.deadline.part(NEAREST.inward_share))
             if status == "optimal":
                 return status
             if status != "impossible":
                 top = radius
         return "stopped"
 
-    def within(self, radius: float | None, seconds: float) -> str:
-        """One program: the closest image within a distance.
+    def within(self, radius: float | None, deadline: Deadline) -> str:
+        """Look for the closest image within a distance.
 
         Returns
         -------
         {'optimal', 'impossible', 'stopped'}
         """
-        begin = time.perf_counter()
-        norm, block = self.norm, dict(self.block)
         program = DistanceProgram(
-            self.decision, norm, self.low, self.high, radius, block=block
+            self.decision, self.norm, self.low, self.high, radius, block=dict(self.block)
         )
-        warm = self.best is not None and (radius is None or self.length() <= radius)
-        if self.restrict and not self.tighten(program, BOUND_SHARE * seconds):
+        bound_share = NEAREST.bound_share
+        if self.restrict and not self.tighten(program, deadline.part(bound_share)):
             return self.none_within(radius)
+        status = "stopped"
         if self.sides:
-            left = seconds - (time.perf_counter() - begin)
-            status = self.on_sides(program, radius, SIDES_SHARE * left)
-            if status != "stopped":
-                return status
-            warm = self.best is not None and (radius is None or self.length() <= radius)
-        if warm and self.best is not None:
-            program.set_point(self.best)
-            program.model.net.warm_start(self.best)
-        limit = None
-        if np.isfinite(seconds):
-            limit = max(0.1, seconds - (time.perf_counter() - begin))
-        start = "auto" if radius is None and self.restrict else None
-        solved = solve_program(program.model, self.solver, limit, warm, start)
-        self.nodes += solved.nodes
-        x = program.point()
-        if x is not None and self.decision.wins(x):
-            x = self.exact(x)
-            if self.best is None or distance(norm, self.x0, x) < self.length():
-                self.best = x
-        if solved.status == "infeasible":
-            return self.none_within(radius)
-        self.raise_bound(solved.bound, radius)
-        # An optimum whose image fails in the forward pass proves its bound only.
-        return "optimal" if solved.status == "optimal" and self.near() else "stopped"
+            status = self.on_sides(program, radius, deadline.part(NEAREST.sides_share))
+        return self.by_program(program, radius, deadline) if status == "stopped" else status
 
-    def raise_bound(self, bound: float, radius: float | None) -> None:
-        """What is farther than the radius is farther than a bound as well."""
-        bound = 0.0 if np.isnan(bound) or bound == -np.inf else bound
-        self.lower = max(self.lower, bound if radius is None else min(bound, radius))
+    def tighten(self, program: DistanceProgram, deadline: Deadline) -> bool:
+        """Bound the neurons over the whole program; False where it has no point."""
+        net = program.model.net
 
-    def near(self) -> bool:
-        """Whether the best image is as close as the bound, within the gap."""
-        return self.length() <= self.lower + 1e-4 * (1.0 + self.lower)
+        def unstable() -> float:
+            found = net.bounds.statistics()
+            return found["neurons"] - found["stable"]
+
+        before = np.inf
+        for _ in range(NEAREST.rounds):
+            now = unstable()
+            few = now <= NEAREST.few_unstable or now > NEAREST.worthwhile * before
+            if few or deadline.expired():
+                break
+            before = now
+            try:
+                net.tighten("model", inputs=False, time_limit=deadline.limit)
+            except InfeasibleModelError:
+                return False
+        return True
 
     def on_sides(
-        self, program: DistanceProgram, radius: float | None, seconds: float
+        self, program: DistanceProgram, radius: float | None, deadline: Deadline
     ) -> str:
         """Branch and bound on the sides of neurons; see :meth:`within`."""
         bounds = program.model.net.bounds
         search = DistanceSearch(
             self.decision, self.norm, bounds.lower, bounds.upper, self.best, radius
         )
-        done = search.run(time.perf_counter() + seconds)
+        done = search.run(deadline)
         self.nodes += search.nodes
-        if search.best is not None:
-            x = self.exact(search.best)
-            self.best = x if distance(self.norm, self.x0, x) <= self.length() else self.best
-        far = self.best is None or (radius is not None and self.length() > radius)
-        if done and far and search.bound >= search.target:
+        self.take(search.best)
+        if done and not self.has_image(radius) and search.bound >= search.target:
             return self.none_within(radius)
         self.raise_bound(search.bound, radius)
         return "optimal" if done and self.near() else "stopped"
+
+    def by_program(
+        self, program: DistanceProgram, radius: float | None, deadline: Deadline
+    ) -> str:
+        """Solve the program; see :meth:`within`."""
+        warm = self.has_image(radius)
+        if warm and self.best is not None:
+            program.set_point(self.best)
+            program.model.net.warm_start(self.best)
+        limit = None if deadline.limit is None else max(0.1, deadline.left())
+        start = "auto" if radius is None and self.restrict else None
+        solved = solve_program(program.model, self.solver, limit, warm, start)
+        self.nodes += solved.nodes
+        x = program.point()
+        if x is not None and self.decision.wins(x):
+            self.take(x)
+        if solved.status == "infeasible":
+            return self.none_within(radius)
+        self.raise_bound(solved.bound, radius)
+        # An optimum whose image fails in the forward pass proves its bound only.
+        return "optimal" if solved.status == "optimal" and self.near() else "stopped"
+
+    # ---------------------------------------------------------------- image and bound
+    def take(self, x: np.ndarray | None) -> None:
+        """Keep a closer image, with changes within the solver's tolerance undone."""
+        if x is None:
+            return
+        x0 = self.decision.original
+        clean = np.where(abs(x - x0) <= NEAREST.noise, x0, x)
+        x = clean if self.decision.wins(clean) else x
+        if distance(self.norm, x0, x) < self.length:
+            self.best = x
+
+    def has_image(self, radius: float | None) -> bool:
+        return self.best is not None and (radius is None or self.length <= radius)
+
+    def near(self) -> bool:
+        """Whether the best image is as close as the bound, within the gap."""
+        return self.length <= self.lower + NEAREST.gap * (1.0 + self.lower)
+
+    def raise_bound(self, bound: float, radius: float | None) -> None:
+        """What is farther than the radius is farther than a bound as well."""
+        bound = 0.0 if np.isnan(bound) or bound == -np.inf else bound
+        self.lower = max(self.lower, bound if radius is None else min(bound, radius))
 
     def none_within(self, radius: float | None) -> str:
         """Within the solver's tolerances no image is nearer than the radius."""
@@ -385,54 +409,23 @@ class _Search:
         self.lower = max(self.lower, radius)
         return "impossible"
 
-    def tighten(self, program: DistanceProgram, seconds: float) -> bool:
-        """Bound the neurons over the whole program; False where it has no point."""
-        net, end = program.model.net, time.perf_counter() + seconds
-        unstable = self.unstable(net)
-        for _ in range(ROUNDS):
-            left = end - time.perf_counter()
-            if unstable <= FEW_UNSTABLE or left <= 0:
-                break
-            try:
-                limit = left if np.isfinite(left) else None
-                net.tighten("model", inputs=False, time_limit=limit)
-            except InfeasibleModelError:
-                return False
-            before, unstable = unstable, self.unstable(net)
-            if unstable > 0.9 * before:
-                break
-        return True
-
-    def unstable(self, net) -> int:
-        bounds = net.bounds
-        return sum(
-            int((~bounds.stable(i)).sum())
-            for i, node in enumerate(self.network.nodes)
-            if isinstance(node, PiecewiseLinear)
-        )
-
-    def exact(self, x: np.ndarray) -> np.ndarray:
-        """Changes within the solver's tolerance undone, where the rule then still holds."""
-        clean = np.where(abs(x - self.x0) <= 1e-6, self.x0, x)
-        return clean if self.decision.wins(clean) else x
-
     def result(self, status: str, first: float) -> Adversarial:
-        x, length = self.best, self.length()
+        x, decision, bound = self.best, self.decision, min(self.lower, self.length)
         if x is not None:
             status = "feasible" if status == "stopped" else "optimal"
-            bound = min(self.lower, length)
+        elif status != "impossible":
+            status = "unknown"
         else:
-            status = status if status == "impossible" else "unknown"
-            bound = np.inf if status == "impossible" else self.lower
-        y = None if x is None else self.network.evaluate(x[None])[0]
+            bound = np.inf
+        y = None if x is None else decision.network.evaluate(x[None])[0]
         return Adversarial(
             status=status,
             image=x,
-            distance=length,
+            distance=self.length,
             bound=float(bound),
-            original=self.x0,
+            original=decision.original,
             outputs=y,
-            label=self.decision.label,
+            label=decision.label,
             found=-1 if y is None else int(y.argmax()),
             norm=self.norm,
             start=first,

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.bounds.ascent import Pace
 from pyomo_relu.bounds.backward import Backward
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
 from pyomo_relu.bounds.linear import undecided
+from pyomo_relu.bounds.slopes import SlopeAscent
 from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
-from pyomo_relu.solvers.global_search.slopes import SlopeSearch
 
 EPS = float(np.finfo(float).eps)
+
+
+#: The ascent of the slopes of a query that decides over a box; the first step is 0.3. A
+#: few steps are enough: they cost about as much as the bounds of one layer, and in ten
+#: dimensions a third fewer boxes are left to bound.
+PACE = Pace(rates=(0.3 / 0.93,), shrink=0.93)
 
 
 @dataclass
@@ -73,7 +80,7 @@ class NodeBounds:
         Slope rules for the queries' planes.
     steps : int
         Steps that improve the slopes of each plane, see
-        :class:`~pyomo_relu.solvers.global_search.slopes.SlopeSearch`.
+        :class:`~pyomo_relu.bounds.slopes.SlopeAscent`.
     """
 
     def __init__(
@@ -167,16 +174,21 @@ class NodeBounds:
             self.unstable(lows, highs, len(lower)),
         )
 
-    def _planes(self, engine: Backward, rule: str):
+    def _planes(
+        self, engine: Backward, rule: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What :meth:`Backward.run` gives for the sides."""
-        search = SlopeSearch(engine, self.last, rule) if self.steps else None
-        if search is None or not search.open:
+        search = SlopeAscent(engine, self.last, rule, general=False) if self.steps else None
+        if search is None or not search.parts:
             return engine.run(self.last, self.rows, rule)
         parts = []
         for row in self.rows:
-            rows = np.broadcast_to(row, (engine.batch, 1, len(row)))
-            parts.append(engine.run(self.last, rows, search.climb(row, self.steps)))
-        return tuple(np.concatenate(part, axis=1) for part in zip(*parts))
+            rows = np.broadcast_to(row, (engine.batch, len(row)))
+            rules = np.full(engine.batch, rule)
+            relaxed = search.best(rows, rules, self.steps + 1, PACE)
+            parts.append(engine.run(self.last, rows[:, None, :], relaxed))
+        a, c, e = (np.concatenate(part, axis=1) for part in zip(*parts))
+        return a, c, e
 
     def unstable(self, lows, highs, n: int) -> np.ndarray:
         """How many units are undecided in each box."""

@@ -136,13 +136,15 @@ def seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def publish(name: str, summary: Mapping[str, str], everything: str) -> None:
+def publish(name: str, summary: Mapping[str, str], everything: str = "") -> None:
     """Write what a page of the documentation shows, and the rows that it links to.
 
     ``docs/benchmarks/NAME.md`` includes the parts of ``results/NAME_summary.md`` by their
-    names and links to ``results/NAME.md``, so nothing of a page has to be copied by hand.
+    names, so nothing of a page has to be copied by hand, and links to ``results/NAME.md``, or
+    to the CSV where there is no better form of the rows.
     """
     parts = [f"<!-- {part} -->\n\n{text.strip()}\n" for part, text in summary.items()]
     text = "\n".join([*parts, "<!-- end -->\n"])
     (RESULTS / f"{name}_summary.md").write_text(text, encoding="utf8")
-    (RESULTS / f"{name}.md").write_text(everything.strip() + "\n", encoding="utf8")
+    if everything:
+        (RESULTS / f"{name}.md").write_text(everything.strip() + "\n", encoding="utf8")

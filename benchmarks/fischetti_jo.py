@@ -14,6 +14,7 @@ then it is branch and bound on the sides of neurons. ``program`` is the same wit
 
 Networks are trained with scikit-learn on ``../shared/data/mnist`` and kept, as are bounds
 and rows, under ``benchmarks/results/``: a run that was stopped continues where it was.
+``--table`` writes the means to results/fischetti_jo_summary.md, which the page includes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
+from common import RESULTS, publish
 from tqdm import tqdm
 
 from pyomo_relu.adversarial import find_adversarial
@@ -37,7 +39,7 @@ from pyomo_relu.network import Network
 
 ROOT = Path(__file__).resolve().parents[1]
 MNIST = Path(os.environ.get("PYOMO_RELU_DATA") or ROOT.parent / "shared" / "data") / "mnist"
-RESULTS = Path(__file__).resolve().parent / "results" / "fischetti_jo"
+FOLDER = RESULTS / "fischetti_jo"
 
 NETWORKS = {
     "DNN1": (8, 8, 8),
@@ -72,7 +74,7 @@ def images(part: str) -> tuple[np.ndarray, np.ndarray]:
 
 def trained(name: str, epochs: int) -> Network:
     """The network of this name, from disk where it is there."""
-    path = RESULTS / f"{name}_{epochs}.npz"
+    path = FOLDER / f"{name}_{epochs}.npz"
     if not path.exists():
         from sklearn.neural_network import MLPClassifier
 
@@ -99,7 +101,7 @@ def trained(name: str, epochs: int) -> Network:
 
 def bounds_of(name: str, network: Network, rung: str) -> Bounds:
     """Bounds over [0, 1]^784, from disk where they are there."""
-    path = RESULTS / f"{name}_{network.fingerprint[:12]}_{rung}.npz"
+    path = FOLDER / f"{name}_{network.fingerprint[:12]}_{rung}.npz"
     if not path.exists():
         found = compute_bounds(network, 0.0, 1.0, rung)
         found.save(path.with_suffix(".tmp"))
@@ -211,30 +213,35 @@ def main() -> None:
     args = parser.parse_args()
     if args.all:
         args.networks, args.count = list(NETWORKS), 100
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"rows_{args.epochs}_{args.time_limit:g}s.csv"
+    if not args.table:
+        run(args, path)
+    rows = read(path)
+    publish("fischetti_jo", {"means": table(rows)})
+    print(table(rows))
+
+
+def run(args: argparse.Namespace, path: Path) -> None:
+    """Solve what the file hasn't, and add it; print what is known of the networks."""
     if not MNIST.exists():
         raise SystemExit("MNIST is not in ../shared/data/mnist; set PYOMO_RELU_DATA.")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"rows_{args.epochs}_{args.time_limit:g}s.csv"
     rows = read(path)
-    if not args.table:
-        done = {(r["network"], r["model"], r["instance"]) for r in rows}
-        todo = [
-            c
-            for c in cases(args)
-            if (c["network"], c["model"], str(c["instance"])) not in done
-        ]
-        with open(path, "w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+    done = {(r["network"], r["model"], r["instance"]) for r in rows}
+    todo = [
+        c for c in cases(args) if (c["network"], c["model"], str(c["instance"])) not in done
+    ]
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+        file.flush()
+        for case in tqdm(todo):
+            network = trained(case["network"], args.epochs)
+            rung = MODELS[case["model"]][0]
+            bounds = bounds_of(case["network"], network, rung)
+            writer.writerow(solve(case, network, bounds, args.time_limit))
             file.flush()
-            for case in tqdm(todo):
-                network = trained(case["network"], args.epochs)
-                rung = MODELS[case["model"]][0]
-                bounds = bounds_of(case["network"], network, rung)
-                writer.writerow(solve(case, network, bounds, args.time_limit))
-                file.flush()
-        rows = read(path)
     x, labels = images_of_test()
     for name in args.networks:
         network = trained(name, args.epochs)
@@ -242,10 +249,9 @@ def main() -> None:
         known = [
             f"{rung} {Bounds.load(p, network).seconds:.1f} s"
             for rung in dict.fromkeys(m[0] for m in MODELS.values())
-            for p in RESULTS.glob(f"{name}_{network.fingerprint[:12]}_{rung}.npz")
+            for p in FOLDER.glob(f"{name}_{network.fingerprint[:12]}_{rung}.npz")
         ]
         print(f"{name}: test accuracy {100 * share:.1f} %; bounds: {', '.join(known)}")
-    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@
 One row for each run: accuracy on test points, under attacks by random corners, certified
 for the whole box where that is known, non-zero weights, seconds. Rows that the CSV has
 already are not run again, so an interrupted run goes on where it stopped. ``--table``
-prints the means that the CSV has. Data sets are looked for in ``../shared/data`` and left
-out where they are missing; the random sets are drawn here (10 features, 200 points,
-random labels).
+writes the means to results/training_summary.md, which the page includes. Data sets are
+looked for in ``../shared/data`` and left out where they are missing; the random sets are
+drawn here (10 features, 200 points, random labels).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from common import RESULTS, publish
 
 from pyomo_relu.training import (
     BinarizedNetClassifier,
@@ -295,13 +296,14 @@ def plot(path: Path, target: Path) -> None:
 def main() -> None:
     """Run what the file has not."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--csv", type=Path, default=Path("training.csv"))
+    parser.add_argument("--csv", type=Path, default=RESULTS / "training.csv")
     parser.add_argument("--only", nargs="*", default=[""], help="words in the names")
     parser.add_argument("--seeds", type=int, default=100, help="at most, of each")
-    parser.add_argument("--table", action="store_true", help="print the means only")
+    parser.add_argument("--table", action="store_true", help="write the means only")
     parser.add_argument("--plot", type=Path, help="draw the means only")
     args = parser.parse_args()
     if args.table or args.plot:
+        publish("training", {"means": table(args.csv)})
         print(table(args.csv))
         if args.plot:
             plot(args.csv, args.plot)

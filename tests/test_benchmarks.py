@@ -19,6 +19,8 @@ REPORTS = [
     ("solve", ["--report"], "solve"),
     ("formulations", ["--report"], "formulations"),
     ("plate", ["--table"], "plate"),
+    ("training", ["--table"], "training"),
+    ("fischetti_jo", ["--table"], "fischetti_jo"),
 ]
 
 
@@ -34,7 +36,9 @@ def test_the_reports_are_those_of_the_stored_rows(
     monkeypatch.setattr(importlib.import_module("common"), "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     module.main()
-    for file in (f"{name}.md", f"{name}_summary.md"):
+    written = sorted(path.name for path in tmp_path.glob("*.md"))
+    assert f"{name}_summary.md" in written
+    for file in written:
         assert (tmp_path / file).read_text("utf8") == (RESULTS / file).read_text("utf8")
 
 
@@ -44,7 +48,7 @@ def test_a_page_includes_every_part_and_links_to_the_rows(name):
     page = (PAGES / f"{name}.md").read_text("utf8")
     shown = re.findall(":start-after: <!-- (.+) -->", page)
     assert sorted(shown) == sorted(parts[:-1])
-    assert f"../../benchmarks/results/{name}.md" in page
+    assert re.search(rf"<../../benchmarks/results/{name}(\.md|\.csv|/.+\.csv)>", page)
 
 
 def test_no_page_has_a_table_of_more_than_forty_rows():

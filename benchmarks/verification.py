@@ -6,8 +6,9 @@
 
 Writes one line for each instance as soon as it is decided; a killed run goes on where it
 was, and one that was decided with a smaller limit is not run again. A wrong verdict
-ends the run with exit code 1. The files are read from ``../shared/data/verification``
-beside the checkout, or from --data.
+ends the run with exit code 1. ``--table`` writes the counts of all sets to
+results/verification_summary.md, which the page includes. The files are read from
+``../shared/data/verification`` beside the checkout, or from --data.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import time
 from pathlib import Path
 
+from common import HERE, RESULTS, publish
 from tqdm import tqdm
 
 from pyomo_relu import read_network
@@ -28,7 +30,6 @@ from pyomo_relu.verification import read_vnnlib
 
 SETS = ("test", "cartpole", "acasxu", "mnistfc")
 FIELDS = ["set", "onnx", "vnnlib", "limit", "known", "verdict", "wall", "cpu"]
-HERE = Path(__file__).resolve().parent
 
 
 def read_done(path: Path, limit: float) -> dict[tuple[str, str], dict[str, str]]:
@@ -111,13 +112,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args(argv)
     if options.table:
-        print(table(sorted((HERE / "results").glob("verification_*.csv"))))
+        counts = table(sorted(RESULTS.glob("verification_*.csv")))
+        publish("verification", {"sets": counts})
+        print(counts)
         return 0
     if options.set is None:
         parser.error("give --set or --table")
     root = os.environ.get("PYOMO_RELU_DATA") or HERE.parent.parent / "shared" / "data"
     data = options.data or Path(root) / "verification"
-    output = options.output or HERE / "results" / f"verification_{options.set}.csv"
+    output = options.output or RESULTS / f"verification_{options.set}.csv"
     output.parent.mkdir(parents=True, exist_ok=True)
     todo = instances(data, options.set, options.only)
     done = read_done(output, options.limit)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +16,7 @@ from pyomo_relu.network import Network
 from pyomo_relu.readers.scaling import scale_network
 
 
-def _keras(source: Any, **options) -> Network:
-    from pyomo_relu.readers.keras import read_keras
-
-    return read_keras(source, **options)
-
-
-def _onnx(source: Any, **options) -> Network:
-    from pyomo_relu.readers.onnx import read_onnx
-
-    return read_onnx(source, **options)
-
-
-def _torch(source: Any, **options) -> Network:
-    from pyomo_relu.readers.torch import read_torch
-
-    return read_torch(source, **options)
-
-
-def _sklearn(source: Any, **options) -> Network:
-    from pyomo_relu.readers.sklearn import read_sklearn
-
-    return read_sklearn(source, **options)
-
-
-def _own(source: Any, logits: bool = False, check_reading: bool = True) -> Network:
+def _own(source: Any, **_: Any) -> Network:
     """An object that knows its network, such as the classifiers of ``training``."""
     network = source.to_network()
     if not isinstance(network, Network):
@@ -51,12 +28,12 @@ def _own(source: Any, logits: bool = False, check_reading: bool = True) -> Netwo
 
 
 def _saved(
-    source: str | Path, logits: bool = False, check_reading: bool = True, **options
+    source: str | Path, logits: bool, check_reading: bool, **options: Any
 ) -> Network:
     return Network.load(source, **options)
 
 
-def _torch_file(source: str | Path, **options) -> Network:
+def _torch_file(source: str | Path, **_: Any) -> Network:
     raise ValueError(
         f"'{source}' is a PyTorch file; weights alone don't say what the network computes. "
         "Build the module, load the weights with module.load_state_dict(torch.load(path, "
@@ -64,32 +41,24 @@ def _torch_file(source: str | Path, **options) -> Network:
     )
 
 
-#: What reads a file, by its suffix.
-_SUFFIXES: dict[str, Callable[..., Network]] = {
-    ".keras": _keras,
-    ".h5": _keras,
-    ".hdf5": _keras,
-    ".onnx": _onnx,
-    ".npz": _saved,
-    ".pt": _torch_file,
-    ".pth": _torch_file,
+#: The readers that are functions here; each other is ``read_<name>`` of a module of its
+#: own, which is imported when it is needed.
+_READERS: dict[str, Callable[..., Network]] = {
+    "own": _own,
+    "saved": _saved,
+    "torch file": _torch_file,
 }
 
-#: What reads an object, by the package one of its classes comes from.
-_PACKAGES: dict[str, Callable[..., Network]] = {
-    "keras": _keras,
-    "onnx": _onnx,
-    "torch": _torch,
-    "sklearn": _sklearn,
-}
+#: The reader of a file, by its suffix.
+_SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx"}
+_SUFFIXES |= {".npz": "saved", ".pt": "torch file", ".pth": "torch file"}
+
+#: The packages that one of the classes of an object may come from, each with its reader.
+_PACKAGES = ("keras", "onnx", "torch", "sklearn")
 
 #: Options of one kind of source only.
-_OPTIONS: dict[Callable[..., Network], set[str]] = {
-    _torch: {"input_shape"},
-    _keras: {"max_memory"},
-    _onnx: {"max_memory"},
-    _saved: {"max_memory"},
-}
+_OPTIONS = {"torch": "input_shape"}
+_OPTIONS |= dict.fromkeys(("keras", "onnx", "saved"), "max_memory")
 
 
 def read_network(
@@ -152,20 +121,23 @@ def read_network(
     ImportError
         If the framework is not installed; says what to install.
     """
-    reader = None if isinstance(source, Network) else _reader(source)
-    unknown = sorted(set(options) - _OPTIONS.get(reader, set()))  # type: ignore[arg-type]
+    kind = "" if isinstance(source, Network) else _kind(source)
+    known = [_OPTIONS[kind]] if kind in _OPTIONS else []
+    unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(
-            f"read_network has no option '{unknown[0]}' for "
-            f"{_describe(source)}; it takes logits, input_names, output_names, "
-            "input_scaler, output_scaler, check_reading"
-            + "".join(f", {name}" for name in sorted(_OPTIONS.get(reader, set())))  # type: ignore[arg-type]
-            + "."
+        described = (
+            f"'{source}'" if isinstance(source, (str, Path)) else type(source).__name__
         )
-    if reader is None:
-        network = source
-    else:
-        network = reader(source, logits=logits, check_reading=check_reading, **options)
+        names = ["logits", "input_names", "output_names", "input_scaler", "output_scaler"]
+        raise ValueError(
+            f"read_network has no option '{unknown[0]}' for {described}; it takes "
+            f"{', '.join([*names, 'check_reading', *known])}."
+        )
+    network = source
+    if kind:
+        name = f"pyomo_relu.readers.{kind}"
+        read = _READERS.get(kind) or getattr(import_module(name), f"read_{kind}")
+        network = read(source, logits=logits, check_reading=check_reading, **options)
     network = scale_network(
         network,
         input_scaler=input_scaler,
@@ -183,20 +155,16 @@ def read_network(
     )
 
 
-def _describe(source: Any) -> str:
-    return f"'{source}'" if isinstance(source, (str, Path)) else type(source).__name__
-
-
-def _reader(source: Any) -> Callable[..., Network]:
-    """The function that reads ``source``."""
+def _kind(source: Any) -> str:
+    """The reader of ``source``."""
     if isinstance(source, (str, Path)):
-        return _file_reader(Path(source))
+        return _kind_of_file(Path(source))
     if callable(getattr(type(source), "to_network", None)):
-        return _own
+        return "own"
     for cls in type(source).__mro__:
         package = cls.__module__.split(".")[0]
         if package in _PACKAGES:
-            return _PACKAGES[package]
+            return package
     if isinstance(source, dict) and any(
         type(v).__module__.split(".")[0] == "torch" for v in source.values()
     ):
@@ -211,14 +179,13 @@ def _reader(source: Any) -> Callable[..., Network]:
     )
 
 
-def _file_reader(path: Path) -> Callable[..., Network]:
+def _kind_of_file(path: Path) -> str:
     if not path.exists():
         raise FileNotFoundError(f"there is no file '{path}'.")
     if not path.is_file() and not path.is_dir():
         raise ValueError(f"'{path}' is a pipe or a device; give the path of a file.")
-    reader = _SUFFIXES.get(path.suffix.lower())
-    if reader is not None:
-        return reader
+    if path.suffix.lower() in _SUFFIXES:
+        return _SUFFIXES[path.suffix.lower()]
     if path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
         raise ValueError(
             f"'{path}' is a pickle, which may run any code when it is opened. Open it "

@@ -18,13 +18,16 @@ to them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
+from pyomo_relu.network import Affine, Max, Network, NetworkBuilder, PiecewiseLinear
 from pyomo_relu.readers import sklearn
-from pyomo_relu.readers.checking import check_reading as check
+from pyomo_relu.readers.checking import built
 from pyomo_relu.readers.frameworks import CalledFramework
 from pyomo_relu.readers.moves import concatenate
 from pyomo_relu.readers.tensors import TensorGraph
@@ -65,46 +68,105 @@ def scale_network(
     """
     if input_scaler is None and output_scaler is None:
         return network
-    graph = TensorGraph()
-    handles, input_names, joined = _scaled_inputs(graph, network, input_scaler)
-    inputs = [i for i, n in enumerate(graph.builder.nodes) if isinstance(n, Input)]
-    copied = copy_nodes(graph.builder, network, handles)
-    outputs = [copied[i] for i in network.outputs]
+    graph, n = TensorGraph(), network.n_inputs
+    before = _Scaler("input_scaler", input_scaler, n)
+    after = _Scaler("output_scaler", output_scaler, network.n_outputs)
+    input_names: Sequence[str] | None = network.input_names
     output_names: Sequence[str] | None = network.output_names
+    joined, flat = None, _inputs(graph, network, input_scaler)
+    if input_scaler is not None:
+        joined = _joined(graph, "inputs", flat)
+        if joined.size != n or not input_names:
+            input_names = sklearn.feature_names(input_scaler)
+        scaled = before.apply(graph, joined)
+        if scaled.size != n:
+            raise ValueError(
+                f"input_scaler makes {scaled.size} features; the network has {n} inputs."
+            )
+        flat = _split(graph, "input_scaler", scaled, network, network.inputs)
+    handles = {i: x.handle for i, x in zip(network.inputs, flat)}
+    copied = copy_nodes(graph.builder, network, handles)
+    outputs = [Tensor(copied[i], (1, network.nodes[i].size), 0) for i in network.outputs]
     if output_scaler is not None:
-        outputs = _unscaled_outputs(graph, network, outputs, output_scaler)
         output_names = output_names or sklearn.feature_names(output_scaler)
-    scaled = graph.builder.build(
-        outputs, inputs=inputs, input_names=input_names, output_names=output_names
-    )
+        made = after.undo(graph, _joined(graph, "outputs", outputs))
+        outputs = [made]
+        if made.size == network.n_outputs:
+            outputs = _split(graph, "output", made, network, network.outputs)
+    framework = None
     if check_reading:
-        _check(graph, network, scaled, outputs, joined, input_scaler, output_scaler)
-    return scaled
+        ends = np.cumsum([x.size for x in outputs])[:-1]
+
+        def run(points: np.ndarray) -> list[np.ndarray]:
+            y = after.undone(network.evaluate(before.applied(points)))
+            return np.split(y, ends, axis=1)
+
+        source = None if joined is None else joined.handle
+        framework = partial(
+            CalledFramework, "the network with its scalers", run, graph.calls, source
+        )
+    return built(
+        graph, outputs, framework, input_names=input_names, output_names=output_names
+    )
 
 
-def _check(graph, network, scaled, outputs, joined, input_scaler, output_scaler) -> None:
-    """Compare with the scalers themselves, which call the network in between."""
+@dataclass(frozen=True)
+class _Scaler:
+    """A scaler of ``n`` entries, in a graph and on points; ``given`` may be None."""
 
-    def run(points: np.ndarray) -> list[np.ndarray]:
-        x = points
-        if input_scaler is not None:
-            pair = _pair(input_scaler, "input_scaler", network.n_inputs)
-            if pair is None:
-                x = sklearn.called(input_scaler, "transform", x)
-            else:
-                x = (x - pair[0]) / pair[1]
-        y = network.evaluate(x)
-        if output_scaler is not None:
-            pair = _pair(output_scaler, "output_scaler", network.n_outputs)
-            if pair is None:
-                y = sklearn.called(output_scaler, "inverse_transform", y)
-            else:
-                y = y * pair[1] + pair[0]
-        ends = np.cumsum([scaled.nodes[i].size for i in scaled.outputs])[:-1]
-        return np.split(y, ends, axis=1)
+    name: str
+    given: Any
+    n: int
 
-    framework = CalledFramework("the network with its scalers", run, graph.calls, joined)
-    check(framework, scaled, graph.builder.nodes, outputs)
+    @property
+    def pair(self) -> tuple[np.ndarray, np.ndarray]:
+        """(offset, factor) as (n,) arrays."""
+        if not isinstance(self.given, (tuple, list)) or len(self.given) != 2:
+            raise ValueError(
+                f"{self.name} must be a fitted scikit-learn scaler or a pair (offset, "
+                f"factor), not {type(self.given).__name__}."
+            )
+        return self._array("offset", self.given[0]), self._array("factor", self.given[1])
+
+    def _array(self, key: str, value: Any) -> np.ndarray:
+        what = self.name
+        try:
+            array = np.asarray(value, dtype=float).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{what} has a {key} that is no number: {value!r}.") from error
+        if array.size not in (1, self.n):
+            raise ValueError(
+                f"{what} has {array.size} entries as {key}; {self.n} are needed."
+            )
+        if not np.isfinite(array).all() or key == "factor" and not array.all():
+            raise ValueError(f"{what} needs finite offsets and finite non-zero factors.")
+        return np.broadcast_to(array, (self.n,))
+
+    def apply(self, graph: TensorGraph, x: Tensor) -> Tensor:
+        if sklearn.is_sklearn(self.given):
+            return sklearn.transform(graph, self.name, self.given, x)
+        offset, factor = self.pair
+        return graph.scale(self.name, x, 1.0 / factor, -offset / factor)
+
+    def undo(self, graph: TensorGraph, x: Tensor) -> Tensor:
+        if sklearn.is_sklearn(self.given):
+            return sklearn.inverse_transform(graph, self.name, self.given, x)
+        offset, factor = self.pair
+        return graph.scale(self.name, x, factor, offset)
+
+    def applied(self, points: np.ndarray) -> np.ndarray:
+        if self.given is None:
+            return points
+        if sklearn.is_sklearn(self.given):
+            return sklearn.called(self.given, "transform", points)
+        return (points - self.pair[0]) / self.pair[1]
+
+    def undone(self, points: np.ndarray) -> np.ndarray:
+        if self.given is None:
+            return points
+        if sklearn.is_sklearn(self.given):
+            return sklearn.called(self.given, "inverse_transform", points)
+        return points * self.pair[1] + self.pair[0]
 
 
 def copy_nodes(
@@ -129,96 +191,33 @@ def copy_nodes(
     return new
 
 
-def _pair(scaler: Any, what: str, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """(offset, factor) as (n,) arrays; None for a scikit-learn transformer."""
-    if sklearn.is_sklearn(scaler):
-        return None
-    if not isinstance(scaler, (tuple, list)) or len(scaler) != 2:
-        raise ValueError(
-            f"{what} must be a fitted scikit-learn scaler or a pair (offset, factor), "
-            f"not {type(scaler).__name__}."
-        )
-    arrays = []
-    for key, value in zip(("offset", "factor"), scaler):
-        try:
-            array = np.asarray(value, dtype=float).reshape(-1)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{what} has a {key} that is no number: {value!r}.") from error
-        if array.size not in (1, n):
-            raise ValueError(f"{what} has {array.size} entries as {key}; {n} are needed.")
-        if not np.isfinite(array).all() or key == "factor" and not array.all():
-            raise ValueError(f"{what} needs finite offsets and finite non-zero factors.")
-        arrays.append(np.broadcast_to(array, (n,)))
-    return arrays[0], arrays[1]
-
-
-def _scaled_inputs(
-    graph: TensorGraph, network: Network, scaler: Any
-) -> tuple[dict[int, int], Sequence[str] | None, int | None]:
-    """Handles of the scaled inputs by position in ``network``, and the input names.
-
-    The third is the handle of what the scaler reads, all inputs as one vector.
-    """
-    nodes = [network.nodes[i] for i in network.inputs]
-    names: Sequence[str] | None = network.input_names
-    n = network.n_inputs
-    size = getattr(scaler, "n_features_in_", n)
+def _inputs(graph: TensorGraph, network: Network, scaler: Any) -> list[Tensor]:
+    """The inputs as vectors, of as many entries as the scaler was fitted on."""
+    nodes, n = [network.nodes[i] for i in network.inputs], network.n_inputs
+    size = int(getattr(scaler, "n_features_in_", n))
     if size != n and len(nodes) > 1:
         raise ValueError(
             f"input_scaler was fitted on {size} features; the network has {n} inputs."
         )
-    flat = []
-    for node in nodes:
-        shape = node.shape if size == n else (int(size),)
-        x = graph.input(node.name, (1, *shape), 0)
-        flat.append(graph.reshape(x, (1, x.size)))
-    read = None
-    if scaler is not None:
-        if size == n:
-            names = names or sklearn.feature_names(scaler)
-        else:
-            names = sklearn.feature_names(scaler)
-        joined = flat[0] if len(flat) == 1 else concatenate(graph, "inputs", flat, 1)
-        read = joined.handle
-        pair = _pair(scaler, "input_scaler", n)
-        if pair is None:
-            scaled = sklearn.transform(graph, "input_scaler", scaler, joined)
-        else:
-            offset, factor = pair
-            scaled = graph.scale("input_scaler", joined, 1.0 / factor, -offset / factor)
-        if scaled.size != n:
-            raise ValueError(
-                f"input_scaler makes {scaled.size} features; the network has {n} inputs."
-            )
-        flat = _split(graph, "input_scaler", scaled, [node.shape for node in nodes])
-    return {i: x.handle for i, x in zip(network.inputs, flat)}, names, read
+    shapes = [node.shape if size == n else (size,) for node in nodes]
+    inputs = [graph.input(v.name, (1, *shape), 0) for v, shape in zip(nodes, shapes)]
+    return [graph.reshape(x, (1, x.size)) for x in inputs]
 
 
-def _split(graph: TensorGraph, name: str, x: Tensor, shapes) -> list[Tensor]:
-    """The parts of a flat tensor, one for each shape."""
-    if len(shapes) == 1:
+def _joined(graph: TensorGraph, name: str, parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else concatenate(graph, name, parts, 1)
+
+
+def _split(
+    graph: TensorGraph, name: str, x: Tensor, network: Network, nodes: Sequence[int]
+) -> list[Tensor]:
+    """The parts of a flat tensor, one for each of some nodes of the network."""
+    if len(nodes) == 1:
         return [x]
     parts, start = [], 0
-    for k, shape in enumerate(shapes):
-        n = int(np.prod(shape, dtype=np.int64))
-        codes = np.arange(start, start + n).reshape(1, *shape)
+    for k, i in enumerate(nodes):
+        shape = network.nodes[i].shape
+        codes = start + np.arange(prod(shape)).reshape(1, *shape)
         parts.append(graph.rearrange(f"{name}_{k + 1}", [x], codes, batch=0))
-        start += n
+        start += codes.size
     return parts
-
-
-def _unscaled_outputs(
-    graph: TensorGraph, network: Network, outputs: list[int], scaler: Any
-) -> list[int]:
-    nodes = [network.nodes[i] for i in network.outputs]
-    flat = [Tensor(h, (1, node.size), 0) for h, node in zip(outputs, nodes)]
-    joined = flat[0] if len(flat) == 1 else concatenate(graph, "outputs", flat, 1)
-    pair = _pair(scaler, "output_scaler", network.n_outputs)
-    if pair is None:
-        made = sklearn.inverse_transform(graph, "output_scaler", scaler, joined)
-    else:
-        offset, factor = pair
-        made = graph.scale("output_scaler", joined, factor, offset)
-    if made.size != network.n_outputs:
-        return [made.handle]
-    return [x.handle for x in _split(graph, "output", made, [n.shape for n in nodes])]

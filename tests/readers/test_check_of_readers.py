@@ -239,7 +239,7 @@ def test_sklearn(monkeypatch):
     def wrong(graph, name, estimator, v):
         return graph.standardize(name, v, estimator.mean_ * 1.1, 1.0 / estimator.scale_)
 
-    monkeypatch.setitem(transformers._TRANSFORMERS, "StandardScaler", wrong)
+    monkeypatch.setitem(transformers.TRANSFORMERS, "StandardScaler", wrong)
     with pytest.raises(ValueError, match="its step 'standardscaler' .StandardScaler"):
         read_network(model)
     with pytest.raises(ValueError, match="its step 'input_scaler' .StandardScaler"):

@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.readers import spatial
-from pyomo_relu.readers.keras.activation_functions import (
-    activated,
-    apply,
-    leaky_relu,
-    relu,
-)
+from pyomo_relu.readers.keras.activation_functions import activated, apply, leaky_relu, relu
 from pyomo_relu.readers.keras.describing import as_numpy, describe, refuse
 from pyomo_relu.readers.keras.registration import LAYERS
 from pyomo_relu.readers.moves import concatenate
@@ -133,11 +128,9 @@ def _with_the_same_rank(graph: TensorGraph, layer: Any, xs: tuple) -> list[Tenso
 @enter(LAYERS, "Add", "Subtract", "Average")
 def weighted_sum(graph: TensorGraph, name: str, layer: Any, *xs: Tensor) -> Tensor:
     n = len(xs)
-    factors = {
-        "Add": [1.0] * n,
-        "Subtract": [1.0, -1.0],
-        "Average": [1.0 / n] * n,
-    }[type(layer).__name__]
+    factors = {"Add": [1.0] * n, "Subtract": [1.0, -1.0], "Average": [1.0 / n] * n}[
+        type(layer).__name__
+    ]
     return graph.add(name, _with_the_same_rank(graph, layer, xs), factors)
 
 

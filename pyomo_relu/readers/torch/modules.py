@@ -30,10 +30,7 @@ _WINDOWS = {
         "kernel_size stride padding dilation ceil_mode return_indices",
     ),
     "AdaptiveAvgPool": (window_functions.adaptive_average_pool, "output_size"),
-    "AdaptiveMaxPool": (
-        window_functions.adaptive_max_pool,
-        "output_size return_indices",
-    ),
+    "AdaptiveMaxPool": (window_functions.adaptive_max_pool, "output_size return_indices"),
     "BatchNorm": (window_functions.normalize, "running_mean running_var weight bias eps"),
 }
 for _kind, (_function, _attributes) in _WINDOWS.items():
@@ -91,9 +88,9 @@ MODULES |= {
     "Hardsigmoid": module_as(FUNCTIONS["hardsigmoid"]),
     "LeakyReLU": module_as(functions.leaky_relu, "negative_slope"),
     "PReLU": module_as(functions.prelu, "weight"),
-    "Hardtanh": module_as(functions.hardtanh, "min_val", "max_val"),
-    "Threshold": module_as(functions.threshold, "threshold", "value"),
-    "Softshrink": module_as(functions.softshrink, "lambd"),
+    "Hardtanh": module_as(FUNCTIONS["hardtanh"], "min_val", "max_val"),
+    "Threshold": module_as(FUNCTIONS["threshold"], "threshold", "value"),
+    "Softshrink": module_as(FUNCTIONS["softshrink"], "lambd"),
     "Flatten": module_as(functions.flatten, "start_dim", "end_dim"),
     "Unflatten": module_as(functions.unflatten, "dim", "unflattened_size"),
     "PixelShuffle": module_as(FUNCTIONS["pixel_shuffle"], "upscale_factor"),

@@ -1,4 +1,7 @@
-"""PyTorch convolutions, poolings, padding and batch normalization."""
+"""PyTorch convolutions, poolings, padding and batch normalization.
+
+``g`` is the graph and ``n`` the name of the layer; the other arguments are PyTorch's own.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ def _per_axis(value: Lengths, rank: int) -> list[int]:
 
 @function("conv1d", "conv2d", "conv3d")
 def convolve(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Tensor,
     weight: Any,
     bias: Any = None,
@@ -37,7 +40,7 @@ def convolve(
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> Tensor:
-    kernel = constant(weight, name, "kernel")
+    kernel = constant(weight, n, "kernel")
     rank = kernel.ndim - 2
     dilation = _per_axis(dilation, rank)
     if padding == "same":
@@ -47,17 +50,17 @@ def convolve(
         begin = end = _per_axis(0 if isinstance(padding, str) else padding, rank)
     if padding_mode != "zeros" and any((*begin, *end)):
         mode = _PAD_MODES[padding_mode]
-        x = spatial.pad(graph, f"{name}_pad", x, [0, 0, *begin], [0, 0, *end], mode)
+        x = spatial.pad(g, f"{n}_pad", x, [0, 0, *begin], [0, 0, *end], mode)
         begin = end = [0] * rank
     window = Window(kernel.shape[2:], _per_axis(stride, rank), dilation, begin, end)
-    offset = None if bias is None else constant(bias, name, "bias")
-    return spatial.convolution(graph, name, x, kernel, offset, window, int(groups))
+    offset = None if bias is None else constant(bias, n, "bias")
+    return spatial.convolution(g, n, x, kernel, offset, window, int(groups))
 
 
 @function("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Tensor,
     weight: Any,
     bias: Any = None,
@@ -67,17 +70,17 @@ def transposed(
     groups: int = 1,
     dilation: Lengths = 1,
 ) -> Tensor:
-    kernel = constant(weight, name, "kernel")
+    kernel = constant(weight, n, "kernel")
     rank = kernel.ndim - 2
     strides, dilations, pads, extra = (
         _per_axis(v, rank) for v in (stride, dilation, padding, output_padding)
     )
     return spatial.convolution(
-        graph,
-        name,
+        g,
+        n,
         x,
         kernel,
-        None if bias is None else constant(bias, name, "bias"),
+        None if bias is None else constant(bias, n, "bias"),
         Window(kernel.shape[2:], strides, dilations, pads, pads),
         int(groups),
         transposed=True,
@@ -104,8 +107,8 @@ def _window(
 
 @function("max_pool1d", "max_pool2d", "max_pool3d")
 def max_pool(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Tensor,
     kernel_size: Lengths,
     stride: Lengths | None = None,
@@ -115,15 +118,15 @@ def max_pool(
     return_indices: bool = False,
 ) -> Tensor:
     if return_indices:
-        raise ValueError(f"layer '{name}' returns positions; that is not piecewise linear.")
+        raise ValueError(f"layer '{n}' returns positions; that is not piecewise linear.")
     window = _window(x, kernel_size, stride, padding, dilation, ceil_mode)
-    return spatial.max_pool(graph, name, x, window)
+    return spatial.max_pool(g, n, x, window)
 
 
 @function("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def average_pool(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Tensor,
     kernel_size: Lengths,
     stride: Lengths | None = None,
@@ -133,15 +136,15 @@ def average_pool(
     divisor_override: int | None = None,
 ) -> Tensor:
     if divisor_override is not None:
-        raise ValueError(f"layer '{name}': divisor_override is not supported; use None.")
+        raise ValueError(f"layer '{n}': divisor_override is not supported; use None.")
     window = _window(x, kernel_size, stride, padding, 1, ceil_mode)
-    return spatial.average_pool(graph, name, x, window, bool(count_include_pad))
+    return spatial.average_pool(g, n, x, window, bool(count_include_pad))
 
 
 @function("convolution")
 def general_convolution(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Tensor,
     weight: Any,
     bias: Any,
@@ -155,14 +158,14 @@ def general_convolution(
     """What PyTorch lowers all convolutions to."""
     if is_transposed:
         return transposed(
-            graph, name, x, weight, bias, stride, padding, output_padding, groups, dilation
+            g, n, x, weight, bias, stride, padding, output_padding, groups, dilation
         )
-    return convolve(graph, name, x, weight, bias, stride, padding, dilation, groups)
+    return convolve(g, n, x, weight, bias, stride, padding, dilation, groups)
 
 
 @function("max_pool2d_with_indices", "max_pool3d_with_indices")
-def max_pool_with_indices(graph: TensorGraph, name: str, x: Tensor, *args: Any) -> tuple:
-    return max_pool(graph, name, x, *args), None
+def max_pool_with_indices(g: TensorGraph, n: str, x: Tensor, *args: Any) -> tuple:
+    return max_pool(g, n, x, *args), None
 
 
 def _adaptive(name: str, x: Tensor, output_size: Any) -> list[int]:
@@ -179,28 +182,22 @@ def _adaptive(name: str, x: Tensor, output_size: Any) -> list[int]:
 
 
 @function("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
-def adaptive_average_pool(
-    graph: TensorGraph, name: str, x: Tensor, output_size: Any
-) -> Tensor:
-    return average_pool(graph, name, x, _adaptive(name, x, output_size))
+def adaptive_average_pool(g: TensorGraph, n: str, x: Tensor, output_size: Any) -> Tensor:
+    return average_pool(g, n, x, _adaptive(n, x, output_size))
 
 
 @function("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(
-    graph: TensorGraph,
-    name: str,
-    x: Tensor,
-    output_size: Any,
-    return_indices: bool = False,
+    g: TensorGraph, n: str, x: Tensor, output_size: Any, return_indices: bool = False
 ) -> Tensor:
-    window = _adaptive(name, x, output_size)
-    return max_pool(graph, name, x, window, return_indices=return_indices)
+    window = _adaptive(n, x, output_size)
+    return max_pool(g, n, x, window, return_indices=return_indices)
 
 
 @function("pad", "constant_pad_nd")
 def pad(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Tensor,
     pad: Sequence[int],
     mode: Any = "constant",
@@ -210,18 +207,18 @@ def pad(
     if isinstance(mode, (int, float)):  # aten.constant_pad_nd(x, pad, value)
         mode, value = "constant", mode
     if mode not in _PAD_MODES:
-        raise ValueError(f"layer '{name}': padding mode '{mode}' isn't known.")
+        raise ValueError(f"layer '{n}': padding mode '{mode}' isn't known.")
     rank = len(x.shape)
     before, after = [0] * rank, [0] * rank
     for k in range(len(widths) // 2):  # the last axis comes first
         before[rank - 1 - k], after[rank - 1 - k] = widths[2 * k], widths[2 * k + 1]
     fill = 0.0 if value is None else float(value)
-    return spatial.pad(graph, name, x, before, after, _PAD_MODES[mode], fill)
+    return spatial.pad(g, n, x, before, after, _PAD_MODES[mode], fill)
 
 
 def normalize(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Tensor,
     mean: Any,
     variance: Any,
@@ -232,21 +229,21 @@ def normalize(
     """Batch normalization in eval mode."""
     if mean is None or variance is None:
         raise ValueError(
-            f"layer '{name}' has no running statistics; it normalizes by the batch, "
+            f"layer '{n}' has no running statistics; it normalizes by the batch, "
             "which is not piecewise linear."
         )
-    mean = constant(mean, name, "mean")
+    mean = constant(mean, n, "mean")
     weight = np.ones(len(mean)) if weight is None else array(weight)
     bias = np.zeros(len(mean)) if bias is None else array(bias)
     return spatial.batch_normalization(
-        graph, name, x, weight, bias, mean, constant(variance, name, "variance"), eps
+        g, n, x, weight, bias, mean, constant(variance, n, "variance"), eps
     )
 
 
 @function("batch_norm")
 def batch_norm(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Tensor,
     *args: Any,
     training: bool = False,
@@ -264,16 +261,16 @@ def batch_norm(
         training, eps = given.get("training", training), given.get("eps", eps)
     if training:
         raise ValueError(
-            f"layer '{name}' normalizes by the batch (training=True), which is not "
+            f"layer '{n}' normalizes by the batch (training=True), which is not "
             "piecewise linear; use running statistics."
         )
-    return normalize(graph, name, x, mean, variance, weight, bias, eps)
+    return normalize(g, n, x, mean, variance, weight, bias, eps)
 
 
 @function("_native_batch_norm_legit_no_training")
 def native_batch_norm(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Tensor,
     weight: Any,
     bias: Any,
@@ -282,4 +279,4 @@ def native_batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple:
-    return normalize(graph, name, x, mean, variance, weight, bias, eps), None, None
+    return normalize(g, n, x, mean, variance, weight, bias, eps), None, None

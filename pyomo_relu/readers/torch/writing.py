@@ -13,41 +13,39 @@ from typing import Any
 
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.tensors import TensorGraph
-from pyomo_relu.readers.torch.functions import indices_of, moved
-from pyomo_relu.readers.torch.tables import constant, function, operand
-from pyomo_relu.readers.values import Tensor, Value
+from pyomo_relu.readers.torch.functions import indices_of, moved, operands
+from pyomo_relu.readers.torch.tables import constant, function
+from pyomo_relu.readers.values import Tensor
 
 
 def _scatter(
-    operation: str,
-    graph: TensorGraph,
-    name: str,
-    x: Any,
-    part: Any,
-    *args: Any,
-    **kwargs: Any,
+    operation: str, g: TensorGraph, n: str, x: Any, part: Any, *args: Any, **kwargs: Any
 ) -> Any:
     import torch
 
     run = getattr(torch.ops.aten, operation)
-    return moved(graph, name, [x, part], lambda codes, p: run(codes, p, *args, **kwargs))
+    return moved(g, n, [x, part], lambda codes, p: run(codes, p, *args, **kwargs))
 
 
 for _operation in ("slice_scatter", "select_scatter", "diagonal_scatter"):
     function(_operation)(partial(_scatter, _operation))
 
-
-@function("copy", "fill")
-def copy(
-    graph: TensorGraph, name: str, x: Any, source: Any, non_blocking: bool = False
-) -> Any:
-    return moved(graph, name, [x, source], lambda a, b: b.expand(a.shape))
+function("copy", "fill")(
+    lambda g, n, x, source, non_blocking=False: moved(
+        g, n, [x, source], lambda a, b: b.expand(a.shape)
+    )
+)
+function("masked_fill")(
+    lambda g, n, x, mask, value: spatial.where(
+        g, n, constant(mask, n, "mask"), *operands(value, x)
+    )
+)
 
 
 @function("index_put", "_unsafe_index_put")
 def index_put(
-    graph: TensorGraph,
-    name: str,
+    g: TensorGraph,
+    n: str,
     x: Any,
     indices: Sequence[Any],
     values: Any,
@@ -56,35 +54,21 @@ def index_put(
     import torch
 
     if accumulate:
-        raise ValueError(f"layer '{name}' adds at positions; write it as a sum.")
-    places = indices_of(name, indices)
-    put = torch.ops.aten.index_put
-    return moved(graph, name, [x, values], lambda a, b: put(a, places, b))
-
-
-@function("masked_fill")
-def masked_fill(graph: TensorGraph, name: str, x: Any, mask: Any, value: Any) -> Value:
-    chosen = constant(mask, name, "mask")
-    return spatial.where(graph, name, chosen, operand(value), operand(x))
+        raise ValueError(f"layer '{n}' adds at positions; write it as a sum.")
+    places, put = indices_of(n, indices), torch.ops.aten.index_put
+    return moved(g, n, [x, values], lambda a, b: put(a, places, b))
 
 
 @function("scatter")
 def scatter(
-    graph: TensorGraph,
-    name: str,
-    x: Any,
-    dim: int,
-    index: Any,
-    source: Any,
-    *,
-    reduce: Any = None,
+    g: TensorGraph, n: str, x: Any, dim: int, index: Any, source: Any, *, reduce: Any = None
 ) -> Any:
     if isinstance(index, Tensor) or reduce is not None:
         raise ValueError(
-            f"layer '{name}' combines entries, or its positions depend on the input."
+            f"layer '{n}' combines entries, or its positions depend on the input."
         )
 
     def run(codes: Any, part: Any) -> Any:
         return codes.scatter(dim, index, part if part.ndim else part.expand(index.shape))
 
-    return moved(graph, name, [x, source], run)
+    return moved(g, n, [x, source], run)

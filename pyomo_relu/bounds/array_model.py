@@ -39,8 +39,8 @@ from pyomo_relu.bounds.linear import (
     undecided,
 )
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
-from pyomo_relu.network.weights import Weight, row_nonzeros
-from pyomo_relu.programs import HighsModel, Part, ProgramBuilder, matrix_of
+from pyomo_relu.network.weights import Weight, dense, row_nonzeros
+from pyomo_relu.programs import HighsModel, Part, ProgramBuilder, matrix_of, part_of
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ ENCODING = Encoding()
 class Entries:
     """Entries of a node as ``matrix @ columns + const``, each up to ``noise``.
 
-    ``matrix`` has as many columns as the program had when it was made.
+    ``matrix`` is dense where expressions are folded, else CSR.
     """
 
-    matrix: sp.csr_array
+    matrix: Weight
     const: np.ndarray
     noise: np.ndarray
 
@@ -88,8 +88,8 @@ class Entries:
 
     def part(self, at: np.ndarray, factor: np.ndarray | float = 1.0) -> Part:
         """The columns of the entries ``at``, multiplied by a factor for each."""
-        m = self.matrix[at].tocoo()
-        return m.row, m.col, np.broadcast_to(factor, len(at))[m.row] * m.data
+        r, columns, values = part_of(self.matrix, at)
+        return r, columns, np.full(len(at), factor)[r] * values
 
 
 def depths(network: Network) -> list[int]:
@@ -124,8 +124,6 @@ class ArrayModel(ProgramBuilder):
 
     Attributes
     ----------
-    program : LinearProgram
-        Without an objective.
     needed : dict
         The entries that matter of each node that does, as bool arrays.
     entries : dict of Entries
@@ -165,7 +163,6 @@ class ArrayModel(ProgramBuilder):
             else:
                 assert isinstance(node, Max)
                 self._max(i, node, used)
-        self.finish()
 
     # ----------------------------------------------------------------- what is needed
     def _needed(self, rows: np.ndarray, depth: list[int], floor: int | None) -> None:
@@ -218,7 +215,12 @@ class ArrayModel(ProgramBuilder):
     def _entries(
         self, size: int, parts: list[Part], const: np.ndarray, noise: np.ndarray
     ) -> Entries:
-        return Entries(matrix_of(size, self.n_columns, parts), const, noise)
+        if not self.fold:
+            return Entries(matrix_of(size, self.n_columns, parts), const, noise)
+        matrix = np.zeros((size, self.n_columns))
+        for r, columns, values in parts:
+            matrix[r, columns] = values
+        return Entries(matrix, const, noise)
 
     def _named(
         self, i: int, at: np.ndarray, others: Sequence[Part], const=None, noise=None
@@ -237,8 +239,11 @@ class ArrayModel(ProgramBuilder):
         if e is None:
             zero = np.zeros(self.network.nodes[s].size)
             return self._entries(len(zero), [], zero, zero)
-        if e.matrix.shape[1] < self.n_columns:
-            e.matrix.resize((e.matrix.shape[0], self.n_columns))
+        size, known = e.matrix.shape
+        if known < self.n_columns and sp.issparse(e.matrix):
+            e.matrix.resize((size, self.n_columns))
+        elif known < self.n_columns:
+            e.matrix = np.hstack([e.matrix, np.zeros((size, self.n_columns - known))])
         return e
 
     def _box(self, i: int, used: np.ndarray) -> None:
@@ -247,44 +252,48 @@ class ArrayModel(ProgramBuilder):
     # --------------------------------------------------------------------------- rows
     def affine_rows(
         self, i: int, rows: np.ndarray
-    ) -> tuple[sp.csr_array, np.ndarray, np.ndarray]:
+    ) -> tuple[Weight, np.ndarray, np.ndarray]:
         """Rows of an affine node over the columns: (matrix, const, noise)."""
         node = self.network.nodes[i]
         assert isinstance(node, Affine)
-        matrix = sp.csr_array((len(rows), self.n_columns))
+        matrix: Weight = np.zeros((len(rows), self.n_columns))
+        if not self.fold:
+            matrix = sp.csr_array(matrix.shape)
         const, noise = node.bias[rows].copy(), np.zeros(len(rows))
         total, terms = abs(node.bias[rows]), np.full(len(rows), 8.0)
         for s, w in zip(node.sources, node.weights):
             e, part = self.source(s), w[rows] if self.fold else sp.csr_array(w[rows])
             terms = terms + row_nonzeros(part)
-            size = np.maximum(abs(self.lows[s]), abs(self.highs[s]))
-            total = total + abs(part) @ (size + abs(e.const))
-            noise = noise + abs(part) @ e.noise
+            size, absolute = np.maximum(abs(self.lows[s]), abs(self.highs[s])), abs(part)
+            total = total + absolute @ (size + abs(e.const))
+            noise = noise + absolute @ e.noise
             const = const + part @ e.const
-            matrix = matrix + _product(part, e.matrix)
-        matrix = sp.csr_array(matrix)
-        matrix.sum_duplicates()
+            matrix = matrix + part @ e.matrix
+        if sp.issparse(matrix):
+            matrix = sp.csr_array(matrix)
+            matrix.sum_duplicates()
         return matrix, const, noise + 4.0 * EPS * terms * total
 
     def objective(self, row: int) -> tuple[np.ndarray, float, float]:
         """Row of the target over the columns: coefficients, constant, noise."""
         matrix, const, noise = self.affine_rows(self.target, np.array([row]))
-        return matrix.toarray()[0], float(const[0]), float(noise[0])
+        return dense(matrix)[0], float(const[0]), float(noise[0])
 
     def _affine(self, i: int, node: Affine, used: np.ndarray) -> None:
         rows = np.flatnonzero(used)
         matrix, const, noise = self.affine_rows(i, rows)
         # A short row, as of a concatenation or a sum with constants, is an entry itself.
-        short = np.diff(matrix.indptr) <= self.longest
-        own = matrix[short].tocoo()
-        long, m = rows[~short], matrix[~short].tocoo()
+        few = row_nonzeros(matrix) <= self.longest
+        short, long = np.flatnonzero(few), np.flatnonzero(~few)
+        r, columns, values = part_of(matrix, short)
         shift, noises = np.zeros(node.size), np.zeros(node.size)
         shift[rows[short]], noises[rows[short]] = const[short], noise[short]
-        y = self._named(i, long, [(rows[short][own.row], own.col, own.data)], shift, noises)
+        others = [(rows[short][r], columns, values)]
+        y = self._named(i, rows[long], others, shift, noises)
         if len(long):
-            parts = [(m.row, m.col, m.data), (np.arange(len(y)), y, -1.0)]
-            const = -const[~short]
-            self.add_rows(len(y), parts, const, const, noise[~short])
+            parts = [part_of(matrix, long), (np.arange(len(y)), y, -1.0)]
+            const = -const[long]
+            self.add_rows(len(y), parts, const, const, noise[long])
 
     def _piecewise(self, i: int, node: PiecewiseLinear, used: np.ndarray) -> None:
         x = self.source(node.source)
@@ -447,23 +456,11 @@ class ArrayModel(ProgramBuilder):
         slack = abs(d) @ (x.noise[group] + 8.0 * EPS * len(group) * abs(x.const[group]))
         self.add_rows(1, parts, -np.inf, const + shift, slack)
 
-    # -------------------------------------------------------------------------- finish
-    def finish(self) -> None:
-        """Make the program of all columns and rows that there are by now."""
-        self.program = self.build()
-
     def in_highs(self, *, relaxed: bool) -> HighsModel:
         """The program in HiGHS, on one thread: chunks are what runs side by side."""
         return HighsModel(
             self.program, relaxed=relaxed, small_matrix_value=ENCODING.smallest
         )
-
-
-def _product(outer: Weight, inner: sp.csr_array) -> sp.csr_array:
-    """``outer @ inner``; dense products are quicker where both factors are full."""
-    if sp.issparse(outer) or inner.nnz < 0.1 * inner.shape[0] * inner.shape[1]:
-        return sp.csr_array(sp.csr_array(outer) @ inner)
-    return sp.csr_array(outer @ inner.toarray())
 
 
 def _facets(

@@ -112,4 +112,3 @@ def add_ball(model: ArrayModel, columns: np.ndarray, taken: np.ndarray, ball: Ba
     total = [(zero, columns, sign), (np.zeros(len(both), dtype=int), up, 2.0)]
     limit = ball.radius + float(sign @ center)
     model.add_rows(1, total, -np.inf, limit, 8.0 * EPS * (len(taken) + 8) * size.sum())
-    model.finish()

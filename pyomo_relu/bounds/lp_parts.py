@@ -35,13 +35,11 @@ def add_partitions(model: ArrayModel, parts: int) -> None:
     Parameters
     ----------
     model : ArrayModel
-        Finished; it is finished again with more columns and rows.
     parts : int
         At least 1; a unit of fewer inputs gets one part for each.
     """
     for unit in [Hinges(model, i, units) for i, units in hinge_units(model)]:
         _add(model, unit, parts)
-    model.finish()
 
 
 def _add(model: ArrayModel, unit: Hinges, parts: int) -> None:

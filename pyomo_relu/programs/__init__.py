@@ -19,6 +19,7 @@ from pyomo_relu.programs.linear_program import (
     ProgramBuilder,
     Rows,
     matrix_of,
+    part_of,
 )
 from pyomo_relu.programs.scaled import ScaledProgram, scaled_program
 
@@ -37,5 +38,6 @@ __all__ = [
     "has_highs",
     "highs_version",
     "matrix_of",
+    "part_of",
     "scaled_program",
 ]

@@ -76,6 +76,7 @@ def scaled_program(program: LinearProgram) -> ScaledProgram:
         matrix=new,
         row_lower=program.row_lower * by,
         row_upper=program.row_upper * by,
+        row_slack=None if program.row_slack is None else program.row_slack * by,
     )
     return ScaledProgram(found, factors)
 

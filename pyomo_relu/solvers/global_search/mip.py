@@ -21,9 +21,11 @@ from pyomo_relu.programs import (
     Answer,
     HighsModel,
     LinearProgram,
+    ProgramBuilder,
     Rows,
     ScaledProgram,
     Status,
+    part_of,
     scaled_program,
 )
 from pyomo_relu.solvers.global_search.problem import Problem
@@ -111,38 +113,23 @@ class BoxMIP:
 
     def _add_network(self, model: ArrayModel) -> None:
         """Put the encoded network below the problem's rows, inputs to drivers."""
-        p, own, user = self.problem, model.program, self.program
+        p, user, whole = self.problem, self.program, ProgramBuilder()
         (inputs,) = model.network.inputs
         taken = np.flatnonzero(model.needed.get(inputs, np.zeros(p.n, dtype=bool)))
-        k = len(taken)  # the encoder's first columns
-        assert model.entries[inputs].matrix.nnz == k if k else True
-        total = self.m + model.n_columns - k
-        place = np.concatenate([taken, np.arange(self.m, total)])
-
-        def moved(matrix: sp.csr_array, columns: np.ndarray) -> sp.csr_array:
-            parts = (matrix.data, columns[matrix.indices], matrix.indptr)
-            return sp.csr_array(parts, shape=(matrix.shape[0], total))
-
+        whole.add_columns(user.lower, user.upper, p.integer)
+        whole.add_rows(
+            len(user.row_lower), [part_of(user.matrix)], user.row_lower, user.row_upper
+        )
+        # The inputs are the encoder's first columns; the others are new.
+        more = whole.add_columns(*(a[len(taken) :] for a in model.columns()))
+        place = np.concatenate([taken, more])
+        whole.add_program(model, place)
         queries, const, _ = model.affine_rows(model.target, np.arange(p.q))
-        outputs = sp.eye_array(p.q, total, k=p.n, format="csr")
-        made = sp.vstack(
-            [
-                moved(user.matrix, np.arange(self.m)),
-                moved(own.matrix, place),
-                outputs - moved(queries, place),
-            ],
-            format="csr",
-        )
-        assert own.integer is not None
-        self.program = LinearProgram(
-            cost=np.concatenate([user.cost, np.zeros(total - self.m)]),
-            lower=np.concatenate([user.lower, own.lower[k:]]),
-            upper=np.concatenate([user.upper, own.upper[k:]]),
-            matrix=sp.csr_array(made),
-            row_lower=np.concatenate([user.row_lower, own.row_lower, const]),
-            row_upper=np.concatenate([user.row_upper, own.row_upper, const]),
-            integer=np.concatenate([p.integer, own.integer[k:]]),
-        )
+        r, columns, values = part_of(queries)
+        outputs = (np.arange(p.q), p.n + np.arange(p.q), 1.0)
+        whole.add_rows(p.q, [(r, place[columns], -values), outputs], const, const)
+        self.program = whole.program
+        self.program.cost[: self.m] = user.cost
 
     # ---------------------------------------------------------------------- solving
     def solve(

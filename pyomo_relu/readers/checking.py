@@ -19,11 +19,11 @@ import numpy as np
 from pyomo_relu.network import Input, Network
 from pyomo_relu.network.limits import need
 from pyomo_relu.network.nodes import Node
+from pyomo_relu.readers.affine_graph import AffineGraph
 from pyomo_relu.readers.frameworks import CannotRunHere, Framework, Record
-from pyomo_relu.readers.linear import LinearGraph
+from pyomo_relu.readers.layer_ranges import Range, node_range
 from pyomo_relu.readers.naming import first_line
 from pyomo_relu.readers.points import probing_points
-from pyomo_relu.readers.rounding import Range, node_range
 from pyomo_relu.readers.values import Tensor
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ _TOLERANCES = Tolerances()
 
 
 def built(
-    graph: LinearGraph,
+    graph: AffineGraph,
     outputs: Sequence[Tensor],
     framework: Callable[[], Framework | None] | None,
     *,
@@ -130,8 +130,7 @@ def check_reading(
             f"{framework.name} gives NaN or infinite values at all test points; check its "
             "weights and the range of its inputs."
         )
-    points, expected = points[finite], [e[finite] for e in expected]
-    found = [f[finite] for f in found]
+    points, expected, found = points[finite], _at(finite, expected), _at(finite, found)
     if all(_close(e, f, framework.arithmetic.epsilon) for e, f in zip(expected, found)):
         return
     records, whole = _evaluated(framework, framework.replay, points) or ([], None)
@@ -140,6 +139,10 @@ def check_reading(
         _compare_ranges(framework, expected, [ranges[i] for i in outputs])
     else:
         _compare_replay(framework, expected, whole, found)
+
+
+def _at(rows: np.ndarray, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [v[rows] for v in values]
 
 
 def _refused(framework: Framework, what: str) -> ValueError:

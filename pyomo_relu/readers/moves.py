@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pyomo_relu.network.limits import TooLargeError
-from pyomo_relu.readers.linear import LinearGraph
+from pyomo_relu.readers.affine_graph import AffineGraph
 from pyomo_relu.readers.values import Tensor, Value
 
 Mover = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
@@ -23,7 +23,7 @@ class MixedSamplesError(ValueError):
 
 
 def move(
-    graph: LinearGraph,
+    graph: AffineGraph,
     name: str,
     values: Sequence[Value],
     function: Mover,
@@ -137,7 +137,7 @@ def _kept_axis(tensors: Sequence[Tensor], codes: np.ndarray) -> int | None:
 
 
 def concatenate(
-    graph: LinearGraph, name: str, values: Sequence[Value], axis: int
+    graph: AffineGraph, name: str, values: Sequence[Value], axis: int
 ) -> Tensor:
     """Join tensors and constants along ``axis``."""
     [joined] = move(graph, name, values, lambda codes: [np.concatenate(codes, axis)])

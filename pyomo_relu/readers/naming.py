@@ -24,16 +24,16 @@ def reason(error: BaseException) -> str:
 def naming(
     make: Callable[[Exception], Exception],
     *labels: str,
-    known: tuple[type[Exception], ...] = (),
+    known: type[Exception] = TooLargeError,
 ) -> Iterator[None]:
     """Errors of any kind inside become those that ``make`` words.
 
     Those that contain one of ``labels`` name the layer already and stay, as do those of
-    the ``known`` types, and those about memory, which name the file.
+    the ``known`` type, and those about memory, which name the file.
     """
     try:
         yield
-    except (TooLargeError, *known):
+    except (TooLargeError, known):
         raise
     except Exception as error:
         if isinstance(error, ValueError) and any(label in str(error) for label in labels):

@@ -8,28 +8,49 @@ those that put most units on sides not seen yet come first.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Affine, Network, PiecewiseLinear
 
-#: Points that the framework is evaluated at. Half of the random networks of the tests
-#: show all sides of all units at eight; more points cost more forward passes.
-COUNT = 8
-#: Candidates that the network itself is evaluated at, at most and at least.
-CANDIDATES = (8, 64)
-#: Multiplications that choosing may cost in all; about ten milliseconds in NumPy.
-WORK = 1e7
-#: Distances from the centre, in the units of the spread.
-DISTANCES = (0.3, 1.0, 3.0, 10.0, 100.0)
-#: Units looked at when points are chosen; a random part of larger networks.
-UNITS = 1000
-#: Steps of conjugate gradients to the centre; it need not be exact.
-STEPS = 20
+
+@dataclass(frozen=True)
+class Probing:
+    """How points are chosen; by hand, but where it says otherwise.
+
+    Attributes
+    ----------
+    points : int
+        The points that the framework is evaluated at. Half of the random networks of the
+        tests show all sides of all units at eight; more cost more forward passes.
+    candidates : (int, int)
+        The least and the most candidates that the network itself is evaluated at.
+    work : float
+        The multiplications that choosing may cost in all; measured as about ten
+        milliseconds in NumPy.
+    distances : tuple of float
+        The distances of candidates from the centre, in units of the spread.
+    units : int
+        The units that are looked at; a random part of larger networks.
+    steps : int
+        The most iterations to the centre, which need not be exact.
+    """
+
+    points: int = 8
+    candidates: tuple[int, int] = (8, 64)
+    work: float = 1e7
+    distances: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 100.0)
+    units: int = 1000
+    steps: int = 20
+
+
+_PROBING = Probing()
 
 
 def probing_points(network: Network, largest: float = np.inf, seed: int = 0) -> np.ndarray:
-    """Return at most :data:`COUNT` points that show the sides of the network's units.
+    """Return a few points that show the sides of the network's units.
 
     Parameters
     ----------
@@ -42,17 +63,16 @@ def probing_points(network: Network, largest: float = np.inf, seed: int = 0) -> 
 
     Returns
     -------
-    (N, n_inputs) float64 array, N at most :data:`COUNT`
+    (N, n_inputs) float64 array, N at most :attr:`Probing.points`
     """
     rng = np.random.default_rng(seed)
     weights = sum(n.nonzeros for n in network.nodes if isinstance(n, Affine))
-    low, high = CANDIDATES
-    count = int(np.clip(WORK / max(weights, 1), low, high))
+    count = int(np.clip(_PROBING.work / max(weights, 1), *_PROBING.candidates))
     centre, spread = usual_inputs(network)
     n = network.n_inputs
     fixed = [np.zeros(n), centre, np.round(rng.uniform(-2, 2, n)), rng.uniform(0, 1, n)]
     directions = rng.normal(size=(count - len(fixed), n))
-    distances = np.resize(np.array(DISTANCES), len(directions))
+    distances = np.resize(np.array(_PROBING.distances), len(directions))
     candidates = np.vstack([fixed, centre + spread * directions * distances[:, None]])
     with np.errstate(over="ignore", invalid="ignore"):
         values = network.activations(candidates)
@@ -93,44 +113,36 @@ def usual_inputs(network: Network) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _least_squares(rows: list[tuple[list, np.ndarray]], scale: np.ndarray) -> np.ndarray:
-    """About the smallest ``u`` with ``W (scale * u) = -b``, by conjugate gradients."""
+    """About the smallest ``u`` with ``W (scale * u) = -b``."""
+    from scipy.sparse.linalg import LinearOperator, lsqr
 
-    def forward(u: np.ndarray) -> list[np.ndarray]:
+    n = len(scale)
+    if not rows:
+        return np.zeros(n)
+    ends = np.cumsum([len(b) for _, b in rows])
+
+    def forward(u: np.ndarray) -> np.ndarray:
         x = scale * u
-        return [np.sum([w @ x[c] for c, w in terms], axis=0) for terms, _ in rows]
+        return np.concatenate([sum(w @ x[c] for c, w in terms) for terms, _ in rows])
 
-    def transposed(residuals: list[np.ndarray]) -> np.ndarray:
-        result = np.zeros(len(scale))
-        for (terms, _), r in zip(rows, residuals):
+    def transposed(residuals: np.ndarray) -> np.ndarray:
+        result = np.zeros(n)
+        for (terms, _), r in zip(rows, np.split(residuals, ends[:-1])):
             for columns, w in terms:
                 result[columns] += w.T @ r
         return scale * result
 
-    u = np.zeros(len(scale))
-    if not rows:
-        return u
-    residuals = [-b for _, b in rows]
-    gradient = transposed(residuals)
-    direction, length = gradient, float(gradient @ gradient)
-    first = length
     weights = sum(w.shape[0] * w.shape[1] for terms, _ in rows for _, w in terms)
-    for _ in range(int(np.clip(WORK / max(weights, 1), 1, STEPS))):
-        if length <= 1e-24 * first or not np.isfinite(length):
-            break
-        moved = forward(direction)
-        norm = float(sum(m @ m for m in moved))
-        if norm == 0.0:
-            break
-        step = length / norm
-        u = u + step * direction
-        residuals = [r - step * m for r, m in zip(residuals, moved)]
-        gradient = transposed(residuals)
-        before, length = length, float(gradient @ gradient)
-        direction = gradient + length / before * direction
-    return u if np.isfinite(u).all() else np.zeros(len(scale))
+    steps = int(np.clip(_PROBING.work / max(weights, 1), 1, _PROBING.steps))
+    operator = LinearOperator((ends[-1], n), forward, transposed, dtype=float)
+    with np.errstate(all="ignore"):
+        u = lsqr(operator, -np.concatenate([b for _, b in rows]), iter_lim=steps)[0]
+    return u if np.isfinite(u).all() else np.zeros(n)
 
 
-def _telling(network: Network, values: list[np.ndarray], rng) -> np.ndarray:
+def _telling(
+    network: Network, values: list[np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
     """Positions of the points that show most, each for what those before it don't."""
     pieces = [
         node.piece(values[node.source])
@@ -139,14 +151,14 @@ def _telling(network: Network, values: list[np.ndarray], rng) -> np.ndarray:
     ]
     count = len(values[0])
     if not pieces:
-        return np.arange(min(count, COUNT))
+        return np.arange(min(count, _PROBING.points))
     sides = np.hstack(pieces)
-    if sides.shape[1] > UNITS:
-        sides = sides[:, rng.choice(sides.shape[1], UNITS, replace=False)]
+    if sides.shape[1] > _PROBING.units:
+        sides = sides[:, rng.choice(sides.shape[1], _PROBING.units, replace=False)]
     units = np.arange(sides.shape[1])
     seen = np.zeros((sides.shape[1], int(sides.max()) + 1), dtype=bool)
     chosen: list[int] = []
-    while len(chosen) < min(count, COUNT):
+    while len(chosen) < min(count, _PROBING.points):
         new = np.array([np.count_nonzero(~seen[units, s]) for s in sides], dtype=float)
         new[chosen] = -1.0
         best = int(new.argmax())

@@ -1,6 +1,6 @@
 """The tensor graph: all operators that the readers write networks with.
 
-:class:`~pyomo_relu.readers.linear.LinearGraph` has those that move, scale and add entries;
+:class:`~pyomo_relu.readers.affine_graph.AffineGraph` has those that move, scale and add entries;
 here are activations, steps, maxima and reductions.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.activations import Pieces, leaky_relu, relu, step
 from pyomo_relu.network.limits import ENTRY, need
-from pyomo_relu.readers.linear import (
+from pyomo_relu.readers.affine_graph import (
+    AffineGraph,
     Constant,
-    LinearGraph,
     broadcast_shape,
     normalized_axis,
 )
@@ -30,7 +30,7 @@ def _stacked(rows: Sequence[Constant]) -> np.ndarray:
     return np.stack(np.broadcast_arrays(*map(np.asarray, rows)), axis=-1)
 
 
-class TensorGraph(LinearGraph):
+class TensorGraph(AffineGraph):
     """Writes operators on tensors into a :class:`NetworkBuilder`."""
 
     # ---------------------------------------------------------------- activations
@@ -79,7 +79,8 @@ class TensorGraph(LinearGraph):
             if np.all(np.asarray(high) > 0):
                 return self.piecewise(name, x, relu(max_value=spread(high)))
         points: list[Constant] = []
-        slopes, intercepts = [1.0], [0.0]
+        slopes: list[Constant] = [1.0]
+        intercepts: list[Constant] = [0.0]
         if low is not None:
             points, slopes, intercepts = [spread(low)], [0.0, 1.0], [spread(low), 0.0]
         if high is not None:
@@ -91,7 +92,7 @@ class TensorGraph(LinearGraph):
             points.append(spread(high))
             slopes.append(0.0)
             intercepts.append(spread(high))
-        pieces = ("clip", _stacked(points), np.array(slopes), _stacked(intercepts))
+        pieces = ("clip", _stacked(points), _stacked(slopes), _stacked(intercepts))
         return self.piecewise(name, x, pieces)
 
     def soft_shrink(self, name: str, x: Tensor, threshold: float) -> Tensor:
@@ -166,7 +167,7 @@ class TensorGraph(LinearGraph):
         self,
         name: str,
         x: Tensor,
-        groups: Sequence[np.ndarray] | np.ndarray,
+        groups: Sequence[np.ndarray],
         shape: Sequence[int],
         batch: int | None = None,
     ) -> Tensor:
@@ -174,6 +175,18 @@ class TensorGraph(LinearGraph):
         result = Tensor(-1, tuple(int(s) for s in shape), batch)
         handle = self.builder.max(name, x.handle, groups, result.sample_shape)
         return Tensor(handle, result.shape, batch)
+
+    def _minimum(
+        self,
+        name: str,
+        negated: Tensor,
+        groups: Sequence[np.ndarray],
+        shape: Sequence[int],
+        batch: int | None,
+    ) -> Tensor:
+        """The minimum over each group, of a tensor whose entries are negated already."""
+        largest = self.max(f"{name}_max", negated, groups, shape, batch)
+        return self.scale(name, largest, -1.0)
 
     def maximum(self, name: str, values: Sequence[Value], sign: float = 1.0) -> Tensor:
         """The entry-wise maximum (``sign=-1``: minimum) of tensors and constants."""
@@ -185,13 +198,9 @@ class TensorGraph(LinearGraph):
         if len(tensors) > 1:
             joined, start = self._side_by_side(f"{name}_operands", tensors, sign)
             columns = [np.broadcast_to(v.index, shape).reshape(-1) for v in tensors]
-            groups = np.stack([s + c for s, c in zip(start, columns)], axis=1)
-            if sign > 0:
-                x = self.max(name, joined, groups, shape, batch)
-            else:
-                x = self.scale(
-                    name, self.max(f"{name}_max", joined, groups, shape, batch), -1.0
-                )
+            groups = list(np.stack([s + c for s, c in zip(start, columns)], axis=1))
+            place = self.max if sign > 0 else self._minimum
+            x = place(name, joined, groups, shape, batch)
         for v in values:
             if not isinstance(v, Tensor):
                 v = np.asarray(v, dtype=float)
@@ -231,16 +240,18 @@ class TensorGraph(LinearGraph):
             batch = rest.index(batch)
         if groups.shape[1] == 1:
             return Tensor(x.handle, shape, batch)
+        if kind in ("sum", "mean"):
+            w = _sums(groups, x.size, kind == "mean")
+            return self.affine(name, [(x, w)], 0.0, shape, batch)
         if kind == "max":
-            return self.max(name, x, groups, shape, batch)
-        if kind == "min":
-            negated = self.scale(f"{name}_negated", x, -1.0)
-            largest = self.max(f"{name}_max", negated, groups, shape, batch)
-            return self.scale(name, largest, -1.0)
-        n = groups.shape[1]
-        data = np.full(groups.size, 1.0 / n if kind == "mean" else 1.0)
-        w = sp.csr_array(
-            (data, groups.reshape(-1), np.arange(0, groups.size + 1, n)),
-            shape=(len(groups), x.size),
-        )
-        return self.affine(name, [(x, w)], 0.0, shape, batch)
+            return self.max(name, x, list(groups), shape, batch)
+        negated = self.scale(f"{name}_negated", x, -1.0)
+        return self._minimum(name, negated, list(groups), shape, batch)
+
+
+def _sums(groups: np.ndarray, columns: int, mean: bool) -> sp.csr_array:
+    """The matrix that adds the entries of each row of ``groups``, or takes their mean."""
+    rows, n = groups.shape
+    data = np.full(groups.size, 1.0 / n if mean else 1.0)
+    parts = (data, groups.reshape(-1), np.arange(0, groups.size + 1, n))
+    return sp.csr_array(parts, shape=(rows, columns))

@@ -20,13 +20,7 @@ Shape = tuple[int, ...]
 
 
 def per_axis(value: Ints, rank: int, what: str) -> Shape:
-    """``value`` as one integer for each of ``rank`` axes.
-
-    Raises
-    ------
-    ValueError
-        If a sequence of another length is given.
-    """
+    """``value`` as one integer for each of ``rank`` axes."""
     if np.ndim(value) == 0:
         return (int(value),) * rank  # type: ignore[arg-type]
     result = tuple(int(v) for v in value)  # type: ignore[union-attr]
@@ -146,7 +140,7 @@ class _Slide:
         axes = zip(
             self.shape[1:], self.size, self.strides, self.dilations, self.begin, self.end
         )
-        out = tuple(output_length(*axis, ceil_mode) for axis in axes)
+        out = tuple(output_length(*axis, ceil_mode=ceil_mode) for axis in axes)
         if min(out) < 1 or min(self.size) < 1:
             raise ValueError(
                 f"a window of size {self.size} (dilation {self.dilations}) doesn't fit "
@@ -233,20 +227,11 @@ def convolution_matrix(
 ) -> tuple[sp.csr_array, Shape]:
     """The matrix of a convolution (a cross-correlation, as all frameworks mean it).
 
-    Parameters
-    ----------
-    kernel : (filters, channels / groups, *k) array
-    input_shape : (channels, *spatial)
-        One to three spatial axes.
-    window : Window
-        Its size is that of the kernel, and needn't be given again.
-    groups : int
-        Channels and filters split into this many independent groups.
+    ``kernel`` is (filters, channels / groups, *k), and the size of the window.
 
     Returns
     -------
     matrix : (filters * prod(out), channels * prod(spatial)) CSR array
-        ``matrix @ x.reshape(-1)`` is the flattened convolution of ``x``.
     output_shape : (filters, *out)
 
     Raises
@@ -273,27 +258,10 @@ def transposed_convolution_matrix(
 ) -> tuple[sp.csr_array, Shape]:
     """The matrix of a transposed convolution: that of a convolution, transposed.
 
-    Along an axis the output has ``(n - 1) * stride + dilation * (k - 1) + 1 +
-    output_padding - begin - end`` cells; the pads are cut off the full result.
-
-    Parameters
-    ----------
-    kernel : (channels, filters / groups, *k) array
-        The order of PyTorch and ONNX.
-    input_shape, window, groups
-        As in :func:`convolution_matrix`.
-    output_padding : int or sequence of int
-        Cells added at the end of each axis.
-
-    Returns
-    -------
-    matrix : CSR array of shape (output size, input size)
-    output_shape : (filters, *out)
-
-    Raises
-    ------
-    ValueError
-        If kernel, groups and input don't fit, or the output would be empty.
+    ``kernel`` is (channels, filters / groups, *k), as PyTorch and ONNX have it. Along an
+    axis the output has ``(n - 1) * stride + dilation * (k - 1) + 1 + output_padding -
+    begin - end`` cells; the pads are cut off the full result. See
+    :func:`convolution_matrix`.
     """
     kernel = np.asarray(kernel, dtype=np.float64)
     shape = tuple(input_shape)
@@ -351,8 +319,7 @@ def pooling_groups(
     Returns
     -------
     groups : list of int arrays
-        Flat entries of the input, one array for each output, for
-        :meth:`pyomo_relu.network.NetworkBuilder.max`.
+        Flat entries of the input, one array for each output.
     output_shape : (channels, *out)
 
     Raises
@@ -371,23 +338,11 @@ def pooling_groups(
 def average_matrix(
     input_shape: Sequence[int], window: Window, *, count_include_pad: bool = False
 ) -> tuple[sp.csr_array, Shape]:
-    """The matrix of an average pooling.
+    """The matrix of an average pooling, and its output shape (channels, *out).
 
-    Parameters
-    ----------
-    count_include_pad : bool
-        Divide by the number of cells including the padding; else only by the cells
-        of the input. Cells that ``ceil_mode`` adds beyond the padding never count.
-
-    Returns
-    -------
-    matrix : (channels * prod(out), channels * prod(spatial)) CSR array
-    output_shape : (channels, *out)
-
-    Raises
-    ------
-    ValueError
-        If a window holds nothing but padding, or no window fits.
+    With ``count_include_pad`` it divides by the number of cells including the padding;
+    else only by the cells of the input. Cells that ``ceil_mode`` adds beyond the padding
+    never count. Errors are those of :func:`pooling_groups`.
     """
     slide, out, position = _pooling(input_shape, window)
     channels, *spatial = slide.shape

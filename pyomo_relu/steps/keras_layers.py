@@ -15,7 +15,7 @@ except ImportError as _error:  # pragma: no cover - needs an environment without
     raise ImportError("this needs Keras; pip install 'pyomo_relu[keras]'.") from _error
 
 from pyomo_relu.network import activations
-from pyomo_relu.readers.keras.registry import register_keras_activation
+from pyomo_relu.readers.keras.registration import register_keras_activation
 
 if TYPE_CHECKING:
     from pyomo_relu.steps.step_network import StepNetwork

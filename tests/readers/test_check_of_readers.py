@@ -13,7 +13,7 @@ from tests.readers.keras_support import import_keras
 def test_torch(monkeypatch):
     torch = pytest.importorskip("torch")
     from pyomo_relu.readers.torch import functions
-    from pyomo_relu.readers.torch.tables import FUNCTIONS, MODULES
+    from pyomo_relu.readers.torch.function_tables import FUNCTIONS, MODULES
 
     nn = torch.nn
     torch.manual_seed(0)

@@ -22,7 +22,7 @@ from pyomo_relu.readers.keras.activation_functions import (
 from pyomo_relu.readers.keras.describing import as_numpy, describe, refuse
 from pyomo_relu.readers.keras.registration import OPERATIONS
 from pyomo_relu.readers.moves import MixedSamplesError, move
-from pyomo_relu.readers.tables import LayerReader, by_attributes, enter
+from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor, Value
 
@@ -115,10 +115,10 @@ def multiply(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) ->
 def divide(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
     if isinstance(x2, Tensor):
         raise refuse(operation, "divides by a tensor, which is not piecewise linear.")
-    _, divisor = _operands(operation, x1, x2)
+    divisor = _constant(operation, x2, len(x1.shape))
     if not np.all(divisor):
         raise refuse(operation, "divides by zero.")
-    return graph.scale(name, x1, 1.0 / np.asarray(divisor))
+    return graph.scale(name, x1, 1.0 / divisor)
 
 
 @enter(OPERATIONS, "Maximum")
@@ -179,18 +179,18 @@ def _moved(
             result = function(codes)
         except (ValueError, IndexError, TypeError) as e:
             raise refuse(operation, f"can't be followed with any batch size ({e}).") from e
-        return list(result) if isinstance(result, (list, tuple)) else [result]
+        results = list(result) if isinstance(result, (list, tuple)) else [result]
+        if any(r.ndim == 0 or len(r) != PROBE_SAMPLES for r in results):
+            raise refuse(operation, "changes the batch axis, which is not supported.")
+        return results
 
     try:
         found = move(graph, name, xs, run, PROBE_SAMPLES)
-        if all(isinstance(x, Tensor) and x.batch == 0 for x in found):
-            return found
     except MixedSamplesError:
-        pass
-    raise refuse(
-        operation,
-        "changes the batch axis, or mixes points of a batch, which is not supported.",
-    )
+        found = []
+    if not found or any(isinstance(x, Tensor) and x.batch != 0 for x in found):
+        raise refuse(operation, "mixes points of a batch, which is not supported.")
+    return found
 
 
 def _rearrangement(function: Callable[..., Any]) -> LayerReader:
@@ -215,7 +215,7 @@ def _rearrangement(function: Callable[..., Any]) -> LayerReader:
     return read
 
 
-for _class, _function_of_positions in {
+_POSITIONS: dict[str, Callable[..., Any]] = {
     "Reshape": lambda op, a: a.reshape([-1 if n is None else n for n in op.newshape]),
     "Transpose": lambda op, a: np.transpose(a, op.axes),
     "Squeeze": lambda op, a: np.squeeze(a, op.axis),
@@ -227,8 +227,9 @@ for _class, _function_of_positions in {
     "Tile": lambda op, a: np.tile(a, op.repeats),
     "Split": lambda op, a: np.split(a, op.indices_or_sections, op.axis),
     "GetItem": lambda op, a, key: a[tuple(key) if isinstance(key, list) else key],
-}.items():
-    OPERATIONS[_class] = _rearrangement(_function_of_positions)
+}
+for _class, _on_positions in _POSITIONS.items():
+    OPERATIONS[_class] = _rearrangement(_on_positions)
 
 
 @enter(OPERATIONS, "Pad")

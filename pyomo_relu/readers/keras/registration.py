@@ -15,7 +15,7 @@ from typing import Any
 from pyomo_relu.network import NetworkBuilder
 from pyomo_relu.network.activations import Pieces
 from pyomo_relu.readers.keras.originals import refuse_replaced
-from pyomo_relu.readers.tables import LayerReader
+from pyomo_relu.readers.reader_tables import LayerReader
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor
 
@@ -143,12 +143,10 @@ def _read_custom(
     """Call a user's translator, which knows handles of the builder's nodes."""
     handles = [graph.shaped(f"{name}_input", x).handle for x in xs]
     found = translator(layer, graph.builder, handles, name)
-    several = isinstance(found, (list, tuple))
-    tensors = [
-        Tensor(int(handle), (1, *graph.builder.nodes[handle].shape), 0)
-        for handle in (found if isinstance(found, (list, tuple)) else [found])
-    ]
-    return tensors if several else tensors[0]
+    several = list(found) if isinstance(found, Sequence) else [found]
+    shapes = [graph.builder.nodes[handle].shape for handle in several]
+    tensors = [Tensor(int(h), (1, *shape), 0) for h, shape in zip(several, shapes)]
+    return tensors if isinstance(found, Sequence) else tensors[0]
 
 
 def is_custom(layer: Any) -> bool:

@@ -30,12 +30,12 @@ from pyomo_relu.readers.keras.registration import (
 from pyomo_relu.readers.keras.running import KerasModel, Step
 from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.naming import first_line, naming
-from pyomo_relu.readers.tables import enter
+from pyomo_relu.readers.reader_tables import enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor
 
 # Importing these modules fills the tables.
-from pyomo_relu.readers.keras import layers, operations, window_layers  # noqa: F401  isort: skip
+from pyomo_relu.readers.keras import operations, plain_layers, window_layers  # noqa: F401  isort: skip
 
 Result = Tensor | Head
 
@@ -56,18 +56,8 @@ def read_keras(
     source : keras.Model, str or Path
         A built Sequential or functional model on any backend, or the path of a
         ``.keras`` archive or a legacy ``.h5`` file. Keras' safe mode stays on.
-    logits : bool
-        Where an output of the model comes from a softmax, log-softmax, sigmoid or
-        log-sigmoid, read the model up to that head: the network's outputs are what
-        goes into it. Otherwise such a head is refused.
-    input_names, output_names : sequence of str, optional
-        A name for each entry of the flat input or output vector.
-    check_reading : bool
-        Evaluate the model and the network at a few points, and refuse the model if they
-        differ by more than rounding.
-    max_memory : float, optional
-        Files only: bytes that reading may take;
-        :data:`~pyomo_relu.network.limits.MOST_MEMORY` if left out.
+    logits, input_names, output_names, check_reading, max_memory
+        As in :func:`~pyomo_relu.read_network`; ``max_memory`` is for files only.
 
     Returns
     -------
@@ -336,7 +326,7 @@ def _translate_layer(
 def _naming(operation: Any) -> Any:
     """Errors inside name the operation."""
     make = partial(_unreadable, operation)
-    return naming(make, f"'{operation.name}", known=(UnsupportedLayerError,))
+    return naming(make, f"'{operation.name}", known=UnsupportedLayerError)
 
 
 def _translate_model(

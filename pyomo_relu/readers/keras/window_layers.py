@@ -13,7 +13,7 @@ from pyomo_relu.readers.keras.activation_functions import activated
 from pyomo_relu.readers.keras.describing import as_numpy, refuse
 from pyomo_relu.readers.keras.registration import LAYERS
 from pyomo_relu.readers.moves import move
-from pyomo_relu.readers.tables import enter
+from pyomo_relu.readers.reader_tables import enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor, Value
 from pyomo_relu.readers.windows import Ints, Window, per_axis
@@ -125,8 +125,9 @@ def transposed(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor |
     end = [n - b for n, b in zip(cut, begin)]
     window = Window(size, strides, dilations, begin, end)
     extra = [max(-n, 0) for n in surplus]
-    options = {"transposed": True, "output_padding": extra}
-    return _convolved(graph, name, layer, x, kernel, window, **options)
+    return _convolved(
+        graph, name, layer, x, kernel, window, transposed=True, output_padding=extra
+    )
 
 
 # -------------------------------------------------------------------------- poolings

@@ -54,28 +54,25 @@ def gemm(node: OnnxNode) -> Tensor:
     """``alpha * A' @ B' + beta * C`` with optional transposes."""
     graph, attributes = node.graph, node.attributes
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
-    factors: list[Value] = []
-    for k, key in enumerate(("transA", "transB")):
-        value = node.value(k)
+
+    def factor(k: int, key: str) -> Value:
+        value, turned = node.value(k), node.flag(key)
         if value is None:
             raise node.error("it needs two matrices")
-        turned = node.flag(key)
-        if isinstance(value, Tensor):
-            label = f"{node.name}_{key}"
-            factors.append(graph.transpose(label, value, [1, 0]) if turned else value)
-        else:
-            factors.append(alpha * (_array(value).T if turned else _array(value)))
-    c = node.value(2)
-    if not isinstance(c, Tensor):
-        bias = 0.0 if c is None else beta * _array(c)
-        return graph.matmul(node.name, *factors, bias)
-    product = graph.matmul(node.name, *factors)
-    return graph.add(node.name, [product, c], [1.0, beta])
+        if not isinstance(value, Tensor):
+            return alpha * (_array(value).T if turned else _array(value))
+        return graph.transpose(f"{node.name}_{key}", value, [1, 0]) if turned else value
+
+    a, b, c = factor(0, "transA"), factor(1, "transB"), node.value(2)
+    if isinstance(c, Tensor):
+        return graph.add(node.name, [graph.matmul(node.name, a, b), c], [1.0, beta])
+    return graph.matmul(node.name, a, b, 0.0 if c is None else beta * _array(c))
 
 
 @register_onnx_operator("MatMul")
 def matmul(node: OnnxNode) -> Tensor:
-    return node.graph.matmul(node.name, *node.values())
+    a, b = node.values()
+    return node.graph.matmul(node.name, a, b)
 
 
 @register_onnx_operator("Mul")
@@ -108,10 +105,10 @@ def batch_normalization(node: OnnxNode) -> Tensor:
         raise node.error("training_mode=1 computes with the batch; export in eval mode")
     if not node.flag("spatial", True):
         raise node.error("spatial=0 isn't supported; export with opset 9 or newer")
-    statistics = [_array(node.constant(k, "statistics")) for k in range(1, 5)]
+    a, b, mean, variance = (_array(node.constant(k, "statistics")) for k in range(1, 5))
     epsilon = node.attributes.get("epsilon", 1e-5)
     return spatial.batch_normalization(
-        node.graph, node.name, node.tensor(0), *statistics, epsilon
+        node.graph, node.name, node.tensor(0), a, b, mean, variance, epsilon
     )
 
 
@@ -188,8 +185,9 @@ def hard_sigmoid(node: OnnxNode) -> Tensor:
 @register_onnx_operator("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 def comparison(node: OnnxNode) -> Tensor:
     """1 where the comparison holds, else 0: for networks with binary activations."""
+    a, b = node.values()
     less, strict = node.operator.startswith("Less"), not node.operator.endswith("OrEqual")
-    return node.graph.compare(node.name, *node.values(), less, strict)
+    return node.graph.compare(node.name, a, b, less, strict)
 
 
 @register_onnx_operator("Dropout")

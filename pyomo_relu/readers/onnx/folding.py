@@ -26,23 +26,12 @@ _COMPUTED = 40
 
 #: Operators that the reference implementation computes entry by entry in Python, at some
 #: 50 microseconds each (Resize, measured), and the entries that are waited for.
-_SLOW = {
-    "AffineGrid",
-    "Col2Im",
-    "GRU",
-    "GridSample",
-    "LSTM",
-    "LRN",
-    "MaxRoiPool",
-    "MaxUnpool",
-    "NonMaxSuppression",
-    "RNN",
-    "Resize",
-    "RoiAlign",
-    "StringNormalizer",
-    "TfIdfVectorizer",
-    "Upsample",
-}
+_SLOW = set(
+    """
+    AffineGrid Col2Im GRU GridSample LSTM LRN MaxRoiPool MaxUnpool NonMaxSuppression RNN
+    Resize RoiAlign StringNormalizer TfIdfVectorizer Upsample
+    """.split()
+)
 _PATIENCE = 50_000
 
 #: Operators that run other graphs, as often as they like.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.readers import spatial
-from pyomo_relu.readers.linear import normalized_axis
+from pyomo_relu.readers.affine_graph import normalized_axis
 from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.onnx.node import OnnxNode, register_onnx_operator
 from pyomo_relu.readers.values import Tensor, Value
@@ -17,22 +17,13 @@ from pyomo_relu.readers.values import Tensor, Value
 _FLOATS = {1: "float", 10: "float16", 11: "double", 16: "bfloat16"}
 
 
-@register_onnx_operator(
-    "Concat",
-    "DepthToSpace",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Reshape",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
-)
+_MOVES = """
+    Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Reshape Slice
+    SpaceToDepth Split Tile Transpose Unsqueeze
+""".split()
+
+
+@register_onnx_operator(*_MOVES)
 def rearrangement(node: OnnxNode) -> list[Value]:
     """Any operator whose result holds entries of its inputs and nothing else."""
     if node.operator == "Concat":

@@ -34,37 +34,16 @@ from pyomo_relu.readers.values import Head, Tensor, Value
 
 # Element types of inputs: real numbers and integers, by their numbers in ONNX.
 _NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16}
-_RANDOM = {
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-}
-_SMOOTH = {
-    "Celu",
-    "Elu",
-    "Erf",
-    "Exp",
-    "GRU",
-    "Gelu",
-    "HardSwish",
-    "InstanceNormalization",
-    "LSTM",
-    "LayerNormalization",
-    "Log",
-    "Mish",
-    "Pow",
-    "RNN",
-    "Reciprocal",
-    "Selu",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Swish",
-    "Tanh",
-}
+_RANDOM = set(
+    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform "
+    "RandomUniformLike".split()
+)
+_SMOOTH = set(
+    """
+    Celu Elu Erf Exp GRU Gelu HardSwish InstanceNormalization LSTM LayerNormalization Log
+    Mish Pow RNN Reciprocal Selu Softplus Softsign Sqrt Swish Tanh
+    """.split()
+)
 # What may stand between a head and the output; none of them changes an entry.
 _AFTER_HEAD = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 _AFTER_ARGMAX = {"Cast", "Identity"}
@@ -89,17 +68,9 @@ def read_onnx(
     ----------
     source : str, Path or onnx.ModelProto
         Weights in separate files are read from beside the model file.
-    logits : bool
-        Take off a final Softmax, LogSoftmax, Sigmoid or ArgMax and read what it gets.
-    input_names, output_names : sequence of str, optional
-        A name for each entry of the flat input and output vector.
-    check_reading : bool
-        Where onnxruntime is installed and runs the model, evaluate the model and the
-        network at a few points, and refuse the model if they differ by more than
-        rounding.
-    max_memory : float, optional
-        Bytes that reading may take; :data:`~pyomo_relu.network.limits.MOST_MEMORY` if
-        left out. A model that declares more is refused before it is taken.
+    logits, input_names, output_names, check_reading, max_memory
+        As in :func:`~pyomo_relu.read_network`. The reading is checked where onnxruntime
+        is installed and runs the model.
 
     Raises
     ------
@@ -262,6 +233,14 @@ class _Walker:
         if proto.op_type in HEADS:
             return [self.head(proto, where, given[0])]
         heads = [v for v in given if isinstance(v, Head)]
+        self.check_heads(proto, name, heads)
+        results = self.operated(proto, name, inputs)
+        if heads and isinstance(results[0], Tensor):
+            return [replace(heads[-1], logits=results[0]), *results[1:]]
+        return results
+
+    def check_heads(self, proto: Any, name: str, heads: Sequence[Head]) -> None:
+        """Refuse an operator that computes with the result of a head."""
         for head in heads:
             allowed = _AFTER_ARGMAX if head.function == "ArgMax" else _AFTER_HEAD
             if proto.op_type not in allowed:
@@ -270,10 +249,6 @@ class _Walker:
                     f"'{name}'); it is not piecewise linear, and logits=True takes it off "
                     "only where it is the last operator."
                 )
-        results = self.operated(proto, name, inputs)
-        if heads and isinstance(results[0], Tensor):
-            return [replace(heads[-1], logits=results[0]), *results[1:]]
-        return results
 
     def operated(
         self, proto: Any, name: str, inputs: Sequence[Value | None]

@@ -9,15 +9,12 @@ from typing import Any
 from pyomo_relu.readers.naming import first_line
 
 #: Predict classes; their decision function is read.
-CLASSIFIERS = {
-    "LinearSVC",
-    "LogisticRegression",
-    "LogisticRegressionCV",
-    "Perceptron",
-    "RidgeClassifier",
-    "RidgeClassifierCV",
-    "SGDClassifier",
-}
+CLASSIFIERS = set(
+    """
+    LinearSVC LogisticRegression LogisticRegressionCV Perceptron RidgeClassifier
+    RidgeClassifierCV SGDClassifier
+    """.split()
+)
 
 
 def is_sklearn(source: Any) -> bool:
@@ -86,7 +83,7 @@ def named(position: int) -> Callable[[Callable], Callable]:
 
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
-        def named(*args, **kwargs):
+        def named(*args: Any, **kwargs: Any) -> Any:
             try:
                 return function(*args, **kwargs)
             except Exception as error:

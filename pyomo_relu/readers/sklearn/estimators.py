@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.network import Network, activations
-from pyomo_relu.readers.checking import check_reading as check
+from pyomo_relu.readers.checking import built
 from pyomo_relu.readers.frameworks import CalledFramework
 from pyomo_relu.readers.sklearn.common import (
     CLASSIFIERS,
@@ -27,28 +27,13 @@ from pyomo_relu.readers.sklearn.transformers import inverse_transform, transform
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor
 
-_REGRESSORS = {
-    "ARDRegression",
-    "BayesianRidge",
-    "ElasticNet",
-    "ElasticNetCV",
-    "HuberRegressor",
-    "Lars",
-    "LarsCV",
-    "Lasso",
-    "LassoCV",
-    "LassoLars",
-    "LassoLarsCV",
-    "LinearRegression",
-    "LinearSVR",
-    "MultiTaskElasticNet",
-    "MultiTaskLasso",
-    "OrthogonalMatchingPursuit",
-    "Ridge",
-    "RidgeCV",
-    "SGDRegressor",
-    "TheilSenRegressor",
-}
+_REGRESSORS = set(
+    """
+    ARDRegression BayesianRidge ElasticNet ElasticNetCV HuberRegressor Lars LarsCV Lasso
+    LassoCV LassoLars LassoLarsCV LinearRegression LinearSVR MultiTaskElasticNet
+    MultiTaskLasso OrthogonalMatchingPursuit Ridge RidgeCV SGDRegressor TheilSenRegressor
+    """.split()
+)
 
 
 def read_sklearn(
@@ -72,12 +57,10 @@ def read_sklearn(
     logits : bool
         Needed for classifiers. A binary classifier has one output: positive means the
         second class.
-    input_names, output_names : sequence of str, optional
-        A name for each input and output. Left out: the columns of the DataFrame that
-        the estimator was fitted on; the labels of more than two classes.
-    check_reading : bool
-        Evaluate the estimator and the network at a few points, and refuse the estimator
-        if they differ by more than rounding.
+    input_names, output_names, check_reading
+        As in :func:`~pyomo_relu.read_network`. Names that are left out are the columns
+        of the DataFrame that the estimator was fitted on, and the labels of more than
+        two classes.
 
     Raises
     ------
@@ -96,15 +79,20 @@ def read_sklearn(
         input_names = feature_names(estimator)
     if output_names is None:
         output_names = _class_names(estimator, y.size)
-    network = graph.builder.build(
-        [y.handle], input_names=input_names, output_names=output_names
-    )
-    if check_reading:
+
+    def framework() -> CalledFramework:
         run, head = as_run(estimator)
-        framework = CalledFramework(kind_of(estimator), run, graph.calls, x.handle)
-        framework.heads = {} if head is None else {0: head}
-        check(framework, network, graph.builder.nodes, [y.handle])
-    return network
+        called = CalledFramework(kind_of(estimator), run, graph.calls, x.handle)
+        called.heads = {} if head is None else {0: head}
+        return called
+
+    return built(
+        graph,
+        [y],
+        framework if check_reading else None,
+        input_names=input_names,
+        output_names=output_names,
+    )
 
 
 def _name(estimator: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.readers.moves import concatenate
+from pyomo_relu.readers.reader_tables import enter
 from pyomo_relu.readers.sklearn.common import (
     attribute,
     feature_names,
@@ -18,7 +19,6 @@ from pyomo_relu.readers.sklearn.common import (
     unsupported,
 )
 from pyomo_relu.readers.sklearn.running import called
-from pyomo_relu.readers.tables import enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Call, Tensor
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyomo_relu.readers import spatial
+from pyomo_relu.readers.affine_graph import normalized_axis
 from pyomo_relu.readers.entrywise import ENTRYWISE
-from pyomo_relu.readers.linear import normalized_axis
 from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.tensors import TensorGraph
-from pyomo_relu.readers.torch.tables import FUNCTIONS, constant, function, operand
+from pyomo_relu.readers.torch.function_tables import FUNCTIONS, constant, function, operand
 from pyomo_relu.readers.values import Tensor
 
 #: Heads that keep the order of the logits; read only as the last operation.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyomo_relu.readers.tables import LayerReader, enter
+from pyomo_relu.readers.reader_tables import LayerReader, enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch import functions, window_functions
-from pyomo_relu.readers.torch.tables import FUNCTIONS, MODULES, module_as
+from pyomo_relu.readers.torch.function_tables import FUNCTIONS, MODULES, module_as
 from pyomo_relu.readers.values import Tensor
 
 

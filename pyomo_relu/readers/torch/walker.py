@@ -6,6 +6,7 @@ normalization uses its running statistics. Both modes are restored.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from pyomo_relu.readers.checking import check_reading as check
 from pyomo_relu.readers.naming import first_line, naming, reason
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.exporting import through_onnx
+from pyomo_relu.readers.torch.function_tables import FUNCTIONS, MODULES
 from pyomo_relu.readers.torch.functions import HEADS
 from pyomo_relu.readers.torch.program import Program, Untraceable, operation, trace
 from pyomo_relu.readers.torch.running import TorchModel
@@ -26,7 +28,6 @@ from pyomo_relu.readers.torch.state import (
     untouched,
     unwrapped,
 )
-from pyomo_relu.readers.torch.tables import FUNCTIONS, MODULES
 from pyomo_relu.readers.values import Head, Tensor
 
 _HEAD_MODULES = {"Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid"}
@@ -61,16 +62,11 @@ def read_torch(
     Parameters
     ----------
     source : torch.nn.Module
-    logits : bool
-        Take off a final softmax, log-softmax, sigmoid or arg-max.
     input_shape : sequence of int, or sequence of those
         The shape of one sample, without the batch axis; one shape for each input where
         there are several. May be left out where the first layer is a Linear.
-    input_names, output_names : sequence of str, optional
-        A name for each entry of the flat input and output vector.
-    check_reading : bool
-        Evaluate the module and the network at a few points, and refuse the module if
-        they differ by more than rounding.
+    logits, input_names, output_names, check_reading
+        As in :func:`~pyomo_relu.read_network`.
 
     Raises
     ------
@@ -167,19 +163,18 @@ def _input_shapes(source: Any, given: Any) -> list[tuple[int, ...]]:
     """One shape for each input, without the batch axis."""
     if given is None:
         return [_shape_of_first_layer(source)]
-    if _is_length(given):
-        given = (given,)
+    given = (given,) if _is_length(given) else given
     if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
         raise ValueError(f"input_shape={given!r} is no sequence of lengths.")
     several = len(given) > 0 and all(isinstance(s, Sequence) for s in given)
     shapes = [tuple(s) for s in given] if several else [tuple(given)]
-    wrong = [n for shape in shapes for n in shape if not _is_length(n) or n < 1]
+    wrong = [n for n in itertools.chain(*shapes) if not _is_length(n) or n < 1]
     if wrong:
         raise ValueError(
             f"input_shape={given!r} holds {wrong[0]!r}; give the shape of one sample, a "
             "whole number for each axis, without the batch axis."
         )
-    return [tuple(int(n) for n in shape) for shape in shapes]
+    return [tuple(map(int, shape)) for shape in shapes]
 
 
 def _shape_of_first_layer(source: Any) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.tensors import TensorGraph
-from pyomo_relu.readers.torch.tables import array, constant, function
+from pyomo_relu.readers.torch.function_tables import array, constant, function
 from pyomo_relu.readers.values import Tensor
 from pyomo_relu.readers.windows import Window
 
@@ -97,10 +97,10 @@ def _window(
     ceil_mode: bool,
 ) -> Window:
     rank = len(x.shape) - 2
-    unset = stride is None or (isinstance(stride, (list, tuple)) and not len(stride))
+    if stride is None or isinstance(stride, (list, tuple)) and not len(stride):
+        stride = kernel_size
     size, strides, dilations, pads = (
-        _per_axis(v, rank)
-        for v in (kernel_size, kernel_size if unset else stride, dilation, padding)
+        _per_axis(v, rank) for v in (kernel_size, stride, dilation, padding)
     )
     return Window(size, strides, dilations, pads, pads, bool(ceil_mode))
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.torch.function_tables import constant, function
 from pyomo_relu.readers.torch.functions import indices_of, moved, operands
-from pyomo_relu.readers.torch.tables import constant, function
 from pyomo_relu.readers.values import Tensor
 
 

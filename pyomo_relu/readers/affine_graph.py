@@ -62,7 +62,7 @@ def normalized_axis(axis: int, rank: int, name: str) -> int:
     return axis % rank
 
 
-class LinearGraph:
+class AffineGraph:
     """Writes affine operators on tensors into a :class:`NetworkBuilder`."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from pyomo_relu.readers.keras.activation_functions import activated, apply, leak
 from pyomo_relu.readers.keras.describing import as_numpy, describe, refuse
 from pyomo_relu.readers.keras.registration import LAYERS
 from pyomo_relu.readers.moves import concatenate
-from pyomo_relu.readers.tables import LayerReader, by_attributes, enter
+from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor
 
@@ -156,10 +156,9 @@ def concatenation(graph: TensorGraph, name: str, layer: Any, *xs: Tensor) -> Ten
 @enter(LAYERS, "Flatten")
 def flatten(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
     """One axis; a channels-first tensor is put channels last before."""
-    rank = len(x.shape)
-    if layer.data_format == "channels_first" and rank > 2:
-        x = graph.transpose(name, x, [0, *range(2, rank), 1])
-    return graph.reshape(x, (1, -1), name)
+    first = layer.data_format == "channels_first" and len(x.shape) > 2
+    index = np.moveaxis(x.index, 1, -1) if first else x.index
+    return graph.rearrange(name, [x], index.reshape(1, -1), batch=0)
 
 
 @enter(LAYERS, "Reshape")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.readers.tables import LayerReader, enter
+from pyomo_relu.readers.reader_tables import LayerReader, enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor, Value
 

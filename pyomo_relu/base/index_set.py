@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from pyomo.environ import RangeSet, Set
 
 
-def index_set(units: Iterable[int]):
+def index_set(units: Iterable[Any]) -> Any:
     """An anonymous ordered set of unit numbers, a range where they are one."""
     units = list(units)
     if not units or not isinstance(units[0], int):

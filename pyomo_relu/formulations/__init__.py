@@ -7,9 +7,6 @@ Knows networks and their bounds, and Pyomo; the component is in
 from pyomo_relu.formulations.base import (
     FORMULATIONS,
     Formulation,
-    MaxLayer,
-    Piece,
-    PiecewiseLayer,
     choose_formulations,
     register_formulation,
 )
@@ -24,6 +21,7 @@ from pyomo_relu.formulations.partition import Partition
 from pyomo_relu.formulations.relaxation import Relaxation
 from pyomo_relu.formulations.sos1 import Sos1
 from pyomo_relu.formulations.transformation import network_blocks
+from pyomo_relu.formulations.units import MaxLayer, Piece, PiecewiseLayer
 from pyomo_relu.formulations.values import Row, add_rows, add_variables
 from pyomo_relu.formulations.writer import NetworkWriter
 

@@ -7,130 +7,37 @@ decorate the class with :func:`register_formulation`: it is then a keyword of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy, deepcopy
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from pyomo.common.config import ConfigDict
+from pyomo.common.config import ConfigDict, ConfigValue
+from pyomo.environ import TransformationFactory
 
-from pyomo_relu.formulations.values import Row, Values, entry_row
-from pyomo_relu.network import Max, PiecewiseLinear
-
-
-@dataclass
-class Piece:
-    """``slope * x + intercept`` for ``lower <= x <= upper``."""
-
-    lower: float
-    upper: float
-    slope: float
-    intercept: float
-
-    def __call__(self, x: float) -> float:
-        return self.slope * x + self.intercept
+from pyomo_relu.bounds import Bounds
+from pyomo_relu.bounds.well_scaled import WellScaled
+from pyomo_relu.formulations.transformation import register_transformation
+from pyomo_relu.formulations.units import MaxLayer, PiecesOf, PiecewiseLayer
+from pyomo_relu.network import Max, Network, Node, PiecewiseLinear
 
 
-@dataclass
-class PiecewiseLayer:
-    """The units of a piecewise-linear node that a formulation has to write.
-
-    Attributes
-    ----------
-    block : BlockData
-        Where their components go.
-    node : PiecewiseLinear
-    units : list of int
-        Unstable units that a later layer needs.
-    pre : dict
-        Pre-activation variable (or expression) of each unit; empty if the
-        formulation doesn't need them.
-    post : dict
-        The variable that must equal the activation of each unit; it has its bounds.
-    rows : dict
-        The pre-activation of each unit as a :class:`Row` over the layer before.
-    lower, upper : dict
-        Bounds of the pre-activation, floats.
-    is_output : bool
-        Whether ``post`` are outputs, whose bounds the user may change.
-    """
-
-    block: Any
-    node: PiecewiseLinear
-    units: list[int]
-    pre: dict[int, Any] = field(default_factory=dict)
-    post: dict[int, Any] = field(default_factory=dict)
-    rows: dict[int, Row] = field(default_factory=dict)
-    lower: dict[int, float] = field(default_factory=dict)
-    upper: dict[int, float] = field(default_factory=dict)
-    is_output: bool = False
-
-    def pieces(self, i: int) -> list[Piece]:
-        """The pieces of unit ``i`` that its bounds meet, from left to right."""
-        return unit_pieces(self.node, i, self.lower[i], self.upper[i])
-
-    def pre_row(self, i: int) -> Row:
-        """The pre-activation variable of unit ``i`` as a row."""
-        return entry_row(self.pre[i], self.lower[i], self.upper[i])
+def declared_options(**values: ConfigValue) -> ConfigDict:
+    """The options of a formulation, each with its default, domain and description."""
+    config = ConfigDict()
+    for name, declared in values.items():
+        config.declare(name, declared)
+    return config
 
 
-@dataclass
-class MaxLayer:
-    """The units of a max node that a formulation has to write.
-
-    ``arguments[j]`` lists the entries that unit ``j`` compares, those left out that
-    can't be the largest; ``post[j]`` is the variable that must equal their maximum.
-    """
-
-    block: Any
-    node: Max
-    units: list[int]
-    source: Values
-    arguments: dict[int, list[int]] = field(default_factory=dict)
-    post: dict[int, Any] = field(default_factory=dict)
-    rows: dict[int, Row] = field(default_factory=dict)
-
-    def argument_row(self, i: int) -> Row:
-        """Entry ``i`` of the source as a row with one term."""
-        return entry_row(
-            self.source.entries[i], float(self.source.lower[i]), float(self.source.upper[i])
-        )
-
-
-def unit_pieces(node: PiecewiseLinear, i: int, lower: float, upper: float) -> list[Piece]:
-    """The pieces of unit ``i`` that meet ``[lower, upper]``, cut to it.
-
-    A step at the upper end counts: the value there is the right one. Neighbours on one
-    line are joined.
-    """
-    if node.function == "relu":  # what the loop below finds, without arrays
-        if lower >= 0.0:
-            return [Piece(lower, upper, 1.0, 0.0)]
-        if upper <= 0.0:
-            return [Piece(lower, upper, 0.0, 0.0)]
-        return [Piece(lower, 0.0, 0.0, 0.0), Piece(0.0, upper, 1.0, 0.0)]
-    ends = [-np.inf, *node.breakpoints[i].tolist(), np.inf]
-    jumps = node.jumps[i]
-    found: list[Piece] = []
-    for p, (slope, intercept) in enumerate(
-        zip(node.slopes[i].tolist(), node.intercepts[i].tolist())
-    ):
-        low, high = max(lower, ends[p]), min(upper, ends[p + 1])
-        if low > high:
-            continue
-        if low == high:
-            # A breakpoint belongs to the piece on its right; on the left of a step
-            # that piece has no length, but its value is taken.
-            ends_here = ends[p + 1] == low
-            starts_here = p > 0 and ends[p] == low
-            if ends_here or (starts_here and lower < upper and jumps[p - 1] == 0):
-                continue
-        if found and (found[-1].slope, found[-1].intercept) == (slope, intercept):
-            found[-1].upper = high
-        else:
-            found.append(Piece(low, high, slope, intercept))
-    return found
+def known_transformation(option: str, kind: str, spec: Any) -> str | None:
+    """The value of an option that names a Pyomo transformation ``kind.*``, or None."""
+    known = [name for name in TransformationFactory if name.startswith(f"{kind}.")]
+    if spec is None or spec in known:
+        return spec
+    raise ValueError(
+        f"{option}={spec!r} is unknown; choose one of {sorted(known)} or None."
+    )
 
 
 class Formulation:
@@ -188,7 +95,7 @@ class Formulation:
                 setattr(new, name, deepcopy(held))
         return new
 
-    def begin(self, written) -> None:
+    def begin(self, written: WellScaled) -> None:
         """Called once with the :class:`~pyomo_relu.bounds.well_scaled.WellScaled` network.
 
         Overridden by formulations that know something of the network in the user's
@@ -196,7 +103,7 @@ class Formulation:
         """
         self.start(written.network, written.bounds)
 
-    def start(self, network, bounds) -> None:
+    def start(self, network: Network, bounds: Bounds) -> None:
         """Called once before any layer of ``network`` is written.
 
         The network is in the units of the rows, which may be other than the user's.
@@ -213,16 +120,16 @@ class Formulation:
     def transform(self, blocks: list) -> None:
         """Called once with the blocks of all layers written, not yet in any model."""
 
-    def finish(self, block) -> None:
+    def finish(self, block: Any) -> None:
         """Called once when the block is installed; must not fail."""
 
     def set_values(
         self,
-        block,
-        node,
+        block: Any,
+        node: Node,
         pre: np.ndarray,
         post: np.ndarray,
-        pieces: Callable[[int], list[Piece]],
+        pieces: PiecesOf,
     ) -> None:
         """Give the variables in a layer's block the values that the network implies.
 
@@ -255,8 +162,6 @@ FORMULATIONS: dict[str, type[Formulation]] = {}
 
 def register_formulation(cls: type[Formulation]) -> type[Formulation]:
     """Class decorator: make a formulation a keyword and a Pyomo transformation."""
-    from pyomo_relu.formulations.transformation import register_transformation
-
     if not cls.name:
         raise ValueError(f"{cls.__name__} needs a class attribute 'name'.")
     FORMULATIONS[cls.name] = cls
@@ -264,7 +169,7 @@ def register_formulation(cls: type[Formulation]) -> type[Formulation]:
     return cls
 
 
-def make_formulation(spec, options: Mapping[str, Any] | None = None) -> Formulation:
+def make_formulation(spec: Any, options: Mapping[str, Any] | None = None) -> Formulation:
     """A formulation for one write, from its name or an object with its options."""
     if isinstance(spec, Formulation):
         if options:
@@ -280,7 +185,7 @@ def make_formulation(spec, options: Mapping[str, Any] | None = None) -> Formulat
 
 
 def choose_formulations(
-    network, spec, options: Mapping[str, Any]
+    network: Network, spec: Any, options: Mapping[str, Any]
 ) -> dict[int, Formulation]:
     """The formulation of every nonlinear node, in objects made for one write.
 
@@ -297,41 +202,49 @@ def choose_formulations(
     nodes = {
         i: n for i, n in enumerate(network.nodes) if isinstance(n, (PiecewiseLinear, Max))
     }
-    if isinstance(spec, Mapping) or (callable(spec) and not isinstance(spec, Formulation)):
-        if options:
-            raise ValueError(
-                f"option '{next(iter(options))}' can't be given for a choice by layer; "
-                "write {'layer': ('partition', {'parts': 2})}."
-            )
+    by_layer = isinstance(spec, Mapping)
+    if not by_layer and (isinstance(spec, Formulation) or not callable(spec)):
+        return dict.fromkeys(nodes, make_formulation(spec, options))
+    if options:
+        raise ValueError(
+            f"option '{next(iter(options))}' can't be given for a choice by layer; "
+            "write {'layer': ('partition', {'parts': 2})}."
+        )
+    if by_layer:
+        entries = _entries_by_layer(network, nodes, spec)
     else:
-        one = make_formulation(spec, options)
-        return {i: one for i in nodes}
-    # With each entry, which must live as long as its id is a key.
-    made: dict[Any, tuple[Any, Formulation]] = {}
-    chosen: dict[int, Formulation] = {}
-    used: set[str] = set()
+        entries = {i: spec(node.name) for i, node in nodes.items()}
+    # What is named twice is one object. Entries live as long as their ids are keys.
+    made: dict[Any, Formulation] = {}
+    for entry in entries.values():
+        if (key := _identity(entry)) not in made:
+            made[key] = make_formulation(entry)
+    return {i: made[_identity(entry)] for i, entry in entries.items()}
+
+
+def _identity(entry: Any) -> Any:
+    return entry if isinstance(entry, str) else id(entry)
+
+
+def _entries_by_layer(
+    network: Network, nodes: Mapping[int, Any], spec: Mapping[str, Any]
+) -> dict[int, Any]:
+    """What a mapping from layer names says for each nonlinear node."""
+    entries, used = {}, {"..."}
     for i, node in nodes.items():
         names = [node.name, network.nodes[node.source].name, "..."]
-        if isinstance(spec, Mapping):
-            key = next((name for name in names if name in spec), None)
-            if key is None:
-                raise ValueError(
-                    f"layer '{node.name}' has no formulation; name it, or give '...' "
-                    "for all others."
-                )
-            used.add(key)
-            entry = spec[key]
-        else:
-            entry = spec(node.name)
-        mark = entry if isinstance(entry, str) else id(entry)
-        if mark not in made:
-            made[mark] = (entry, make_formulation(entry))
-        chosen[i] = made[mark][1]
-    if isinstance(spec, Mapping):
-        unused = sorted(set(spec) - used - {"..."})
-        if unused:
+        key = next((name for name in names if name in spec), None)
+        if key is None:
             raise ValueError(
-                f"formulation= names '{unused[0]}', which is no nonlinear layer; there "
-                f"are {[n.name for n in nodes.values()]}."
+                f"layer '{node.name}' has no formulation; name it, or give '...' "
+                "for all others."
             )
-    return chosen
+        used.add(key)
+        entries[i] = spec[key]
+    unused = sorted(set(spec) - used)
+    if unused:
+        raise ValueError(
+            f"formulation= names '{unused[0]}', which is no nonlinear layer; there "
+            f"are {[n.name for n in nodes.values()]}."
+        )
+    return entries

@@ -52,19 +52,20 @@ order[1,1,start]: step[1,2] - beyond[1,1] <= 0
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from pyomo.core.expr.numeric_expr import LinearExpression
-from pyomo.core.expr.relational_expr import EqualityExpression
 from pyomo.environ import Binary
 
-from pyomo_relu.formulations.base import (
-    Formulation,
+from pyomo_relu.formulations.base import Formulation, register_formulation
+from pyomo_relu.formulations.pieces import set_piece_values, write_pieces
+from pyomo_relu.formulations.units import (
     MaxLayer,
     PiecewiseLayer,
-    register_formulation,
+    assign,
+    largest_arguments,
 )
-from pyomo_relu.formulations.pieces import set_piece_values, write_pieces
-from pyomo_relu.formulations.values import add_rows, add_variables, row_at_most
+from pyomo_relu.formulations.values import RowCollector, add_variables, row_at_most
 
 
 @register_formulation
@@ -74,21 +75,20 @@ class BigM(Formulation):
     name = "bigm"
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
-        write_pieces(layer, {i: layer.pre_row(i) for i in layer.units})
+        write_pieces(layer)
 
     def write_max(self, layer: MaxLayer) -> None:
         write_max_bigm(layer)
 
-    def set_values(self, block, node, pre, post, pieces) -> None:
+    def set_values(self, block: Any, node: Any, pre: Any, post: Any, pieces: Any) -> None:
         set_piece_values(block, pre, pieces)
         set_max_values(block, pre)
 
 
 def write_max_bigm(layer: MaxLayer) -> None:
     """The maximum of each group, with a binary ``chosen[j, i]`` for each argument."""
-    keys = [(j, i) for j, group in layer.arguments.items() for i in group]
-    z = add_variables(layer.block, "chosen", keys, domain=Binary)
-    rows, one = {}, {}
+    z = add_variables(layer.block, "chosen", layer.keys, domain=Binary)
+    rows = RowCollector()
     for j, group in layer.arguments.items():
         y = layer.post[j]
         tops = [float(layer.source.upper[i]) for i in group]
@@ -98,26 +98,14 @@ def write_max_bigm(layer: MaxLayer) -> None:
             row = layer.argument_row(i)
             rest = second if i == largest else tops[order[-1]]
             gap = rest - float(layer.source.lower[i])
-            rows[j, i, "lower"] = row_at_most(row, [-1.0], [y], 0.0)
-            rows[j, i, "upper"] = row_at_most(
-                row.scaled(-1.0), [1.0, gap], [y, z[j, i]], gap
-            )
-        zs = [z[j, i] for i in group]
-        one[j] = EqualityExpression(
-            (LinearExpression(linear_coefs=[1.0] * len(zs), linear_vars=zs), 1.0)
-        )
-    add_rows(layer.block, "maximum", rows)
-    add_rows(layer.block, "one_chosen", one)
+            upper = row_at_most(row.scaled(-1.0), [1.0, gap], [y, z[j, i]], gap)
+            rows.add("maximum", (j, i, "lower"), row_at_most(row, [-1.0], [y], 0.0))
+            rows.add("maximum", (j, i, "upper"), upper)
+        rows.one_of("one_chosen", j, (z[j, i] for i in group))
+    rows.add_to(layer.block)
 
 
-def set_max_values(block, pre: np.ndarray) -> None:
+def set_max_values(block: Any, pre: np.ndarray) -> None:
     """Choose the largest argument of each group, the first of equals."""
-    chosen = block.component("chosen")
-    if chosen is None:
-        return
-    best: dict[int, int] = {}
-    for j, i in chosen:
-        if j not in best or pre[i] > pre[best[j]]:
-            best[j] = i
-    for (j, i), v in chosen.items():
-        v.set_value(int(best[j] == i), skip_validation=True)
+    best = largest_arguments(block.component("chosen") or (), pre)
+    assign(block, "chosen", lambda key: int(best[key[0]] == key[1]))

@@ -62,7 +62,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pyomo.common.config import ConfigDict, ConfigValue
+from pyomo.common.config import ConfigValue
 from pyomo.environ import TransformationFactory, value
 from pyomo.mpec import Complementarity as MpecComplementarity
 from pyomo.mpec import complements
@@ -71,27 +71,35 @@ from pyomo.repn import generate_standard_repn
 from pyomo_relu.base.index_set import index_set
 from pyomo_relu.formulations.base import (
     Formulation,
-    MaxLayer,
-    PiecewiseLayer,
+    declared_options,
+    known_transformation,
     register_formulation,
 )
-from pyomo_relu.formulations.pieces import is_continuous
-from pyomo_relu.formulations.sos1 import max_gaps, set_max_slacks, write_sides
+from pyomo_relu.formulations.sos1 import set_choice, set_sides, write_choice, write_sides
+from pyomo_relu.formulations.units import (
+    MaxLayer,
+    Piece,
+    PiecewiseLayer,
+    is_continuous,
+)
 from pyomo_relu.formulations.values import (
-    Row,
     RowCollector,
     RuleOnce,
     add_variables,
     combined,
+    term,
 )
 from pyomo_relu.network import Max
 
+#: What the bounds of a copied variable are widened by, relative to the larger of 1 and
+#: the bound: the rounding of the sum that they are (chosen by hand).
+WIDENING = 1e-12
+#: Below it the left side of a condition counts as 0 in a start (chosen by hand).
+ZERO = 1e-9
+
 
 def _mpec(spec: Any) -> str | None:
-    known = [name for name in TransformationFactory if name.startswith("mpec.")]
-    if spec is None or spec in known:
-        return spec
-    raise ValueError(f"mpec={spec!r} is unknown; choose one of {sorted(known)} or None.")
+    return known_transformation("mpec", "mpec", spec)
 
 
 @register_formulation
@@ -100,84 +108,32 @@ class Complementarity(Formulation):
 
     name = "complementarity"
     needs_preactivation = False
-    CONFIG = ConfigDict()
-    CONFIG.declare(
-        "mpec",
-        ConfigValue(
-            default="mpec.simple_nonlinear",
-            domain=_mpec,
-            description="the transformation to apply at once, or None",
-        ),
+    CONFIG = declared_options(
+        mpec=ConfigValue(
+            "mpec.simple_nonlinear",
+            _mpec,
+            "the transformation to apply at once, or None",
+        )
     )
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
-        pieces = {i: layer.pieces(i) for i in layer.units}
+        pieces = layer.all_pieces()
         if not all(is_continuous(p) for p in pieces.values()):
             raise self.refusal(layer.node.name, f"the step of '{layer.node.function}'")
         two = [i for i in layer.units if len(pieces[i]) == 2]
         many = {i: p for i, p in pieces.items() if len(p) > 2}
-        rows, pairs = RowCollector(), {}
+        rows = RowCollector()
         right, left = write_sides(layer, pieces, two, rows)
-        for i in two:
-            pairs[i, 0] = (right[i], left[i])
-        self._write_bends(layer, many, rows, pairs)
+        pairs = {(i, 0): (right[i], left[i]) for i in two}
+        pairs |= _write_bends(layer, many, rows)
         rows.add_to(layer.block)
         _add_pairs(layer.block, pairs)
-
-    def _write_bends(self, layer, pieces, rows, pairs) -> None:
-        keys = [(i, p) for i, found in pieces.items() for p in range(1, len(found))]
-        if not keys:
-            return
-        ends = {(i, p): pieces[i][p].lower for i, p in keys}
-        above = add_variables(
-            layer.block,
-            "above",
-            keys,
-            [0.0] * len(keys),
-            [layer.upper[i] - ends[i, p] for i, p in keys],
-        )
-        under = add_variables(
-            layer.block,
-            "under",
-            keys,
-            [0.0] * len(keys),
-            [ends[i, p] - layer.lower[i] for i, p in keys],
-        )
-        for i, found in pieces.items():
-            g, x = found[0], layer.rows[i]
-            value = [(-1.0, Row([1.0], [layer.post[i]]))]
-            for p in range(1, len(found)):
-                r, s = Row([1.0], [above[i, p]]), Row([1.0], [under[i, p]])
-                terms = [(1.0, x), (-1.0, r), (1.0, s)]
-                rows.zero("bend", (i, p), combined(terms, -ends[i, p]))
-                value.append((found[p].slope - found[p - 1].slope, r))
-                pairs[i, p] = (above[i, p], under[i, p])
-            # The first pre-activation term is r_1 - s_1 + t_1: no second dense row.
-            first = combined(
-                [
-                    (g.slope, Row([1.0, -1.0], [above[i, 1], under[i, 1]])),
-                    *value,
-                ],
-                g.slope * ends[i, 1] + g.intercept,
-            )
-            rows.zero("value", i, first)
 
     def write_max(self, layer: MaxLayer) -> None:
-        keys = [(j, i) for j, group in layer.arguments.items() for i in group]
-        n = len(keys)
-        weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
-        slack = add_variables(layer.block, "below", keys, [0.0] * n, max_gaps(layer, keys))
-        rows, pairs = RowCollector(), {}
-        for j, group in layer.arguments.items():
-            for i in group:
-                s, y = Row([1.0], [slack[j, i]]), Row([1.0], [layer.post[j]])
-                terms = [(1.0, y), (-1.0, layer.argument_row(i)), (-1.0, s)]
-                rows.zero("maximum", (j, i), combined(terms))
-                pairs[j, i] = (weight[j, i], slack[j, i])
-            terms = [(1.0, Row([1.0], [weight[j, i]])) for i in group]
-            rows.zero("one", j, combined(terms, -1.0))
+        rows = RowCollector()
+        weight, slack = write_choice(layer, rows)
         rows.add_to(layer.block)
-        _add_pairs(layer.block, pairs)
+        _add_pairs(layer.block, {k: (weight[k], slack[k]) for k in layer.keys})
 
     def transform(self, blocks: list) -> None:
         if self.config.mpec is None:
@@ -190,23 +146,44 @@ class Complementarity(Formulation):
                 block.__dict__.pop("_transformation_data", None)
                 _bound_copies(block)
 
-    def set_values(self, block, node, pre, post, pieces) -> None:
+    def set_values(self, block: Any, node: Any, pre: Any, post: Any, pieces: Any) -> None:
         if isinstance(node, Max):
-            set_max_slacks(block, pre, post)
-        for name, sign in (("right", 1.0), ("left", -1.0)):
-            component = block.component(name)
-            for i, v in () if component is None else component.items():
-                t = pieces(i)[0].upper
-                v.set_value(max(0.0, sign * (float(pre[i]) - t)), skip_validation=True)
-        for name, sign in (("above", 1.0), ("under", -1.0)):
-            component = block.component(name)
-            for (i, p), v in () if component is None else component.items():
-                t = pieces(i)[p].lower
-                v.set_value(max(0.0, sign * (float(pre[i]) - t)), skip_validation=True)
+            set_choice(block, pre, post)
+        set_sides(block, pre, pieces)
+        set_sides(block, pre, pieces, ("above", "under"))
         _set_transformed(block)
 
 
-def _add_pairs(block, pairs: dict) -> None:
+def _write_bends(
+    layer: PiecewiseLayer, pieces: dict[int, list[Piece]], rows: RowCollector
+) -> dict[tuple[int, int], tuple[Any, Any]]:
+    """Units of more pieces as sums of bends; the pairs of their sides."""
+    keys = [(i, p) for i, found in pieces.items() for p in range(1, len(found))]
+    if not keys:
+        return {}
+    ends = {(i, p): pieces[i][p].lower for i, p in keys}
+    zeros = [0.0] * len(keys)
+    tops = [layer.upper[i] - ends[i, p] for i, p in keys]
+    above = add_variables(layer.block, "above", keys, zeros, tops)
+    tops = [ends[i, p] - layer.lower[i] for i, p in keys]
+    under = add_variables(layer.block, "under", keys, zeros, tops)
+    for i, found in pieces.items():
+        g, x = found[0], layer.rows[i]
+        value = [(-1.0, layer.post_row(i))]
+        for p in range(1, len(found)):
+            r, s = term(above[i, p]), term(under[i, p])
+            terms = [(1.0, x), (-1.0, r), (1.0, s)]
+            rows.zero("bend", (i, p), combined(terms, -ends[i, p]))
+            value.append((found[p].slope - found[p - 1].slope, r))
+        # The first pre-activation term is r_1 - s_1 + t_1: no second dense row.
+        sides = [(1.0, term(above[i, 1])), (-1.0, term(under[i, 1]))]
+        start = (g.slope, combined(sides))
+        constant = g.slope * ends[i, 1] + g.intercept
+        rows.zero("value", i, combined([start, *value], constant))
+    return {k: (above[k], under[k]) for k in keys}
+
+
+def _add_pairs(block: Any, pairs: dict) -> None:
     if not pairs:
         return
     found = {k: complements(r >= 0, s >= 0) for k, (r, s) in pairs.items()}
@@ -215,7 +192,7 @@ def _add_pairs(block, pairs: dict) -> None:
     block.add_component("either", MpecComplementarity(index, initialize=RuleOnce(found)))
 
 
-def _bound_copies(block) -> None:
+def _bound_copies(block: Any) -> None:
     """Bounds for the variable that ``mpec`` puts in place of one side of a pair.
 
     It equals a variable of the layer. ``gdp`` transformations need its bounds, where the
@@ -231,19 +208,19 @@ def _bound_copies(block) -> None:
             if w is not v:  # v == constant - c * w
                 ends = [np.inf if b is None else -c * b for b in w.bounds]
                 low, high = low + min(ends), high + max(ends)
-        slack = 1e-12 * max(1.0, abs(low), abs(high))
+        slack = WIDENING * max(1.0, abs(low), abs(high))
         if np.isfinite(high - low):
             v.setlb(max(0.0, low - slack))
             v.setub(max(0.0, high + slack))
 
 
-def _set_transformed(block) -> None:
+def _set_transformed(block: Any) -> None:
     """Values of the variable that ``mpec`` puts in place of one side of a pair."""
     either = block.component("either")
     for data in () if either is None else either.values():
         first, second = data.component("expr1"), data.component("expr2")
         if first is not None:  # mpec.simple_disjunction: the first has s == 0
-            held = abs(value(first.c1.body, exception=False) or 0.0) <= 1e-9
+            held = abs(value(first.c1.body, exception=False) or 0.0) <= ZERO
             first.binary_indicator_var.set_value(int(held), skip_validation=True)
             second.binary_indicator_var.set_value(int(not held), skip_validation=True)
         v, row = data.component("v"), data.component("ve")

@@ -22,13 +22,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pyomo.environ import Binary, value
 
-from pyomo_relu.formulations.base import Piece, PiecewiseLayer
-from pyomo_relu.formulations.pieces import piece_at
-from pyomo_relu.formulations.values import Row, RowCollector, add_variables, combined
+from pyomo_relu.formulations.units import (
+    Piece,
+    PiecesOf,
+    PiecewiseLayer,
+    assign,
+    piece_keys,
+    places,
+)
+from pyomo_relu.formulations.values import (
+    Row,
+    RowCollector,
+    add_variables,
+    combined,
+    entry_row,
+    term,
+)
+
+#: Sums whose largest absolute value is between these are left as they are; others are
+#: scaled to order one. HiGHS 1.15 took the rows of a sum of 1e-8 for contradictory.
+SMALLEST_SUM, LARGEST_SUM = 1e-3, 1e3
+
+#: A row for the outer end of a piece is left out if the end is within this share of what
+#: the bounds of the quantities say (chosen by hand, far below solvers' tolerances).
+SAME_END = 1e-9
 
 
 @dataclass
@@ -40,6 +62,12 @@ class Quantity:
     lower: float
     upper: float
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value of ``weight * row``."""
+        a, b = self.weight * self.lower, self.weight * self.upper
+        return min(a, b), max(a, b)
+
 
 def partial_sum(row: Row, group: list[int]) -> Quantity:
     """The sum of some terms of a row, the constant left out, with its bounds.
@@ -48,16 +76,7 @@ def partial_sum(row: Row, group: list[int]) -> Quantity:
     numbered as in :meth:`Row.terms`. The bounds are interval arithmetic, widened by what
     rounding can have done to them.
     """
-    n = len(row.coefs)
-    inner = [t for t in group if t < n]
-    part = Row(
-        [row.coefs[t] for t in inner],
-        [row.variables[t] for t in inner],
-        0.0,
-        [row.expressions[t - n] for t in group if t >= n],
-        [row.lower[t] for t in inner],
-        [row.upper[t] for t in inner],
-    )
+    part = row.part(group)
     low, high, below, above = 0.0, 0.0, 0.0, 0.0
     for c, _, a, b in part.terms():
         smallest, largest = min(c * a, c * b), max(c * a, c * b)
@@ -66,31 +85,15 @@ def partial_sum(row: Row, group: list[int]) -> Quantity:
     # Each side by itself: a sum of zeros is 0, not -1e-16.
     unit = 2.0**-52 * len(group)
     low, high = low - unit * below, high + unit * above
-    # A sum of 1e-8 is below a solver's tolerance: HiGHS 1.15 took the rows of one for
-    # contradictory. Powers of two, for these don't round.
-    size = max(-low, high)
-    scale = (
-        1.0
-        if size == 0.0 or 1e-3 <= size <= 1e3
-        else 2.0 ** round(np.log2(max(size, 1e-300)))
-    )
+    size, scale = max(-low, high), 1.0
+    if size != 0.0 and not SMALLEST_SUM <= size <= LARGEST_SUM:
+        scale = 2.0 ** round(np.log2(max(size, 1e-300)))  # powers of two don't round
     return Quantity(scale, part.scaled(1.0 / scale), low / scale, high / scale)
 
 
 def single_terms(row: Row) -> list[Quantity]:
     """Each variable or expression of a row by itself."""
-    n = len(row.coefs)
-    return [
-        Quantity(
-            c,
-            Row([1.0], [v], 0.0, [], [a], [b])
-            if k < n
-            else Row(expressions=[(1.0, v, a, b)]),
-            a,
-            b,
-        )
-        for k, (c, v, a, b) in enumerate(row.terms())
-    ]
+    return [Quantity(c, entry_row(v, a, b), a, b) for c, v, a, b in row.terms()]
 
 
 def write_disaggregated(
@@ -113,40 +116,24 @@ def write_disaggregated(
     A unit of two pieces has the binary ``on[i]``, 1 on the right one; others have
     ``piece[i, p]``. Copies are ``share[i, p, q]``.
     """
-    pieces = {i: layer.pieces(i) for i in layer.units}
+    block, pieces = layer.block, layer.all_pieces()
     two = [i for i in layer.units if len(pieces[i]) == 2]
-    more = [(i, p) for i in layer.units if i not in set(two) for p in range(len(pieces[i]))]
-    block = layer.block
+    more = piece_keys({i: found for i, found in pieces.items() if len(found) != 2})
     on = add_variables(block, "on", two, domain=Binary) if two else {}
     chosen = add_variables(block, "piece", more, domain=Binary) if more else {}
-    left_out = {i: _flattest(pieces[i]) if eliminate else None for i in layer.units}
-    keys = [
-        (i, p, q)
-        for i in layer.units
-        for p in range(len(pieces[i]))
-        if p != left_out[i]
-        for q in range(len(quantities[i]))
-    ]
-    share = {}
-    if keys:
-        share = add_variables(
-            block,
-            "share",
-            keys,
-            [min(0.0, quantities[i][q].lower) for i, p, q in keys],
-            [max(0.0, quantities[i][q].upper) for i, p, q in keys],
-        )
+    left_out = {i: _flattest(found) if eliminate else None for i, found in pieces.items()}
+    share = _add_copies(block, piece_keys(pieces), quantities, left_out)
     rows = RowCollector()
-    for i in layer.units:
-        found = pieces[i]
+    for i, found in pieces.items():
         if i in on:
-            right = Row([1.0], [on[i]])
-            z = [right.scaled(-1.0, 1.0), right]
+            z = [term(on[i]).scaled(-1.0, 1.0), term(on[i])]
         else:
-            z = [Row([1.0], [chosen[i, p]]) for p in range(len(found))]
-            rows.zero("one", i, combined([(1.0, r) for r in z], -1.0))
+            own = [chosen[i, p] for p in range(len(found))]
+            rows.one_of("one", i, own)
+            z = [term(v) for v in own]
         copies = _copies(rows, i, quantities[i], share, len(found), left_out[i])
-        _write_unit(rows, i, found, layer.rows[i].constant, layer, quantities[i], z, copies)
+        unit = _Unit(i, found, layer.rows[i].constant, quantities[i], z, copies)
+        unit.write(rows, layer.post_row(i))
     rows.add_to(block)
 
 
@@ -155,95 +142,121 @@ def _flattest(pieces: list[Piece]) -> int:
     return next((p for p, g in enumerate(pieces) if g.slope == 0), 0)
 
 
-def _copies(rows, i: int, quantities, share, n_pieces: int, left_out) -> list[list[Row]]:
-    """The copy of each quantity on each piece, as rows; ties them to the quantity."""
-    copies = [
-        [Row([1.0], [share[i, p, q]]) if p != left_out else Row() for p in range(n_pieces)]
-        for q in range(len(quantities))
+def _add_copies(
+    block: Any,
+    keys: list[tuple[int, int]],
+    quantities: dict[int, list[Quantity]],
+    left_out: dict[int, int | None],
+) -> dict[Any, Any]:
+    """The variables ``share[i, p, q]``."""
+    found = [
+        ((i, p, q), quantity)
+        for i, p in keys
+        if p != left_out[i]
+        for q, quantity in enumerate(quantities[i])
     ]
+    if not found:
+        return {}
+    low, high = [min(0.0, s.lower) for _, s in found], [max(0.0, s.upper) for _, s in found]
+    return add_variables(block, "share", [key for key, _ in found], low, high)
+
+
+def _copies(
+    rows: RowCollector,
+    i: int,
+    quantities: list[Quantity],
+    share: dict[Any, Any],
+    n_pieces: int,
+    left_out: int | None,
+) -> list[list[Row]]:
+    """The copy of each quantity on each piece, as rows; ties them to the quantity."""
+    written = [p for p in range(n_pieces) if p != left_out]
+    copies = []
     for q, quantity in enumerate(quantities):
-        rest = combined(
-            [
-                (1.0, quantity.row),
-                *((-1.0, copies[q][p]) for p in range(n_pieces) if p != left_out),
-            ]
-        )
+        own = {p: term(share[i, p, q]) for p in written}
+        rest = combined([(1.0, quantity.row), *((-1.0, own[p]) for p in written)])
         if left_out is None:
             rows.zero("split", (i, q), rest)
         else:
-            copies[q][left_out] = rest
+            own[left_out] = rest
+        copies.append([own[p] for p in range(n_pieces)])
     return copies
 
 
-def _write_unit(rows, i, pieces, bias, layer, quantities, z, copies) -> None:
-    low = sum(min(s.weight * s.lower, s.weight * s.upper) for s in quantities) + bias
-    high = sum(max(s.weight * s.lower, s.weight * s.upper) for s in quantities) + bias
-    slack = 1e-9 * max(1.0, -low, high)
-    alone = len(quantities) == 1 and quantities[0].weight == 1.0
-    total = [(-1.0, Row([1.0], [layer.post[i]]))]
-    for p, g in enumerate(pieces):
-        x = combined(
-            [
-                *((s.weight, copies[q][p]) for q, s in enumerate(quantities)),
-                (bias, z[p]),
-            ]
-        )
-        total += [(g.slope, x), (g.intercept, z[p])]
-        if not alone:
-            if p > 0 or g.lower > low + slack:
-                rows.nonnegative(
-                    "within", (i, p, "lower"), combined([(1.0, x), (-g.lower, z[p])])
-                )
-            if p + 1 < len(pieces) or g.upper < high - slack:
-                rows.nonnegative(
-                    "within", (i, p, "upper"), combined([(-1.0, x), (g.upper, z[p])])
-                )
-        for q, s in enumerate(quantities):
-            a, b = s.lower, s.upper
-            if alone:  # the ends of the piece are bounds of the only quantity
-                a, b = max(a, g.lower - bias), min(b, g.upper - bias)
-            copy = copies[q][p]
-            rows.nonnegative(
-                "limits", (i, p, q, "lower"), combined([(1.0, copy), (-a, z[p])])
-            )
-            rows.nonnegative(
-                "limits", (i, p, q, "upper"), combined([(-1.0, copy), (b, z[p])])
-            )
-    rows.zero("value", i, combined(total))
+@dataclass
+class _Unit:
+    """A unit with its pieces, their binaries ``z`` and their copies of the quantities."""
+
+    i: int
+    pieces: list[Piece]
+    bias: float
+    quantities: list[Quantity]
+    z: list[Row]
+    copies: list[list[Row]]
+
+    def write(self, rows: RowCollector, post: Row) -> None:
+        """Add the rows for each piece, and that of the value."""
+        low = sum(s.ends[0] for s in self.quantities) + self.bias
+        high = sum(s.ends[1] for s in self.quantities) + self.bias
+        slack = SAME_END * max(1.0, -low, high)
+        total = [(-1.0, post)]
+        for p, (g, z) in enumerate(zip(self.pieces, self.z)):
+            weighted = ((s.weight, c[p]) for s, c in zip(self.quantities, self.copies))
+            x = combined([*weighted, (self.bias, z)])
+            total += [(g.slope, x), (g.intercept, z)]
+            if not self._is_alone:
+                if p > 0 or g.lower > low + slack:
+                    row = combined([(1.0, x), (-g.lower, z)])
+                    rows.nonnegative("within", (self.i, p, "lower"), row)
+                if p + 1 < len(self.pieces) or g.upper < high - slack:
+                    row = combined([(-1.0, x), (g.upper, z)])
+                    rows.nonnegative("within", (self.i, p, "upper"), row)
+            for q, s in enumerate(self.quantities):
+                a, b = s.lower, s.upper
+                if self._is_alone:  # the ends of the piece are bounds of the only quantity
+                    a, b = max(a, g.lower - self.bias), min(b, g.upper - self.bias)
+                rows.between("limits", (self.i, p, q), a, self.copies[q][p], b, z)
+        rows.zero("value", self.i, combined(total))
+
+    @property
+    def _is_alone(self) -> bool:
+        return len(self.quantities) == 1 and self.quantities[0].weight == 1.0
 
 
-def set_disaggregated_values(
-    block, pre: np.ndarray, pieces: Callable[[int], list[Piece]]
-) -> None:
+def set_disaggregated_values(block: Any, pre: np.ndarray, pieces: PiecesOf) -> None:
     """Values of what :func:`write_disaggregated` adds; quantities must have theirs."""
-    at: dict[int, int] = {}
-
-    def place(i: int) -> int:
-        if i not in at:
-            at[i] = piece_at(pieces(i), float(pre[i]))
-        return at[i]
-
-    for name in ("on", "piece"):
-        component = block.component(name)
-        for key, v in () if component is None else component.items():
-            number = place(key) if name == "on" else int(place(key[0]) == key[1])
-            v.set_value(number, skip_validation=True)
-    share = block.component("share")
-    if share is None:
-        return
-    for v in share.values():
-        v.set_value(0.0, skip_validation=True)
-    # With all copies at 0, the row that ties them to a quantity shows its value.
+    place = places(pre, pieces)
+    assign(block, "on", place)
+    assign(block, "piece", lambda key: int(place(key[0]) == key[1]))
     split, limits = block.component("split"), block.component("limits")
-    for (i, p, q), v in share.items():
-        if p != place(i):
-            continue
+
+    def shown(key: tuple[int, int, int]) -> float | None:
+        i, _, q = key
         if split is not None:
-            found = value(split[i, q].body, exception=False)
-            shown = None if found is None else found - value(split[i, q].upper)
-        else:
-            rest = limits[i, _flattest(pieces(i)), q, "lower"]
-            found = value(rest.body, exception=False)
-            shown = None if found is None else found - value(rest.lower)
-        if shown is not None:
-            v.set_value(shown, skip_validation=True)
+            return residual(split[i, q], "upper")
+        return residual(limits[i, _flattest(pieces(i)), q, "lower"], "lower")
+
+    set_copies(block, lambda key: place(key[0]) == key[1], shown)
+
+
+def residual(row: Any, side: str) -> float | None:
+    """What is left of a row's body beyond one of its sides; None without a value."""
+    found = value(row.body, exception=False)
+    return None if found is None else found - value(getattr(row, side))
+
+
+def set_copies(
+    block: Any,
+    is_chosen: Callable[[Any], bool],
+    shown: Callable[[Any], float | None],
+) -> None:
+    """Give the copies ``share`` of what was chosen their values, and 0 to the others.
+
+    With all copies at 0, ``shown`` finds in a row that ties a copy to a quantity the
+    value of the quantity.
+    """
+    assign(block, "share", lambda key: 0.0)
+    share = block.component("share")
+    for key, v in () if share is None else share.items():
+        if is_chosen(key) and (number := shown(key)) is not None:
+            v.set_value(number, skip_validation=True)

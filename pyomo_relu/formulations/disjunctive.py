@@ -49,7 +49,7 @@ import random
 from typing import Any
 
 import numpy as np
-from pyomo.common.config import ConfigDict, ConfigValue, In
+from pyomo.common.config import ConfigValue, In
 from pyomo.common.modeling import unique_component_name
 from pyomo.environ import Block, Set, TransformationFactory, Var, value
 from pyomo.gdp import Disjunct, Disjunction
@@ -57,30 +57,29 @@ from pyomo.gdp import Disjunct, Disjunction
 from pyomo_relu.base.index_set import index_set
 from pyomo_relu.formulations.base import (
     Formulation,
-    MaxLayer,
-    PiecewiseLayer,
+    declared_options,
+    known_transformation,
     register_formulation,
 )
-from pyomo_relu.formulations.pieces import piece_at
+from pyomo_relu.formulations.units import (
+    MaxLayer,
+    PiecewiseLayer,
+    assign,
+    cases_that_hold,
+    piece_keys,
+)
 from pyomo_relu.formulations.values import (
     Row,
     RuleOnce,
     add_rows,
     add_variables,
     combined,
+    term,
 )
-from pyomo_relu.network import Max
 
 
 def _gdp(spec: Any) -> str | None:
-    if spec is None:
-        return None
-    known = [name for name in TransformationFactory if name.startswith("gdp.")]
-    if spec in known:
-        return spec
-    raise ValueError(
-        f"transformation={spec!r} is unknown; choose one of {sorted(known)} or None."
-    )
+    return known_transformation("transformation", "gdp", spec)
 
 
 @register_formulation
@@ -88,21 +87,14 @@ class Disjunctive(Formulation):
     """Disjunctions of ``pyomo.gdp``, transformed at once or left to the user."""
 
     name = "disjunctive"
-    CONFIG = ConfigDict()
-    CONFIG.declare(
-        "space",
-        ConfigValue(
-            default="pre_post",
-            domain=In(["pre_post", "inputs"]),
-            description="whether disjuncts see the pre-activation or the inputs",
+    CONFIG = declared_options(
+        space=ConfigValue(
+            "pre_post",
+            In(["pre_post", "inputs"]),
+            "whether disjuncts see the pre-activation or the inputs",
         ),
-    )
-    CONFIG.declare(
-        "transformation",
-        ConfigValue(
-            default="gdp.hull",
-            domain=_gdp,
-            description="the gdp transformation to apply at once, or None",
+        transformation=ConfigValue(
+            "gdp.hull", _gdp, "the gdp transformation to apply at once, or None"
         ),
     )
 
@@ -111,50 +103,48 @@ class Disjunctive(Formulation):
         self.needs_preactivation = self.config.space == "pre_post"  # type: ignore[misc]
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
-        pieces = {i: layer.pieces(i) for i in layer.units}
-        post = layer.post
+        pieces, post = layer.all_pieces(), layer.post
         if layer.is_output:
-            low, high = layer.node.range(*_all_bounds(layer))
-            post = self._bounded_copies(layer, layer.units, low, high)
-        keys = [(i, p) for i, found in pieces.items() for p in range(len(found))]
-        disjunct = self._disjuncts(layer.block, keys)
-        for i, p in keys:
+            low, high = np.zeros(layer.node.size), np.zeros(layer.node.size)
+            for i in layer.units:
+                low[i], high[i] = layer.lower[i], layer.upper[i]
+            low, high = layer.node.range(low, high)
+            ends = {i: (float(low[i]), float(high[i])) for i in layer.units}
+            post = _bounded_copies(layer, ends)
+        cases: dict[tuple[int, int], dict[str, Row]] = {}
+        for i, p in piece_keys(pieces):
             g = pieces[i][p]
             x = layer.pre_row(i) if self.needs_preactivation else layer.rows[i]
             self._check_bounds(layer.node.name, x)
-            y = Row([1.0], [post[i]])
-            rows = {"value": combined([(g.slope, x), (-1.0, y)], g.intercept)}
+            rows = {"value": combined([(g.slope, x), (-1.0, term(post[i]))], g.intercept)}
             if p > 0:
                 rows["lower"] = combined([(1.0, x)], -g.lower)
             if p + 1 < len(pieces[i]):
                 rows["upper"] = combined([(-1.0, x)], g.upper)
-            _fill(disjunct[i, p], rows)
-        self._disjoin(layer.block, disjunct, keys)
+            cases[i, p] = rows
+        _disjoin(layer.block, cases)
 
     def write_max(self, layer: MaxLayer) -> None:
-        keys = [(j, i) for j, group in layer.arguments.items() for i in group]
-        post = layer.post
-        low, high = np.asarray(layer.source.lower), np.asarray(layer.source.upper)
-        if any(j not in _owned(layer.block) for j in layer.post):
-            groups = layer.arguments
-            size = max(groups) + 1
-            tops, bottoms = np.zeros(size), np.zeros(size)
-            for j, group in groups.items():
-                tops[j], bottoms[j] = high[group].max(), low[group].max()
-            post = self._bounded_copies(layer, layer.units, bottoms, tops)
-        disjunct = self._disjuncts(layer.block, keys)
-        pre_post = self.needs_preactivation
+        low, high, post = layer.source.lower, layer.source.upper, layer.post
+        own = layer.block.component("out")
+        if own is None or any(j not in own for j in layer.post):
+            ends = {
+                j: (float(low[group].max()), float(high[group].max()))
+                for j, group in layer.arguments.items()
+            }
+            post = _bounded_copies(layer, ends)
+        cases: dict[tuple[int, int], dict[str, Row]] = {}
         for j, group in layer.arguments.items():
-            x = {i: layer.argument_row(i) if pre_post else layer.rows[i] for i in group}
+            explicit = self.needs_preactivation
+            x = {i: layer.argument_row(i) if explicit else layer.rows[i] for i in group}
             for i in group:
                 self._check_bounds(layer.node.name, x[i])
-                y = Row([1.0], [post[j]])
-                rows: dict[Any, Row] = {"value": combined([(1.0, x[i]), (-1.0, y)])}
+                rows = {"value": combined([(1.0, x[i]), (-1.0, term(post[j]))])}
                 for k in group:
                     if k != i:
                         rows[f"over {k}"] = combined([(1.0, x[i]), (-1.0, x[k])])
-                _fill(disjunct[j, i], rows)
-        self._disjoin(layer.block, disjunct, keys)
+                cases[j, i] = rows
+        _disjoin(layer.block, cases)
 
     def _check_bounds(self, layer: str, row: Row) -> None:
         if self.config.transformation is None:
@@ -166,35 +156,6 @@ class Disjunctive(Formulation):
                     f"bounds of its own, which {self.config.transformation} needs; set "
                     "them on the variable, not only by input_bounds=."
                 )
-
-    def _bounded_copies(self, layer, units, low, high) -> dict[int, Any]:
-        """Variables equal to the outputs: ``gdp`` needs bounds, theirs come later."""
-        post = add_variables(
-            layer.block,
-            "out",
-            units,
-            [float(low[u]) for u in units],
-            [float(high[u]) for u in units],
-        )
-        add_rows(
-            layer.block,
-            "output",
-            {u: Row([1.0], [v]).equals(layer.post[u]) for u, v in post.items()},
-        )
-        return post
-
-    @staticmethod
-    def _disjuncts(block, keys) -> Any:
-        block.add_component("case", Disjunct(index_set(keys)))
-        return block.component("case")
-
-    @staticmethod
-    def _disjoin(block, disjunct, keys) -> None:
-        cases: dict[Any, list] = {}
-        for i, p in keys:
-            cases.setdefault(i, []).append(disjunct[i, p])
-        rule = RuleOnce(cases)
-        block.add_component("either", Disjunction(index_set(cases), rule=rule))
 
     def transform(self, blocks: list) -> None:
         if self.config.transformation is None:
@@ -210,20 +171,12 @@ class Disjunctive(Formulation):
         finally:
             random.setstate(state)
 
-    def set_values(self, block, node, pre, post, pieces) -> None:
+    def set_values(self, block: Any, node: Any, pre: Any, post: Any, pieces: Any) -> None:
         case = block.component("case")
         if case is None:
             return
-        out = block.component("out")
-        if out is not None:
-            for i, v in out.items():
-                v.set_value(float(post[i]), skip_validation=True)
-        best: dict[int, int] = {}
-        for i, p in case:
-            if not isinstance(node, Max):
-                best[i] = piece_at(pieces(i), float(pre[i]))
-            elif i not in best or pre[p] > pre[best[i]]:
-                best[i] = p
+        assign(block, "out", lambda i: float(post[i]))
+        best = cases_that_hold(case, node, pre, pieces)
         for (i, p), disjunct in case.items():
             # Through the binary: the user may have bounded it, and a start says no more.
             binary = disjunct.binary_indicator_var
@@ -232,7 +185,7 @@ class Disjunctive(Formulation):
             _set_hull_copies(block, case, best)
 
 
-def _index_finitely(block) -> None:
+def _index_finitely(block: Any) -> None:
     """Index the blocks that ``gdp`` has made by what they hold.
 
     It indexes them by all natural numbers, and ``pyomo.dae`` goes through the index set
@@ -248,20 +201,30 @@ def _index_finitely(block) -> None:
             found._index_set = index
 
 
-def _owned(block) -> set[int]:
-    """Units whose variable is in the layer's own block."""
-    out = block.component("out")
-    return set() if out is None else set(out.keys())
+def _bounded_copies(
+    layer: PiecewiseLayer | MaxLayer, ends: dict[int, tuple[float, float]]
+) -> dict[int, Any]:
+    """Variables equal to the outputs: ``gdp`` needs bounds, theirs come later."""
+    low, high = zip(*ends.values())
+    post = add_variables(layer.block, "out", list(ends), low, high)
+    rows = {u: term(v).equals(layer.post[u]) for u, v in post.items()}
+    add_rows(layer.block, "output", rows)
+    return post
 
 
-def _all_bounds(layer: PiecewiseLayer) -> tuple[np.ndarray, np.ndarray]:
-    low, high = np.zeros(layer.node.size), np.zeros(layer.node.size)
-    for i in layer.units:
-        low[i], high[i] = layer.lower[i], layer.upper[i]
-    return low, high
+def _disjoin(block: Any, cases: dict[tuple[int, int], dict[str, Row]]) -> None:
+    """Add a disjunct for each case, and a disjunction of the cases of each unit."""
+    block.add_component("case", Disjunct(index_set(cases)))
+    disjunct = block.component("case")
+    of_unit: dict[int, list[Any]] = {}
+    for (i, p), rows in cases.items():
+        _fill(disjunct[i, p], rows)
+        of_unit.setdefault(i, []).append(disjunct[i, p])
+    rule = RuleOnce(of_unit)
+    block.add_component("either", Disjunction(index_set(of_unit), rule=rule))
 
 
-def _fill(disjunct, rows: dict[Any, Row]) -> None:
+def _fill(disjunct: Any, rows: dict[str, Row]) -> None:
     """Add ``value == 0`` and all other rows ``>= 0`` to a disjunct.
 
     A row of one variable has a positive coefficient: ``gdp.mbigm`` of Pyomo 6.10 takes
@@ -281,7 +244,7 @@ def _fill(disjunct, rows: dict[Any, Row]) -> None:
     add_rows(disjunct, "row", found)
 
 
-def _set_hull_copies(block, case, best: dict[int, int]) -> None:
+def _set_hull_copies(block: Any, case: Any, best: dict[int, int]) -> None:
     """The copies that ``gdp.hull`` made: the variable in the case that holds, else 0."""
     hull = TransformationFactory("gdp.hull")
     chosen = {id(case[i, p]) for i, p in best.items()}

@@ -32,16 +32,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pyomo.common.config import ConfigDict, ConfigValue
+from pyomo.common.config import ConfigValue
 
+from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.base import (
     Formulation,
-    MaxLayer,
-    PiecewiseLayer,
+    declared_options,
     register_formulation,
 )
-from pyomo_relu.formulations.pieces import piece_at
-from pyomo_relu.formulations.values import Row, RowCollector, combined
+from pyomo_relu.formulations.units import MaxLayer, PiecewiseLayer, piece_at
+from pyomo_relu.formulations.values import RowCollector, combined
 
 
 @register_formulation
@@ -50,14 +50,11 @@ class FixedPattern(Formulation):
 
     name = "fixed_pattern"
     needs_preactivation = False
-    CONFIG = ConfigDict()
-    CONFIG.declare(
-        "at",
-        ConfigValue(
-            default=None,
+    CONFIG = declared_options(
+        at=ConfigValue(
             description="the input whose activation pattern is fixed; what "
             "Network.evaluate takes as one point",
-        ),
+        )
     )
 
     def __init__(self, **options: Any) -> None:
@@ -66,7 +63,7 @@ class FixedPattern(Formulation):
             raise ValueError("formulation 'fixed_pattern' needs the input at=point.")
         self._values: dict[str, np.ndarray] = {}
 
-    def begin(self, written) -> None:
+    def begin(self, written: WellScaled) -> None:
         network = written.network
         given, single = network.flat_inputs(self.config.at)
         if not single:
@@ -96,9 +93,8 @@ class FixedPattern(Formulation):
             pieces = layer.pieces(i)
             p = piece_at(pieces, float(x[i]))
             g, row = pieces[p], layer.rows[i]
-            y = Row([1.0], [layer.post[i]])
-            value = combined([(g.slope, row), (-1.0, y)], g.intercept)
-            rows.zero("value", i, value)
+            y = layer.post_row(i)
+            rows.zero("value", i, combined([(g.slope, row), (-1.0, y)], g.intercept))
             # Where y tells x, the range is a row of one variable.
             if g.slope != 0.0:
                 row = y.scaled(1.0 / g.slope, -g.intercept / g.slope)
@@ -113,7 +109,7 @@ class FixedPattern(Formulation):
         rows = RowCollector()
         for j, group in layer.arguments.items():
             best = max(group, key=lambda i: (x[i], -i))
-            y = Row([1.0], [layer.post[j]])
+            y = layer.post_row(j)
             rows.zero("value", j, combined([(1.0, layer.argument_row(best)), (-1.0, y)]))
             for i in group:
                 if i != best:

@@ -76,21 +76,28 @@ value[0]: -outputs[0] + share[0,0,0] - share[0,0,1] + 2 share[0,1,0] + share[0,1
 
 from __future__ import annotations
 
-from pyomo.environ import Binary, value
+from typing import Any
 
-from pyomo_relu.formulations.base import (
-    Formulation,
-    MaxLayer,
-    PiecewiseLayer,
-    register_formulation,
-)
+from pyomo.environ import Binary
+
+from pyomo_relu.formulations.base import Formulation, register_formulation
 from pyomo_relu.formulations.bigm import set_max_values
 from pyomo_relu.formulations.disaggregated import (
+    Quantity,
+    residual,
+    set_copies,
     set_disaggregated_values,
     single_terms,
     write_disaggregated,
 )
-from pyomo_relu.formulations.values import Row, RowCollector, add_variables, combined
+from pyomo_relu.formulations.units import MaxLayer, PiecewiseLayer
+from pyomo_relu.formulations.values import (
+    Row,
+    RowCollector,
+    add_variables,
+    combined,
+    term,
+)
 from pyomo_relu.network import Max
 
 
@@ -108,7 +115,7 @@ class Hull(Formulation):
     def write_max(self, layer: MaxLayer) -> None:
         write_max_hull(layer)
 
-    def set_values(self, block, node, pre, post, pieces) -> None:
+    def set_values(self, block: Any, node: Any, pre: Any, post: Any, pieces: Any) -> None:
         if isinstance(node, Max):
             set_max_values(block, pre)
             set_max_copies(block)
@@ -118,86 +125,74 @@ class Hull(Formulation):
 
 def write_max_hull(layer: MaxLayer) -> None:
     """The maximum of each group, with copies ``share[j, i, q]`` for each argument."""
-    keys = [(j, i) for j, group in layer.arguments.items() for i in group]
-    chosen = add_variables(layer.block, "chosen", keys, domain=Binary)
+    block, keys = layer.block, layer.keys
+    chosen = add_variables(block, "chosen", keys, domain=Binary)
     inputs = {j: _union(layer, group) for j, group in layer.arguments.items()}
-    copies = [(j, i, q) for j, i in keys for q in range(len(inputs[j]))]
-    bounds = [inputs[j][q][1:] for j, i, q in copies]
-    share = add_variables(
-        layer.block,
-        "share",
-        copies,
-        [min(0.0, a) for a, _ in bounds],
-        [max(0.0, b) for _, b in bounds],
-    )
+    copies = [((j, i, q), s) for j, i in keys for q, s in enumerate(inputs[j])]
+    low = [min(0.0, s.lower) for _, s in copies]
+    high = [max(0.0, s.upper) for _, s in copies]
+    share = add_variables(block, "share", [key for key, _ in copies], low, high)
     rows = RowCollector()
     for j, group in layer.arguments.items():
-        z = {i: Row([1.0], [chosen[j, i]]) for i in group}
-        rows.zero("one_chosen", j, combined([(1.0, r) for r in z.values()], -1.0))
-        place = {}
-        for q, (term, low, high) in enumerate(inputs[j]):
-            own = {i: Row([1.0], [share[j, i, q]]) for i in group}
-            place[_key(term)] = own
-            rows.zero(
-                "split",
-                (j, q),
-                combined([(1.0, term), *((-1.0, own[i]) for i in group)]),
-            )
+        rows.one_of("one_chosen", j, (chosen[j, i] for i in group))
+        z = {i: term(chosen[j, i]) for i in group}
+        own = {}  # the copies of an input, by its id
+        for q, s in enumerate(inputs[j]):
+            found = {i: term(share[j, i, q]) for i in group}
+            own[_key(s.row)] = found
+            ties = combined([(1.0, s.row), *((-1.0, row) for row in found.values())])
+            rows.zero("split", (j, q), ties)
             for i in group:
-                rows.nonnegative(
-                    "limits", (j, i, q, "lower"), combined([(1.0, own[i]), (-low, z[i])])
-                )
-                rows.nonnegative(
-                    "limits", (j, i, q, "upper"), combined([(-1.0, own[i]), (high, z[i])])
-                )
-
-        def on_piece(a: int, i: int, z=z, place=place) -> Row:
-            """Argument ``a`` at the copies that belong to argument ``i``."""
-            row = layer.rows[a]
-            terms = [(c, place[id(v)][i]) for c, v, _, _ in row.terms()]
-            return combined([*terms, (row.constant, z[i])])
-
-        total = [(-1.0, Row([1.0], [layer.post[j]]))]
-        for i in group:
-            mine = on_piece(i, i)
-            total.append((1.0, mine))
-            for a in group:
-                if a != i:
-                    rows.nonnegative(
-                        "largest",
-                        (j, i, a),
-                        combined([(1.0, mine), (-1.0, on_piece(a, i))]),
-                    )
-        rows.zero("value", j, combined(total))
-    rows.add_to(layer.block)
+                rows.between("limits", (j, i, q), s.lower, found[i], s.upper, z[i])
+        _write_largest(rows, layer, j, own, z)
+    rows.add_to(block)
 
 
-def _key(term: Row) -> int:
-    return id(term.variables[0] if term.variables else term.expressions[0][1])
+def _write_largest(
+    rows: RowCollector,
+    layer: MaxLayer,
+    j: int,
+    copies: dict[int, dict[int, Row]],
+    z: dict[int, Row],
+) -> None:
+    """Where an argument is chosen it is the largest, and the value."""
 
-
-def _union(layer: MaxLayer, group: list[int]) -> list[tuple[Row, float, float]]:
-    """Everything that the arguments of a group read, once, with its bounds."""
-    found: dict[int, tuple[Row, float, float]] = {}
-    for a in group:
+    def on_piece(a: int, i: int) -> Row:
+        """Argument ``a`` at the copies that belong to argument ``i``."""
         row = layer.rows[a]
-        n = len(row.coefs)
-        for k, (_, v, low, high) in enumerate(row.terms()):
-            term = Row([1.0], [v]) if k < n else Row(expressions=[(1.0, v, low, high)])
-            found.setdefault(id(v), (term, low, high))
+        terms = [(c, copies[id(v)][i]) for c, v, _, _ in row.terms()]
+        return combined([*terms, (row.constant, z[i])])
+
+    total = [(-1.0, layer.post_row(j))]
+    for i in z:
+        mine = on_piece(i, i)
+        total.append((1.0, mine))
+        for a in z:
+            if a != i:
+                gap = combined([(1.0, mine), (-1.0, on_piece(a, i))])
+                rows.nonnegative("largest", (j, i, a), gap)
+    rows.zero("value", j, combined(total))
+
+
+def _key(row: Row) -> int:
+    return id(row.variables[0] if row.variables else row.expressions[0][1])
+
+
+def _union(layer: MaxLayer, group: list[int]) -> list[Quantity]:
+    """Everything that the arguments of a group read, once, with its bounds."""
+    found: dict[int, Quantity] = {}
+    for a in group:
+        for quantity in single_terms(layer.rows[a]):
+            found.setdefault(_key(quantity.row), quantity)
     return list(found.values())
 
 
-def set_max_copies(block) -> None:
+def set_max_copies(block: Any) -> None:
     """Values of the copies that :func:`write_max_hull` adds."""
-    share, split = block.component("share"), block.component("split")
-    chosen = block.component("chosen")
-    if share is None or chosen is None:
-        return
-    for v in share.values():
-        v.set_value(0.0, skip_validation=True)
-    for (j, i, q), v in share.items():
-        if chosen[j, i].value:
-            found = value(split[j, q].body, exception=False)
-            if found is not None:
-                v.set_value(found - value(split[j, q].upper), skip_validation=True)
+    split, chosen = block.component("split"), block.component("chosen")
+    if chosen is not None:
+        set_copies(
+            block,
+            lambda key: bool(chosen[key[:2]].value),
+            lambda key: residual(split[key[0], key[2]], "upper"),
+        )

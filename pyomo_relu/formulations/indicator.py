@@ -81,23 +81,29 @@ from typing import Any
 
 from pyomo.environ import Binary
 
-from pyomo_relu.formulations.base import (
-    Formulation,
+from pyomo_relu.formulations.base import Formulation, register_formulation
+from pyomo_relu.formulations.sos1 import max_gaps
+from pyomo_relu.formulations.units import (
     MaxLayer,
     Piece,
     PiecewiseLayer,
-    register_formulation,
+    assign,
+    cases_that_hold,
+    is_continuous,
+    piece_keys,
 )
-from pyomo_relu.formulations.pieces import is_continuous, piece_at
-from pyomo_relu.formulations.sos1 import max_gaps
 from pyomo_relu.formulations.values import (
     Row,
     RowCollector,
     add_sos,
     add_variables,
     combined,
+    term,
 )
 from pyomo_relu.network import Max
+
+#: The rows of a condition, each with the largest slack that it can need.
+Conditions = dict[Any, tuple[Row, float]]
 
 
 @register_formulation
@@ -107,70 +113,68 @@ class Indicator(Formulation):
     name = "indicator"
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
-        pieces = {i: layer.pieces(i) for i in layer.units}
-        keys = [(i, p) for i, found in pieces.items() for p in range(len(found))]
+        pieces = layer.all_pieces()
         rows = RowCollector()
-        conditional: dict[Any, tuple[Row, float]] = {}
+        conditional: Conditions = {}
         for i, found in pieces.items():
-            x, y = layer.pre_row(i), Row([1.0], [layer.post[i]])
-            gaps = _gaps(found)
-            bend = 0.0
-            if len(found) == 2 and is_continuous(found):
-                bend = 1.0 if found[1].slope > found[0].slope else -1.0
-            for p, g in enumerate(found):
-                above = combined([(1.0, y), (-g.slope, x)], -g.intercept)
-                if bend:
-                    rows.nonnegative("side", (i, p), above.scaled(bend))
-                    conditional[i, p, "value"] = (above.scaled(-bend), gaps[p])
-                    continue
-                conditional[i, p, "value"] = (above, gaps[p])
-                conditional[i, p, "under"] = (above.scaled(-1.0), gaps[p])
-                if p > 0:
-                    conditional[i, p, "lower"] = (
-                        combined([(1.0, x)], -g.lower),
-                        g.lower - layer.lower[i],
-                    )
-                if p + 1 < len(found):
-                    conditional[i, p, "upper"] = (
-                        combined([(-1.0, x)], g.upper),
-                        layer.upper[i] - g.upper,
-                    )
-        _write(layer.block, rows, keys, conditional)
+            conditional |= _conditions(layer, i, found, rows)
+        _write(layer.block, rows, piece_keys(pieces), conditional)
 
     def write_max(self, layer: MaxLayer) -> None:
-        keys = [(j, i) for j, group in layer.arguments.items() for i in group]
         rows = RowCollector()
-        conditional: dict[Any, tuple[Row, float]] = {}
-        for (j, i), gap in zip(keys, max_gaps(layer, keys)):
-            y = Row([1.0], [layer.post[j]])
-            above = combined([(1.0, y), (-1.0, layer.argument_row(i))])
+        conditional: Conditions = {}
+        for (j, i), gap in zip(layer.keys, max_gaps(layer)):
+            above = combined([(1.0, layer.post_row(j)), (-1.0, layer.argument_row(i))])
             rows.nonnegative("side", (j, i), above)
             conditional[j, i, "value"] = (above.scaled(-1.0), gap)
-        _write(layer.block, rows, keys, conditional)
+        _write(layer.block, rows, layer.keys, conditional)
 
-    def set_values(self, block, node, pre, post, pieces) -> None:
-        chosen = block.component("holds")
+    def set_values(self, block: Any, node: Any, pre: Any, post: Any, pieces: Any) -> None:
+        chosen, slacks = block.component("holds"), block.component("slack")
         if chosen is None:
             return
-        best: dict[int, int] = {}
-        for i, p in chosen:
-            if not isinstance(node, Max):
-                best[i] = piece_at(pieces(i), float(pre[i]))
-            elif i not in best or pre[p] > pre[best[i]]:
-                best[i] = p
-        for (i, p), v in chosen.items():
-            v.set_value(int(best[i] == p), skip_validation=True)
-        slacks = block.component("slack")
-        for (i, p, what), s in slacks.items():
+        best = cases_that_hold(chosen, node, pre, pieces)
+
+        def slack(key: tuple[int, int, str]) -> float:
+            i, p, what = key
+            if best[i] == p:
+                return 0.0
             if isinstance(node, Max):
-                number = float(post[i] - pre[p])
-            else:
-                g, x, y = pieces(i)[p], float(pre[i]), float(post[i])
-                gap = y - g(x)
-                number = {"under": gap, "lower": g.lower - x, "upper": x - g.upper}.get(
-                    what, -gap if (i, p, "under") in slacks else abs(gap)
-                )
-            s.set_value(0.0 if best[i] == p else max(0.0, number), skip_validation=True)
+                return max(0.0, float(post[i] - pre[p]))
+            g, x = pieces(i)[p], float(pre[i])
+            gap = float(post[i]) - g(x)
+            own = -gap if (i, p, "under") in slacks else abs(gap)
+            ends = {"under": gap, "lower": g.lower - x, "upper": x - g.upper}
+            return max(0.0, ends.get(what, own))
+
+        assign(block, "holds", lambda key: int(best[key[0]] == key[1]))
+        assign(block, "slack", slack)
+
+
+def _conditions(
+    layer: PiecewiseLayer, i: int, pieces: list[Piece], rows: RowCollector
+) -> Conditions:
+    """The conditional rows of a unit; what holds always goes to ``rows``."""
+    x, y, gaps = layer.pre_row(i), layer.post_row(i), _gaps(pieces)
+    conditional: Conditions = {}
+    bend = 0.0
+    if len(pieces) == 2 and is_continuous(pieces):
+        bend = 1.0 if pieces[1].slope > pieces[0].slope else -1.0
+    for p, g in enumerate(pieces):
+        above = combined([(1.0, y), (-g.slope, x)], -g.intercept)
+        if bend:
+            rows.nonnegative("side", (i, p), above.scaled(bend))
+            conditional[i, p, "value"] = (above.scaled(-bend), gaps[p])
+            continue
+        conditional[i, p, "value"] = (above, gaps[p])
+        conditional[i, p, "under"] = (above.scaled(-1.0), gaps[p])
+        if p > 0:
+            row, gap = combined([(1.0, x)], -g.lower), g.lower - layer.lower[i]
+            conditional[i, p, "lower"] = (row, gap)
+        if p + 1 < len(pieces):
+            row, gap = combined([(-1.0, x)], g.upper), layer.upper[i] - g.upper
+            conditional[i, p, "upper"] = (row, gap)
+    return conditional
 
 
 def _gaps(pieces: list[Piece]) -> list[float]:
@@ -179,26 +183,24 @@ def _gaps(pieces: list[Piece]) -> list[float]:
     return [max(abs(y - g(x)) for x, y in ends) for g in pieces]
 
 
-def _write(block, rows: RowCollector, keys, conditional) -> None:
+def _write(
+    block: Any,
+    rows: RowCollector,
+    keys: list[tuple[int, int]],
+    conditional: Conditions,
+) -> None:
     """``row + slack >= 0`` and SOS1 of the binary and the slack, for each condition."""
     chosen = add_variables(block, "holds", keys, domain=Binary)
-    slack = add_variables(
-        block,
-        "slack",
-        list(conditional),
-        [0.0] * len(conditional),
-        [gap for _, gap in conditional.values()],
-    )
-    one: dict[int, list] = {}
+    zeros, gaps = [0.0] * len(conditional), [gap for _, gap in conditional.values()]
+    slack = add_variables(block, "slack", list(conditional), zeros, gaps)
+    of_unit: dict[int, list[Any]] = {}
     for i, p in keys:
-        one.setdefault(i, []).append((1.0, Row([1.0], [chosen[i, p]])))
-    for i, terms in one.items():
-        rows.zero("one", i, combined(terms, -1.0))
+        of_unit.setdefault(i, []).append(chosen[i, p])
+    for i, variables in of_unit.items():
+        rows.one_of("one", i, variables)
     sets = {}
     for key, (row, _) in conditional.items():
-        i, p, _what = key
-        s = Row([1.0], [slack[key]])
-        rows.nonnegative("if_holds", key, combined([(1.0, row), (1.0, s)]))
-        sets[key] = [chosen[i, p], slack[key]]
+        rows.nonnegative("if_holds", key, combined([(1.0, row), (1.0, term(slack[key]))]))
+        sets[key] = [chosen[key[:2]], slack[key]]
     rows.add_to(block)
     add_sos(block, "one_of", sets)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from pyomo_relu.bounds.well_scaled import WellScaled
-from pyomo_relu.formulations.base import Formulation, Piece, unit_pieces
+from pyomo_relu.formulations.base import Formulation
+from pyomo_relu.formulations.units import Piece, PiecesOf, assign, unit_pieces
 from pyomo_relu.network import Max, PiecewiseLinear
 
 
@@ -58,11 +58,7 @@ class LayerValues:
             if i in network.inputs and not self.written.is_scaled(i):
                 continue
             block = self.layers[node.name]
-            out = block.component("out")
-            if out is not None:
-                found = values[i].tolist()
-                for u, v in out.items():
-                    v.set_value(found[u], skip_validation=True)
+            assign(block, "out", values[i].tolist().__getitem__)
             if isinstance(node, (PiecewiseLinear, Max)):
                 pre = values[node.source]
                 if shift and isinstance(node, Max):
@@ -72,7 +68,7 @@ class LayerValues:
                 pieces = self._pieces(i)
                 self.formulations[i].set_values(block, node, pre, values[i], pieces)
 
-    def _pieces(self, i: int) -> Callable[[int], list[Piece]]:
+    def _pieces(self, i: int) -> PiecesOf:
         """The pieces of a unit of node ``i`` as it was written, found once."""
         known = self._found.setdefault(i, {})
         assert self.written is not None

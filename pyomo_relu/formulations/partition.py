@@ -61,12 +61,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from pyomo.common.config import ConfigDict, ConfigValue, NonNegativeInt, PositiveInt
+from pyomo.common.config import ConfigValue, NonNegativeInt, PositiveInt
 
 from pyomo_relu.formulations.base import (
     Formulation,
-    MaxLayer,
-    PiecewiseLayer,
+    declared_options,
     register_formulation,
 )
 from pyomo_relu.formulations.bigm import set_max_values, write_max_bigm
@@ -76,8 +75,11 @@ from pyomo_relu.formulations.disaggregated import (
     set_disaggregated_values,
     write_disaggregated,
 )
+from pyomo_relu.formulations.units import MaxLayer, PiecewiseLayer
 from pyomo_relu.formulations.values import Row
 from pyomo_relu.network import Max
+
+NEEDS_THREE = "split='equal_range' needs parts >= 3; take 'equal_size'."
 
 
 def equal_size(weights: np.ndarray, parts: int) -> list[np.ndarray]:
@@ -85,13 +87,18 @@ def equal_size(weights: np.ndarray, parts: int) -> list[np.ndarray]:
     return np.array_split(np.argsort(weights, kind="stable"), parts)
 
 
+#: The quantiles of a neuron's weights beyond which `equal_range` makes groups of their own
+#: (chosen by hand).
+TAILS = (0.05, 0.95)
+
+
 def equal_range(weights: np.ndarray, parts: int) -> list[np.ndarray]:
     """The tails below the 5 % and above the 95 % quantile, and equal ranges between."""
-    if parts < 3:
-        if parts == 1:
-            return [np.arange(len(weights))]
-        raise ValueError("split='equal_range' needs parts >= 3; take 'equal_size'.")
-    low, high = np.quantile(weights, [0.05, 0.95])
+    if parts == 1:
+        return [np.arange(len(weights))]
+    if parts == 2:
+        raise ValueError(NEEDS_THREE)
+    low, high = np.quantile(weights, TAILS)
     ends = np.linspace(low, high, parts - 1)
     place = np.searchsorted(ends, weights, side="right")
     return [np.flatnonzero(place == p) for p in range(parts)]
@@ -132,29 +139,21 @@ class Partition(Formulation):
 
     name = "partition"
     needs_preactivation = False
-    CONFIG = ConfigDict()
-    CONFIG.declare(
-        "parts",
-        ConfigValue(default=2, domain=PositiveInt, description="groups for each neuron"),
-    )
-    CONFIG.declare(
-        "split",
-        ConfigValue(
-            default="equal_size",
-            domain=_split,
-            description="'equal_size', 'equal_range', 'sign', 'random', or a function "
+    CONFIG = declared_options(
+        parts=ConfigValue(2, PositiveInt, "groups for each neuron"),
+        split=ConfigValue(
+            "equal_size",
+            _split,
+            "'equal_size', 'equal_range', 'sign', 'random', or a function "
             "(weights, parts) -> list of index groups",
         ),
-    )
-    CONFIG.declare(
-        "seed",
-        ConfigValue(default=0, domain=NonNegativeInt, description="of split='random'"),
+        seed=ConfigValue(0, NonNegativeInt, "of split='random'"),
     )
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         if self.config.split == "equal_range" and self.config.parts == 2:
-            raise ValueError("split='equal_range' needs parts >= 3; take 'equal_size'.")
+            raise ValueError(NEEDS_THREE)
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
         quantities = {i: self.quantities(layer, i) for i in layer.units}
@@ -163,7 +162,7 @@ class Partition(Formulation):
     def write_max(self, layer: MaxLayer) -> None:
         write_max_bigm(layer)
 
-    def set_values(self, block, node, pre, post, pieces) -> None:
+    def set_values(self, block: Any, node: Any, pre: Any, post: Any, pieces: Any) -> None:
         if isinstance(node, Max):
             set_max_values(block, pre)
         else:
@@ -180,24 +179,31 @@ class Partition(Formulation):
         weights = np.array([c for c, _, _, _ in row.terms()])
         n, split = len(weights), self.config.split
         parts = min(self.config.parts, n)
+        found: Sequence
         if n == 0:
             return []
         if split == "random":
             seed = [self.config.seed, zlib.crc32(what.encode())]
             order = np.random.default_rng(seed).permutation(n)
-            found: Sequence = np.array_split(order, parts)
+            found = np.array_split(order, parts)
         elif callable(split):
-            found = [list(map(int, group)) for group in split(weights, parts)]
-            if sorted(t for group in found for t in group) != list(range(n)):
-                raise ValueError(
-                    f"split= must put each of the {n} inputs of '{what}' into one group; "
-                    f"it returned {found}."
-                )
-        elif parts == n:
-            found = [[t] for t in range(n)]
+            found = _users_groups(split, weights, parts, what)
         else:
-            found = SPLITS[split](weights, parts)
+            found = [[t] for t in range(n)] if parts == n else SPLITS[split](weights, parts)
         return [sorted(map(int, group)) for group in found if len(group)]
+
+
+def _users_groups(
+    split: Callable, weights: np.ndarray, parts: int, what: str
+) -> list[list[int]]:
+    n = len(weights)
+    found = [list(map(int, group)) for group in split(weights, parts)]
+    if sorted(t for group in found for t in group) != list(range(n)):
+        raise ValueError(
+            f"split= must put each of the {n} inputs of '{what}' into one group; "
+            f"it returned {found}."
+        )
+    return found
 
 
 __all__ = ["Partition", "by_sign", "equal_range", "equal_size"]

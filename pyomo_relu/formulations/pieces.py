@@ -9,7 +9,6 @@ piecewise-linear optimization", Operations Research 58(2), 2010, sections 2.1 an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,31 +16,27 @@ from pyomo.core.expr.numeric_expr import LinearExpression
 from pyomo.core.expr.relational_expr import EqualityExpression
 from pyomo.environ import Binary
 
-from pyomo_relu.formulations.base import Piece
+from pyomo_relu.formulations.units import (
+    Piece,
+    PiecesOf,
+    PiecewiseLayer,
+    assign,
+    is_continuous,
+    is_relu,
+    is_step,
+    piece_keys,
+    places,
+)
 from pyomo_relu.formulations.values import (
     Row,
-    add_rows,
+    RowCollector,
     add_variables,
     at_most,
     row_at_most,
 )
 
 
-def is_continuous(pieces: list[Piece]) -> bool:
-    """Whether neighbours meet at the breakpoint between them."""
-    for a, b in zip(pieces, pieces[1:]):
-        left, right = a(a.upper), b(b.lower)
-        if abs(left - right) > 1e-12 * max(1.0, abs(left), abs(right)):
-            return False
-    return True
-
-
-def is_step(pieces: list[Piece]) -> bool:
-    """Whether the unit has two values, one on each side of a breakpoint."""
-    return len(pieces) == 2 and pieces[0].slope == 0 == pieces[1].slope
-
-
-def step_rows(row: Row, post: Any, z: Any, pieces: list[Piece]) -> list:
+def step_rows(row: Row, post: Any, z: Any, pieces: list[Piece]) -> list[Any]:
     r"""A step from ``c0`` to ``c1`` at ``t``.
 
     .. math:: y = c_0 + (c_1 - c_0) z,\quad l + (t - l) z \le x \le t + (u - t) z
@@ -79,39 +74,26 @@ def two_piece_rows(
     first, last = pieces
     sign = 1.0 if last.slope > first.slope else -1.0
     bend = last.slope - first.slope
-    rows = []
-    for g in (first, last):
-        if g.slope != 0:  # sign * g(x) <= sign * y
-            rows.append(
-                row_at_most(
-                    row.scaled(sign * g.slope, sign * g.intercept), [-sign], [post], 0.0
-                )
-            )
-        elif not bounded:
-            rows.append(at_most([-sign], [post], -sign * g.intercept))
+
+    def row_of(
+        g: Piece, factor: float, constant: float, coefs: list, variables: list
+    ) -> Any:
+        """``factor * (g(x) + constant) + sum coefs * variables <= 0``."""
+        shift = factor * (g.intercept + constant)
+        if g.slope == 0:
+            return at_most(coefs, variables, -shift)
+        return row_at_most(row.scaled(factor * g.slope, shift), coefs, variables, 0.0)
+
+    under = [g for g in pieces if g.slope != 0 or not bounded]
+    rows = [row_of(g, sign, 0.0, [-sign], [post]) for g in under]
     right, left = bend * (last.upper - first.upper), bend * (first.upper - first.lower)
     for g, coefficient, constant in ((first, right, 0.0), (last, -left, left)):
-        if g.slope != 0:  # sign * y <= sign * (g(x) + coefficient * z + constant)
-            rows.append(
-                row_at_most(
-                    row.scaled(-sign * g.slope, -sign * (g.intercept + constant)),
-                    [sign, -sign * coefficient],
-                    [post, z],
-                    0.0,
-                )
-            )
-        else:
-            rows.append(
-                at_most(
-                    [sign, -sign * coefficient], [post, z], sign * (g.intercept + constant)
-                )
-            )
+        rows.append(row_of(g, -sign, constant, [sign, -sign * coefficient], [post, z]))
     return rows
 
 
-def relu_rows(row: Row, post: Any, z: Any, lower: float, upper: float) -> list:
+def relu_rows(x: Any, post: Any, z: Any, lower: float, upper: float) -> list[Any]:
     """:func:`two_piece_rows` of a ReLU over one variable, in fewer steps."""
-    (x,) = row.variables
     return [
         at_most([1.0, -1.0], [x, post], 0.0),
         at_most([1.0, -upper], [post, z], 0.0),
@@ -119,18 +101,21 @@ def relu_rows(row: Row, post: Any, z: Any, lower: float, upper: float) -> list:
     ]
 
 
-def _is_plain_relu(row: Row, first: Piece, last: Piece) -> bool:
-    return (
-        row.coefs == [1.0]
-        and not row.expressions
-        and row.constant == 0.0
-        and (first.slope, first.intercept) == (0.0, 0.0)
-        and (last.slope, last.intercept) == (1.0, 0.0)
-        and first.upper == 0.0
-    )
+def _two_piece_unit(
+    layer: PiecewiseLayer, i: int, row: Row, z: Any, pieces: list[Piece]
+) -> list[Any]:
+    """The rows of a unit of two pieces, in the smallest way."""
+    post = layer.post[i]
+    if is_step(pieces):
+        return step_rows(row, post, z, pieces)
+    is_variable = row.coefs == [1.0] and not row.expressions and row.constant == 0.0
+    if not layer.is_output and is_variable and is_relu(pieces):
+        if pieces[0].upper == 0.0:
+            return relu_rows(row.variables[0], post, z, pieces[0].lower, pieces[1].upper)
+    return two_piece_rows(row, post, z, pieces, not layer.is_output)
 
 
-def add_incremental(block, rows: dict[int, Row], post: dict, pieces: dict) -> None:
+def add_incremental(layer: PiecewiseLayer, rows: dict[int, Row], pieces: dict) -> None:
     r"""Continuous units of three or more pieces: ordered binaries.
 
     .. math::
@@ -139,134 +124,91 @@ def add_incremental(block, rows: dict[int, Row], post: dict, pieces: dict) -> No
 
     with :math:`z_{-1} = 1` and no lower row for the last piece.
     """
-    keys = [(i, p) for i, found in pieces.items() for p in range(len(found))]
+    block, keys = layer.block, piece_keys(pieces)
     lengths = {(i, p): pieces[i][p].upper - pieces[i][p].lower for i, p in keys}
     d = add_variables(block, "step", keys, [0.0] * len(keys), list(lengths.values()))
-    z = add_variables(
-        block, "beyond", [(i, p) for i, p in keys if p + 1 < len(pieces[i])], domain=Binary
-    )
-    argument, value, order = {}, {}, {}
+    inner = [(i, p) for i, p in keys if p + 1 < len(pieces[i])]
+    z = add_variables(block, "beyond", inner, domain=Binary)
+    new = RowCollector()
     for i, found in pieces.items():
         ds = [d[i, p] for p in range(len(found))]
-        row = Row(rows[i].coefs, rows[i].variables, rows[i].constant, rows[i].expressions)
-        argument[i] = EqualityExpression(
-            (row.body([-1.0] * len(ds), ds), found[0].lower - row.constant)
-        )
-        value[i] = EqualityExpression(
-            (
-                LinearExpression(
-                    linear_coefs=[g.slope for g in found] + [-1.0],
-                    linear_vars=[*ds, post[i]],
-                ),
-                -found[0](found[0].lower),
-            )
-        )
+        row, first = rows[i], found[0]
+        sums = row.body([-1.0] * len(ds), ds), first.lower - row.constant
+        new.add("argument", i, EqualityExpression(sums))
+        coefs = [g.slope for g in found] + [-1.0]
+        value = LinearExpression(linear_coefs=coefs, linear_vars=[*ds, layer.post[i]])
+        new.add("value", i, EqualityExpression((value, -first(first.lower))))
         for p in range(len(found) - 1):
-            order[i, p, "full"] = at_most([lengths[i, p], -1.0], [z[i, p], d[i, p]], 0.0)
-            order[i, p, "start"] = at_most(
-                [1.0, -lengths[i, p + 1]], [d[i, p + 1], z[i, p]], 0.0
-            )
-    add_rows(block, "argument", argument)
-    add_rows(block, "value", value)
-    add_rows(block, "order", order)
+            full = at_most([lengths[i, p], -1.0], [z[i, p], d[i, p]], 0.0)
+            start = at_most([1.0, -lengths[i, p + 1]], [d[i, p + 1], z[i, p]], 0.0)
+            new.add("order", (i, p, "full"), full)
+            new.add("order", (i, p, "start"), start)
+    new.add_to(block)
 
 
-def add_multiple_choice(block, rows: dict[int, Row], post: dict, pieces: dict) -> None:
+def add_multiple_choice(layer: PiecewiseLayer, rows: dict[int, Row], pieces: dict) -> None:
     r"""Any units: a copy of the pre-activation for each piece, one of them chosen.
 
     .. math::
         x = \sum_p x_p,\quad y = \sum_p a_p x_p + c_p z_p,\quad
         t_p z_p \le x_p \le t_{p+1} z_p,\quad \sum_p z_p = 1
     """
-    keys = [(i, p) for i, found in pieces.items() for p in range(len(found))]
-    x = add_variables(
-        block,
-        "part",
-        keys,
-        [min(0.0, pieces[i][p].lower) for i, p in keys],
-        [max(0.0, pieces[i][p].upper) for i, p in keys],
-    )
+    block, keys = layer.block, piece_keys(pieces)
+    low = [min(0.0, pieces[i][p].lower) for i, p in keys]
+    high = [max(0.0, pieces[i][p].upper) for i, p in keys]
+    x = add_variables(block, "part", keys, low, high)
     z = add_variables(block, "piece", keys, domain=Binary)
-    argument, value, ends, one = {}, {}, {}, {}
+    new = RowCollector()
     for i, found in pieces.items():
         xs = [x[i, p] for p in range(len(found))]
         zs = [z[i, p] for p in range(len(found))]
-        row = rows[i]
-        argument[i] = EqualityExpression((row.body([-1.0] * len(xs), xs), -row.constant))
+        sums = rows[i].body([-1.0] * len(xs), xs), -rows[i].constant
+        new.add("part_argument", i, EqualityExpression(sums))
         coefs = [g.slope for g in found] + [g.intercept for g in found] + [-1.0]
-        value[i] = EqualityExpression(
-            (LinearExpression(linear_coefs=coefs, linear_vars=[*xs, *zs, post[i]]), 0.0)
-        )
-        one[i] = EqualityExpression(
-            (LinearExpression(linear_coefs=[1.0] * len(zs), linear_vars=zs), 1.0)
-        )
+        variables = [*xs, *zs, layer.post[i]]
+        value = LinearExpression(linear_coefs=coefs, linear_vars=variables)
+        new.add("part_value", i, EqualityExpression((value, 0.0)))
         for p, g in enumerate(found):
-            ends[i, p, "lower"] = at_most([g.lower, -1.0], [z[i, p], x[i, p]], 0.0)
-            ends[i, p, "upper"] = at_most([1.0, -g.upper], [x[i, p], z[i, p]], 0.0)
-    add_rows(block, "part_argument", argument)
-    add_rows(block, "part_value", value)
-    add_rows(block, "ends", ends)
-    add_rows(block, "one", one)
+            new.add("ends", (i, p, "lower"), at_most([g.lower, -1.0], [zs[p], xs[p]], 0.0))
+            new.add("ends", (i, p, "upper"), at_most([1.0, -g.upper], [xs[p], zs[p]], 0.0))
+        new.one_of("one", i, zs)
+    new.add_to(block)
 
 
-def piece_at(pieces: list[Piece], x: float) -> int:
-    """The piece that holds ``x``; a breakpoint belongs to the right one."""
-    p = 0
-    while p + 1 < len(pieces) and x >= pieces[p + 1].lower:
-        p += 1
-    return p
-
-
-def write_pieces(layer, rows: dict[int, Row]) -> None:
+def write_pieces(layer: PiecewiseLayer) -> None:
     """Write the units of a layer, each in the smallest of the models above.
 
     Two-piece units get a binary ``on[i]``, 1 on the right piece.
     """
-    pieces = {i: layer.pieces(i) for i in layer.units}
-    two = [i for i, p in pieces.items() if is_step(p) or (len(p) == 2 and is_continuous(p))]
+    rows = {i: layer.pre_row(i) for i in layer.units}
+    pieces = layer.all_pieces()
+    joined = {i for i, found in pieces.items() if is_continuous(found)}
+    two = [i for i, p in pieces.items() if len(p) == 2 and (i in joined or is_step(p))]
     z = add_variables(layer.block, "on", two, domain=Binary) if two else {}
-    found = {}
+    new = RowCollector()
     for i in two:
-        if is_step(pieces[i]):
-            unit = step_rows(rows[i], layer.post[i], z[i], pieces[i])
-        elif not layer.is_output and _is_plain_relu(rows[i], *pieces[i]):
-            low, high = pieces[i][0].lower, pieces[i][1].upper
-            unit = relu_rows(rows[i], layer.post[i], z[i], low, high)
-        else:
-            unit = two_piece_rows(
-                rows[i], layer.post[i], z[i], pieces[i], not layer.is_output
-            )
-        found.update({(i, k): row for k, row in enumerate(unit)})
-    add_rows(layer.block, "unit", found)
-    many = {i: p for i, p in pieces.items() if i not in z and is_continuous(p)}
+        for k, row in enumerate(_two_piece_unit(layer, i, rows[i], z[i], pieces[i])):
+            new.add("unit", (i, k), row)
+    new.add_to(layer.block)
+    more = {i: p for i, p in pieces.items() if i not in z}
+    many = {i: p for i, p in more.items() if i in joined}
+    rest = {i: p for i, p in more.items() if i not in joined}
     if many:
-        add_incremental(layer.block, rows, layer.post, many)
-    rest = {i: p for i, p in pieces.items() if i not in z and i not in many}
+        add_incremental(layer, rows, many)
     if rest:
-        add_multiple_choice(layer.block, rows, layer.post, rest)
+        add_multiple_choice(layer, rows, rest)
 
 
-def set_piece_values(block, pre: np.ndarray, pieces: Callable[[int], list[Piece]]) -> None:
-    """Values of everything :func:`write_pieces` adds.
+def set_piece_values(block: Any, pre: np.ndarray, pieces: PiecesOf) -> None:
+    """Values of everything :func:`write_pieces` adds."""
+    place = places(pre, pieces)
 
-    ``pieces(i)`` returns the pieces of unit ``i`` as they were written.
-    """
-    for i, v in _items(block, "on"):
-        v.set_value(piece_at(pieces(i), float(pre[i])), skip_validation=True)
-    for (i, p), v in _items(block, "step"):
-        g = pieces(i)[p]
-        v.set_value(
-            min(max(float(pre[i]), g.lower), g.upper) - g.lower, skip_validation=True
-        )
-    for (i, p), v in _items(block, "beyond"):
-        v.set_value(int(piece_at(pieces(i), float(pre[i])) > p), skip_validation=True)
-    for (i, p), v in _items(block, "part"):
-        chosen = piece_at(pieces(i), float(pre[i])) == p
-        v.set_value(float(pre[i]) if chosen else 0.0, skip_validation=True)
-    for (i, p), v in _items(block, "piece"):
-        v.set_value(int(piece_at(pieces(i), float(pre[i])) == p), skip_validation=True)
+    def step(key: tuple[int, int]) -> float:
+        g = pieces(key[0])[key[1]]
+        return min(max(float(pre[key[0]]), g.lower), g.upper) - g.lower
 
-
-def _items(block, name: str):
-    component = block.component(name)
-    return () if component is None else component.items()
+    assign(block, "on", place)
+    assign(block, "step", step)
+    assign(block, "beyond", lambda key: int(place(key[0]) > key[1]))
+    assign(block, "part", lambda k: float(pre[k[0]]) if place(k[0]) == k[1] else 0.0)
+    assign(block, "piece", lambda key: int(place(key[0]) == key[1]))

@@ -46,25 +46,26 @@ edge[1,2]: -0.25 pre.out[1] + out[1] <= 1
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from pyomo_relu.formulations.base import (
-    Formulation,
+from pyomo_relu.formulations.base import Formulation, register_formulation
+from pyomo_relu.formulations.units import (
     MaxLayer,
     Piece,
     PiecewiseLayer,
-    register_formulation,
+    assign,
+    largest_arguments,
 )
 from pyomo_relu.formulations.values import (
-    Row,
     RowCollector,
-    add_rows,
     add_variables,
     at_most,
     combined,
     row_at_most,
+    term,
 )
-from pyomo_relu.network import Max
 
 
 @register_formulation
@@ -74,27 +75,24 @@ class Relaxation(Formulation):
     name = "relaxation"
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
-        rows = {}
+        rows = RowCollector()
         for i in layer.units:
-            post, found = layer.post[i], layer.pieces(i)
-            for k, (sign, slope, intercept) in enumerate(hull_edges(found)):
-                if slope == 0.0:
-                    if layer.is_output:
-                        rows[i, k] = at_most([sign], [post], sign * intercept)
-                    else:  # a bound of the variable in any case; a tighter one here
-                        bound = post.ub if sign > 0 else post.lb
-                        if bound is None or sign * bound > sign * intercept:
-                            rows[i, k] = at_most([sign], [post], sign * intercept)
+            post = layer.post[i]
+            for k, (sign, slope, intercept) in enumerate(hull_edges(layer.pieces(i))):
+                if slope != 0.0:
+                    pre = layer.pre_row(i).scaled(-sign * slope, -sign * intercept)
+                    rows.add("edge", (i, k), row_at_most(pre, [sign], [post], 0.0))
                     continue
-                pre = layer.pre_row(i).scaled(-sign * slope, -sign * intercept)
-                rows[i, k] = row_at_most(pre, [sign], [post], 0.0)
-        add_rows(layer.block, "edge", rows)
+                # The variable has a bound there in any case; a tighter one needs a row.
+                bound = None if layer.is_output else post.ub if sign > 0 else post.lb
+                if bound is None or sign * bound > sign * intercept:
+                    rows.add("edge", (i, k), at_most([sign], [post], sign * intercept))
+        rows.add_to(layer.block)
 
     def write_max(self, layer: MaxLayer) -> None:
-        keys = [(j, i) for j, group in layer.arguments.items() for i in group]
+        keys, n = layer.keys, len(layer.keys)
         low = {i: float(layer.source.lower[i]) for _, i in keys}
         high = {i: float(layer.source.upper[i]) for _, i in keys}
-        n = len(keys)
         weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
         share = add_variables(
             layer.block,
@@ -105,36 +103,23 @@ class Relaxation(Formulation):
         )
         rows = RowCollector()
         for j, group in layer.arguments.items():
-            y = Row([1.0], [layer.post[j]])
-            parts = [Row([1.0], [share[j, i]]) for i in group]
-            shares = [Row([1.0], [weight[j, i]]) for i in group]
-            for i, part, z in zip(group, parts, shares):
-                x = layer.argument_row(i)
+            y = layer.post_row(j)
+            for i in group:
+                x, part, z = layer.argument_row(i), term(share[j, i]), term(weight[j, i])
+                above = combined([(high[i], z), (-1.0, part)])
+                below = combined([(1.0, x), (low[i], z), (-1.0, part)], -low[i])
                 rows.nonnegative("maximum", (j, i), combined([(1.0, y), (-1.0, x)]))
-                rows.nonnegative(
-                    "limits", (j, i, "upper"), combined([(high[i], z), (-1.0, part)])
-                )
-                rows.nonnegative(
-                    "limits",
-                    (j, i, "lower"),
-                    combined([(1.0, x), (low[i], z), (-1.0, part)], -low[i]),
-                )
-            rows.nonnegative("top", j, combined([(-1.0, y), *((1.0, p) for p in parts)]))
-            rows.zero("one", j, combined([(1.0, z) for z in shares], -1.0))
+                rows.nonnegative("limits", (j, i, "upper"), above)
+                rows.nonnegative("limits", (j, i, "lower"), below)
+            parts = ((1.0, term(share[j, i])) for i in group)
+            rows.nonnegative("top", j, combined([(-1.0, y), *parts]))
+            rows.one_of("one", j, (weight[j, i] for i in group))
         rows.add_to(layer.block)
 
-    def set_values(self, block, node, pre, post, pieces) -> None:
-        if not isinstance(node, Max) or block.component("weight") is None:
-            return
-        weight, share = block.component("weight"), block.component("share")
-        best: dict[int, int] = {}
-        for j, i in weight:
-            if j not in best or pre[i] > pre[best[j]]:
-                best[j] = i
-        for (j, i), v in weight.items():
-            v.set_value(float(best[j] == i), skip_validation=True)
-            number = float(pre[i]) if best[j] == i else 0.0
-            share[j, i].set_value(number, skip_validation=True)
+    def set_values(self, block: Any, node: Any, pre: Any, post: Any, pieces: Any) -> None:
+        best = largest_arguments(block.component("weight") or (), pre)
+        assign(block, "weight", lambda key: float(best[key[0]] == key[1]))
+        assign(block, "share", lambda k: float(pre[k[1]]) if best[k[0]] == k[1] else 0.0)
 
 
 def hull_edges(pieces: list[Piece]) -> list[tuple[float, float, float]]:
@@ -174,5 +159,7 @@ def _upper_chain(points: list[tuple[float, float]]) -> list[tuple[float, float]]
     return lines
 
 
-def _turns_left(a, b, c) -> bool:
+def _turns_left(
+    a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]
+) -> bool:
     return (b[0] - a[0]) * (c[1] - a[1]) >= (b[1] - a[1]) * (c[0] - a[0])

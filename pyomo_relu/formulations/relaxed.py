@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pyomo.environ as pyo
 from pyomo.common.modeling import unique_component_name
 from pyomo.core.expr.visitor import identify_variables
+
+from pyomo_relu.base.deadline import Deadline
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,10 @@ class RelaxedSolver:
     """
 
     def __init__(
-        self, block, scope: str, solver: str, time_limit: float | None = None
+        self, block: Any, scope: str, solver: str, time_limit: float | None = None
     ) -> None:
         self.block, self.scope, self.solver = block, scope, pyo.SolverFactory(solver)
-        self.end = None if time_limit is None else time.monotonic() + time_limit
+        self.deadline = Deadline(time_limit)
         self.target = block
         self.goal: Any = None
         if scope == "model":
@@ -106,13 +107,13 @@ class RelaxedSolver:
     @property
     def out_of_time(self) -> bool:
         """Whether the time limit is reached."""
-        return self.end is not None and time.monotonic() >= self.end
+        return self.deadline.expired()
 
     def _limit(self) -> dict[str, Any]:
         """What is left of the time, as a keyword of ``solve``."""
-        if self.end is None:
+        if self.deadline.limit is None:
             return {}
-        left = max(1, math.ceil(self.end - time.monotonic()))  # glpsol takes integers
+        left = max(1, math.ceil(self.deadline.left()))  # glpsol takes integers
         # HiGHS compares its limit with the time of all runs of one instance.
         runs = getattr(getattr(self.solver, "_solver_model", None), "getRunTime", None)
         return {"timelimit": left if runs is None else left + runs()}
@@ -141,8 +142,8 @@ class RelaxedSolver:
             results = self.solver.solve(self.target, **self._limit())
             good = pyo.check_optimal_termination(results)
             why = str(results.solver.termination_condition)
-            if self.end is not None and why == "maxTimeLimit":
-                self.end = time.monotonic()
+            if self.deadline.limit is not None and why == "maxTimeLimit":
+                self.deadline = Deadline(0.0)
         except Exception as e:  # whatever a solver makes of the user's model
             good, why = False, f"{type(e).__name__}: {e}"
         if not good and not self.out_of_time:
@@ -154,7 +155,7 @@ class RelaxedSolver:
         return good
 
 
-def _is_solved(block) -> bool:
+def _is_solved(block: Any) -> bool:
     """Whether a solver of the model reads the rows of a block."""
     while block is not None:
         if not block.active or block.ctype is not pyo.Block:

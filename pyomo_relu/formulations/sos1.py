@@ -52,20 +52,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyomo_relu.formulations.base import (
-    Formulation,
+import numpy as np
+
+from pyomo_relu.formulations.base import Formulation, register_formulation
+from pyomo_relu.formulations.units import (
     MaxLayer,
     Piece,
+    PiecesOf,
     PiecewiseLayer,
-    register_formulation,
+    assign,
+    is_continuous,
+    is_relu,
+    largest_arguments,
+    piece_keys,
+    places,
 )
-from pyomo_relu.formulations.pieces import is_continuous, piece_at
 from pyomo_relu.formulations.values import (
-    Row,
     RowCollector,
     add_sos,
     add_variables,
     combined,
+    term,
 )
 from pyomo_relu.network import Max
 
@@ -78,146 +85,153 @@ class Sos1(Formulation):
     needs_preactivation = False
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
-        pieces = {i: layer.pieces(i) for i in layer.units}
+        pieces = layer.all_pieces()
         two = [i for i, p in pieces.items() if len(p) == 2 and is_continuous(p)]
         rows = RowCollector()
-        sets: dict[Any, list[Any]] = {}
-        _write_two(layer, pieces, two, rows, sets)
-        _write_many(
-            layer, {i: p for i, p in pieces.items() if i not in set(two)}, rows, sets
-        )
+        right, left = write_sides(layer, pieces, two, rows)
+        sets: dict[Any, list[Any]] = {(i, 0): [right[i], left[i]] for i in two}
+        many = {i: p for i, p in pieces.items() if i not in left}
+        sets |= _write_many(layer, many, rows)
         rows.add_to(layer.block)
         add_sos(layer.block, "one_of", sets)
 
     def write_max(self, layer: MaxLayer) -> None:
-        keys = [(j, i) for j, group in layer.arguments.items() for i in group]
-        n = len(keys)
-        weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
-        slack = add_variables(layer.block, "below", keys, [0.0] * n, max_gaps(layer, keys))
         rows = RowCollector()
+        weight, slack = write_choice(layer, rows)
+        rows.add_to(layer.block)
         sets: dict[Any, list[Any]] = {}
         for j, group in layer.arguments.items():
-            for i in group:
-                s, y = Row([1.0], [slack[j, i]]), Row([1.0], [layer.post[j]])
-                terms = [(1.0, y), (-1.0, layer.argument_row(i)), (-1.0, s)]
-                rows.zero("maximum", (j, i), combined(terms))
-                sets[j, i] = [weight[j, i], slack[j, i]]
+            sets |= {(j, i): [weight[j, i], slack[j, i]] for i in group}
             sets[j, "all"] = [weight[j, i] for i in group]
-            terms = [(1.0, Row([1.0], [weight[j, i]])) for i in group]
-            rows.zero("one", j, combined(terms, -1.0))
-        rows.add_to(layer.block)
         add_sos(layer.block, "one_of", sets)
 
-    def set_values(self, block, node, pre, post, pieces) -> None:
+    def set_values(self, block: Any, node: Any, pre: Any, post: Any, pieces: Any) -> None:
         if isinstance(node, Max):
-            set_max_slacks(block, pre, post)
+            set_choice(block, pre, post)
             return
-        for name, sign in (("right", 1.0), ("left", -1.0)):
-            for i, v in _items(block, name):
-                t = pieces(i)[0].upper
-                number = max(0.0, sign * (float(pre[i]) - t))
-                v.set_value(number, skip_validation=True)
-        for (i, p), v in _items(block, "weight"):
-            number = float(piece_at(pieces(i), float(pre[i])) == p)
-            v.set_value(number, skip_validation=True)
-        for (i, p, end), v in _items(block, "end"):
-            g, x = pieces(i)[p], float(pre[i])
-            number = 0.0
-            if piece_at(pieces(i), x) == p:
-                length = g.upper - g.lower
-                share = min(1.0, max(0.0, (x - g.lower) / length)) if length > 0 else 0.0
-                number = share if end == "upper" else 1.0 - share
-            v.set_value(number, skip_validation=True)
+        set_sides(block, pre, pieces)
+        place = places(pre, pieces)
+
+        def share(key: tuple[int, int, str]) -> float:
+            i, p, end = key
+            g = pieces(i)[p]
+            length = g.upper - g.lower
+            part = (float(pre[i]) - g.lower) / length if length > 0 else 0.0
+            part = min(1.0, max(0.0, part))
+            return 0.0 if place(i) != p else part if end == "upper" else 1.0 - part
+
+        assign(block, "weight", lambda key: float(place(key[0]) == key[1]))
+        assign(block, "end", share)
 
 
-def write_sides(layer: PiecewiseLayer, pieces, two, rows) -> tuple[dict, dict]:
+def write_sides(
+    layer: PiecewiseLayer,
+    pieces: dict[int, list[Piece]],
+    two: list[int],
+    rows: RowCollector,
+) -> tuple[dict[int, Any], dict[int, Any]]:
     """``x = t + right - left`` and the value of units of two pieces.
 
     A ReLU's ``right`` is its ``post`` where that can't be negative anyway.
     """
-    relu = {
+    plain = {
         i
         for i in two
-        if not layer.is_output
-        and layer.post[i].lb == 0.0
-        and (pieces[i][0].slope, pieces[i][0].intercept) == (0.0, 0.0)
-        and (pieces[i][1].slope, pieces[i][1].intercept) == (1.0, 0.0)
+        if not layer.is_output and layer.post[i].lb == 0.0 and is_relu(pieces[i])
     }
-    own = [i for i in two if i not in relu]
-    right = {i: layer.post[i] for i in relu}
-    if own:
-        tops = [pieces[i][1].upper - pieces[i][1].lower for i in own]
-        right.update(add_variables(layer.block, "right", own, [0.0] * len(own), tops))
-    left = {}
-    if two:
-        tops = [pieces[i][0].upper - pieces[i][0].lower for i in two]
-        left = add_variables(layer.block, "left", two, [0.0] * len(two), tops)
+    right = {i: layer.post[i] for i in plain}
+    left: dict[int, Any] = {}
+    for name, side, units in (
+        ("right", right, [i for i in two if i not in plain]),
+        ("left", left, two),
+    ):
+        if units:
+            ends = (pieces[i][1 if side is right else 0] for i in units)
+            tops = [g.upper - g.lower for g in ends]
+            side |= add_variables(layer.block, name, units, [0.0] * len(units), tops)
     for i in two:
         first, last = pieces[i]
-        r, s = Row([1.0], [right[i]]), Row([1.0], [left[i]])
-        rows.zero(
-            "argument",
-            i,
-            combined([(1.0, layer.rows[i]), (-1.0, r), (1.0, s)], -first.upper),
-        )
-        if i not in relu:
-            y = Row([1.0], [layer.post[i]])
-            terms = [(last.slope, r), (-first.slope, s), (-1.0, y)]
+        r, s = term(right[i]), term(left[i])
+        sides = combined([(1.0, layer.rows[i]), (-1.0, r), (1.0, s)], -first.upper)
+        rows.zero("argument", i, sides)
+        if i not in plain:
+            terms = [(last.slope, r), (-first.slope, s), (-1.0, layer.post_row(i))]
             rows.zero("value", i, combined(terms, last(last.lower)))
     return right, left
 
 
-def _write_two(layer, pieces, two, rows, sets) -> None:
-    right, left = write_sides(layer, pieces, two, rows)
-    for i in two:
-        sets[i, 0] = [right[i], left[i]]
+def set_sides(
+    block: Any,
+    pre: np.ndarray,
+    pieces: PiecesOf,
+    names: tuple[str, str] = ("right", "left"),
+) -> None:
+    """How far a pre-activation is on the right and on the left of a breakpoint.
+
+    Keys are units of two pieces, or units with the number of a breakpoint.
+    """
+    for name, sign in zip(names, (1.0, -1.0)):
+
+        def number(key: Any, sign: float = sign) -> float:
+            i, p = key if isinstance(key, tuple) else (key, 1)
+            return max(0.0, sign * (float(pre[i]) - pieces(i)[p].lower))
+
+        assign(block, name, number)
 
 
-def _write_many(layer, pieces: dict[int, list[Piece]], rows, sets) -> None:
-    """Any units by the weights of the ends of their pieces."""
-    keys = [(i, p) for i, found in pieces.items() for p in range(len(found))]
+def _write_many(
+    layer: PiecewiseLayer, pieces: dict[int, list[Piece]], rows: RowCollector
+) -> dict[Any, list[Any]]:
+    """Any units by the weights of the ends of their pieces; the sets of weights."""
+    keys = piece_keys(pieces)
     if not keys:
-        return
+        return {}
     ends = [(i, p, e) for i, p in keys for e in ("lower", "upper")]
-    n = len(keys)
+    n, sets = len(keys), {}
     weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
     end = add_variables(layer.block, "end", ends, [0.0] * 2 * n, [1.0] * 2 * n)
     for i, found in pieces.items():
         argument = [(-1.0, layer.rows[i])]
-        value = [(-1.0, Row([1.0], [layer.post[i]]))]
-        total = []
+        value = [(-1.0, layer.post_row(i))]
         for p, g in enumerate(found):
-            low, high = Row([1.0], [end[i, p, "lower"]]), Row([1.0], [end[i, p, "upper"]])
-            w = Row([1.0], [weight[i, p]])
+            low, high = term(end[i, p, "lower"]), term(end[i, p, "upper"])
             argument += [(g.lower, low), (g.upper, high)]
             value += [(g(g.lower), low), (g(g.upper), high)]
-            total.append((1.0, w))
-            rows.zero("ends", (i, p), combined([(1.0, low), (1.0, high), (-1.0, w)]))
+            parts = [(1.0, low), (1.0, high), (-1.0, term(weight[i, p]))]
+            rows.zero("ends", (i, p), combined(parts))
         rows.zero("argument", i, combined(argument))
         rows.zero("value", i, combined(value))
-        rows.zero("one", i, combined(total, -1.0))
         sets[i, 0] = [weight[i, p] for p in range(len(found))]
+        rows.one_of("one", i, sets[i, 0])
+    return sets
 
 
-def max_gaps(layer: MaxLayer, keys) -> list[float]:
+def write_choice(
+    layer: MaxLayer, rows: RowCollector
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """A maximum as each argument and how far it is below; a weight for each."""
+    keys = layer.keys
+    n = len(keys)
+    weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
+    slack = add_variables(layer.block, "below", keys, [0.0] * n, max_gaps(layer))
+    for j, group in layer.arguments.items():
+        for i in group:
+            x, s = layer.argument_row(i), term(slack[j, i])
+            gap = combined([(1.0, layer.post_row(j)), (-1.0, x), (-1.0, s)])
+            rows.zero("maximum", (j, i), gap)
+        rows.one_of("one", j, (weight[j, i] for i in group))
+    return weight, slack
+
+
+def max_gaps(layer: MaxLayer) -> list[float]:
     """How far each argument can lie below the maximum."""
     low, high = layer.source.lower, layer.source.upper
     top = {j: max(float(high[i]) for i in g) for j, g in layer.arguments.items()}
-    return [max(0.0, top[j] - float(low[i])) for j, i in keys]
+    return [max(0.0, top[j] - float(low[i])) for j, i in layer.keys]
 
 
-def set_max_slacks(block, pre, post) -> None:
-    """Values of ``weight`` and ``below``: the first largest argument is chosen."""
-    best: dict[int, int] = {}
-    for (j, i), _ in _items(block, "below"):
-        if j not in best or pre[i] > pre[best[j]]:
-            best[j] = i
-    for (j, i), v in _items(block, "below"):
-        v.set_value(float(post[j] - pre[i]), skip_validation=True)
-    for (j, i), v in _items(block, "weight"):
-        v.set_value(float(best[j] == i), skip_validation=True)
-
-
-def _items(block, name: str):
-    component = block.component(name)
-    return () if component is None else component.items()
+def set_choice(block: Any, pre: np.ndarray, post: np.ndarray) -> None:
+    """Values of what :func:`write_choice` adds: the first largest argument is chosen."""
+    best = largest_arguments(block.component("below") or (), pre)
+    assign(block, "below", lambda key: float(post[key[0]] - pre[key[1]]))
+    assign(block, "weight", lambda key: float(best[key[0]] == key[1]))

@@ -14,7 +14,7 @@ from pyomo.gdp.util import is_child_of
 
 
 def network_blocks(
-    instance, active: bool | None = True, *, in_disjuncts: bool = False
+    instance: Any, active: bool | None = True, *, in_disjuncts: bool = False
 ) -> Iterator[Any]:
     """Yield every network block in ``instance``, itself included.
 
@@ -33,7 +33,7 @@ def network_blocks(
             yield block
 
 
-def _targets(instance, targets) -> list[Any]:
+def _targets(instance: Any, targets: Any) -> list[Any]:
     if targets is None:
         return list(network_blocks(instance, in_disjuncts=True))
     known: dict = {}
@@ -50,7 +50,7 @@ def _targets(instance, targets) -> list[Any]:
     return found
 
 
-def register_transformation(formulation) -> None:
+def register_transformation(formulation: Any) -> None:
     """Register the Pyomo transformation ``relu.<name>`` of a formulation."""
     config = ConfigDict(f"relu.{formulation.name}")
     config.declare(
@@ -67,7 +67,7 @@ def register_transformation(formulation) -> None:
     class ReluTransformation(Transformation):
         CONFIG = config
 
-        def _apply_to(self, instance, **kwds: Any) -> None:
+        def _apply_to(self, instance: Any, **kwds: Any) -> None:
             options = {**(kwds.pop("options", None) or {}), **kwds}
             unknown = sorted(set(options) - set(config.keys()))
             if unknown:

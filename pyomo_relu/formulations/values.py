@@ -38,7 +38,7 @@ class Values:
     lower, upper : (size,) arrays
     """
 
-    def __init__(self, entries: list[Entry], lower: np.ndarray, upper: np.ndarray):
+    def __init__(self, entries: list[Entry], lower: np.ndarray, upper: np.ndarray) -> None:
         self.entries = entries
         self.lower, self.upper = lower, upper
         constants = np.zeros(len(entries))
@@ -88,7 +88,7 @@ class Row:
             self.upper,
         )
 
-    def body(self, coefs: Sequence[float] = (), variables: Sequence = ()):
+    def body(self, coefs: Sequence[float] = (), variables: Sequence = ()) -> Any:
         """The expression without its constant, plus the given terms."""
         total = LinearExpression(
             linear_coefs=self.coefs + list(coefs),
@@ -101,7 +101,7 @@ class Row:
             total = total + part
         return total
 
-    def expression(self):
+    def expression(self) -> Any:
         """The whole expression, its constant included."""
         return self.body() + self.constant
 
@@ -112,12 +112,25 @@ class Row:
             *self.expressions,
         ]
 
-    def equals(self, variable):
+    def part(self, numbers: Iterable[int], constant: float = 0.0) -> Row:
+        """The terms of the given numbers, as :meth:`terms` counts them."""
+        n = len(self.coefs)
+        numbers = list(numbers)
+        inner = [t for t in numbers if t < n]
+        coefs, variables, lower, upper = (
+            [found[t] for t in inner]
+            for found in (self.coefs, self.variables, self.lower, self.upper)
+        )
+        rest = [self.expressions[t - n] for t in numbers if t >= n]
+        return Row(coefs, variables, constant, rest, lower, upper)
+
+    def equals(self, variable: Any) -> EqualityExpression:
         """The constraint ``row == variable``."""
         return EqualityExpression((self.body([-1.0], [variable]), -self.constant))
 
 
-#: Of the largest term of a sum.
+#: What remains of a sum below this share of its largest term is rounding (chosen by hand:
+#: some tens of units in the last place).
 ROUNDING = 1e-14
 
 
@@ -163,6 +176,11 @@ def entry_row(entry: Entry, lower: float, upper: float) -> Row:
     return Row(expressions=[(1.0, entry, lower, upper)])
 
 
+def term(variable: Any) -> Row:
+    """A variable as a row, without its bounds."""
+    return Row([1.0], [variable])
+
+
 def affine_rows(node: Affine, sources: Sequence[Values], units: np.ndarray) -> list[Row]:
     """The rows ``units`` of an affine node over the entries of its sources."""
     rows = [Row(constant=c) for c in node.bias[units].tolist()]
@@ -180,7 +198,7 @@ def affine_rows(node: Affine, sources: Sequence[Values], units: np.ndarray) -> l
     return rows
 
 
-def _append_variables(rows: list[Row], part, values: Values) -> None:
+def _append_variables(rows: list[Row], part: Any, values: Values) -> None:
     index, variables = values.variables, values.variable_list
     if not len(index):
         return
@@ -229,7 +247,7 @@ def link_coefficient(factor: float) -> float:
     return min(max(factor, LEAST_LINK), LARGEST_LINK)
 
 
-def link(given: Row, scaled: Row, factor: float, margin: bool = False):
+def link(given: Row, scaled: Row, factor: float, margin: bool = False) -> Any:
     """The constraint ``scaled == factor * given`` as a solver can hold it.
 
     ``scaled`` is of order one. The row is multiplied by a power of two so that its
@@ -252,7 +270,14 @@ def link(given: Row, scaled: Row, factor: float, margin: bool = False):
 
 
 # ---------------------------------------------------------------- adding components
-def add_variables(block, name: str, units: Sequence, lower=None, upper=None, **options):
+def add_variables(
+    block: Any,
+    name: str,
+    units: Sequence,
+    lower: Iterable[float] | None = None,
+    upper: Iterable[float] | None = None,
+    **options: Any,
+) -> dict[Any, Any]:
     """Add a variable for each unit, with its bounds; return them by unit.
 
     ``lower`` and ``upper`` are sequences in the order of ``units``.
@@ -269,14 +294,14 @@ def add_variables(block, name: str, units: Sequence, lower=None, upper=None, **o
     return dict(zip(variable.keys(), found))
 
 
-def add_rows(block, name: str, rows: dict) -> None:
+def add_rows(block: Any, name: str, rows: dict) -> None:
     """Add a constraint with the given relational expression for each index."""
     if not rows:
         return
     block.add_component(name, Constraint(index_set(rows), rule=RuleOnce(rows)))
 
 
-def add_sos(block, name: str, sets: dict[Any, list], level: int = 1) -> None:
+def add_sos(block: Any, name: str, sets: dict[Any, list], level: int = 1) -> None:
     """Add a special ordered set of the given variables for each index."""
     if not sets:
         return
@@ -287,28 +312,43 @@ def add_sos(block, name: str, sets: dict[Any, list], level: int = 1) -> None:
 
 
 class RowCollector:
-    """Rows ``row >= 0`` and ``row == 0`` by component name; those without terms go."""
+    """Rows of a layer by component name, in the order in which the names come.
+
+    A row over no variables is left out.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[str, dict] = {}
 
-    def nonnegative(self, name: str, index, row: Row) -> None:
+    def add(self, name: str, key: Any, relation: Any) -> None:
+        """Note a relational expression."""
+        self.rows.setdefault(name, {})[key] = relation
+
+    def nonnegative(self, name: str, key: Any, row: Row) -> None:
         """Note ``row >= 0``."""
         if not row.is_constant:
-            body = row.body()
-            self.rows.setdefault(name, {})[index] = InequalityExpression(
-                (-row.constant, body), False
-            )
+            self.add(name, key, InequalityExpression((-row.constant, row.body()), False))
 
-    def zero(self, name: str, index, row: Row) -> None:
+    def zero(self, name: str, key: Any, row: Row) -> None:
         """Note ``row == 0``."""
         if not row.is_constant:
-            self.rows.setdefault(name, {})[index] = EqualityExpression(
-                (row.body(), -row.constant)
-            )
+            self.add(name, key, EqualityExpression((row.body(), -row.constant)))
 
-    def add_to(self, block) -> None:
-        """Add everything noted to a block, in the order of the names."""
+    def between(
+        self, name: str, key: tuple, low: float, row: Row, high: float, factor: Row
+    ) -> None:
+        """Note ``low * factor <= row <= high * factor``, as two rows."""
+        below = combined([(1.0, row), (-low, factor)])
+        above = combined([(-1.0, row), (high, factor)])
+        self.nonnegative(name, (*key, "lower"), below)
+        self.nonnegative(name, (*key, "upper"), above)
+
+    def one_of(self, name: str, key: Any, variables: Iterable[Any]) -> None:
+        """Note that variables add up to 1."""
+        self.zero(name, key, combined([(1.0, term(v)) for v in variables], -1.0))
+
+    def add_to(self, block: Any) -> None:
+        """Add everything noted to a block."""
         for name, rows in self.rows.items():
             add_rows(block, name, rows)
 
@@ -328,12 +368,12 @@ class RuleOnce(InitializerBase):
         return self.rows.pop(index if len(index) > 1 else index[0])
 
 
-def at_most(coefs: Sequence[float], variables: Sequence, bound: float):
+def at_most(coefs: Sequence[float], variables: Sequence, bound: float) -> Any:
     """The constraint ``sum coefs * variables <= bound``."""
     body = LinearExpression(linear_coefs=list(coefs), linear_vars=list(variables))
     return InequalityExpression((body, bound), False)
 
 
-def row_at_most(row: Row, coefs: Sequence[float], variables: Sequence, bound: float):
+def row_at_most(row: Row, coefs: Sequence[float], variables: Sequence, bound: float) -> Any:
     """The constraint ``row + sum coefs * variables <= bound``."""
     return InequalityExpression((row.body(coefs, variables), bound - row.constant), False)

@@ -17,13 +17,8 @@ from pyomo.environ import Block, Set
 
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.well_scaled import WellScaled
-from pyomo_relu.formulations.base import (
-    Formulation,
-    MaxLayer,
-    Piece,
-    PiecewiseLayer,
-    unit_pieces,
-)
+from pyomo_relu.formulations.base import Formulation
+from pyomo_relu.formulations.units import MaxLayer, Piece, PiecewiseLayer, unit_pieces
 from pyomo_relu.formulations.values import (
     Entry,
     Row,

@@ -22,6 +22,12 @@ ACTIVATIONS = ("step", "sign")
 OUTPUTS = ("scores", "bits")
 
 
+def activations_of(on: np.ndarray, activation: str) -> np.ndarray:
+    """What neurons give that are on or off: 1 or 0, with 'sign' 1 or -1."""
+    found = on.astype(float)
+    return found if activation == "step" else 2.0 * found - 1.0
+
+
 @dataclass(frozen=True)
 class StepNetwork:
     """Layers ``a(W x + b)`` with ``a`` the step {0, 1} or the sign {-1, 1}.
@@ -76,8 +82,7 @@ class StepNetwork:
 
     def activate(self, pre: np.ndarray) -> np.ndarray:
         """The activation of every entry."""
-        on = (pre >= 0).astype(float)
-        return on if self.activation == "step" else 2.0 * on - 1.0
+        return activations_of(pre >= 0, self.activation)
 
     def patterns(self, x: Any) -> list[np.ndarray]:
         """For each hidden layer, the (N, n_out) bool array of the neurons that are on."""
@@ -93,6 +98,11 @@ class StepNetwork:
             sum(int(np.count_nonzero(w)) for w in self.weights),
             sum(w.size for w in self.weights),
         )
+
+    def neuron(self, layer: int, j: int) -> StepNetwork:
+        """One neuron as a network of its own."""
+        w, b = self.weights[layer], self.biases[layer]
+        return StepNetwork((w[j : j + 1],), (b[j : j + 1],), self.activation)
 
     def to_network(self, outputs: str = "scores") -> Network:
         """Return it for :class:`~pyomo_relu.ReLUNetBlock`.

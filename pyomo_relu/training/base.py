@@ -1,55 +1,61 @@
-"""What the trained classifiers share: options, fitting, checks, storage."""
+"""`MIPClassifier`: what the classifiers of one network share."""
 
 from __future__ import annotations
 
-import json
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.network import Network
-from pyomo_relu.steps.step_network import StepNetwork, read_arrays, restoring
-from pyomo_relu.training.exact import (
-    Task,
-    Training,
-    constant_network,
-    exact,
-    local_search,
-    settled,
-)
+from pyomo_relu.steps.step_network import StepNetwork
+from pyomo_relu.training.data_splitting import data_splitting
+from pyomo_relu.training.estimator import TrainedEstimator, choice, seed_of
+from pyomo_relu.training.exact import exact
 from pyomo_relu.training.family import Family, merged
 from pyomo_relu.training.hybrid import hybrid
+from pyomo_relu.training.implicit import implicit
+from pyomo_relu.training.local_search import local_search
 from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.norms import DUAL_NORMS, dual_norm
-from pyomo_relu.training.solve import ENGINES, Engine, check_solver
-from pyomo_relu.training.splitting import data_splitting
+from pyomo_relu.training.solve import check_solver
+from pyomo_relu.training.ste import straight_through
+from pyomo_relu.training.task import Task, Training, constant_network, settled
+from pyomo_relu.verification import Ball, Property, Unsafe, verify
 
 METHODS = ("exact", "local_search", "data_splitting", "hybrid", "ste", "implicit")
 
-
-def choice(name: str, value: Any, allowed) -> None:
-    """Refuse what isn't allowed, naming the option."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {list(allowed)}, not {value!r}.")
+#: The least number of points of which some are set aside for validation. It was chosen by
+#: hand.
+ENOUGH = 20
 
 
-class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
+@dataclass(eq=False, repr=False, kw_only=True)
+class MIPClassifier(TrainedEstimator):
     """Base of the classifiers that are trained by mixed-integer programs."""
 
+    KIND: ClassVar[str] = "trained classifier"
+    FITTED: ClassVar[str] = "network_"
     #: The names of the losses, and of what they are in :class:`Loss`.
     LOSSES: ClassVar[Mapping[str, str]] = {}
     #: What ``max_margin`` maximizes; see :class:`Loss`.
     MARGINS: ClassVar[str] = "common"
+
+    weights: Any = "ternary"
+    loss: str = ""
+    method: str = "exact"
+    robust: tuple[str, float] | None = None
+    regularization: float = 0.0
+    compression: float = 0.0
+    splits: int = 8
+    batch_size: int | None = 64
+    validation_fraction: float = 0.25
 
     # ------------------------------------------------------------------ options
     @abstractmethod
@@ -64,15 +70,6 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
             float(self.regularization),
             float(self.compression),
         )
-
-    def _hidden(self) -> tuple[int, ...]:
-        sizes = tuple(np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)))
-        if any(not isinstance(n, (int, np.integer)) or n < 1 for n in sizes):
-            raise ValueError(
-                "hidden_layer_sizes must be positive integers, not "
-                f"{self.hidden_layer_sizes!r}."
-            )
-        return tuple(int(n) for n in sizes)
 
     def _robust(self) -> tuple[str, float] | None:
         if self.robust is None:
@@ -96,7 +93,6 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _check_options(self) -> None:
         choice("loss", self.loss, self.LOSSES)
         choice("method", self.method, METHODS)
-        choice("engine", self.engine, ENGINES)
         for name in ("regularization", "compression"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative.")
@@ -104,13 +100,10 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
             raise ValueError(
                 "compression takes out hidden neurons and needs some, and method='exact'."
             )
-        if self.time_limit is not None and self.time_limit <= 0:
-            raise ValueError(f"time_limit must be positive or None, not {self.time_limit}.")
-        if not 0 < self.margin <= 1:
-            raise ValueError(f"margin must lie in (0, 1], not {self.margin}.")
+        super()._check_options()
 
     # ---------------------------------------------------------------------- fit
-    def fit(self, X, y, validation=None):
+    def fit(self, X: Any, y: Any, validation: tuple[Any, Any] | None = None) -> Self:
         """Train the network.
 
         Parameters
@@ -140,20 +133,12 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         """
         self._check_options()
         deadline = Deadline(self.time_limit)
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs two classes; the data contains one class."
-            )
-        random = check_random_state(self.random_state)
-        rng = np.random.default_rng(random.randint(2**31 - 1))
+        X, codes, random = self._begin(X, y)
+        rng = np.random.default_rng(seed_of(random))
         outputs = 1 if len(self.classes_) == 2 else len(self.classes_)
         bits = self._bits(codes, outputs)
-        family, loss = self._family(outputs), self._loss()
-        engine = Engine(self.solver, self.engine, self.solver_options, bool(self.verbose))
-        if self.method in ("exact", "local_search", "data_splitting", "hybrid"):
+        family, loss, engine = self._family(outputs), self._loss(), self._engine()
+        if self.method not in ("ste", "implicit"):
             check_solver(engine)
         task = Task(family, merged(X, bits), loss, engine, deadline.left(), rng)
         found = self._train(task, X, bits, codes, validation)
@@ -167,32 +152,43 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
             return codes.reshape(-1, 1).astype(float)
         return np.eye(outputs)[codes]
 
-    def _train(self, task: Task, X, bits, codes, validation) -> Training:
-        if validation is not None and self.method != "data_splitting":
+    def _train(
+        self,
+        task: Task,
+        X: np.ndarray,
+        bits: np.ndarray,
+        codes: np.ndarray,
+        validation: tuple[Any, Any] | None,
+    ) -> Training:
+        if self.method == "data_splitting":
+            return self._split(task, X, bits, codes, validation)
+        if validation is not None:
             raise ValueError(
                 f"method='{self.method}' does not use validation=; leave it out."
             )
+        if self.method == "exact":
+            return exact(task, None if task.loss.hard else constant_network(task))
         if self.method == "local_search":
             return local_search(task)
         if self.method == "hybrid":
             return hybrid(task)
-        if self.method == "ste":
-            from pyomo_relu.training.ste import straight_through
+        return (straight_through if self.method == "ste" else implicit)(task, X, bits)
 
-            return straight_through(task, X, bits)
-        if self.method == "implicit":
-            from pyomo_relu.training.implicit import implicit
-
-            return implicit(task, X, bits)
-        if self.method == "exact":
-            start = None if task.loss.hard else constant_network(task)
-            return exact(task, start)
+    def _split(
+        self,
+        task: Task,
+        X: np.ndarray,
+        bits: np.ndarray,
+        codes: np.ndarray,
+        validation: tuple[Any, Any] | None,
+    ) -> Training:
+        """Data splitting, with points that choose among its networks."""
         if not self._hidden():
             raise ValueError(
                 "method='data_splitting' shares hidden activations; without a hidden "
                 "layer use method='exact'."
             )
-        share = self.validation_fraction
+        share, chosen = self.validation_fraction, (X, bits)
         if validation is not None:
             xv, yv = validation
             xv = validate_data(self, xv, reset=False, dtype=np.float64)
@@ -200,19 +196,16 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
             if strange:
                 raise ValueError(f"validation has classes that y has not: {strange}.")
             chosen = (xv, self._bits(np.searchsorted(self.classes_, yv), bits.shape[1]))
-        elif share and int(len(X) * share) >= len(self.classes_) and len(X) >= 20:
-            enough = np.bincount(codes).min() >= 2
+        elif share and int(len(X) * share) >= len(self.classes_) and len(X) >= ENOUGH:
             X, xv, bits, bv = train_test_split(
                 X,
                 bits,
                 test_size=share,
-                stratify=codes if enough else None,
+                stratify=codes if np.bincount(codes).min() >= 2 else None,
                 random_state=int(task.rng.integers(2**31 - 1)),
             )
             chosen = (xv, bv)
             task = replace(task, data=merged(X, bits))
-        else:
-            chosen = (X, bits)
         return data_splitting(
             task, X, bits, chosen, splits=self.splits, batch_size=self.batch_size
         )
@@ -239,21 +232,20 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.history_ = found.history
 
     # ------------------------------------------------------------------ predict
-    def decision_function(self, X) -> np.ndarray:
+    def decision_function(self, X: Any) -> np.ndarray:
         """Scores: (n,) for two classes, positive or 0 for the second; else (n, classes)."""
-        check_is_fitted(self, "network_")
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        scores = self.network_.scores(X)
+        points = self._points(X)
+        scores = self.network_.scores(points)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """The class of each point: the largest score, the first one at a tie."""
         scores = self.decision_function(X)
         if scores.ndim == 1:
             return self.classes_[(scores >= 0).astype(int)]
         return self.classes_[scores.argmax(axis=1)]
 
-    def robust_share(self, X, y, radius: float, norm: str = "linf") -> float:
+    def robust_share(self, X: Any, y: Any, radius: float, norm: str = "linf") -> float:
         """Share of points that are certainly predicted right on a whole ball.
 
         The first layer's activations must be constant on the ball, as the robust
@@ -264,7 +256,7 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         right = self.predict(X) == np.asarray(y)
         return float((right & self._unmoved(X, radius, norm)).mean())
 
-    def _unmoved(self, X, radius: float, norm: str) -> np.ndarray:
+    def _unmoved(self, X: Any, radius: float, norm: str) -> np.ndarray:
         """Points on whose ball the activations of the first layer decide, and stay."""
         w, b = self.network_.weights[0], self.network_.biases[0]
         size, pre = dual_norm(w, norm), np.asarray(X, dtype=float) @ w.T + b
@@ -274,7 +266,14 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
             stay &= (pre >= 0).sum(axis=1) == 1
         return stay
 
-    def verify(self, X, y, radius: float, norm: str = "linf", time_limit=60.0):
+    def verify(
+        self,
+        X: Any,
+        y: Any,
+        radius: float,
+        norm: str = "linf",
+        time_limit: float | None = 60.0,
+    ) -> np.ndarray:
         """Decide exactly whether points keep their class on the whole ball around them.
 
         Points where :meth:`robust_share` is sure are not looked at again, the others go
@@ -294,8 +293,6 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         (n,) array of {'wrong', 'robust', 'counterexample', 'undecided'}
             'wrong' where the prediction at the point itself is.
         """
-        from pyomo_relu.verification import Ball, verify
-
         choice("norm", norm, ("linf", "l1"))
         X = np.asarray(X, dtype=float)
         predicted = self.predict(X)
@@ -316,56 +313,21 @@ class MIPClassifier(ClassifierMixin, BaseEstimator, ABC):
         check_is_fitted(self, "network_")
         return self.network_.to_network(outputs)
 
-    def to_keras(self) -> Any:
-        """The network as a Keras model with the scores as its outputs."""
-        check_is_fitted(self, "network_")
-        return self.network_.to_keras()
+    def _whole(self) -> StepNetwork:
+        return self.network_
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted classifier to an ``.npz`` file (arrays and JSON, no pickle)."""
-        check_is_fitted(self, "network_")
-        about = {
-            "class": type(self).__name__,
-            "params": _plain(self.get_params()),
-            "status": self.status_,
-            "loss": self.loss_,
-            "bound": self.bound_,
-        }
-        classes = np.asarray(self.classes_)
-        if classes.dtype == object:
-            raise ValueError("labels that are Python objects can't be saved; use strings.")
-        arrays: dict[str, Any] = self.network_.describe()
-        with open(path, "wb") as file:
-            np.savez_compressed(
-                file, about=np.array(json.dumps(about)), classes=classes, **arrays
-            )
+    def _stored(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        more = {"status": self.status_, "loss": self.loss_, "bound": self.bound_}
+        return more, self.network_.describe()
 
-    @classmethod
-    def load(cls, path: str | Path) -> MIPClassifier:
-        """Read a classifier that :meth:`save` wrote; ValueError for any other file."""
-        data = read_arrays(path)
-        with restoring(path, "trained classifier"):
-            about = json.loads(str(data["about"]))
-            kind = about["class"]
-        if kind != cls.__name__:
-            raise ValueError(f"'{path}' holds a {kind}, not a {cls.__name__}.")
-        with restoring(path, "trained classifier"):
-            params = {
-                k: tuple(v) if isinstance(v, list) else v
-                for k, v in about["params"].items()
-            }
-            clf = cls(**params)
-            network = StepNetwork.from_arrays(data, path)
-            clf.classes_, clf.n_features_in_ = data["classes"], network.sizes[0]
-            clf._keep(Training(network, about["status"], about["loss"], about["bound"]))
-            clf.predict(np.zeros((1, network.sizes[0])))
-        return clf
+    def _restore(self, about: dict[str, Any], data: dict[str, Any], path: Any) -> int:
+        network = StepNetwork.from_arrays(data, path)
+        self._keep(Training(network, about["status"], about["loss"], about["bound"]))
+        return network.sizes[0]
 
 
-def _keeps(label: int, outputs: int):
+def _keeps(label: int, outputs: int) -> Property:
     """The property that a class is predicted; of equal scores the first one is."""
-    from pyomo_relu.verification import Property, Unsafe
-
     if outputs == 1:
         row = np.array([[1.0]]) if label else np.array([[-1.0]])
         return Property((Unsafe(row, np.zeros(1), strict=bool(label)),))
@@ -376,12 +338,3 @@ def _keeps(label: int, outputs: int):
             row[0, label], row[0, k] = 1.0, -1.0
             sets.append(Unsafe(row, np.zeros(1), strict=k > label))
     return Property(tuple(sets))
-
-
-def _plain(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as JSON has them; a random generator is not kept."""
-    found = {}
-    for key, value in params.items():
-        value = value.item() if isinstance(value, np.generic) else value
-        found[key] = None if isinstance(value, np.random.RandomState) else value
-    return found

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from pyomo_relu.training.base import MIPClassifier
-from pyomo_relu.training.binary import weight_range
+from pyomo_relu.training.estimator import binarized_family
 from pyomo_relu.training.family import Family
 from pyomo_relu.training.losses import names
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class BinarizedNetClassifier(MIPClassifier):
     """Sign neurons, +1 where ``w x + b >= 0`` and else -1, with few-bit weights.
 
@@ -65,60 +67,10 @@ validation_fraction, solver, engine, time_limit, solver_options, eps, random_sta
     )
     MARGINS: ClassVar[str] = "neuron"
 
-    def __init__(
-        self,
-        hidden_layer_sizes=(),
-        *,
-        weights="ternary",
-        bias=True,
-        loss="min_hinge",
-        method="exact",
-        robust=None,
-        margin=0.5,
-        regularization=0.0,
-        compression=0.0,
-        splits=8,
-        batch_size=64,
-        validation_fraction=0.25,
-        solver="relu_highs",
-        engine="mip",
-        time_limit=60.0,
-        solver_options=None,
-        eps=None,
-        random_state=None,
-        verbose=False,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.weights = weights
-        self.bias = bias
-        self.loss = loss
-        self.method = method
-        self.robust = robust
-        self.margin = margin
-        self.regularization = regularization
-        self.compression = compression
-        self.splits = splits
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
-        self.solver = solver
-        self.engine = engine
-        self.time_limit = time_limit
-        self.solver_options = solver_options
-        self.eps = eps
-        self.random_state = random_state
-        self.verbose = verbose
+    bias: bool = True
+    loss: str = "min_hinge"
 
     def _family(self, outputs: int) -> Family:
-        bound, _ = weight_range(self.weights, ("ternary",))
-        return Family(
-            self._hidden(),
-            outputs,
-            "sign",
-            bound,
-            True,
-            "neuron" if self.bias else "none",
-            bound,
-            True,
-            self._robust(),
-            self.eps,
+        return binarized_family(
+            self._hidden(), outputs, self.weights, self.bias, self._robust(), self.eps
         )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-import numpy as np
-
-from pyomo_relu.training.base import MIPClassifier, choice
+from pyomo_relu.training.base import MIPClassifier
+from pyomo_relu.training.estimator import choice, weight_range
 from pyomo_relu.training.family import Family
 from pyomo_relu.training.losses import names
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class BinaryNetClassifier(MIPClassifier):
     r"""Step neurons ``1 if w x + b >= 0 else 0``, trained by mixed-integer programs.
 
@@ -99,48 +100,10 @@ class BinaryNetClassifier(MIPClassifier):
         "saturated": "sat_margin",
     }
 
-    def __init__(
-        self,
-        hidden_layer_sizes=(4,),
-        *,
-        weights="continuous",
-        thresholds="neuron",
-        loss="zero_one",
-        method="exact",
-        robust=None,
-        margin=0.5,
-        regularization=0.0,
-        compression=0.0,
-        splits=8,
-        batch_size=64,
-        validation_fraction=0.25,
-        solver="relu_highs",
-        engine="mip",
-        time_limit=60.0,
-        solver_options=None,
-        eps=None,
-        random_state=None,
-        verbose=False,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.weights = weights
-        self.thresholds = thresholds
-        self.loss = loss
-        self.method = method
-        self.robust = robust
-        self.margin = margin
-        self.regularization = regularization
-        self.compression = compression
-        self.splits = splits
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
-        self.solver = solver
-        self.engine = engine
-        self.time_limit = time_limit
-        self.solver_options = solver_options
-        self.eps = eps
-        self.random_state = random_state
-        self.verbose = verbose
+    hidden_layer_sizes: Any = field(default=(4,), kw_only=False)
+    weights: Any = "continuous"
+    thresholds: str = "neuron"
+    loss: str = "zero_one"
 
     def _family(self, outputs: int) -> Family:
         choice("thresholds", self.thresholds, ("neuron", "layer"))
@@ -155,16 +118,3 @@ class BinaryNetClassifier(MIPClassifier):
             robust=self._robust(),
             eps=self.eps,
         )
-
-
-def weight_range(weights, names: tuple[str, ...]) -> tuple[float, bool]:
-    """(bound, integer) of the option ``weights``."""
-    if isinstance(weights, str) and weights in names:
-        return 1.0, weights != "continuous"
-    if isinstance(weights, (int, np.integer)) and not isinstance(weights, bool):
-        if weights >= 1:
-            return float(weights), True
-    raise ValueError(
-        f"weights must be {' or '.join(map(repr, names))} or an integer P >= 1, not "
-        f"{weights!r}."
-    )

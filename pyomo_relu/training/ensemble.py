@@ -7,34 +7,41 @@ Journal on Computing 37(3), 2025.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.progress import progress
 from pyomo_relu.network import Network, NetworkBuilder, activations
-from pyomo_relu.steps.step_network import StepNetwork, read_arrays, restoring, stack
-from pyomo_relu.training.base import MIPClassifier, choice
-from pyomo_relu.training.binary import weight_range
-from pyomo_relu.training.exact import Task
-from pyomo_relu.training.family import Family, merged
+from pyomo_relu.steps.step_network import StepNetwork, stack
+from pyomo_relu.training.estimator import (
+    TrainedEstimator,
+    binarized_family,
+    choice,
+    seed_of,
+)
+from pyomo_relu.training.family import merged
 from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.pair import Pair, train_pair
-from pyomo_relu.training.solve import ENGINES, Engine, check_solver
+from pyomo_relu.training.solve import check_solver
+from pyomo_relu.training.task import Task
+
+#: Of the parts of a point's values, of which the order of the classes follows: the largest
+#: one of the scores must be below one half of the one that decides between two classes.
+SCORES_PART, DECIDED_PART = 0.2, 0.5
+
+#: Seconds of the solver in the three stages of a pair.
+Limits = tuple[float, float, float]
 
 
 def _trained(
-    tasks: list[Task], limits, share: float, deadline: Deadline, executor
+    tasks: list[Task], limits: Limits, share: float, deadline: Deadline, executor: Any
 ) -> Iterator[Pair]:
     """The pairs in turn, each with its part of the time that is left."""
     n = len(tasks)
@@ -51,13 +58,14 @@ def _trained(
     yield from executor.map(_until, tasks, [limits] * n, [share] * n, [end] * n)
 
 
-def _until(task: Task, limits, share: float, end: float) -> Pair:
+def _until(task: Task, limits: Limits, share: float, end: float) -> Pair:
     assert task.time_limit is not None  # its part
     left = min(task.time_limit, max(end - time.time(), 0.0))
     return train_pair(replace(task, time_limit=left), limits, share)
 
 
-class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
+@dataclass(eq=False, repr=False, kw_only=True)
+class OneVsOneBinarizedEnsemble(TrainedEstimator):
     """One binarized network for each pair of classes; they vote.
 
     Parameters
@@ -108,42 +116,18 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
     Bernardelli et al., INFORMS Journal on Computing 37(3), 2025 (BeMi).
     """
 
-    def __init__(
-        self,
-        hidden_layer_sizes=(),
-        *,
-        weights="ternary",
-        bias=False,
-        margin=0.1,
-        margin_kept=0.8,
-        stage_limits=(1.0, 1.0, 1.0),
-        time_limit=None,
-        unclassified=None,
-        solver="relu_highs",
-        engine="mip",
-        solver_options=None,
-        eps=None,
-        random_state=None,
-        verbose=False,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.weights = weights
-        self.bias = bias
-        self.margin = margin
-        self.margin_kept = margin_kept
-        self.stage_limits = stage_limits
-        self.time_limit = time_limit
-        self.unclassified = unclassified
-        self.solver = solver
-        self.engine = engine
-        self.solver_options = solver_options
-        self.eps = eps
-        self.random_state = random_state
-        self.verbose = verbose
+    KIND: ClassVar[str] = "trained ensemble"
+    FITTED: ClassVar[str] = "networks_"
 
-    _hidden = MIPClassifier._hidden
+    weights: Any = "ternary"
+    bias: bool = False
+    margin: float = 0.1
+    margin_kept: float = 0.8
+    stage_limits: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    time_limit: float | None = None
+    unclassified: Any = None
 
-    def fit(self, X, y, executor=None):
+    def fit(self, X: Any, y: Any, executor: Any = None) -> Self:
         """Train all networks.
 
         Parameters
@@ -158,50 +142,21 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         -------
         self
         """
-        choice("engine", self.engine, ENGINES)
-        limits = tuple(float(s) for s in self.stage_limits)
-        if len(limits) != 3 or min(limits) <= 0:
-            raise ValueError("stage_limits needs three positive numbers of seconds.")
-        if self.time_limit is not None and not self.time_limit > 0:
-            raise ValueError(f"time_limit must be positive or None, not {self.time_limit}.")
+        self._check_options()
+        limits = self._limits()
         deadline = Deadline(self.time_limit)
-        if not 0 < self.margin <= 1:
-            raise ValueError(f"margin must lie in (0, 1], not {self.margin}.")
-        if not 0 < self.margin_kept <= 1:
-            raise ValueError(f"margin_kept must lie in (0, 1], not {self.margin_kept}.")
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                "OneVsOneBinarizedEnsemble needs two classes; the data contains one class."
-            )
-        bound, _ = weight_range(self.weights, ("ternary",))
-        family = Family(
-            self._hidden(),
-            1,
-            "sign",
-            bound,
-            True,
-            "neuron" if self.bias else "none",
-            bound,
-            True,
-            eps=self.eps,
+        X, codes, random = self._begin(X, y)
+        family = binarized_family(
+            self._hidden(), 1, self.weights, self.bias, None, self.eps
         )
-        engine = Engine(self.solver, self.engine, self.solver_options, bool(self.verbose))
-        random = check_random_state(self.random_state)
+        engine, loss = self._engine(), Loss("sat_margin", float(self.margin))
         pairs = list(combinations(range(len(self.classes_)), 2))
         tasks = []
         for i, j in pairs:
             chosen = (codes == i) | (codes == j)
             bits = (codes[chosen] == j).astype(float).reshape(-1, 1)
-            rng = np.random.default_rng(random.randint(2**31 - 1))
-            data = merged(X[chosen], bits)
-            tasks.append(
-                Task(
-                    family, data, Loss("sat_margin", float(self.margin)), engine, None, rng
-                )
-            )
+            rng = np.random.default_rng(seed_of(random))
+            tasks.append(Task(family, merged(X[chosen], bits), loss, engine, None, rng))
         check_solver(engine)
         results = _trained(tasks, limits, float(self.margin_kept), deadline, executor)
         self.pairs_ = {}
@@ -212,19 +167,26 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         self._keep({pair: found.network for pair, found in self.pairs_.items()})
         return self
 
+    def _limits(self) -> Limits:
+        limits = tuple(float(s) for s in self.stage_limits)
+        if len(limits) != 3 or min(limits) <= 0:
+            raise ValueError("stage_limits needs three positive numbers of seconds.")
+        if not 0 < self.margin_kept <= 1:
+            raise ValueError(f"margin_kept must lie in (0, 1], not {self.margin_kept}.")
+        return limits
+
     def _keep(self, networks: dict[tuple[int, int], StepNetwork]) -> None:
         self.networks_ = networks
         counts = np.array([n.nonzeros() for n in networks.values()]).sum(axis=0)
         self.nonzeros_ = (int(counts[0]), int(counts[1]))
 
     # ------------------------------------------------------------------ predict
-    def pair_scores(self, X) -> np.ndarray:
+    def pair_scores(self, X: Any) -> np.ndarray:
         """(n, pairs) scores; at least 0 where the second class of the pair has the vote."""
-        check_is_fitted(self, "networks_")
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        X = self._points(X)
         return np.hstack([network.scores(X) for network in self.networks_.values()])
 
-    def votes(self, X) -> np.ndarray:
+    def votes(self, X: Any) -> np.ndarray:
         """(n, classes) number of pairs that each class wins."""
         return self._votes(self.pair_scores(X))
 
@@ -235,7 +197,7 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
             found[:, i] += s < 0
         return found
 
-    def decide(self, X) -> tuple[np.ndarray, np.ndarray]:
+    def decide(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """The position of the class of each point (-1 for none), and how it was found.
 
         Returns
@@ -256,7 +218,7 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
             winner[r] = j if scores[r, column[i, j]] >= 0 else i
         return winner, tied
 
-    def decision_function(self, X) -> np.ndarray:
+    def decision_function(self, X: Any) -> np.ndarray:
         """(n,) score of two classes; else (n, classes) values with the order of predict.
 
         Votes, plus less than one half from the scores, plus a half for the class that
@@ -270,13 +232,13 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
             total[:, j] += s
             total[:, i] -= s
         largest = np.abs(total).max(axis=1, keepdims=True)
-        values = self._votes(scores) + 0.2 * total / np.maximum(largest, 1e-12)
+        values = self._votes(scores) + SCORES_PART * total / np.maximum(largest, 1e-12)
         winner, tied = self.decide(X)
         two = np.flatnonzero(tied == 2)
-        values[two, winner[two]] += 0.5
+        values[two, winner[two]] += DECIDED_PART
         return values
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """The class with the most votes; see the class for ties."""
         winner, _ = self.decide(X)
         if (winner >= 0).all():
@@ -299,7 +261,7 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "networks_")
         choice("outputs", outputs, ("votes", "scores"))
-        whole = stack(list(self.networks_.values()))
+        whole = self._whole()
         if outputs == "scores":
             return whole.to_network()
         builder = NetworkBuilder()
@@ -317,48 +279,26 @@ class OneVsOneBinarizedEnsemble(ClassifierMixin, BaseEstimator):
             constant[i] += 1.0
         return builder.build([builder.affine("votes", [(at, count)], constant)])
 
-    def to_keras(self) -> Any:
-        """All networks side by side as a Keras model with the scores of the pairs."""
-        check_is_fitted(self, "networks_")
-        return stack(list(self.networks_.values())).to_keras()
+    def _whole(self) -> StepNetwork:
+        """All networks side by side, with the scores of the pairs."""
+        return stack(list(self.networks_.values()))
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted ensemble to an ``.npz`` file (arrays and JSON, no pickle)."""
-        check_is_fitted(self, "networks_")
-        classes = np.asarray(self.classes_)
-        if classes.dtype == object:
-            raise ValueError("labels that are Python objects can't be saved; use strings.")
-        params = {**self.get_params(), "random_state": None, "unclassified": None}
-        about = {"class": type(self).__name__, "params": params}
-        about["pairs"] = [list(pair) for pair in self.networks_]
-        arrays: dict[str, Any] = {"about": np.array(json.dumps(about)), "classes": classes}
+    def _params(self) -> dict[str, Any]:
+        return {**super()._params(), "random_state": None, "unclassified": None}
+
+    def _stored(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        arrays: dict[str, Any] = {}
         for c, network in enumerate(self.networks_.values()):
             arrays |= {f"{c}.{key}": value for key, value in network.describe().items()}
-        with open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
+        return {"pairs": [list(pair) for pair in self.networks_]}, arrays
 
-    @classmethod
-    def load(cls, path: str | Path) -> OneVsOneBinarizedEnsemble:
-        """Read an ensemble that :meth:`save` wrote; ValueError for any other file."""
-        data = read_arrays(path)
-        with restoring(path, "trained ensemble"):
-            about = json.loads(str(data["about"]))
-            if about["class"] != cls.__name__:
-                raise ValueError(f"it is a {about['class']}")
-            params = {
-                k: tuple(v) if isinstance(v, list) else v
-                for k, v in about["params"].items()
-            }
-            networks = {}
-            for c, pair in enumerate(about["pairs"]):
-                own = f"{c}."
-                part = {k[len(own) :]: v for k, v in data.items() if k.startswith(own)}
-                networks[tuple(pair)] = StepNetwork.from_arrays(part, path)
-            found = cls(**params)
-            found.classes_ = data["classes"]
-            if sorted(networks) != list(combinations(range(len(data["classes"])), 2)):
-                raise ValueError("it does not have one network for each pair of classes")
-            found._keep(networks)
-            found.n_features_in_ = next(iter(networks.values())).sizes[0]
-            found.predict(np.zeros((1, found.n_features_in_)))
-        return found
+    def _restore(self, about: dict[str, Any], data: dict[str, Any], path: Any) -> int:
+        networks = {}
+        for c, pair in enumerate(about["pairs"]):
+            own = f"{c}."
+            part = {k[len(own) :]: v for k, v in data.items() if k.startswith(own)}
+            networks[tuple(pair)] = StepNetwork.from_arrays(part, path)
+        if sorted(networks) != list(combinations(range(len(self.classes_)), 2)):
+            raise ValueError("it does not have one network for each pair of classes")
+        self._keep(networks)
+        return next(iter(networks.values())).sizes[0]

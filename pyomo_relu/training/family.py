@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.training.norms import DUAL_NORMS
+from pyomo_relu.training.norms import DUAL_NORMS, dual_norm, largest
 
-#: Feasibility tolerance of the MIP solvers that a separation must dominate.
-TOLERANCE = 1e-6
 
-#: A separation is refused below this multiple of big-M times the tolerance ...
-DOMINANCE = 10.0
+@dataclass(frozen=True)
+class SeparationSettings:
+    """How far apart on and off are; the factors were chosen by hand.
 
-#: ... and chosen at this multiple, but not below ``LEAST``.
-CHOSEN, LEAST = 20.0, 1e-4
+    Attributes
+    ----------
+    tolerance : float
+        The feasibility tolerance of MIP solvers, absolute, which eps must dominate.
+    dominance : float
+        The multiple of big-M times the tolerance below which a given eps is refused.
+    chosen : float
+        The multiple at which eps is chosen where none is given.
+    least : float
+        The least eps that is chosen.
+    """
+
+    tolerance: float = 1e-6
+    dominance: float = 10.0
+    chosen: float = 20.0
+    least: float = 1e-4
+
+
+SEPARATION = SeparationSettings()
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,51 @@ class Family:
         """Inputs, hidden neurons, outputs."""
         return (n_inputs, *self.hidden, self.outputs)
 
+    @property
+    def bias_limit(self) -> float | None:
+        """Biases are within this; None where a box that loses nothing depends on data."""
+        if self.bias_bound is None and self.thresholds == "layer":
+            return self.bound
+        return self.bias_bound
+
+    @property
+    def decisive_bias(self) -> float:
+        """A bias that alone puts a neuron on one side, far from 0."""
+        return 1.0 if self.bias_bound is None else self.bias_bound
+
+    @property
+    def radius(self) -> float:
+        """Of the ball around each point; 0 without robustness."""
+        return 0.0 if self.robust is None else float(self.robust[1])
+
+    @property
+    def dual(self) -> str:
+        """The norm of weights that is dual to the ball's."""
+        return "l1" if self.robust is None else DUAL_NORMS[self.robust[0]]
+
+    def largest_spread(self, n_inputs: int) -> float:
+        """The largest product of radius and dual norm of a first-layer neuron."""
+        return (
+            self.radius * largest(self.dual, n_inputs, self.bound) if self.radius else 0.0
+        )
+
+    def spread(self, weights: np.ndarray) -> np.ndarray | float:
+        """Radius times the dual norm of each first-layer neuron's weights."""
+        if self.robust is None:
+            return 0.0
+        return self.radius * dual_norm(weights, self.robust[0])
+
+    def projected(
+        self, weights: np.ndarray, bias: np.ndarray, whole_bias: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weights and biases clipped to their boxes, and rounded where they are integers."""
+        weights = np.clip(weights, -self.bound, self.bound)
+        if self.bias_limit is not None:
+            bias = np.clip(bias, -self.bias_limit, self.bias_limit)
+        if self.integer_bias or whole_bias:
+            bias = np.round(bias)
+        return np.round(weights) if self.integer else weights, bias
+
 
 @dataclass(frozen=True)
 class Data:
@@ -92,9 +153,10 @@ class Data:
         """Number of cells; every one has a point."""
         return int(self.cell.max()) + 1
 
-    def with_x(self, x: np.ndarray) -> Data:
-        """The same labels on other points."""
-        return Data(x, self.bits, self.count, self.cell)
+    def repeated(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points and bits as they were given, before equal ones were merged."""
+        times = self.count.astype(int)
+        return np.repeat(self.x, times, axis=0), np.repeat(self.bits, times, axis=0)
 
 
 def merged(x: np.ndarray, bits: np.ndarray, cell: np.ndarray | None = None) -> Data:
@@ -125,7 +187,6 @@ class Levels:
 
     on: float
     off: float
-    exact: bool = field(default=False)
 
 
 def levels(family: Family, exact: bool, big_m: float, layer: int) -> Levels:
@@ -141,23 +202,15 @@ def levels(family: Family, exact: bool, big_m: float, layer: int) -> Levels:
         If the given eps is too small for the big-M.
     """
     if exact:
-        return Levels(0.0, 1.0, True)
-    least = DOMINANCE * big_m * TOLERANCE
+        return Levels(0.0, 1.0)
+    least = SEPARATION.dominance * big_m * SEPARATION.tolerance
     eps = family.eps
     if eps is None:
-        eps = max(LEAST, CHOSEN * big_m * TOLERANCE)
+        eps = max(SEPARATION.least, SEPARATION.chosen * big_m * SEPARATION.tolerance)
     elif eps < least:
         raise ValueError(
-            f"eps={eps:g} is below {DOMINANCE:g} x big-M x tolerance = {least:.2g} in "
+            f"eps={eps:g} is below {SEPARATION.dominance:g} x big-M x tolerance = {least:.2g} in "
             f"layer {layer + 1} (big-M {big_m:.4g}): a neuron could be on and off. Scale "
             "the features to [0, 1], or give a larger eps."
         )
     return Levels(eps / 2.0, eps / 2.0)
-
-
-def robust_radius(family: Family) -> tuple[str, float]:
-    """The dual norm of the weights and the radius; radius 0 without robustness."""
-    if family.robust is None:
-        return "l1", 0.0
-    norm, radius = family.robust
-    return DUAL_NORMS[norm], float(radius)

@@ -13,9 +13,14 @@ from dataclasses import replace
 import numpy as np
 
 from pyomo_relu.steps.step_network import StepNetwork
-from pyomo_relu.training.exact import Task, Training, exact, local_search
+from pyomo_relu.training.exact import exact
 from pyomo_relu.training.family import merged
+from pyomo_relu.training.local_search import local_search
 from pyomo_relu.training.losses import Loss
+from pyomo_relu.training.task import NEAR, Task, Training
+
+#: The share of the time that the first network may take. It was chosen by hand.
+FIRST = 0.5
 
 
 def refine(task: Task, network: StepNetwork, loss: str = "max_margin") -> Training:
@@ -31,49 +36,40 @@ def refine(task: Task, network: StepNetwork, loss: str = "max_margin") -> Traini
     network : StepNetwork
     loss : {'max_margin', 'min_weight'}
     """
-    clock, family = task.clock(), task.family
-    values, history, compared = task.data.x, [], 0
-    pres = network.pre_activations(task.data.x)
-    weights, biases = [], []
-    total = sum(len(b) for b in network.biases)
-    done = 0
-    for k, pre in enumerate(pres):
-        part = replace(
-            family,
-            hidden=(),
-            outputs=1,
-            robust=family.robust if k == 0 else None,
+    clock, x = task.clock(), task.data.x
+    pres = network.pre_activations(x)
+    inputs = [x, *(network.activate(pre) for pre in pres)]
+    weights = [w.copy() for w in network.weights]
+    biases = [b.copy() for b in network.biases]
+    every = [(k, j) for k, b in enumerate(biases) for j in range(len(b))]
+    history, compared, solved = [], 0, 0
+    for done, (k, j) in enumerate(every):
+        if clock.expired():
+            break
+        robust = task.family.robust if k == 0 else None
+        one = replace(
+            task,
+            family=replace(task.family, hidden=(), outputs=1, robust=robust),
+            loss=Loss(loss, margins="neuron"),
+            data=merged(inputs[k], (pres[k][:, j : j + 1] >= 0).astype(float)),
+            time_limit=clock.left() / (len(every) - done),
         )
-        w, b = network.weights[k].copy(), network.biases[k].copy()
-        for j in range(pre.shape[1]):
-            if clock.expired():
-                break
-            one = replace(
-                task,
-                family=part,
-                loss=Loss(loss, margins="neuron"),
-                data=merged(values, (pre[:, j : j + 1] >= 0).astype(float)),
-                time_limit=clock.left() / (total - done),
-            )
-            own = StepNetwork((w[j : j + 1],), (b[j : j + 1],), family.activation)
-            found = exact(one, own, title=f"neuron {done + 1} of {total}")
-            done += 1
-            compared += found.compared
-            history += [{**entry, "layer": k, "neuron": j} for entry in found.history]
-            if found.network is not None:
-                w[j], b[j] = found.network.weights[0][0], found.network.biases[0][0]
-        weights.append(w)
-        biases.append(b)
-        values = network.activate(pre)
-    better = StepNetwork(tuple(weights), tuple(biases), family.activation)
-    for before, after in zip(pres, better.pre_activations(task.data.x)):
+        title = f"neuron {done + 1} of {len(every)}"
+        found = exact(one, network.neuron(k, j), title=title)
+        compared += found.compared
+        solved += all(entry["status"] == "optimal" for entry in found.history)
+        history += [{**entry, "layer": k, "neuron": j} for entry in found.history]
+        if found.network is not None:
+            weights[k][j] = found.network.weights[0][0]
+            biases[k][j] = found.network.biases[0][0]
+    better = StepNetwork(tuple(weights), tuple(biases), network.activation)
+    for before, after in zip(pres, better.pre_activations(x)):
         if ((before >= 0) != (after >= 0)).any():
             raise RuntimeError(
                 "the refined network has other activations: the solver's tolerance is "
                 "larger than the separation. Give a larger eps."
             )
-    optimal = done == total and all(e["status"] == "optimal" for e in history)
-    status = "optimal" if optimal else "time_limit"
+    status = "optimal" if solved == len(every) else "time_limit"
     return Training(better, status, np.nan, -np.inf, compared, history)
 
 
@@ -84,11 +80,11 @@ def hybrid(task: Task, start: StepNetwork | None = None) -> Training:
     one without a wrong output bit. The status is that of the first step.
     """
     clock = task.clock()
-    first = replace(task, time_limit=0.5 * clock.left())
+    first = replace(task, time_limit=clock.part(FIRST).limit)
     if task.loss.hard:
         first = replace(first, loss=Loss("zero_one"))
         found = exact(first, start)
-        if found.network is not None and found.loss > 1e-9:
+        if found.network is not None and found.loss > NEAR:
             if found.status == "optimal":
                 return Training(None, "infeasible", np.inf, np.inf, 0, found.history)
             return Training(None, "nothing", np.inf, -np.inf, 0, found.history)
@@ -98,10 +94,14 @@ def hybrid(task: Task, start: StepNetwork | None = None) -> Training:
         return found
     kind = "min_weight" if task.loss.name == "min_weight" else "max_margin"
     finer = refine(replace(task, time_limit=clock.left()), found.network, kind)
-    history = found.history + finer.history
-    loss = task.value(finer.network)  # type: ignore[arg-type]
+    assert finer.network is not None  # it starts from one
+    loss = task.value(finer.network)
     status = "feasible" if task.loss.hard and found.status == "optimal" else found.status
-    bound = -np.inf if task.loss.hard else min(found.bound, loss)
     return Training(
-        finer.network, status, loss, bound, found.compared + finer.compared, history
+        network=finer.network,
+        status=status,
+        loss=loss,
+        bound=-np.inf if task.loss.hard else min(found.bound, loss),
+        compared=found.compared + finer.compared,
+        history=found.history + finer.history,
     )

@@ -7,14 +7,37 @@ network with weights of low rank.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from pyomo_relu.base.deadline import TimeUp
+from pyomo_relu.steps.projection import class_costs, implicit_fit
 from pyomo_relu.steps.step_network import StepNetwork
-from pyomo_relu.training.exact import Task, Training, constant_network, only_soft
+from pyomo_relu.training.family import Family
+from pyomo_relu.training.task import Task, Training, constant_network, ended, only_soft
 
-#: Activations in the program beyond which it isn't solved in seconds.
-MOST_BINARIES = 100
+
+@dataclass(frozen=True)
+class ImplicitSettings:
+    """The numbers that steer the method; all were chosen by hand.
+
+    Attributes
+    ----------
+    most_binaries : int
+        The number of activations beyond which the program isn't solved in seconds.
+    components : int
+        The most features that are learned.
+    cost : float
+        The sum of the costs of points that fall short of the margin.
+    """
+
+    most_binaries: int = 100
+    components: int = 2
+    cost: float = 4.0
+
+
+SETTINGS = ImplicitSettings()
 
 
 def implicit(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
@@ -25,10 +48,31 @@ def implicit(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
     ValueError
         For families, losses and sizes that this method doesn't have.
     """
-    from pyomo_relu.steps.projection import class_costs, implicit_fit
-
-    family = task.family
     only_soft(task.loss, "implicit")
+    hidden = _hidden(task.family, len(x))
+    labels = 2.0 * bits[:, 0] - 1.0
+    clock, constant = task.clock(), constant_network(task)
+    try:
+        fit = implicit_fit(
+            x,
+            labels,
+            components=min(SETTINGS.components, x.shape[1]),
+            hidden=hidden,
+            costs=class_costs(labels, SETTINGS.cost),
+            time_limit=clock.limit,
+            first_limit=clock.limit,
+            seed=int(task.rng.integers(2**31 - 1)),
+        )
+    except TimeUp:
+        return ended(task, constant, True, [])
+    network = _in_box(fit.step_network(), task.family.bound)
+    history = [{k: h[k] for k in ("value", "margin", "seconds")} for h in fit.history]
+    best = min((network, constant), key=task.value)
+    return ended(task, best, clock.expired(), history)
+
+
+def _hidden(family: Family, points: int) -> int:
+    """The number of hidden neurons, where the method has the family and the size."""
     if (
         len(family.hidden) != 1
         or family.outputs != 1
@@ -41,35 +85,13 @@ def implicit(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
             "method='implicit' takes two classes, one hidden layer of step neurons, "
             "weights='continuous', thresholds='neuron' and no robust=; use another method."
         )
-    hidden = family.hidden[0]
-    if len(x) * hidden > MOST_BINARIES:
+    hidden, most = family.hidden[0], SETTINGS.most_binaries
+    if points * hidden > most:
         raise ValueError(
-            f"method='implicit' solves programs with {len(x)} x {hidden} activations, more "
-            f"than {MOST_BINARIES}; give it fewer points, or use method='data_splitting'."
+            f"method='implicit' solves programs with {points} x {hidden} activations, more "
+            f"than {most}; give it fewer points, or use method='data_splitting'."
         )
-    labels = 2.0 * bits[:, 0] - 1.0
-    clock, constant = task.clock(), constant_network(task)
-    try:
-        fit = implicit_fit(
-            x,
-            labels,
-            components=min(2, x.shape[1]),
-            hidden=hidden,
-            costs=class_costs(labels, 4.0),
-            time_limit=clock.left(),
-            first_limit=clock.left(),
-            seed=int(task.rng.integers(2**31 - 1)),
-        )
-    except TimeUp:
-        loss = task.value(constant)
-        return Training(constant, "time_limit", loss, 0.0)
-    network = _in_box(fit.step_network(), family.bound)
-    loss = task.value(network)
-    if task.value(constant) < loss:
-        network, loss = constant, task.value(constant)
-    history = [{k: h[k] for k in ("value", "margin", "seconds")} for h in fit.history]
-    status = "time_limit" if clock.expired() else "feasible"
-    return Training(network, "optimal" if loss <= 1e-9 else status, loss, 0.0, 0, history)
+    return hidden
 
 
 def _in_box(network: StepNetwork, bound: float) -> StepNetwork:

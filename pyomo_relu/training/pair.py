@@ -5,7 +5,6 @@ Source: Bernardelli et al., INFORMS Journal on Computing 37(3), 2025 (BeMi).
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,21 +14,36 @@ from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training import rounding
 from pyomo_relu.training.encode import TrainingMIP
-from pyomo_relu.training.exact import Task, constant_network, dead_inputs, local_search
 from pyomo_relu.training.family import Data, merged
-from pyomo_relu.training.losses import Loss, out_bound, write_sparsest
+from pyomo_relu.training.local_search import local_search
+from pyomo_relu.training.loss_rows import program, write_sparsest
+from pyomo_relu.training.losses import REACHED, Loss
 from pyomo_relu.training.solve import Solve, solve
+from pyomo_relu.training.task import Task, constant_network, dead_inputs
 
 #: Stages by their names in the paper.
 STAGES = ("sat_margin", "max_margin", "min_nonzero")
 
-#: Share of the first stage that local search may take.
-SEARCH = 0.5
 
-#: Share of the time limit that a start from the relaxation may take. It takes a fraction of
-#: a second by itself and is worth more than what branch-and-bound finds in a stage, so no
-#: stage cuts it short.
-START = 0.5
+@dataclass(frozen=True)
+class PairSettings:
+    """The numbers that steer the stages; both were chosen by hand.
+
+    Attributes
+    ----------
+    search : float
+        The share of the first stage that local search may take.
+    start : float
+        The share of the time limit that a start from the relaxation may take. It takes a
+        fraction of a second by itself and is worth more than what branch-and-bound finds
+        in a stage, so no stage cuts it short.
+    """
+
+    search: float = 0.5
+    start: float = 0.5
+
+
+SETTINGS = PairSettings()
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class _Run:
 
     def rounded(self, mip: TrainingMIP) -> StepNetwork | None:
         """A start from the relaxation of a program."""
-        return rounding.rounded(mip, START * self.clock.left())
+        return rounding.rounded(mip, self.clock.part(SETTINGS.start))
 
     def solve(self, mip: TrainingMIP, name: str, seconds: float) -> None:
         """Solve a stage's program from the present network, and keep what is found.
@@ -72,7 +86,7 @@ class _Run:
         What is left of earlier stages is added to its seconds.
         """
         self.left += seconds
-        begin = time.perf_counter()
+        begun = Deadline()
         found = solve(
             mip,
             self.task.engine,
@@ -80,7 +94,7 @@ class _Run:
             start=self.network,
             title=name,
         )
-        self.left = max(self.left - (time.perf_counter() - begin), 0.0)
+        self.left = max(self.left - begun.elapsed, 0.0)
         if found.network is not None:
             self.network = found.network
         self.record(found, name)
@@ -131,7 +145,7 @@ def _stages(run: _Run, limits: tuple[float, float, float], margin_kept: float) -
     if wide is None:
         data = merged(task.data.x[kept], task.data.bits[kept])
         # All inputs that vary over all points are used, so that nothing else is assumed.
-        wide = _margin_loss().mip(task.family, data, dead=dead, check=run.clock.check)
+        wide = _wide_program(run, data, dead)
     if not kept.all() and rounding.applies(wide):
         wider = run.rounded(wide)
         if wider is not None and _margin(wider, data) > _margin(run.network, data):
@@ -143,8 +157,9 @@ def _stages(run: _Run, limits: tuple[float, float, float], margin_kept: float) -
     run.solve(sparse, STAGES[2], limits[2])
 
 
-def _margin_loss() -> Loss:
-    return Loss("max_margin", margins="neuron")
+def _wide_program(run: _Run, data: Data, dead: np.ndarray) -> TrainingMIP:
+    loss = Loss("max_margin", margins="neuron")
+    return program(loss, run.task.family, data, dead=dead, deadline=run.clock)
 
 
 def _certain(run: _Run, seconds: float, dead: np.ndarray) -> TrainingMIP | None:
@@ -152,24 +167,21 @@ def _certain(run: _Run, seconds: float, dead: np.ndarray) -> TrainingMIP | None:
     task = run.task
     if task.family.hidden:
         # Few solvers find a network with hidden layers by themselves.
-        limit = min(SEARCH * seconds, run.clock.left())
+        limit = min(SETTINGS.search * seconds, run.clock.left())
         half = replace(task, loss=Loss("sat_margin"), time_limit=limit)
         run.network = local_search(half).network or run.network
     else:
-        check = run.clock.check
-        wide = _margin_loss().mip(task.family, task.data, dead=dead, check=check)
-        if rounding.applies(wide):
-            begin = time.perf_counter()
-            network = run.rounded(wide)
-            if network is not None and confident(task, network).all():
-                # Every point has its margin: no network can have more of them.
-                run.network = network
-                took = time.perf_counter() - begin
-                run.left += seconds
-                run.record(Solve(network, "optimal", 0.0, 0.0, took), STAGES[0])
-                return wide
-    loss, check = Loss("sat_margin", task.loss.margin), run.clock.check
-    first = loss.mip(task.family, task.data, dead=dead, check=check)
+        wide = _wide_program(run, task.data, dead)
+        begun = Deadline()
+        network = run.rounded(wide) if rounding.applies(wide) else None
+        if network is not None and confident(task, network).all():
+            # Every point has its margin: no network can have more of them.
+            run.network = network
+            run.left += seconds
+            run.record(Solve(network, "optimal", 0.0, 0.0, begun.elapsed), STAGES[0])
+            return wide
+    loss = Loss("sat_margin", task.loss.margin)
+    first = program(loss, task.family, task.data, dead=dead, deadline=run.clock)
     if rounding.applies(first):
         network = run.rounded(first)
         if network is not None and task.value(network) < task.value(run.network):
@@ -178,9 +190,11 @@ def _certain(run: _Run, seconds: float, dead: np.ndarray) -> TrainingMIP | None:
     return None
 
 
-def _sparse_program(run: _Run, data: Data, dead, margin_kept: float) -> TrainingMIP:
+def _sparse_program(
+    run: _Run, data: Data, dead: np.ndarray, margin_kept: float
+) -> TrainingMIP:
     mip = TrainingMIP(
-        run.task.family, data, margins="neuron", dead=dead, check=run.clock.check
+        run.task.family, data, margins="neuron", dead=dead, deadline=run.clock
     )
     floors = {
         k: margin_kept * np.abs(pre).min(axis=0)
@@ -196,7 +210,7 @@ def _lighter(run: _Run, mip: TrainingMIP) -> StepNetwork:
     return rounding.fewer_weights(mip, run.network) if found is None else found
 
 
-def _margin(network: StepNetwork, data) -> float:
+def _margin(network: StepNetwork, data: Data) -> float:
     """The smallest signed score."""
     return float(((2.0 * data.bits - 1.0) * network.scores(data.x)).min())
 
@@ -204,5 +218,5 @@ def _margin(network: StepNetwork, data) -> float:
 def confident(task: Task, network: StepNetwork) -> np.ndarray:
     """Points whose score has its whole margin on the right side."""
     signed = (2.0 * task.data.bits - 1.0) * network.scores(task.data.x)
-    target = 0.5 * task.loss.margin * out_bound(task.family, task.data)
-    return (signed >= target - 1e-9).all(axis=1)
+    target = Loss("sat_margin", task.loss.margin).target(task.family, task.data)
+    return (signed >= target - REACHED).all(axis=1)

@@ -8,26 +8,54 @@ branch-and-bound begins.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.programs import HighsModel
+from pyomo_relu.programs.standard_form import compile_standard_form
 from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.encode import TrainingMIP
+from pyomo_relu.training.writer import is_number
 
-#: The soft minimum of the margins is sharpened in these steps, relative to the margin.
-SHARPNESS = (5.0, 20.0, 80.0)
 
-#: Multiples of the floor that the relaxation of the fewest weights is asked for.
-RESERVES = (1.0, 1.05, 1.1, 1.15, 1.2, 1.25)
+@dataclass(frozen=True)
+class RoundingSettings:
+    """The numbers that steer the rounding; those without a place were chosen by hand.
 
-#: Numbers that the changes by ones may look at: 2,000 changes of a neuron with 784 inputs
-#: on 400 points, ten seconds. (Not seconds, so that a seed gives one network.)
-WORK = 1.2e9
+    Attributes
+    ----------
+    sharpness : tuple of float
+        The soft minimum of the margins is sharpened in these steps, relative to the
+        margin.
+    reserves : tuple of float
+        Multiples of the floor that the relaxation of the fewest weights is asked for.
+    work : float
+        Numbers that the changes by ones may look at: 2,000 changes of a neuron with 784
+        inputs on 400 points, ten seconds. (Not seconds, so that a seed gives one network.)
+    gain : float
+        A change by one that lowers the cost by less is none.
+    """
+
+    sharpness: tuple[float, ...] = (5.0, 20.0, 80.0)
+    reserves: tuple[float, ...] = (1.0, 1.05, 1.1, 1.15, 1.2, 1.25)
+    work: float = 1.2e9
+    gain: float = 1e-9
+
+
+SETTINGS = RoundingSettings()
 
 #: Losses of which :func:`rounded` knows what to improve.
 KNOWN = ("max_margin", "min_nonzero", "sat_margin", "min_hinge", "hinge")
+
+#: The cost of each column of signed scores, (points, columns) to (columns,).
+Cost = Callable[[np.ndarray], np.ndarray]
+
+#: What a network is worth by its signed scores, the less the better.
+Judge = Callable[[np.ndarray], float]
 
 
 def applies(mip: TrainingMIP) -> bool:
@@ -42,16 +70,13 @@ def applies(mip: TrainingMIP) -> bool:
     )
 
 
-class Relaxation:
+class RelaxedNeuron:
     """The relaxed program of one neuron, kept for several floors of the margin."""
 
-    def __init__(self, mip: TrainingMIP, seconds: float) -> None:
-        from pyomo_relu.programs.standard_form import compile_standard_form
-
+    def __init__(self, mip: TrainingMIP, deadline: Deadline = NEVER) -> None:
         form = compile_standard_form(mip.model)
         self.highs = HighsModel(form, relaxed=True)
-        self.end = time.perf_counter() + max(float(seconds), 0.01)
-        at, self.mip = form.column_numbers(), mip
+        at, self.mip, self.deadline = form.column_numbers(), mip, deadline
         self.columns = [at.get(id(v)) for v in (*mip.w[0][0], mip.b[0][0])]
         margin = mip.margin[0][0] if 0 in mip.margin else None
         self.margin = None if margin is None else at.get(id(margin))
@@ -62,7 +87,7 @@ class Relaxation:
             most = float(self.mip.margin[0][0].ub)
             assert self.margin is not None  # only losses with a margin have a floor
             self.highs.set_bounds([min(floor, most)], [most], np.array([self.margin]))
-        answer = self.highs.run(max(self.end - time.perf_counter(), 0.0))
+        answer = self.highs.run(self.deadline.limit)
         if not answer.optimal or answer.point is None:
             return None
         values = answer.point
@@ -80,11 +105,12 @@ class _Neuron:
         self.work = 0.0
         self.activation = mip.family.activation
         b = mip.b[0][0]
-        bias = 0.0 if isinstance(b, (int, float)) else float(b.ub)
+        bias = 0.0 if is_number(b) else float(b.ub)
         self.box = np.append(np.where(mip.dead, 0.0, mip.family.bound), bias)
-        self.integer_bias = isinstance(b, (int, float)) or b.is_integer()
+        self.integer_bias = is_number(b) or b.is_integer()
 
     def network(self, theta: np.ndarray) -> StepNetwork:
+        """The network of weights and bias, (d + 1,)."""
         return StepNetwork((theta[None, :-1],), (theta[-1:],), self.activation)
 
     def rounded(self, theta: np.ndarray) -> np.ndarray:
@@ -103,23 +129,25 @@ class _Neuron:
         middle = -0.5 * (up.min() + down.max())
         return float(np.clip(middle, -self.box[-1], self.box[-1]))
 
-    def descend(self, theta, cost, end: float, judge) -> np.ndarray:
+    def descend(
+        self, theta: np.ndarray, cost: Cost, judge: Judge, deadline: Deadline
+    ) -> np.ndarray:
         """Change one number by one while that lowers ``cost``; the best by ``judge``."""
         signed = self.rows @ theta
-        best, least = theta, judge(theta, signed)
+        best, least = theta, judge(signed)
         now = cost(signed[:, None])[0]
         movable = self.box > 0
         movable[-1] &= self.integer_bias
         columns = np.flatnonzero(movable)
         rows = self.rows[:, columns]
-        while time.perf_counter() < end and self.work < WORK:
+        while not deadline.expired() and self.work < SETTINGS.work:
             choice = None
             self.work += 2.0 * rows.size
             for step in (1.0, -1.0):
                 costs = cost(signed[:, None] + step * rows)
                 costs[np.abs(theta[columns] + step) > self.box[columns]] = np.inf
                 j = int(costs.argmin()) if len(costs) else 0
-                if len(costs) and costs[j] < now - 1e-9:
+                if len(costs) and costs[j] < now - SETTINGS.gain:
                     now, choice = costs[j], (j, step)
             if choice is None:
                 break
@@ -127,13 +155,13 @@ class _Neuron:
             theta = theta.copy()
             theta[columns[j]] += step
             signed = signed + step * rows[:, j]
-            value = judge(theta, signed)
+            value = judge(signed)
             if value < least:
                 best, least = theta, value
         return best
 
 
-def rounded(mip: TrainingMIP, seconds: float) -> StepNetwork | None:
+def rounded(mip: TrainingMIP, deadline: Deadline) -> StepNetwork | None:
     """A network near the relaxation of the program, or None where nothing was found.
 
     It need not satisfy every row: a solver checks that, as it does with any start.
@@ -142,41 +170,39 @@ def rounded(mip: TrainingMIP, seconds: float) -> StepNetwork | None:
     ----------
     mip : TrainingMIP
         One for which :func:`applies`.
-    seconds : float
-        For the relaxation, and for the changes where it leaves some.
+    deadline : Deadline
+        Of the relaxation, and of the changes where it leaves some.
     """
-    end = time.perf_counter() + seconds
-    relaxation, neuron = Relaxation(mip, seconds), _Neuron(mip)
+    relaxed, neuron = RelaxedNeuron(mip, deadline), _Neuron(mip)
     if mip.loss_name == "min_nonzero":
-        theta = _lightest(relaxation, neuron, end)
+        theta = _lightest(relaxed, neuron)
         return None if theta is None else neuron.network(theta)
-    theta = relaxation.solve()
+    theta = relaxed.solve()
     if theta is None:
         return None
     least = float((neuron.rows @ theta).min())
     theta = neuron.rounded(theta)
     if mip.loss_name == "max_margin":
-        theta = _widest(neuron, theta, least, end)
+        theta = _widest(neuron, theta, least, deadline)
     else:
-        target = mip.score_target
-        theta = neuron.descend(theta, _short(neuron, target), end, _shortfall(target))
+        theta = _reach(neuron, theta, mip.score_target, deadline, neuron.count)
     if not neuron.integer_bias:
         theta = np.append(theta[:-1], neuron.centre(theta))
     return neuron.network(theta)
 
 
-def _lightest(relaxation: Relaxation, neuron: _Neuron, end: float) -> np.ndarray | None:
+def _lightest(relaxed: RelaxedNeuron, neuron: _Neuron) -> np.ndarray | None:
     """Few weights with a margin above the program's floor.
 
     Rounding costs margin, so the relaxation is asked for more than the floor, by as
     little as is enough.
     """
-    floor = float(relaxation.mip.margin[0][0].lb)
-    for more in RESERVES:
-        theta = relaxation.solve(more * floor)
-        if theta is None or time.perf_counter() > end:
+    floor, deadline = float(relaxed.mip.margin[0][0].lb), relaxed.deadline
+    for more in SETTINGS.reserves:
+        theta = relaxed.solve(more * floor)
+        if theta is None or deadline.expired():
             return None
-        theta = _reach(neuron, neuron.rounded(theta), floor, end)
+        theta = _reach(neuron, neuron.rounded(theta), floor, deadline)
         if (neuron.rows @ theta).min() >= floor:
             return theta
     return None
@@ -189,30 +215,38 @@ def fewer_weights(mip: TrainingMIP, network: StepNetwork) -> StepNetwork:
     return neuron.network(sparsest(neuron, theta, float(mip.margin[0][0].lb)))
 
 
-def _widest(neuron: _Neuron, theta, scale: float, end: float) -> np.ndarray:
+def _widest(
+    neuron: _Neuron, theta: np.ndarray, scale: float, deadline: Deadline
+) -> np.ndarray:
     """Raise the smallest margin by way of a soft minimum that gets sharper."""
     if scale <= 0:
         return theta
-
-    def judge(_, signed):
-        return -signed.min()
-
-    for sharp in SHARPNESS:
-        beta = sharp / scale
-        theta = neuron.descend(theta, lambda s, b=beta: _soft_least(s, b), end, judge)
+    for sharp in SETTINGS.sharpness:
+        cost = partial(_soft_least, beta=sharp / scale)
+        theta = neuron.descend(theta, cost, lambda signed: -signed.min(), deadline)
     return theta
 
 
-def _reach(neuron: _Neuron, theta, floor: float, end: float) -> np.ndarray:
-    """Bring every margin to the floor."""
+def _reach(
+    neuron: _Neuron,
+    theta: np.ndarray,
+    target: float,
+    deadline: Deadline,
+    count: np.ndarray | None = None,
+) -> np.ndarray:
+    """Bring every signed score to the target, in squares; ``count`` weighs the points."""
 
-    def cost(signed):
-        return (np.maximum(floor - signed, 0.0) ** 2).sum(axis=0)
+    def squares(signed: np.ndarray) -> np.ndarray:
+        return np.maximum(target - signed, 0.0) ** 2
 
-    def judge(_, signed):
-        return cost(signed[:, None])[0]
+    def cost(signed: np.ndarray) -> np.ndarray:
+        found = squares(signed)
+        return found.sum(axis=0) if count is None else count @ found
 
-    return neuron.descend(theta, cost, end, judge)
+    def judge(signed: np.ndarray) -> float:
+        return float(squares(signed).sum())
+
+    return neuron.descend(theta, cost, judge, deadline)
 
 
 def sparsest(neuron: _Neuron, theta: np.ndarray, floor: float) -> np.ndarray:
@@ -233,17 +267,3 @@ def _soft_least(signed: np.ndarray, beta: float) -> np.ndarray:
     """Minus the soft minimum of each column."""
     least = signed.min(axis=0)
     return np.log(np.exp(-beta * (signed - least)).sum(axis=0)) / beta - least
-
-
-def _short(neuron: _Neuron, target: float):
-    def cost(signed):
-        return neuron.count @ np.maximum(target - signed, 0.0) ** 2
-
-    return cost
-
-
-def _shortfall(target: float):
-    def judge(_, signed):
-        return float((np.maximum(target - signed, 0.0) ** 2).sum())
-
-    return judge

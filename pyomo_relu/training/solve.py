@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,30 @@ from typing import Any
 import pyomo.environ as pyo
 from pyomo.opt import TerminationCondition
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.progress import progress
+from pyomo_relu.programs.cp_sat import check_cp_sat, solve_cp_sat
+from pyomo_relu.programs.standard_form import compile_standard_form
 from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.encode import TrainingMIP
 
 logger = logging.getLogger(__name__)
 
 ENGINES = ("mip", "cp_sat")
+
+#: Losses whose variables are integers wherever the pre-activations are.
+INTEGER_LOSSES = (
+    "zero_one",
+    "l1",
+    "max_correct",
+    "sat_margin",
+    "min_weight",
+    "min_nonzero",
+    "max_margin",
+)
+
+#: The least time limit that a solver gets, in seconds; some refuse 0.
+LEAST_LIMIT = 0.01
 
 
 @dataclass(frozen=True)
@@ -67,13 +83,6 @@ class Solve:
     seconds: float
     compared: int = 0
 
-    @property
-    def gap(self) -> float:
-        """``(objective - bound) / max(1, |objective|)``."""
-        if self.network is None:
-            return math.inf
-        return max(self.objective - self.bound, 0.0) / max(1.0, abs(self.objective))
-
 
 def solve(
     mip: TrainingMIP,
@@ -106,24 +115,16 @@ def solve(
     ValueError
         If the solver is unknown or not installed.
     """
-    begin = time.perf_counter()
-    if time_limit is not None and time_limit == math.inf:
+    begun = Deadline()
+    if time_limit == math.inf:
         time_limit = None
     if time_limit is not None and time_limit <= 0:
         return Solve(None, "nothing", math.inf, -math.inf, 0.0)
     if start is not None:
         mip.start(start)
-    if engine.engine == "cp_sat":
-        from pyomo_relu.training.cp_sat import solve_cp_sat
-
-        status, objective, bound = solve_cp_sat(
-            mip, time_limit, start is not None, engine.options
-        )
-    else:
-        status, objective, bound = _pyomo(
-            mip.model, engine, time_limit, start is not None, title
-        )
-    seconds = time.perf_counter() - begin
+    run = _cp_sat if engine.engine == "cp_sat" else _pyomo
+    status, objective, bound = run(mip, engine, time_limit, start is not None, title)
+    seconds = begun.elapsed
     if not math.isfinite(objective):
         return Solve(None, status, math.inf, bound, seconds)
     network = mip.network()
@@ -154,13 +155,34 @@ def check_solver(engine: Engine) -> Any:
     return solver
 
 
-def _pyomo(model, engine: Engine, time_limit, warm: bool, title: str):
+#: The status, the objective and the bound of a solver's run.
+Ending = tuple[str, float, float]
+
+
+def _cp_sat(
+    mip: TrainingMIP, engine: Engine, time_limit: float | None, warm: bool, title: str
+) -> Ending:
+    check_cp_sat()
+    if mip.loss_name not in INTEGER_LOSSES or not all(mip.exact_sums.values()) or mip.fixed:
+        raise ValueError(
+            "engine='cp_sat' solves programs in integers alone: features and weights must "
+            f"be integers, without robust=, and the loss a count (not '{mip.loss_name}'). "
+            "Round or scale the features, or use engine='mip'."
+        )
+    deadline = Deadline(time_limit)
+    form = compile_standard_form(mip.model)
+    return solve_cp_sat(form, time_limit=deadline.limit, warm=warm, options=engine.options)
+
+
+def _pyomo(
+    mip: TrainingMIP, engine: Engine, time_limit: float | None, warm: bool, title: str
+) -> Ending:
     solver = check_solver(engine)
     options: dict[str, Any] = {"tee": engine.tee}
     if engine.options:
         options["options"] = dict(engine.options)
     if time_limit is not None:
-        options["timelimit"] = max(float(time_limit), 0.01)
+        options["timelimit"] = max(float(time_limit), LEAST_LIMIT)
     if warm and solver.warm_start_capable():
         options["warmstart"] = True
     # relu_highs loads arrays; the others' way of loading raises without a solution.
@@ -169,21 +191,21 @@ def _pyomo(model, engine: Engine, time_limit, warm: bool, title: str):
         if own:
             options["progress"] = lambda event: _report(bar, event)
         try:
-            results = solver.solve(model, load_solutions=own, **options)
+            results = solver.solve(mip.model, load_solutions=own, **options)
         except (ValueError, TypeError):
             raise
         except RuntimeError as error:
             logger.warning("%s stopped: %s", engine.solver, error)
             return "nothing", math.inf, -math.inf
-    return _read(solver, model, results, own)
+    return _read(solver, mip.model, results, own)
 
 
-def _report(bar, event) -> None:
+def _report(bar: Any, event: Any) -> None:
     bar.n = int(event.nodes)
     bar.set_postfix(best=f"{event.incumbent:.6g}", bound=f"{event.bound:.6g}")
 
 
-def _read(solver, model, results, own: bool):
+def _read(solver: Any, model: Any, results: Any, own: bool) -> Ending:
     condition = results.solver.termination_condition
     problem = results.problem[0] if len(results.problem) else None
     bound = _number(getattr(problem, "lower_bound", None), -math.inf)
@@ -203,7 +225,7 @@ def _read(solver, model, results, own: bool):
     objective = pyo.value(model.loss)
     if condition == TerminationCondition.optimal:
         status = "optimal"
-        bound = max(bound, -math.inf) if math.isfinite(bound) else objective
+        bound = bound if math.isfinite(bound) else objective
     elif condition == TerminationCondition.maxTimeLimit:
         status = "time_limit"
     else:

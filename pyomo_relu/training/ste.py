@@ -7,16 +7,50 @@ programs. After Thorbjarnarson and Yorke-Smith, PLoS ONE 18(2), 2023.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.steps.step_network import StepNetwork
-from pyomo_relu.training.exact import Task, Training, constant_network
 from pyomo_relu.training.losses import out_bound
+from pyomo_relu.training.task import (
+    NEAR,
+    Task,
+    Training,
+    constant_network,
+    ended,
+    only_soft,
+)
 
-#: Steps of Adam, its rate, and how often the loss is looked at.
-EPOCHS, RATE, EVERY = 2000, 1e-2, 50
+
+@dataclass(frozen=True)
+class GradientSettings:
+    """The numbers that steer the training; all were chosen by hand.
+
+    Attributes
+    ----------
+    epochs : int
+    every : int
+        The number of epochs between two looks at the loss.
+    batch : int
+        The number of points in a step.
+    rate : float
+        Adam's first rate.
+    decay, decay_steps : float, int
+        The factor of the rate after so many steps.
+    """
+
+    epochs: int = 2000
+    every: int = 50
+    batch: int = 64
+    rate: float = 1e-2
+    decay: float = 0.9
+    decay_steps: int = 1000
+
+
+SETTINGS = GradientSettings()
 
 
 def straight_through(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
@@ -30,73 +64,67 @@ def straight_through(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
         If Keras is missing.
     """
     from pyomo_relu.steps.keras_layers import keras
-    from pyomo_relu.training.exact import only_soft
 
     only_soft(task.loss, "ste")
-    family = task.family
-    if family.robust is not None:
+    if task.family.robust is not None:
         raise ValueError("method='ste' has no robust training; use another method.")
     keras.utils.set_random_seed(int(task.rng.integers(2**31 - 1)))
     clock = task.clock()
     model = _model(task, keras)
-    sign = (2.0 * bits - 1.0).astype("float32")
-    scale, margin = np.float32(2.0 / out_bound(family, task.data)), task.loss.margin
+    _compile(task, model, keras)
+    best = min((constant_network(task), _network(task, model)), key=task.value)
+    data = x.astype("float32"), (2.0 * bits - 1.0).astype("float32")
+    options = {
+        "batch_size": min(SETTINGS.batch, len(x)),
+        "epochs": SETTINGS.every,
+        "verbose": 0,
+        "callbacks": [_until(clock, keras)],
+    }
+    history: list[dict[str, Any]] = []
+    for epoch in range(SETTINGS.every, SETTINGS.epochs + 1, SETTINGS.every):
+        if clock.expired():
+            break
+        model.fit(*data, **options)
+        network = _network(task, model)
+        best = min((best, network), key=task.value)
+        history.append({"epoch": epoch, "loss": task.value(network)})
+        if task.value(best) <= NEAR:
+            break
+    return ended(task, best, clock.expired(), history)
 
-    def squared_hinge(y, scores):
-        short = keras.ops.maximum(margin - y * scores * scale, 0.0)
+
+def _compile(task: Task, model: Any, keras: Any) -> None:
+    """Squared hinge at the margin of the programs, by Adam."""
+    scale = np.float32(2.0 / out_bound(task.family, task.data))
+
+    def squared_hinge(y: Any, scores: Any) -> Any:
+        short = keras.ops.maximum(task.loss.margin - y * scores * scale, 0.0)
         return keras.ops.mean(keras.ops.square(short))
 
+    rate = keras.optimizers.schedules.ExponentialDecay(
+        SETTINGS.rate, SETTINGS.decay_steps, SETTINGS.decay
+    )
+    model.compile(keras.optimizers.Adam(rate), loss=squared_hinge)
+
+
+def _until(clock: Deadline, keras: Any) -> Any:
+    """A callback that ends the training with the time limit."""
+
     class Until(keras.callbacks.Callback):
-        """Ends the training with the time limit."""
-
-        def __init__(self, clock) -> None:
-            super().__init__()
-            self.clock = clock
-
-        def on_train_batch_end(self, batch, logs=None) -> None:
-            if self.clock.expired():
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if clock.expired():
                 self.model.stop_training = True
 
         on_epoch_end = on_train_batch_end
 
-    decay = keras.optimizers.schedules.ExponentialDecay(RATE, 1000, 0.9)
-    model.compile(keras.optimizers.Adam(decay), loss=squared_hinge)
-    best = min((constant_network(task), _network(task, model)), key=task.value)
-    loss = task.value(best)
-    features = x.astype("float32")
-    size = min(64, len(x))
-    history: list[dict[str, Any]] = []
-    for epoch in range(0, EPOCHS, EVERY):
-        if clock.expired():
-            break
-        model.fit(
-            features,
-            sign,
-            batch_size=size,
-            epochs=EVERY,
-            verbose=0,
-            callbacks=[Until(clock)],
-        )
-        network = _network(task, model)
-        now = task.value(network)
-        if now < loss:
-            best, loss = network, now
-        history.append({"epoch": epoch + EVERY, "loss": now})
-        if loss <= 1e-9:
-            break
-    if loss <= 1e-9:
-        return Training(best, "optimal", loss, loss, 0, history)
-    return Training(
-        best, "time_limit" if clock.expired() else "feasible", loss, 0.0, 0, history
-    )
+    return Until()
 
 
 def _model(task: Task, keras: Any) -> Any:
     family = task.family
-    bound, hidden = family.bound, family.hidden
-    limit = family.bias_bound
+    bound, limit = family.bound, family.bias_limit
 
-    def straight(hard, soft):
+    def straight(hard: Any, soft: Any) -> Any:
         return soft + keras.ops.stop_gradient(hard - soft)
 
     class Layer(keras.layers.Layer):
@@ -104,7 +132,7 @@ def _model(task: Task, keras: Any) -> Any:
             super().__init__()
             self.units, self.switch = units, switch
 
-        def build(self, shape) -> None:
+        def build(self, shape: tuple[Any, ...]) -> None:
             start = keras.initializers.RandomUniform(-bound, bound)
             self.w = self.add_weight(shape=(shape[-1], self.units), initializer=start)
             n = {"neuron": self.units, "layer": 1, "none": 1}[family.thresholds]
@@ -114,11 +142,9 @@ def _model(task: Task, keras: Any) -> Any:
                 trainable=family.thresholds != "none",
             )
 
-        def call(self, x):
+        def call(self, x: Any) -> Any:
             w = keras.ops.clip(self.w, -bound, bound)
             b = self.b if limit is None else keras.ops.clip(self.b, -limit, limit)
-            if family.thresholds == "layer" and limit is None:
-                b = keras.ops.clip(self.b, -bound, bound)
             w = straight(keras.ops.round(w), w) if family.integer else w
             b = straight(keras.ops.round(b), b) if family.integer_bias else b
             pre = keras.ops.matmul(x, w) + b
@@ -132,7 +158,7 @@ def _model(task: Task, keras: Any) -> Any:
     return keras.Sequential(
         [
             keras.Input((task.data.x.shape[1],)),
-            *[Layer(n, True) for n in hidden],
+            *[Layer(n, True) for n in family.hidden],
             Layer(family.outputs, False),
         ]
     )
@@ -140,16 +166,10 @@ def _model(task: Task, keras: Any) -> Any:
 
 def _network(task: Task, model: Any) -> StepNetwork:
     """The hard network: clipped, rounded, in float64."""
-    family = task.family
     weights, biases = [], []
     for layer in model.layers:
         w, b = (np.asarray(a, dtype=float) for a in (layer.w, layer.b))
-        w = np.clip(w.T, -family.bound, family.bound)
-        limit = family.bias_bound
-        if limit is None and family.thresholds == "layer":
-            limit = family.bound
-        b = b if limit is None else np.clip(b, -limit, limit)
-        weights.append(np.round(w) if family.integer else w)
-        b = np.round(b) if family.integer_bias else b
+        w, b = task.family.projected(w.T, b)
+        weights.append(w)
         biases.append(np.broadcast_to(b, (len(w),)).copy())
-    return StepNetwork(tuple(weights), tuple(biases), family.activation)
+    return StepNetwork(tuple(weights), tuple(biases), task.family.activation)

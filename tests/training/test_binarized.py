@@ -85,9 +85,10 @@ def test_classes_separate(loss):
     """One program for each class has the optimum of one program for all."""
     from dataclasses import replace
 
-    from pyomo_relu.training.exact import Task, dead_inputs, exact
+    from pyomo_relu.training.exact import exact
     from pyomo_relu.training.family import merged
     from pyomo_relu.training.solve import Engine, solve
+    from pyomo_relu.training.task import Task
 
     rng = np.random.default_rng(0)
     x = rng.integers(0, 3, (9, 4)).astype(float)
@@ -98,7 +99,7 @@ def test_classes_separate(loss):
     )
     parts = exact(task)
     assert len(parts.history) == 3
-    mip = task.loss.mip(task.family, task.data, dead=dead_inputs(task.family, x))
+    mip = task.program()
     whole = solve(mip, task.engine, time_limit=60)
     assert (parts.status, whole.status) == ("optimal", "optimal")
     if loss in ("min_weight", "max_margin"):
@@ -161,7 +162,7 @@ def test_cp_sat_has_the_same_optima(name):
 
 def test_cp_sat_in_half_units(monkeypatch):
     """Rows with fractions get a scale of their own; `_whole` refuses what has none."""
-    from pyomo_relu.training.cp_sat import _whole
+    from pyomo_relu.programs.cp_sat import _whole
 
     assert _whole(np.array([0.5, 0.75, -2.0, np.inf])) == 4
     assert _whole(np.array([np.pi])) is None

@@ -9,6 +9,7 @@ pytest.importorskip("sklearn")
 
 from pyomo_relu.training import BinaryNetClassifier, StepNetwork
 from pyomo_relu.training.family import Data, Family, merged
+from pyomo_relu.training.loss_rows import program
 from pyomo_relu.training.losses import Loss, value
 from pyomo_relu.training.solve import Engine, solve
 from tests.paths import shared_data
@@ -239,7 +240,7 @@ def test_wrong_activations_are_an_error(monkeypatch):
 def test_every_network_is_a_point_of_its_program(activation, integer, loss):
     """`start` gives every variable the value that the rows ask for."""
     from pyomo_relu.programs.standard_form import compile_standard_form
-    from pyomo_relu.training.exact import Task, random_network
+    from pyomo_relu.training.task import Task, random_network
 
     rng = np.random.default_rng(1)
     x = rng.integers(0, 4, (6, 3)).astype(float)
@@ -255,7 +256,7 @@ def test_every_network_is_a_point_of_its_program(activation, integer, loss):
         near = min(np.abs(p).min() for p in pres)
         if (near < 1e-2 and not integer) or (loss == "max_correct" and not one_hot):
             continue
-        mip = chosen.mip(family, data)
+        mip = program(chosen, family, data)
         mip.start(network)
         form = compile_standard_form(mip.model)
         point = np.array([v.value for v in form.columns], dtype=float)
@@ -278,7 +279,7 @@ def test_refining_never_raises_the_loss():
     optima = []
     for parts in (1, 2, 4, 8):
         data = Data(x, y, np.ones(8), np.arange(8) * parts // 8)
-        found = solve(loss.mip(family, data), Engine(), time_limit=60)
+        found = solve(program(loss, family, data), Engine(), time_limit=60)
         assert found.status == "optimal"
         optima.append(found.objective)
     assert all(a >= b - 1e-6 for a, b in zip(optima, optima[1:]))
@@ -311,8 +312,8 @@ def test_breast_cancer_by_data_splitting():
 
 def test_splitting_widens_margins():
     """The same bits on the points of a program, and no neuron nearer to them."""
-    from pyomo_relu.training.exact import Task
-    from pyomo_relu.training.splitting import data_splitting
+    from pyomo_relu.training.data_splitting import data_splitting
+    from pyomo_relu.training.task import Task
 
     rng = np.random.default_rng(1)
     x = rng.uniform(0, 1, (24, 3))

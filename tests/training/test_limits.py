@@ -17,10 +17,10 @@ from pyomo_relu.training import (
     OneVsOneBinarizedEnsemble,
     rounding,
 )
-from pyomo_relu.training.exact import Task, constant_network, random_network
 from pyomo_relu.training.family import Data, Family, merged
 from pyomo_relu.training.losses import HARD_LOSSES, Loss, least_value, value
 from pyomo_relu.training.solve import Engine
+from pyomo_relu.training.task import Task, constant_network, random_network
 
 #: Seconds; the last one is enough for some programs.
 LIMITS = (1e-9, 1e-3, 0.02, 0.1, 0.5)
@@ -217,14 +217,13 @@ def test_without_a_limit_no_clock_steers(loss, monkeypatch):
     found = []
     for step in (1e-9, 1e3):
         clock = Clock(step)
-        monkeypatch.setattr(rounding, "time", clock)
         monkeypatch.setattr(deadline, "time", clock)
         family = Family((), 1, "sign", 1.0, True, "neuron", 1.0, True)
         task = Task(
             family, merged(X, y[:, None] * 1.0), Loss(loss, 0.1), Engine(), None, rng
         )
-        mip = task.loss.mip(task.family, task.data)
-        network = rounding.rounded(mip, task.clock().left())
+        mip = task.program()
+        network = rounding.rounded(mip, task.clock())
         found.append(None if network is None else network.weights[0])
     assert found[0] is not None and np.array_equal(*found)
 
@@ -289,7 +288,7 @@ def test_the_least_value_of_a_margin_is_attained(thresholds, bias_bound):
 
 @pytest.mark.parametrize("bound", [np.nan, -np.inf, np.inf, -7.0, 1e9])
 def test_bounds_of_any_solver_are_put_right(bound):
-    from pyomo_relu.training.exact import Training, settled
+    from pyomo_relu.training.task import Training, settled
 
     family = Family((), 1)
     task = Task(

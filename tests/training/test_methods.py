@@ -12,11 +12,12 @@ from pyomo_relu.training import (
     BinaryNetClassifier,
     OneVsOneBinarizedEnsemble,
 )
-from pyomo_relu.training.exact import Task, local_search, random_network
 from pyomo_relu.training.family import Family, merged
 from pyomo_relu.training.hybrid import refine
+from pyomo_relu.training.local_search import local_search
 from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.solve import Engine
+from pyomo_relu.training.task import Task, random_network
 from tests.training.oracles import SIGNS, SQUARE, XOR
 
 

@@ -7,12 +7,15 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.training import rounding
-from pyomo_relu.training.exact import Task, constant_network, exact
+from pyomo_relu.training.exact import exact
 from pyomo_relu.training.family import Family, merged
-from pyomo_relu.training.losses import Loss, write_sparsest
+from pyomo_relu.training.loss_rows import program, write_sparsest
+from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.pair import confident, train_pair
 from pyomo_relu.training.solve import Engine
+from pyomo_relu.training.task import Task, constant_network
 
 
 def task_of(loss: Loss, weights: int = 1, features: int = 30, noise: float = 0.5) -> Task:
@@ -32,14 +35,14 @@ def margin(task: Task, network) -> float:
 def test_widest_margin(weights):
     """Between plain rounding and the relaxation, and near the latter."""
     task = task_of(Loss("max_margin", margins="neuron"), weights)
-    mip = task.loss.mip(task.family, task.data)
+    mip = program(task.loss, task.family, task.data)
     assert rounding.applies(mip)
-    theta = rounding.Relaxation(mip, 5.0).solve()
+    theta = rounding.RelaxedNeuron(mip).solve()
     signs = 2 * task.data.bits[:, 0] - 1
     bound = (signs * (task.data.x @ theta[:-1] + theta[-1])).min()
     plain = np.round(theta)
     simple = (signs * (task.data.x @ plain[:-1] + plain[-1])).min()
-    network = rounding.rounded(mip, 5.0)
+    network = rounding.rounded(mip, Deadline(5.0))
     found = margin(task, network)
     assert simple - 1e-9 <= found <= bound + 1e-6
     assert found >= 0.7 * bound
@@ -50,7 +53,7 @@ def test_widest_margin(weights):
 
 def test_fewer_weights_keep_the_floor():
     task = task_of(Loss("max_margin", margins="neuron"))
-    wide = rounding.rounded(task.loss.mip(task.family, task.data), 5.0)
+    wide = rounding.rounded(program(task.loss, task.family, task.data), Deadline(5.0))
     from pyomo_relu.training.encode import TrainingMIP
 
     mip = TrainingMIP(task.family, task.data, margins="neuron")
@@ -69,8 +72,8 @@ def test_fewer_weights_keep_the_floor():
 @pytest.mark.parametrize("loss", ["min_hinge", "sat_margin"])
 def test_scores_are_a_good_start(loss):
     task = task_of(Loss(loss, 0.1), noise=0.1)
-    mip = task.loss.mip(task.family, task.data)
-    network = rounding.rounded(mip, 5.0)
+    mip = program(task.loss, task.family, task.data)
+    network = rounding.rounded(mip, Deadline(5.0))
     assert task.value(network) < task.value(constant_network(task))
     found = exact(task)
     assert found.loss <= task.value(network) + 1e-6
@@ -80,8 +83,8 @@ def test_a_bias_between_integers_is_centred():
     """Ternary weights and a free bias: the bias is in the middle of the gap."""
     x = np.array([[0.1, 0.0], [0.3, 0.2], [0.8, 0.1], [0.9, 0.3]])
     data = merged(x, np.array([[0.0], [0.0], [1.0], [1.0]]))
-    mip = Loss("max_margin").mip(Family((), 1, "step", 1.0, True), data)
-    network = rounding.rounded(mip, 5.0)
+    mip = program(Loss("max_margin"), Family((), 1, "step", 1.0, True), data)
+    network = rounding.rounded(mip, Deadline(5.0))
     scores = network.scores(data.x)[:, 0]
     assert scores[:2].max() == pytest.approx(-scores[2:].min())
     assert scores[2:].min() >= 0.25 - 1e-9
@@ -94,22 +97,24 @@ def test_where_it_does_not_apply():
         Family((), 1, "sign", 1.0, False),
         Family((), 1, "sign", 1.0, True, robust=("linf", 0.1)),
     ):
-        assert not rounding.applies(Loss("sat_margin").mip(family, data))
-    mip = Loss("max_margin").mip(
-        Family((), 1, "sign", 1.0, True), merged(np.zeros((2, 2)), np.eye(2)[:, :1])
+        assert not rounding.applies(program(Loss("sat_margin"), family, data))
+    mip = program(
+        Loss("max_margin"),
+        Family((), 1, "sign", 1.0, True),
+        merged(np.zeros((2, 2)), np.eye(2)[:, :1]),
     )
-    assert rounding.rounded(mip, 1.0) is None  # equal points, two classes
+    assert rounding.rounded(mip, Deadline(1.0)) is None  # equal points, two classes
 
 
 def test_lightest_is_above_its_floor():
     from pyomo_relu.training.encode import TrainingMIP
 
     task = task_of(Loss("max_margin", margins="neuron"), weights=3)
-    wide = rounding.rounded(task.loss.mip(task.family, task.data), 5.0)
+    wide = rounding.rounded(program(task.loss, task.family, task.data), Deadline(5.0))
     mip = TrainingMIP(task.family, task.data, margins="neuron")
     floor = 0.7 * margin(task, wide)
     write_sparsest(mip, {0: np.array([floor])})
-    light = rounding.rounded(mip, 5.0)
+    light = rounding.rounded(mip, Deadline(5.0))
     assert margin(task, light) >= floor
     assert light.nonzeros()[0] < wide.nonzeros()[0]
 

@@ -72,11 +72,11 @@ class MagnitudePruning(keras.callbacks.Callback):
         found = [v for v in self.model.trainable_variables if len(v.shape) > 1]
         return found if self.last_layer else found[:-1]
 
-    def on_train_begin(self, logs=None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         """Count the steps anew."""
         self.step = 0
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Update what is zero where it is time, and set it to zero."""
         self.step += 1
         due = (self.step - self.begin) % self.frequency == 0 or self.step == self.end
@@ -107,11 +107,11 @@ class BoundsHistory(keras.callbacks.Callback):
         The box, in the units of the model's inputs.
     """
 
-    def __init__(self, lower, upper) -> None:
+    def __init__(self, lower: Any, upper: Any) -> None:
         super().__init__()
         self.lower, self.upper = lower, upper
 
-    def on_train_begin(self, logs=None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         """Refuse a model without interval rules before the work begins."""
         check_layers(self._network())
 
@@ -121,7 +121,7 @@ class BoundsHistory(keras.callbacks.Callback):
         model = self.model
         return model.model if isinstance(model, PenalizedModel) else model
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Add the two numbers to the logs."""
         model = self._network()
         shape = model.input_shape[1:]

@@ -121,7 +121,9 @@ def check_layers(model: keras.Model) -> None:
             )
 
 
-def interval_bounds(model: keras.Model, lower, upper) -> tuple[list[Interval], Interval]:
+def interval_bounds(
+    model: keras.Model, lower: Any, upper: Any
+) -> tuple[list[Interval], Interval]:
     """Bounds of all ReLU pre-activations, and of the outputs, as backend tensors.
 
     Parameters
@@ -161,7 +163,7 @@ def interval_bounds(model: keras.Model, lower, upper) -> tuple[list[Interval], I
     return found, (low, high)
 
 
-def _affine(layer, kind: str, low, high) -> Interval:
+def _affine(layer: Any, kind: str, low: Any, high: Any) -> Interval:
     middle, radius = 0.5 * (low + high), 0.5 * (high - low)
     if kind == "Dense":
         middle = ops.matmul(middle, layer.kernel)

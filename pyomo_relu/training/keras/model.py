@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from pyomo_relu.training.keras.intervals import check_layers, interval_bounds
+from pyomo_relu.training.keras.intervals import Interval, check_layers, interval_bounds
 from pyomo_relu.training.keras.penalties import Penalty
 
 
@@ -49,8 +50,8 @@ class PenalizedModel(keras.Model):
         self,
         model: keras.Model,
         penalties: Sequence[Penalty],
-        lower=None,
-        upper=None,
+        lower: Any = None,
+        upper: Any = None,
         *,
         radius: float | None = None,
         name: str | None = None,
@@ -81,11 +82,11 @@ class PenalizedModel(keras.Model):
             self.box = tuple(np.array(a)[None] for a in ends)
         self.trackers = {p.name: keras.metrics.Mean(p.name) for p in self.penalties}
 
-    def call(self, x, training=None):
+    def call(self, x: Any, training: bool | None = None) -> Any:
         """The model's outputs."""
         return self.model(x, training=training)
 
-    def boxes(self, x):
+    def boxes(self, x: Any) -> tuple[Any, ...]:
         """Lower and upper ends, (1, ...) for the box or (N, ...) around samples."""
         if self.radius is None:
             assert self.box is not None
@@ -97,12 +98,19 @@ class PenalizedModel(keras.Model):
             high = ops.maximum(ops.minimum(high, self.box[1]), low)
         return low, high
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         """The model's own loss and the penalties."""
         loss = super().compute_loss(
             x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
         )
-        intervals = []
+        intervals: list[Interval] = []
         if any(p.needs_bounds for p in self.penalties):
             intervals, _ = interval_bounds(self.model, *self.boxes(x))
         for p in self.penalties:

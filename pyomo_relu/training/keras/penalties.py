@@ -56,7 +56,7 @@ class Penalty(ABC):
         """
 
 
-def _total(parts, intervals) -> Any:
+def _total(parts: list[Any], intervals: Sequence[Interval]) -> Any:
     """The sum over neurons, the mean over the boxes."""
     boxes = ops.cast(ops.shape(intervals[0][0])[0], "float32")
     return sum(ops.sum(p) for p in parts) / boxes
@@ -67,7 +67,7 @@ class L1Penalty(Penalty):
 
     needs_bounds = False
 
-    def value(self, model, intervals):
+    def value(self, model: keras.Model, intervals: Sequence[Interval]) -> Any:
         kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
         return sum(ops.sum(ops.abs(v)) for v in kernels)
 
@@ -78,14 +78,14 @@ class StabilityLoss(Penalty):
     def __init__(self, weight: float = 1e-4, name: str | None = None) -> None:
         super().__init__(weight, name)
 
-    def value(self, model, intervals):
+    def value(self, model: keras.Model, intervals: Sequence[Interval]) -> Any:
         return _total([-ops.tanh(1.0 + low * high) for low, high in intervals], intervals)
 
 
 class BigMPenalty(Penalty):
     """The sum of the big-M constants ``u - l`` of unstable neurons."""
 
-    def value(self, model, intervals):
+    def value(self, model: keras.Model, intervals: Sequence[Interval]) -> Any:
         parts = []
         for low, high in intervals:
             unstable = ops.logical_and(low < 0, high > 0)
@@ -96,7 +96,7 @@ class BigMPenalty(Penalty):
 class UnstablePenalty(Penalty):
     """A smooth count of unstable neurons: ``2 min(-l, u) / (u - l)`` for each."""
 
-    def value(self, model, intervals):
+    def value(self, model: keras.Model, intervals: Sequence[Interval]) -> Any:
         parts = []
         for low, high in intervals:
             inside = ops.relu(ops.minimum(-low, high))

@@ -202,7 +202,7 @@ class Backward:
         """The least value of ``a x + c - e`` over each box, rounded down, (N, q)."""
         value = contract(a, self.center) - contract(abs(a), self.radius) + c
         slack = 1.01 * e + 4.0 * EPS * (abs(c) + abs(value)) + TINY
-        rows = max(self.batch, len(value))
+        rows = self.batch if len(value) == 1 else len(value)
         return np.broadcast_to(value - slack, (rows, value.shape[1]))
 
     def along(

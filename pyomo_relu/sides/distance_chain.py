@@ -18,20 +18,27 @@ of an output is this package's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pyomo_relu.network import Network
-from pyomo_relu.sides.ascent import Ascended, Sides
 from pyomo_relu.sides.distance_lp import least_change
 from pyomo_relu.sides.ranges import SideRanges
-from pyomo_relu.sides.relu_chain import ReluChain
+from pyomo_relu.sides.relu_chain import Ranges, ReluChain
+from pyomo_relu.sides.subproblems import Ascended, Below, Settings, Sides
 
-#: The margin that surely proves a subproblem in single precision, relative to the rows.
-SURELY = 1e-6
-
-#: What violating the rows of a region by one costs, in units of the distance.
-PRICE = 1e3
+#: As for other chains, but that rows of a rule pull in different directions: their
+#: weights take more steps. ``surely`` is relative to the rows' size and ``price`` in units
+#: of the distance.
+SETTINGS = replace(
+    Settings(),
+    pace=replace(Settings.pace, shrink=0.97),
+    first=120,
+    later=40,
+    surely=1e-6,
+    price=1e3,
+)
 
 #: The norms that there are bounds for.
 NORMS = ("l1", "linf")
@@ -54,8 +61,7 @@ class DistanceChain(ReluChain):
     """
 
     has_ranges = True
-    # Rows of a rule pull in different directions: their weights take more steps.
-    ascent = (120, 40, 0.97)
+    settings = SETTINGS
 
     def __init__(
         self,
@@ -75,7 +81,7 @@ class DistanceChain(ReluChain):
         self.origin = np.array(center, float)
         size = np.maximum(abs(lows[-1]), abs(highs[-1]))
         self.row_noise = abs(self.rows) @ size + abs(self.limits)
-        self.sure_margin = SURELY * float(self.row_noise.max(initial=0.0))
+        self.sure_margin = self.settings.surely * float(self.row_noise.max(initial=0.0))
         low, high = lows[0], highs[0]
         # Rounded outwards, so that a change within the box is within these.
         self.up, self.down = (
@@ -88,7 +94,9 @@ class DistanceChain(ReluChain):
         super().__init__(network, lows, highs, np.zeros(network.n_outputs))
         self._ranges = SideRanges(self, self.origin, self.up, self.down, norm)
 
-    def ranges(self, fixed: np.ndarray, low, high, target: float):
+    def ranges(
+        self, fixed: np.ndarray, low: np.ndarray, high: np.ndarray, target: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ranges of pre-activations within the target; see :class:`SideRanges`."""
         return self._ranges(fixed, low, high, min(target, self.farthest))
 
@@ -106,34 +114,45 @@ class DistanceChain(ReluChain):
 
     # -------------------------------------------------------------------------- bounds
     def backward(
-        self, sides: Sides, alpha, beta, extra=None, rigorous=True, share: float = 1.0
-    ):
+        self,
+        sides: Sides,
+        alpha: np.ndarray,
+        beta: np.ndarray,
+        extra: np.ndarray | None = None,
+        rigorous: bool = True,
+        share: float = 1.0,
+    ) -> tuple[np.ndarray, Below]:
         """Lower bounds (N,), and what the ascent needs; see :meth:`ReluChain.backward`.
 
         Rigorous ones are distances; the others are the least values of
         ``weights @ (rows @ y - limits)`` within the cut-off. ``extra`` holds the weights
         and the logarithm of a steepness, (N, m + 1).
         """
-        a, const, error, posts = self._linear(sides, alpha, beta, extra, share, rigorous)
+        if extra is None:
+            extra = self.first_extra().astype(self.engine.dtype)
+        below = self._linear(sides, alpha, beta, extra, rigorous, share)
+        a = below.slopes
         if rigorous:
-            return self.nearest(a, const, error)[0], a, posts
-        const = const + a @ self.origin
-        assert extra is not None
-        return const - self._fall(a, extra), a, posts
+            return self.nearest(a, below.const, below.error)[0], below
+        return below.const + a @ self.origin - self._fall(a, extra), below
 
-    def _linear(self, sides, alpha, beta, extra, share, rigorous):
+    def _linear(
+        self,
+        sides: Sides,
+        alpha: np.ndarray,
+        beta: np.ndarray,
+        extra: np.ndarray,
+        rigorous: bool = True,
+        share: float = 1.0,
+    ) -> Below:
         """A linear function of the inputs below the weighted rows."""
-        extra = self.first_extra().astype(self.dtype) if extra is None else extra
-        weights = np.broadcast_to(
-            share * extra[:, :-1], (len(sides.fixed), self.extras - 1)
-        )
-        a, value, error, posts = self.pull(
-            sides, alpha, beta, weights @ self.rows, rigorous
-        )
-        value = value - weights @ self.limits
+        shape = len(sides.fixed), self.extras - 1
+        weights = np.broadcast_to(share * extra[:, :-1], shape)
+        below = self.pull(sides, alpha, beta, weights @ self.rows, rigorous)
+        below.const = below.const - weights @ self.limits
         if rigorous:
-            error = error + weights @ self.row_noise
-        return a, value, error, posts
+            below.error = below.error + 2.0 * self.gamma * (weights @ self.row_noise)
+        return below
 
     def _room(self, a: np.ndarray) -> np.ndarray:
         """How far each input can move against its coefficient."""
@@ -157,19 +176,20 @@ class DistanceChain(ReluChain):
             move = np.where(abs(slopes) > np.exp(extra[:, -1:]), room, 0.0)
         return self.origin - np.sign(slopes) * move
 
-    def gradients(self, sides: Sides, slopes, posts, alpha, beta, extra):
+    def gradients(self, sides: Sides, below: Below, extra: np.ndarray) -> list[np.ndarray]:
         """Of the values within the cut-off, in all multipliers."""
-        x = self.corner(slopes, extra)
-        z, y = self.forward(sides, x, posts, alpha)
-        rows = y @ self.rows.T - self.limits
+        values, x = self.along(below, extra, len(self.network.nodes))
+        rows = values[len(self.network.nodes) - 1] @ self.rows.T - self.limits
         weights, price = extra[:, :-1], np.exp(extra[:, -1:])
         along = rows - np.einsum("ij,ij->i", weights, rows)[:, None]
         spent = abs(x - self.origin).sum(axis=1, keepdims=True)
         price = price * (spent - self.cutoff) if self.norm == "l1" else 0.0 * price
-        more = np.hstack([along, price])
-        return np.maximum(posts, 0.0) * z, -sides.fixed * z, more.astype(self.dtype)
+        more = np.hstack([along, price]).astype(extra.dtype)
+        return [*self.side_gradients(sides, below, values), more]
 
-    def nearest(self, a: np.ndarray, const: np.ndarray, error: np.ndarray):
+    def nearest(
+        self, a: np.ndarray, const: np.ndarray, error: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The distance to where linear functions may be negative.
 
         Parameters
@@ -178,7 +198,7 @@ class DistanceChain(ReluChain):
         const : (N,) array
             The functions are ``a @ x + const``.
         error : (N,) array
-            Times ``gamma``, what rounding may have added to a constant.
+            What rounding may have added to a constant.
 
         Returns
         -------
@@ -191,16 +211,18 @@ class DistanceChain(ReluChain):
         """
         steep, room = abs(a), self._room(a)
         reach = abs(self.origin) + np.maximum(self.up, self.down)
-        error = error + steep @ reach + abs(const)
         need = const + a @ self.origin
-        need = need - 2.0 * self.gamma * (error + abs(need))
+        size = steep @ reach + abs(const) + abs(need)
+        need = need - 1.01 * error - 2.0 * self.gamma * size
         ratio = self._ratio if self.norm == "l1" else self._common
         distance, move, prices = ratio(steep, room, need)
         whole = np.einsum("ij,ij->i", steep, room)
         distance = np.where(need > whole * (1.0 + self.gamma), np.inf, distance)
         return np.maximum(distance, 0.0), self.origin - np.sign(a) * move, prices
 
-    def _ratio(self, steep, room, need):
+    def _ratio(
+        self, steep: np.ndarray, room: np.ndarray, need: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The sum of changes: the steepest inputs first, and their price from duality."""
         order = np.argsort(-steep, axis=1)
         s, e = (np.take_along_axis(v, order, axis=1) for v in (steep, room))
@@ -225,7 +247,9 @@ class DistanceChain(ReluChain):
         k = np.minimum((spent < self.cutoff).sum(axis=1), last)
         return distance, move, s[n, k]
 
-    def _common(self, steep, room, need):
+    def _common(
+        self, steep: np.ndarray, room: np.ndarray, need: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The largest change: all inputs move by the same, as far as they can."""
         order = np.argsort(room, axis=1)
         s, e = (np.take_along_axis(v, order, axis=1) for v in (steep, room))
@@ -252,33 +276,53 @@ class DistanceChain(ReluChain):
         """The margin in single precision that proves a subproblem."""
         return self.sure_margin
 
-    def extra_of(self, sides: Sides, alpha, beta) -> np.ndarray:
+    def extra_of(self, sides: Sides, alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
         """The first weights, and the price at which each bound is best."""
         extra = super().extra_of(sides, alpha, beta)
-        a, const, error, _ = self._linear(sides, alpha, beta, extra, 1.0, True)
-        extra[:, -1] = np.log(np.maximum(self.nearest(a, const, error)[2], 1e-20))
-        return extra
+        below = self._linear(sides, alpha, beta, extra)
+        return self._priced(extra, self.nearest(below.slopes, below.const, below.error)[2])
 
-    def proved(self, sides: Sides, alpha, beta, extra, enough: float) -> Ascended:
+    @staticmethod
+    def _priced(extra: np.ndarray, prices: np.ndarray) -> np.ndarray:
+        return np.hstack([extra[:, :-1], np.log(np.maximum(prices, 1e-20))[:, None]])
+
+    def proved(
+        self,
+        sides: Sides,
+        alpha: np.ndarray,
+        beta: np.ndarray,
+        extra: np.ndarray,
+        enough: float,
+    ) -> Ascended:
         """The rigorous bounds of what was found, at its best price of a change."""
-        a, const, error, posts = self._linear(sides, alpha, beta, extra, 1.0, True)
-        value, points, prices = self.nearest(a, const, error)
-        extra = extra.copy()
-        extra[:, -1] = np.log(np.maximum(prices, 1e-20))
+        below = self._linear(sides, alpha, beta, extra)
+        value, points, prices = self.nearest(below.slopes, below.const, below.error)
+        extra = self._priced(extra, prices)
         # Sides may exclude each other, whatever the rows are.
         low = np.flatnonzero(value < enough)
-        alone = self._linear(sides.take(low), alpha[low], beta[low], extra[low], 0.0, True)
-        value[low] = np.maximum(value[low], self.nearest(*alone[:3])[0])
-        return Ascended(value, alpha, beta, posts, points, extra)
+        alone = self.backward(
+            sides.take(low), alpha[low], beta[low], extra[low], share=0.0
+        )[0]
+        value[low] = np.maximum(value[low], alone)
+        return Ascended(value, alpha, beta, below.posts, points, extra)
 
     def choose(
-        self, fixed, alpha, beta, posts, enough: float = 0.0, extra=None, ranges=None
+        self,
+        fixed: np.ndarray,
+        alpha: np.ndarray,
+        beta: np.ndarray,
+        posts: np.ndarray,
+        enough: float = 0.0,
+        extra: np.ndarray | None = None,
+        ranges: Ranges | None = None,
     ) -> np.ndarray:
         """The neuron to split for each subproblem; see :meth:`ReluChain.choose`."""
         self.aim(enough)
         return super().choose(fixed, alpha, beta, posts, 0.0, extra, ranges)
 
-    def decided(self, fixed: np.ndarray, ranges=None) -> tuple[float, np.ndarray]:
+    def decided(
+        self, fixed: np.ndarray, ranges: Ranges | None = None
+    ) -> tuple[float, np.ndarray]:
         """The bound of a subproblem (count,) without open neurons, and its point.
 
         See :meth:`ReluChain.decided`: here the rows may be violated at a price, too.
@@ -289,7 +333,7 @@ class DistanceChain(ReluChain):
         limits = limits - rows @ self.origin
         # A row may be violated in units of its own.
         size = np.maximum(abs(rows).max(axis=1, initial=0.0), 1e-9)
-        price = PRICE * (1.0 + self.cutoff)
+        price = self.settings.price * (1.0 + self.cutoff)
         found = least_change(
             rows / size[:, None], limits / size, self.up, self.down, self.norm, price
         )
@@ -299,5 +343,5 @@ class DistanceChain(ReluChain):
         beta, weights = prices[:, : self.count], prices[:, self.count :]
         full = self.sides(side.astype(np.int8)[None])
         extra = np.hstack([weights, np.zeros((1, 1))])
-        value, *_ = self.backward(full, np.zeros(beta.shape), beta, extra)
+        value, _ = self.backward(full, np.zeros(beta.shape), beta, extra)
         return float(value[0]), np.clip(self.origin + found[0], self.low, self.high)

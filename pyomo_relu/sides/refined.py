@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from pyomo_relu.bounds.alpha_crown import alpha_crown
 from pyomo_relu.bounds.bounds import Bounds, preactivation_nodes
+from pyomo_relu.bounds.chain import without_inactive
 from pyomo_relu.bounds.progress import progress
-from pyomo_relu.network import Affine, Network, PiecewiseLinear
+from pyomo_relu.network import Network
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.sides.tree import BATCH, SideTree
 
@@ -34,57 +35,6 @@ NODES = 1000
 
 #: The share of a layer's time for its searches; the rest is for the layers behind it.
 BEFORE = 0.9
-
-
-def without_inactive(
-    network: Network, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray], end: int
-) -> tuple[Network, list[np.ndarray], list[np.ndarray]]:
-    """A chain up to node ``end`` without the neurons that are never active.
-
-    Parameters
-    ----------
-    network : Network
-        One that :meth:`ReluChain.fits`, or its nodes up to an affine one.
-    lows, highs : sequences of (size,) arrays
-        Valid bounds of every node.
-    end : int
-        An affine node; all of it is kept.
-
-    Returns
-    -------
-    network : Network
-        Equal to node ``end`` within the bounds.
-    lows, highs : lists of (size,) arrays
-        The bounds of its nodes.
-    """
-    nodes, low, high = [], [], []
-    kept = np.arange(network.nodes[0].size)
-    for i, node in enumerate(network.nodes[: end + 1]):
-        before, kept = kept, np.arange(node.size)
-        if isinstance(node, Affine):
-            weight = node.weights[0][:, before]
-            if i < end and isinstance(network.nodes[i + 1], PiecewiseLinear):
-                kept = np.flatnonzero(highs[i] > 0)
-                kept = kept if len(kept) else np.arange(1)  # a layer is never empty
-            node = replace(
-                node,
-                shape=(len(kept),),
-                weights=(weight[kept],),
-                bias=node.bias[kept],
-            )
-        elif isinstance(node, PiecewiseLinear):
-            kept = before
-            node = replace(
-                node,
-                shape=(len(kept),),
-                breakpoints=node.breakpoints[kept],
-                slopes=node.slopes[kept],
-                intercepts=node.intercepts[kept],
-            )
-        nodes.append(node)
-        low.append(np.asarray(lows[i])[kept])
-        high.append(np.asarray(highs[i])[kept])
-    return Network(nodes, [end], network.inputs), low, high
 
 
 def side_bounds(

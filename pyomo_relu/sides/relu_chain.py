@@ -15,30 +15,20 @@ arXiv 2104.06718 (filtered smart branching); Bunel et al., JMLR 21, 2020.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import numpy as np
 
-from pyomo_relu.network import Affine, Input, Network, PiecewiseLinear
-from pyomo_relu.sides.ascent import Ascended, Sides, climb
+from pyomo_relu.bounds.ascent import ascend
+from pyomo_relu.bounds.backward import Backward
+from pyomo_relu.bounds.chain import is_relu_chain
+from pyomo_relu.bounds.linear import EPS, Lines, relu_chord_const
+from pyomo_relu.network import Affine, Network, PiecewiseLinear
+from pyomo_relu.network.weights import dense
+from pyomo_relu.sides.subproblems import Ascended, Below, Settings, SideAscent, Sides
 
-EPS = np.finfo(float).eps
-
-#: Candidates to split on, by each of two scores.
-CANDIDATES = 3
-
-#: A bound in single precision that needs no further ascent, relative to its target.
-SURELY = 1e-4
-
-
-@dataclass
-class _Step:
-    """An affine layer, and the columns of the ReLU that it reads (None: the inputs)."""
-
-    weight: np.ndarray
-    bias: np.ndarray
-    noise: np.ndarray
-    source: slice | None
+#: Lower and upper ends of pre-activations, (N, count) arrays.
+Ranges = tuple[np.ndarray, np.ndarray]
 
 
 class ReluChain:
@@ -63,90 +53,66 @@ class ReluChain:
     #: Whether subproblems have ranges of their own, from :meth:`ranges`.
     has_ranges = False
 
-    #: Steps of the first ascent and of later ones, and the factor of steps' lengths.
-    ascent: tuple[int, int, float] = (60, 12, 0.93)
+    #: What steers the search.
+    settings = Settings()
 
     #: How many further multipliers a subproblem has; other objectives have some.
     extras = 0
 
-    def __init__(self, network: Network, lows, highs, row, linear=None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        lows: Sequence[np.ndarray],
+        highs: Sequence[np.ndarray],
+        row: np.ndarray | Sequence[float],
+        linear: np.ndarray | None = None,
+    ) -> None:
         if not self.fits(network):
             raise ValueError("the network is no chain of affine layers and ReLU.")
         self.network = network
         self.row = np.asarray(row, dtype=float)
         given = np.zeros(network.n_inputs) if linear is None else linear
         self.linear = np.asarray(given, dtype=float)
-        self.steps: list[_Step] = []
-        columns: dict[int, slice] = {}
-        low, high = [], []
-        size, count = np.zeros(0), 0
-        source: slice | None = None
+        self.low, self.high = lows[0], highs[0]
+        #: The columns of each ReLU node.
+        self.parts: dict[int, slice] = {}
+        self.count = 0
+        bias = []
         for i, node in enumerate(network.nodes):
-            size_here = np.maximum(abs(lows[i]), abs(highs[i]))
-            if isinstance(node, Input):
-                self.low, self.high = lows[i], highs[i]
-            elif isinstance(node, Affine):
-                w = node.weights[0]
-                w = np.asarray(w.todense() if hasattr(w, "todense") else w)
-                noise = abs(w) @ size + abs(node.bias) + size_here
-                self.steps.append(_Step(w, node.bias, noise, source))
-            else:
-                assert isinstance(node, PiecewiseLinear)
-                columns[i] = slice(count, count + node.size)
-                count += node.size
-                low.append(lows[node.source])
-                high.append(highs[node.source])
-            source, size = columns.get(i), size_here
-        self.count = count
-        self.z_low, self.z_high = np.concatenate(low), np.concatenate(high)
-        self.z_size = np.maximum(abs(self.z_low), abs(self.z_high))
-        widest = max(max(s.weight.shape) for s in self.steps)
+            if isinstance(node, PiecewiseLinear):
+                self.parts[i] = slice(self.count, self.count + node.size)
+                self.count += node.size
+                source = network.nodes[node.source]
+                assert isinstance(source, Affine)
+                bias.append(source.bias)
+        self.bias = np.concatenate(bias)
+        self.z_low, self.z_high = (
+            np.concatenate([side[i - 1] for i in self.parts]) for side in (lows, highs)
+        )
+        widest = max(n.size for n in network.nodes)
         self.gamma = 4.0 * (widest + 16.0) * EPS
-        self.center = 0.5 * (self.low + self.high)
-        self.radius = np.maximum(self.high - self.center, self.center - self.low)
-        self.bias = np.zeros(count)
-        for step, after in zip(self.steps, self.steps[1:]):
-            if after.source is not None:
-                self.bias[after.source] = step.bias
-        self.dtype: np.dtype = np.dtype(float)
-        self.fast = self._shorter()
+        box = self.low[None], self.high[None]
+        self.known = [a[None] for a in lows], [a[None] for a in highs]
+        self.engine = Backward(network, *box, *self.known)
+        self.zero = np.zeros((1, self.count))
+        self.fast = self._in_single_precision()
 
-    def _shorter(self) -> ReluChain:
-        """A copy in single precision, in which slopes and multipliers are sought."""
+    def _in_single_precision(self) -> ReluChain:
+        """A copy of it in which slopes and multipliers are sought."""
         other = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
                 setattr(other, name, value.astype(np.float32))
-        other.steps = [
-            replace(s, weight=s.weight.astype(np.float32), bias=s.bias.astype(np.float32))
-            for s in self.steps
-        ]
-        other.dtype = np.dtype(np.float32)
+        box = self.low[None], self.high[None]
+        other.engine = Backward(self.network, *box, *self.known, dtype=np.float32)
         return other
 
     @staticmethod
     def fits(network: Network) -> bool:
         """Whether a network is one input, then affine layers and ReLU in a row."""
-        nodes = network.nodes
-        return (
-            isinstance(nodes[0], Input)
-            and len(network.outputs) == 1
-            and network.outputs[0] == len(nodes) - 1
-            and isinstance(nodes[-1], Affine)
-            and any(isinstance(n, PiecewiseLinear) for n in nodes)
-            and all(
-                tuple(n.sources) == (i,)
-                and (
-                    isinstance(n, Affine)
-                    or (
-                        isinstance(n, PiecewiseLinear)
-                        and n.is_relu
-                        and isinstance(nodes[i], Affine)
-                    )
-                )
-                for i, n in enumerate(nodes[1:])
-            )
-        )
+        last = len(network.nodes) - 1
+        chain = network.outputs == (last,) and is_relu_chain(network, last)
+        return chain and len(network.inputs) == 1
 
     @property
     def unstable(self) -> int:
@@ -157,7 +123,9 @@ class ReluChain:
         """Further multipliers to start from, (1, extras): here there are none."""
         return np.zeros((1, self.extras))
 
-    def ranges(self, fixed: np.ndarray, low, high, target: float):
+    def ranges(
+        self, fixed: np.ndarray, low: np.ndarray, high: np.ndarray, target: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ranges of pre-activations (N, count) with these sides, which ones are empty."""
         return low, high, np.zeros(len(fixed), dtype=bool)
 
@@ -165,21 +133,28 @@ class ReluChain:
         """The rule by area, (1, count): 1 where the larger part of a range is active."""
         return (self.z_high > -self.z_low).astype(float)[None]
 
-    def sides(self, fixed: np.ndarray, ranges=None) -> Sides:
+    def sides(self, fixed: np.ndarray, ranges: Ranges | None = None) -> Sides:
         """Subproblems with the sides (N, count) fixed, and ranges of their own."""
+        dtype = self.engine.dtype
         low, high = (self.z_low, self.z_high) if ranges is None else ranges
-        low, high = low.astype(self.dtype), high.astype(self.dtype)
+        low, high = low.astype(dtype), high.astype(dtype)
         low = np.where(fixed > 0, np.maximum(low, 0.0), low)
         high = np.where(fixed < 0, np.minimum(high, 0.0), high)
         open_ = (low < 0) & (high > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            upper = np.where(open_, high / (high - low), (low >= 0).astype(self.dtype))
-        const = np.where(open_, -low * upper, np.zeros((), self.dtype))
-        return Sides(fixed.astype(self.dtype), open_, upper, const)
+            upper = np.where(open_, high / (high - low), (low >= 0).astype(dtype))
+        const = relu_chord_const(low, high, upper, open_)
+        return Sides(fixed.astype(dtype), open_, upper, const)
 
     def backward(
-        self, sides: Sides, alpha, beta, extra=None, rigorous=True, share: float = 1.0
-    ):
+        self,
+        sides: Sides,
+        alpha: np.ndarray,
+        beta: np.ndarray,
+        extra: np.ndarray | None = None,
+        rigorous: bool = True,
+        share: float = 1.0,
+    ) -> tuple[np.ndarray, Below]:
         """Lower bounds (N,), and what the ascent needs.
 
         Parameters
@@ -194,80 +169,62 @@ class ReluChain:
             Whether rounding is taken off.
         share : float
             Of the objective; with 0 a positive bound shows that no point has the sides.
-
-        Returns
-        -------
-        value : (N,) array
-        slopes : (N, n_inputs) array
-            Of the linear function of the inputs.
-        posts : (N, count) array
-            Coefficients of the activations.
         """
-        row, linear = share * self.row, share * self.linear
-        a = np.broadcast_to(row, (len(sides.fixed), len(row)))
-        a, value, error, posts = self.pull(sides, alpha, beta, a, rigorous)
-        a = a + linear
-        value = value + a @ self.center - abs(a) @ self.radius
+        rows = np.broadcast_to(share * self.row, (len(sides.fixed), len(self.row)))
+        below = self.pull(sides, alpha, beta, rows, rigorous)
+        below.slopes = a = below.slopes + share * self.linear
         if rigorous:
-            reach = abs(self.center) + self.radius
-            error += abs(a) @ reach + abs(linear) @ reach
-            value = value - self.gamma * (error + abs(value))
-        return value, a, posts
+            parts = a[:, None], below.const[:, None], below.error[:, None]
+            return self.engine.lower_bound(*parts)[:, 0], below
+        center, radius = self.engine.center[0], self.engine.radius[0]
+        return below.const + a @ center - abs(a) @ radius, below
 
-    def pull(self, sides: Sides, alpha, beta, a, rigorous: bool):
-        """Linear functions of the inputs below rows ``a`` of the outputs, (N, m).
-
-        Returns
-        -------
-        a : (N, n_inputs) array
-        value : (N,) array
-            The constants.
-        error : (N,) array
-            Times ``gamma``, what rounding may be.
-        posts : (N, count) array
-        """
+    def pull(
+        self,
+        sides: Sides,
+        alpha: np.ndarray,
+        beta: np.ndarray,
+        rows: np.ndarray,
+        rigorous: bool,
+    ) -> Below:
+        """Linear functions of the inputs below rows of the outputs, (N, n_outputs)."""
         lower = np.where(sides.open, alpha, sides.upper)
         push = sides.fixed * beta
-        posts = np.zeros(sides.fixed.shape, self.dtype)
-        value = np.zeros(len(sides.fixed), self.dtype)
-        error = np.zeros(len(sides.fixed), self.dtype)
-        for step in reversed(self.steps):
-            value += a @ step.bias
-            if rigorous:
-                error += abs(a) @ step.noise
-            a = a @ step.weight
-            s = step.source
-            if s is not None:
-                posts[:, s] = a
-                down = np.minimum(a, 0.0)
-                value += np.einsum("ij,ij->i", down, sides.const[:, s])
-                a = (a - down) * lower[:, s] + down * sides.upper[:, s] - push[:, s]
-                if rigorous:  # the difference may cancel
-                    error += abs(push[:, s]) @ self.z_size[s]
-        return a, value, error, posts
+        lines = {
+            i: Lines(lower[:, s], self.zero[:, s], sides.upper[:, s], sides.const[:, s])
+            for i, s in self.parts.items()
+        }
+        signs = {i - 1: push[:, s] for i, s in self.parts.items()}
+        trace: dict[int, np.ndarray] = {}
+        last = len(self.network.nodes) - 1
+        found = self.engine.run(last, rows[:, None], lines, trace, rigorous, signs)
+        posts = np.concatenate([trace[i][:, 0] for i in self.parts], axis=1)
+        n = len(rows)
+        a, const, error = (np.broadcast_to(v[:, 0], (n, *v.shape[2:])) for v in found)
+        return Below(a, const, error, posts, lines, trace)
 
     def corner(self, slopes: np.ndarray, extra: np.ndarray) -> np.ndarray:
         """Where linear functions of the inputs are least, (N, n_inputs)."""
         return np.where(slopes > 0, self.low, self.high)
 
-    def forward(self, sides: Sides, here, posts, alpha):
-        """Pre-activations (N, count) and outputs along the lines that a bound uses."""
-        z = np.zeros(sides.fixed.shape, self.dtype)
-        lower = np.where(sides.open, alpha, sides.upper)
-        for step, after in zip(self.steps, [*self.steps[1:], None]):
-            here = here @ step.weight.T + step.bias
-            if after is not None and after.source is not None:
-                s = after.source
-                z[:, s] = here
-                below = lower[:, s] * here
-                above = sides.upper[:, s] * here + sides.const[:, s]
-                here = np.where(posts[:, s] >= 0, below, above)
-        return z, here
+    def along(
+        self, below: Below, extra: np.ndarray, end: int
+    ) -> tuple[dict[int, np.ndarray], np.ndarray]:
+        """Values of the nodes before ``end`` where bounds are attained, and inputs there."""
+        x = self.corner(below.slopes, extra)
+        return self.engine.along(x, below.lines, below.trace, range(end)), x
 
-    def gradients(self, sides: Sides, slopes, posts, alpha, beta, extra):
+    def gradients(self, sides: Sides, below: Below, extra: np.ndarray) -> list[np.ndarray]:
         """Of the bounds, in slopes, multipliers and further multipliers."""
-        z, _ = self.forward(sides, self.corner(slopes, extra), posts, alpha)
-        return np.maximum(posts, 0.0) * z, -sides.fixed * z, np.zeros_like(extra)
+        values, _ = self.along(below, extra, max(self.parts))
+        return [*self.side_gradients(sides, below, values), np.zeros_like(extra)]
+
+    def side_gradients(
+        self, sides: Sides, below: Below, values: dict[int, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of linear functions, in slopes and multipliers of sides, (N, count) each."""
+        z = np.concatenate([values[i - 1] for i in self.parts], axis=1)
+        return np.maximum(below.posts, 0.0) * z, -sides.fixed * z
 
     def valid_extra(self, extra: np.ndarray) -> np.ndarray:
         """Further multipliers, moved to where they are valid."""
@@ -275,13 +232,13 @@ class ReluChain:
 
     def ascend(
         self,
-        fixed,
-        alpha,
-        beta,
+        fixed: np.ndarray,
+        alpha: np.ndarray,
+        beta: np.ndarray,
         steps: int,
         enough: float = np.inf,
-        extra=None,
-        ranges=None,
+        extra: np.ndarray | None = None,
+        ranges: Ranges | None = None,
     ) -> Ascended:
         """Raise the bounds of subproblems.
 
@@ -301,14 +258,16 @@ class ReluChain:
             Of the pre-activations; those that hold for all subproblems if left out.
         """
         self.aim(enough)
-        sides, fast = self.sides(fixed, ranges), self.fast.sides(fixed, ranges)
+        sides = self.sides(fixed, ranges)
         if extra is None:
             extra = self.extra_of(sides, alpha, beta)
-        start, surely = (alpha, beta, extra), self.surely(enough)
+        problems = SideAscent(self.fast, self.fast.sides(fixed, ranges))
         # Some matrix products raise the flag with finite numbers.
         with np.errstate(invalid="ignore", over="ignore"):
-            found = climb(self.fast, fast, start, steps, surely, self.ascent[2])
-            result = self.proved(sides, *found, enough)
+            start = [v.astype(np.float32) for v in (alpha, beta, extra)]
+            found = ascend(problems, start, steps, self.settings.pace, self.surely(enough))
+            alpha, beta, extra = (v.astype(float) for v in found)
+            result = self.proved(sides, alpha, beta, extra, enough)
         # Multipliers beyond all numbers prove nothing.
         result.value[np.isnan(result.value)] = -np.inf
         return result
@@ -318,24 +277,40 @@ class ReluChain:
 
     def surely(self, enough: float) -> float:
         """The bound in single precision that needs no further ascent."""
-        return enough + SURELY * max(1.0, abs(enough)) if np.isfinite(enough) else enough
+        more = self.settings.surely * max(1.0, abs(enough))
+        return enough + more if np.isfinite(enough) else enough
 
-    def extra_of(self, sides: Sides, alpha, beta) -> np.ndarray:
+    def extra_of(self, sides: Sides, alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
         """Further multipliers to start subproblems from, (N, extras)."""
         return np.tile(self.first_extra(), (len(sides.fixed), 1))
 
-    def proved(self, sides: Sides, alpha, beta, extra, enough: float) -> Ascended:
+    def proved(
+        self,
+        sides: Sides,
+        alpha: np.ndarray,
+        beta: np.ndarray,
+        extra: np.ndarray,
+        enough: float,
+    ) -> Ascended:
         """The rigorous bounds of what was found."""
-        value, slopes, posts = self.backward(sides, alpha, beta, extra)
+        value, below = self.backward(sides, alpha, beta, extra)
         # Where the multipliers alone have a positive bound, more of them have any.
         low = np.flatnonzero(value < enough)
         alone = self.backward(sides.take(low), alpha[low], beta[low], share=0.0)[0]
+        value = np.array(value)
         value[low[alone > 0]] = np.inf
-        corners = self.corner(slopes, extra)
-        return Ascended(value, alpha, beta, posts, corners, extra)
+        corners = self.corner(below.slopes, extra)
+        return Ascended(value, alpha, beta, below.posts, corners, extra)
 
     def choose(
-        self, fixed, alpha, beta, posts, enough: float = 0.0, extra=None, ranges=None
+        self,
+        fixed: np.ndarray,
+        alpha: np.ndarray,
+        beta: np.ndarray,
+        posts: np.ndarray,
+        enough: float = 0.0,
+        extra: np.ndarray | None = None,
+        ranges: Ranges | None = None,
     ) -> np.ndarray:
         """The neuron to split for each subproblem, (N,); -1 where none is open.
 
@@ -355,7 +330,7 @@ class ReluChain:
         first = self.bias * posts
         score = abs(np.maximum(first * (ratio - 1.0), first * ratio) + loss)
         score, by_loss = (np.where(sides.open, a, -1.0) for a in (score, -loss))
-        k = min(CANDIDATES, self.count)
+        k = min(self.settings.candidates, self.count)
         ranked = np.hstack(
             [np.argpartition(-a, k - 1, axis=1)[:, :k] for a in (score, by_loss)]
         )
@@ -364,7 +339,7 @@ class ReluChain:
         neuron = ranked.ravel()
         alpha, beta = alpha.astype(np.float32)[at], beta.astype(np.float32)[at]
         extra = None if extra is None else extra.astype(np.float32)[at]
-        own = None if ranges is None else tuple(a[at] for a in ranges)
+        own = None if ranges is None else (ranges[0][at], ranges[1][at])
         worst, total = np.full(n * m, np.inf), np.zeros(n * m)
         for side in (1, -1):
             trial = fixed[at]
@@ -379,7 +354,9 @@ class ReluChain:
         best = ranked[np.arange(n), gain.reshape(n, m).argmax(axis=1)]
         return np.where(sides.open.any(axis=1), best, -1)
 
-    def region(self, fixed: np.ndarray, ranges=None):
+    def region(
+        self, fixed: np.ndarray, ranges: Ranges | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The linear region of sides (count,): its sides, and rows of the inputs.
 
         Returns
@@ -391,20 +368,24 @@ class ReluChain:
         here, const : (n_outputs, n_inputs) and (n_outputs,) arrays
             The network there.
         """
-        own = None if ranges is None else tuple(a[None] for a in ranges)
+        own = None if ranges is None else (ranges[0][None], ranges[1][None])
         side = np.where(self.sides(fixed[None], own).upper[0] > 0, 1.0, -1.0)
         here, const = np.eye(len(self.low)), np.zeros(len(self.low))
         rows, limits = [], []
-        for step, after in zip(self.steps, [*self.steps[1:], None]):
-            here, const = step.weight @ here, step.weight @ const + step.bias
-            if after is not None and after.source is not None:
-                s = side[after.source]
+        for i, node in enumerate(self.network.nodes):
+            if isinstance(node, Affine):
+                w = dense(node.weights[0])
+                here, const = w @ here, w @ const + node.bias
+            elif isinstance(node, PiecewiseLinear):
+                s = side[self.parts[i]]
                 rows.append(-s[:, None] * here)
                 limits.append(s * const)
                 here, const = here * (s > 0)[:, None], const * (s > 0)
         return side, np.vstack(rows), np.concatenate(limits), here, const
 
-    def decided(self, fixed: np.ndarray, ranges=None) -> tuple[float, np.ndarray]:
+    def decided(
+        self, fixed: np.ndarray, ranges: Ranges | None = None
+    ) -> tuple[float, np.ndarray]:
         """The bound of a subproblem (count,) without open neurons, and its point.
 
         A linear program's multipliers are the best ones, and as rigorous as any. It may
@@ -416,13 +397,13 @@ class ReluChain:
         side, rows, limits, here, _ = self.region(fixed, ranges)
         cost = self.row @ here + self.linear
         a = np.hstack([rows, -np.ones((self.count, 1))])
-        price = 1e4 * (1.0 + abs(cost).sum())
+        price = self.settings.price * (1.0 + abs(cost).sum())
         box = [*zip(self.low, self.high), (0, None)]
         found = linprog([*cost, price], A_ub=a, b_ub=limits, bounds=box)
         if found.status != 0:
-            return -np.inf, self.center
+            return -np.inf, 0.5 * (self.low + self.high)
         full = self.sides(side.astype(np.int8)[None])
         # Sides that the bounds know need no multiplier, but may have one.
         beta = np.maximum(-found.ineqlin.marginals, 0.0)[None]
-        value, *_ = self.backward(full, np.zeros(beta.shape), beta)
+        value, _ = self.backward(full, np.zeros(beta.shape), beta)
         return float(value[0]), np.clip(found.x[:-1], self.low, self.high)

@@ -14,14 +14,11 @@ import math
 import numpy as np
 
 from pyomo_relu.bounds.pool import Parts, Pool
-from pyomo_relu.sides.ascent import Ascended
 from pyomo_relu.sides.relu_chain import ReluChain
+from pyomo_relu.sides.subproblems import Ascended, Settings
 
 #: Subproblems split in a round.
-BATCH = 64
-
-#: From so many bytes on the last subproblems are taken first, which frees memory.
-MOST_BYTES = 4e8
+BATCH = Settings.batch
 
 
 class SideTree:
@@ -70,7 +67,7 @@ class SideTree:
         n = self.chain.count
         fixed = np.zeros((1, n), dtype=np.int8)
         slopes = self.chain.first_slopes()
-        steps = self.chain.ascent[0]
+        steps = self.chain.settings.first
         found = self.chain.ascend(fixed, slopes, np.zeros((1, n)), steps, target)
         self.nodes = 1
         own = n if self.chain.has_ranges else 0
@@ -93,7 +90,7 @@ class SideTree:
             Where the children's bounds are attained, and the best points of
             subproblems without open neurons.
         """
-        last = self.depth_first or self.pool.nbytes > MOST_BYTES
+        last = self.depth_first or self.pool.nbytes > self.chain.settings.most_bytes
         with self.pool.round(self.batch, target, last) as some:
             if not len(some["bound"]):
                 return np.zeros((0, len(self.chain.low)))
@@ -129,14 +126,22 @@ class SideTree:
                 a[~empty] for a in (fixed, alpha, beta, extra, low, high, parent)
             )
             ranges = (low, high) if chain.has_ranges else None
-            steps = chain.ascent[1]
+            steps = chain.settings.later
             found = chain.ascend(fixed, alpha, beta, steps, target, extra, ranges)
             points.append(found.corners)
             bound = np.maximum(found.value, parent)
             self._keep(fixed, found, bound, target, low, high)
         return np.vstack(points)
 
-    def _keep(self, fixed, found: Ascended, bound, target: float, low, high) -> None:
+    def _keep(
+        self,
+        fixed: np.ndarray,
+        found: Ascended,
+        bound: np.ndarray,
+        target: float,
+        low: np.ndarray,
+        high: np.ndarray,
+    ) -> None:
         """Put what may hold less than the target aside, the best last."""
         done = bound >= target
         self.pool.close(bound[done])

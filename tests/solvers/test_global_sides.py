@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyomo.environ as pyo
@@ -11,10 +12,10 @@ import pytest
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.sides import tree as side_tree
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
-from pyomo_relu.solvers.global_search.problem import read_problem
 from pyomo_relu.solvers.global_search.race import Race, WholeMIP
 from pyomo_relu.solvers.global_search.search import Search
 from pyomo_relu.solvers.global_search.state import Limits
@@ -60,12 +61,13 @@ def test_bounds_of_a_tree_hold_in_every_round(seed, depth_first):
     assert tree.bound == pytest.approx(min(exact, exact + 1e-4), abs=2e-4)
 
 
-def test_little_memory_is_enough(monkeypatch):
+def test_little_memory_is_enough():
     net = he_network(1, [4, 12, 12, 1])
     results = []
     for room in (4e8, 0.0):
-        monkeypatch.setattr(side_tree, "MOST_BYTES", room)
-        tree = side_tree.SideTree(chain_of(net, 4), 8)
+        chain = chain_of(net, 4)
+        chain.settings = replace(chain.settings, most_bytes=room)
+        tree = side_tree.SideTree(chain, 8)
         points, best = tree.start(), math.inf
         while len(tree):
             best = min(best, float(-net.evaluate(points).max(initial=-math.inf)))

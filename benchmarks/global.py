@@ -33,9 +33,9 @@ from pyomo_relu import (  # noqa: E402
     activations,
     read_network,
 )
+from pyomo_relu.solvers.global_search.box_search import BoxSearch  # noqa: E402
+from pyomo_relu.solvers.global_search.cost_search import Limits  # noqa: E402
 from pyomo_relu.solvers.global_search.problem import read_problem  # noqa: E402
-from pyomo_relu.solvers.global_search.search import Search  # noqa: E402
-from pyomo_relu.solvers.global_search.state import Limits  # noqa: E402
 from tests.harness.random_networks import he_network  # noqa: E402
 from tests.paths import data_folder  # noqa: E402
 
@@ -289,7 +289,7 @@ def plant(arguments) -> None:
 
 
 # ----------------------------------------------------------------------------- picture
-class Painted(Search):
+class Painted(BoxSearch):
     """A search in the plane that remembers every box with its round."""
 
     def __init__(self, *args) -> None:

@@ -134,8 +134,7 @@ class BoxCover:
         n, size = network.n_inputs, [node.size for node in network.nodes]
         self._names = [[f"{s}{i}" for i in range(len(size))] for s in ("low", "high")]
         widths = {name: w for names in self._names for name, w in zip(names, size)}
-        self.pool = Pool({"number": int}, number=None, lower=n, upper=n, **widths)
-        self._born = 0
+        self.pool = Pool(lower=n, upper=n, **widths)
         self.watched = list(self._watched())
         low, high = start.input_box
         more = np.random.default_rng(0).random((SETTINGS.samples, len(low)))
@@ -189,12 +188,8 @@ class BoxCover:
             for side, names in enumerate(self._names)
             for i, name in enumerate(names)
         }
-        number = np.arange(self._born, self._born + len(lower))
-        self._born += len(lower)
-        self.pool.replace(
-            parents[: len(parents) // 2],
-            bound=np.zeros(len(lower)), number=number, lower=lower, upper=upper, **new,
-        )  # fmt: skip
+        first, any_bound = parents[: len(parents) // 2], np.zeros(len(lower))
+        self.pool.replace(first, bound=any_bound, lower=lower, upper=upper, **new)
         for i, v in enumerate(self.network.activations(0.5 * (lower + upper))):
             self.seen_low[i] = np.minimum(self.seen_low[i], v.min(axis=0))
             self.seen_high[i] = np.maximum(self.seen_high[i], v.max(axis=0))

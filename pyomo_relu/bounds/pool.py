@@ -31,8 +31,8 @@ class Pool:
         Of fields that are not of float64.
     **widths
         For each field the shape of a part's row: ``lower=3`` is an (N, 3) array, None
-        stands for a plain (N,) one. There is always a plain field ``bound``: no point of
-        the part costs less.
+        stands for a plain (N,) one. There are always the plain fields ``bound``, below
+        which no point of the part costs, and ``number``, in the order of the parts' birth.
 
     Attributes
     ----------
@@ -48,10 +48,12 @@ class Pool:
         self.count, self.floor = 0, math.inf
         # The least bound in the round that is under way; nothing is known before any.
         self._taken = -math.inf
+        self._born = 0
         self._fields: Parts = {}
-        for name, width in {"bound": None, **widths}.items():
+        kinds = {"number": int, **(dtypes or {})}
+        for name, width in {"bound": None, "number": None, **widths}.items():
             shape = () if width is None else np.atleast_1d(width)
-            self._fields[name] = np.empty((ROOM, *shape), (dtypes or {}).get(name, float))
+            self._fields[name] = np.empty((ROOM, *shape), kinds.get(name, float))
 
     def __len__(self) -> int:
         return self.count
@@ -77,7 +79,10 @@ class Pool:
 
     def replace(self, which: np.ndarray, **arrays: np.ndarray) -> None:
         """Write the first of some parts over those at ``which``, the others behind all."""
-        n, total = len(which), self.count + len(arrays["bound"]) - len(which)
+        new, n = len(arrays["bound"]), len(which)
+        total = self.count + new - n
+        arrays["number"] = np.arange(self._born, self._born + new)
+        self._born += new
         for name, field in self._fields.items():
             if total > len(field):
                 grown = np.empty(
@@ -90,11 +95,11 @@ class Pool:
         self.count = total
 
     def least(self, k: int) -> np.ndarray:
-        """Numbers of the ``k`` parts with the least bounds, least first."""
-        bounds = self["bound"]
-        all_ = k >= self.count
-        order = np.arange(self.count) if all_ else np.argpartition(bounds, k - 1)[:k]
-        return order[np.argsort(bounds[order], kind="stable")]
+        """Which ``k`` parts have the least bounds, least first, the older of equal ones."""
+        bounds, order = self["bound"], np.arange(self.count)
+        if k < self.count:
+            order = np.flatnonzero(bounds <= np.partition(bounds, k - 1)[k - 1])
+        return order[np.lexsort((self["number"][order], bounds[order]))][:k]
 
     def take(self, k: int, last: bool = False) -> Parts:
         """Remove and return ``k`` parts: the least bounds first, or the last ones first."""

@@ -29,12 +29,12 @@ from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.settings import START
 from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.programs.standard_form import StandardForm
+from pyomo_relu.solvers.global_search.cost_search import CostSearch, Limits
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.problem import Problem, read_problem
 from pyomo_relu.solvers.global_search.results import gap_of
-from pyomo_relu.solvers.global_search.state import Limits, Tree
-from pyomo_relu.solvers.global_search.strategy import search_inputs
-from pyomo_relu.solvers.global_search.units import find_units
+from pyomo_relu.solvers.global_search.strategy import by_turns
+from pyomo_relu.solvers.global_search.subsystems import find_subsystems
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def search_boxes(
     TimeUp
         Where the time was too short to read the model.
     """
-    begin, cpu = time.perf_counter(), time.process_time()
+    begin = time.perf_counter()
     if _parts(problem) > 1:
         return None
     inputs = read_problem(model, Deadline(seconds))
@@ -155,22 +155,28 @@ def search_boxes(
         if (low < high).sum() > MOST_INPUTS:
             return None
         cpu_seconds, seconds = BOXES_ONLY * cpu_seconds, BOXES_ONLY * seconds
-    if len(find_units(inputs)) != 1:
+    if len(find_subsystems(inputs)) != 1:
         return None
     asked = False
 
-    def tell(tree: Tree, kind: str) -> bool:
+    def tell(tree: CostSearch, kind: str) -> bool:
         nonlocal asked
         if report is not None:
             found = inputs.user_objective(tree.incumbent.cost)
             bound = inputs.user_objective(tree.bound)
-            now = tree.elapsed, found, bound, gap_of(found, bound), tree.counts.boxes
+            now = (
+                tree.deadline.elapsed,
+                found,
+                bound,
+                gap_of(found, bound),
+                tree.counts.boxes,
+            )
             asked |= bool(report(*now))
-        return asked or time.process_time() - cpu > cpu_seconds
+        return asked
 
     # A little less than asked for, so that margins of bounds can't open the gap again.
-    limits = Limits(0.95 * gaps[0], 0.8 * gaps[1], seconds, nodes)
-    search = search_inputs(inputs, limits, report=tell)
+    limits = Limits(0.95 * gaps[0], 0.8 * gaps[1], seconds, cpu_seconds, nodes)
+    search = by_turns(inputs, limits, report=tell)
     search.run()
     point = None
     if search.incumbent.point is not None:

@@ -33,12 +33,24 @@ def test_the_least_bounds_are_taken_and_nothing_is_lost():
         assert len(pool) == len(known)
 
 
+def test_of_equal_bounds_the_oldest_is_taken():
+    pool, rng = Pool(name=None), np.random.default_rng(2)
+    waiting: list[float] = []
+    for first in range(0, 40, 4):
+        names = np.arange(first, first + 4.0)
+        pool.push(bound=np.zeros(4), name=names)
+        waiting += names.tolist()
+        k = int(rng.integers(1, 4))
+        assert pool.take(k)["name"].tolist() == waiting[:k]
+        del waiting[:k]
+
+
 def test_the_last_parts_can_be_taken_first():
     pool = Pool({"side": np.int8}, side=2)
     pool.push(bound=np.arange(5.0), side=np.arange(10).reshape(5, 2))
     taken = pool.take(2, last=True)
     assert list(taken["bound"]) == [4.0, 3.0] and taken["side"].dtype == np.int8
-    assert len(pool) == 3 and pool.nbytes == 3 * (8 + 2)
+    assert len(pool) == 3 and pool.nbytes == 3 * (8 + 8 + 2)
     assert len(pool.take(9, last=True)["bound"]) == 3 and not len(pool)
 
 

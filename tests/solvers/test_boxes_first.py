@@ -205,13 +205,13 @@ def test_progress_stops_the_boxes():
 @pytest.mark.parametrize("found", [True, False])
 def test_interrupt_in_the_boxes(monkeypatch, found):
     """With a point it is kept, and HiGHS isn't started; without one nothing is hidden."""
+    from pyomo_relu.solvers.global_search.box_search import BoxSearch
     from pyomo_relu.solvers.global_search.incumbent import Incumbent
-    from pyomo_relu.solvers.global_search.search import Search
 
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Search, "_split", interrupted)
+    monkeypatch.setattr(BoxSearch, "_split", interrupted)
     if not found:
         monkeypatch.setattr(Incumbent, "search_box", interrupted)
     m = model((5, 20, 20, 1))

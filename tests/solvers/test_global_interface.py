@@ -17,9 +17,9 @@ from pyomo.contrib.solver.common.util import (
 )
 
 from pyomo_relu import ReLUNetBlock
+from pyomo_relu.solvers.global_search.box_search import BoxSearch
+from pyomo_relu.solvers.global_search.cost_search import CostSearch, Limits
 from pyomo_relu.solvers.global_search.problem import read_problem
-from pyomo_relu.solvers.global_search.search import Search
-from pyomo_relu.solvers.global_search.state import Limits, Tree
 from tests.harness.random_networks import he_network
 from tests.solvers.global_models import random_model
 from tests.solvers.test_global import TIGHT, box_model, solve, status, units
@@ -197,5 +197,5 @@ def test_images_are_handed_over_and_agree():
 def test_a_search_is_more_than_its_limits():
     problem = read_problem(KINDS["boxes"]())
     with pytest.raises(TypeError, match="abstract"):
-        Tree(problem, Limits())
-    assert Search(problem, Limits()).bound == -np.inf  # nothing is known before it runs
+        CostSearch(problem, Limits())
+    assert BoxSearch(problem, Limits()).bound == -np.inf  # nothing is known before it runs

@@ -11,13 +11,13 @@ from scipy.optimize import linprog
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
 from pyomo_relu.solvers.global_search.branching import choose_input
 from pyomo_relu.solvers.global_search.lp import proved_bound
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.node_bounds import NodeBounds
 from pyomo_relu.solvers.global_search.problem import read_problem
+from pyomo_relu.solvers.global_search.subsystems import Subsystem, find_subsystems
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes
-from pyomo_relu.solvers.global_search.units import Unit, find_units
 from tests.harness.random_networks import CONTINUOUS, he_network, random_network
 
 pytest.importorskip("highspy")
@@ -46,11 +46,11 @@ def test_planes_and_neurons_of_nested_boxes_are_sound(seed):
     m.row = pyo.Constraint(expr=m.net.outputs[0] + m.net.outputs[1] <= 100.0)
     p = read_problem(m)
     sides = [(k, s) for k in range(len(p.queries)) for s in (1.0, -1.0)]
-    bounder = NodeBounds(p.network, sides, steps=3)
-    plain = NodeBounds(p.network, sides)
+    bounder = BoxBounds(p.network, sides, steps=3)
+    plain = BoxBounds(p.network, sides)
     gained = 0
     low, high = -np.ones((1, 3)), np.ones((1, 3))
-    stored = bounder.start()
+    stored = bounder.inherited.start()
     for _ in range(6):
         planes = bounder(low, high, stored)
         before = plain(low, high, stored).low
@@ -65,8 +65,8 @@ def test_planes_and_neurons_of_nested_boxes_are_sound(seed):
                 assert (plane <= y).all()
                 assert planes.low[i, k] <= y.min()
             hidden = p.network.activations(x)
-            lows, highs = bounder.by_node(planes.stored[i : i + 1])
-            for node in bounder.hidden:
+            lows, highs = bounder.inherited.by_node(planes.stored[i : i + 1])
+            for node in bounder.inherited.hidden:
                 assert (lows[node][0] <= hidden[node]).all()
                 assert (hidden[node] <= highs[node][0]).all()
         dim, at = choose_input(low, high, high - low, np.zeros(3, dtype=bool))
@@ -195,21 +195,22 @@ def test_blocks_fed_by_blocks_and_expressions_compose():
     assert m.a.component("layer").active
 
 
-def test_pricing_a_unit_is_exact_to_its_tolerance():
+def test_pricing_a_subsystem_is_exact_to_its_tolerance():
     rng = np.random.default_rng(5)
     network = random_network(rng, n_inputs=2, widths=(6, 6), n_outputs=2)
     m = model_of(network)
     m.row = pyo.Constraint(expr=m.net.outputs[1] <= 50.0)
     p = read_problem(m)
-    ((drivers, outputs),) = find_units(p)
-    unit = Unit(p, drivers, outputs)
+    ((drivers, outputs),) = find_subsystems(p)
+    subsystem = Subsystem(p, drivers, outputs)
     low, high = np.array([-0.5, -1.0]), np.array([1.0, 0.4])
     regions = linear_regions(network, low, high)
     for _ in range(8):
         v = rng.normal(size=2)
-        priced = unit.price(np.zeros(2), v, low, high, 1e-3, rounds=200)
+        priced = subsystem.price(np.zeros(2), v, low, high, 1e-3, rounds=200)
         exact = regions.optimum(v, "min").value
         assert priced.bound <= exact + 1e-9 <= priced.value + 2e-9
         assert priced.value - priced.bound <= 1e-3
     # The cells are still a partition of the whole box.
-    assert np.prod(unit.upper - unit.lower, axis=1).sum() == pytest.approx(4.0)
+    volumes = np.prod(subsystem.cells["upper"] - subsystem.cells["lower"], axis=1)
+    assert volumes.sum() == pytest.approx(4.0)

@@ -15,10 +15,10 @@ from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.sides import tree as side_tree
 from pyomo_relu.sides.relu_chain import ReluChain
+from pyomo_relu.solvers.global_search.box_search import BoxSearch
+from pyomo_relu.solvers.global_search.cost_search import Limits
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.race import Race, WholeMIP
-from pyomo_relu.solvers.global_search.search import Search
-from pyomo_relu.solvers.global_search.state import Limits
 from pyomo_relu.solvers.global_search.strategy import choose_search
 from tests.harness.random_networks import he_network
 
@@ -118,9 +118,9 @@ def test_what_sides_are_not_for():
 @pytest.mark.parametrize(
     "sizes, kinds",
     [
-        ((2, 30, 30, 1), [Search, NeuronSearch]),
-        ((10, 30, 30, 1), [NeuronSearch, Search]),
-        ((12, 8, 8, 1), [NeuronSearch, Search, WholeMIP]),
+        ((2, 30, 30, 1), [BoxSearch, NeuronSearch]),
+        ((10, 30, 30, 1), [NeuronSearch, BoxSearch]),
+        ((12, 8, 8, 1), [NeuronSearch, BoxSearch, WholeMIP]),
         ((40, 8, 8, 1), [NeuronSearch, WholeMIP]),
     ],
 )
@@ -129,21 +129,21 @@ def test_who_takes_part(sizes, kinds):
     assert isinstance(search, Race)
     assert [type(part) for part in search.parts] == kinds
     alone = choose_search(read_problem(model(sizes)), Limits(hand_over=False))
-    assert type(alone) is Search
+    assert type(alone) is BoxSearch
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])
 def test_whoever_is_quickest_proves(first):
     """Turns of one box each: all parts get their turn, and the bound is the best one."""
     problem, limits = read_problem(model((5, 12, 12, 1))), Limits()
-    parts = [f(problem, limits) for f in (Search, NeuronSearch, WholeMIP)]
+    parts = [f(problem, limits) for f in (BoxSearch, NeuronSearch, WholeMIP)]
     parts = parts[first:] + parts[:first]
     race = Race(parts, [1.0, 1.0, 1.0])
     race.run()
     assert race.stopped is None and race.open_boxes == 0
     assert race.incumbent.cost - race.bound <= race.gap + 1e-12
     assert race.bound == min(max(part.bound for part in race.parts), race.incumbent.cost)
-    alone = Search(problem, limits)
+    alone = BoxSearch(problem, limits)
     alone.run()
     assert race.incumbent.cost == pytest.approx(alone.incumbent.cost, rel=2e-4)
 

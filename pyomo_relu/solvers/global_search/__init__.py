@@ -3,7 +3,7 @@
 =================  ===================================================================
 ``problem``        the user's model as networks and a mixed-integer linear rest
 ``compose``        several blocks as one network of the variables that drive them
-``node_bounds``    linear bounds of many boxes at once
+``box_bounds``    linear bounds of many boxes at once
 ``lp``             the linear relaxation of one box, with proved bounds
 ``tighten``        smaller boxes from rows and from the incumbent
 ``branching``      where to split

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-#: A coordinate narrower than this, relative to its size, is not split any more.
-NARROW = 1e-9
-#: Distance from an integer at which a relaxed integer variable is fractional.
-FRACTIONAL = 1e-6
+from pyomo_relu.solvers.global_search.settings import BRANCHING
 
 
 def input_scores(
@@ -43,17 +40,20 @@ def choose_input(
     integers; the point is then the lower child's upper bound.
     """
     width = upper - lower
-    size = np.maximum(1.0, np.maximum(abs(lower), abs(upper)))
-    wide = np.where(integer, width >= 0.5, width > NARROW * size)
-    # Inputs without effect count a little, else a box with no effect has no split.
-    score = np.where(
-        wide, scores + 1e-12 * (1.0 + scores.max(axis=1))[:, None] * width, -1.0
-    )
+    wide = np.where(integer, width >= 0.5, width > narrowest(lower, upper))
+    least = BRANCHING.by_width * (1.0 + scores.max(axis=1))[:, None]
+    score = np.where(wide, scores + least * width, -1.0)
     dim = np.argmax(score, axis=1)
     each = np.arange(len(lower))
     point = 0.5 * (lower + upper)[each, dim]
     point = np.where(integer[dim], np.floor(point), point)
     return np.where(wide.any(axis=1), dim, -1), point
+
+
+def narrowest(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The widths at which coordinates of boxes are not split any more."""
+    size = np.maximum(1.0, np.maximum(abs(lower), abs(upper)))
+    return BRANCHING.narrow * size
 
 
 def most_fractional(values: np.ndarray, integer: np.ndarray) -> int:
@@ -62,4 +62,4 @@ def most_fractional(values: np.ndarray, integer: np.ndarray) -> int:
         return -1
     distance = np.where(integer, abs(values - np.round(values)), 0.0)
     j = int(np.argmax(distance))
-    return j if distance[j] > FRACTIONAL else -1
+    return j if distance[j] > BRANCHING.fractional else -1

@@ -1,325 +1,319 @@
-r"""Several units that only rows connect: prices for the rows, cells for the units.
+r"""Several subsystems that only rows connect: prices for the rows, cells for the subsystems.
 
-A tree on all inputs at once would multiply the units' cells. Instead each node asks for
-the Lagrangian bound: with multipliers :math:`\pi` of the rows, each unit by itself
-minimizes its reduced cost over its part of the node's box,
+Boxes of all inputs at once would multiply the subsystems' cells. Instead each box asks
+for the Lagrangian bound: with multipliers :math:`\pi` of the rows, each subsystem by
+itself minimizes its reduced cost over its part of the box,
 
 .. math:: L(\pi) = \pi b + \sum_u \min_{x_u} \{(c - \pi A)_u (x_u, f_u(x_u))\}
           + \min_r (c - \pi A)_r r ,
 
 a lower bound for every :math:`\pi`, however it was found. The minima come from cells
-with linear bounds, cut until they are tight, and cells serve all nodes. The multipliers
+with linear bounds, cut until they are tight, and cells serve all boxes. The multipliers
 come from the master over points (Dantzig and Wolfe, 1960). What remains when both meet
-is the price of convexity: the node is split where the units' mixtures are widest, on
-the user's integers first. With few rows few units mix (Shapley and Folkman), so few
+is the price of convexity: the box is split where the subsystems' mixtures are widest, on
+the user's integers first. With few rows few subsystems mix (Shapley and Folkman), so few
 splits are needed.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from pyomo_relu.base.deadline import TimeUp
-from pyomo_relu.solvers.global_search.branching import NARROW, most_fractional
+from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.bounds.pool import Pool, halves
+from pyomo_relu.solvers.global_search.branching import most_fractional, narrowest
+from pyomo_relu.solvers.global_search.cost_search import Limits, Report, RoundSearch
 from pyomo_relu.solvers.global_search.master import Master, Mixture
 from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.problem import Problem
-from pyomo_relu.solvers.global_search.state import Limits, Tree
-from pyomo_relu.solvers.global_search.units import Unit, find_units
-
-#: Rounds of pricing at a node.
-PRICINGS = 60
-#: A unit with less than this share of weight on other points counts as one point.
-PURE = 1e-6
-#: Random points of each unit to begin with.
-SEEDS = 60
+from pyomo_relu.solvers.global_search.settings import PRICES
+from pyomo_relu.solvers.global_search.subsystems import Subsystem, find_subsystems
 
 
-@dataclass(order=True)
-class Node:
-    """A box of all inputs and of the other columns."""
+class JointBox:
+    """A box of all drivers and of the other columns, with its bound."""
 
-    bound: float
-    number: int
-    low: np.ndarray
-    high: np.ndarray
-    rest_low: np.ndarray
-    rest_high: np.ndarray
+    def __init__(self, lower: np.ndarray, upper: np.ndarray, bound: float, n: int) -> None:
+        self.lower, self.upper, self.bound = lower, upper, bound
+        self.low, self.high = lower[:n], upper[:n]
+        self.rest_low, self.rest_high = lower[n:], upper[n:]
+
+    def part(self, u: Subsystem) -> tuple[np.ndarray, np.ndarray]:
+        """The box of a subsystem's drivers."""
+        return self.low[u.drivers], self.high[u.drivers]
 
 
-class Decomposition(Tree):
-    """Branch and price over the units of a problem."""
+class Decomposition(RoundSearch):
+    """Branch and price over the subsystems of a problem."""
 
     def __init__(
         self,
         problem: Problem,
         limits: Limits,
-        report: Callable[[Tree, str], object] | None = None,
-        groups=None,
+        report: Report | None = None,
+        groups: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:
         super().__init__(problem, limits, report)
-        groups = find_units(problem) if groups is None else groups
-        self.units: list[Unit] = []
+        groups = find_subsystems(problem) if groups is None else groups
+        self.subsystems: list[Subsystem] = []
         for drivers, outputs in groups:
-            if self.remaining <= 0:
+            if self.deadline.expired():
                 raise TimeUp
-            self.units.append(Unit(problem, drivers, outputs, limits.leaf_neurons))
-        self.master = Master(problem, self.units)
+            self.subsystems.append(
+                Subsystem(problem, drivers, outputs, limits.leaf_neurons)
+            )
+        self.master = Master(problem, self.subsystems)
         self.others = self.master.others
         self.rest_integer = problem.integer[self.others]
-        self.heap: list[Node] = []
-        self._current = math.inf
-        self._number = 0
+        self.integer = np.append(problem.integer[: problem.n], self.rest_integer)
+        self.pool = Pool(lower=len(self.integer), upper=len(self.integer))
         self._tries = 0
 
     @property
     def bound(self) -> float:
         """A valid lower bound of the cost."""
-        least = min(self.floor, self._current, self.incumbent.cost)
-        return min(least, self.heap[0].bound) if self.heap else least
+        return min(self.pool.bound, self.incumbent.cost)
 
     @property
     def open_boxes(self) -> int:
-        """Nodes of the tree that are open."""
-        return len(self.heap)
+        """Boxes that are neither pruned nor split."""
+        return len(self.pool)
+
+    def begin(self) -> None:
+        """Choose among random points; the whole box is open."""
+        p, rng = self.problem, np.random.default_rng(self.limits.seed)
+        lower, upper = (np.append(a[: p.n], a[self.others]) for a in (p.lower, p.upper))
+        whole = JointBox(lower, upper, -math.inf, p.n)
+        self._push(whole)
+        self.pool.begin()
+        for u in self.subsystems:
+            if self._out_of_limits():
+                return
+            more = rng.random((PRICES.points, len(u.low)))
+            u.add_points(u.low + more * (u.high - u.low))
+        z = self._choose(whole, PRICES.first_choice_seconds)
+        if z is not None:
+            self._walk(z)
 
     def run(self) -> None:
         """Search until the gap is closed or a limit is met."""
-        p = self.problem
-        try:
-            low, high = p.box
-            self._current = -math.inf
-            self._seed()
-            self._push(-math.inf, low, high, p.lower[self.others], p.upper[self.others])
-            while self.heap and not self._out_of_limits():
-                node = heapq.heappop(self.heap)
-                self._current = node.bound
-                if node.bound >= self.cutoff:
-                    self._close(node.bound)
-                    continue
-                self._work(node)
-                self.counts.rounds += 1
-                self._current = math.inf
-                self._tell("log")
-        except KeyboardInterrupt:
-            self.stopped = "interrupt"
+        super().run()
         self.counts.lps = self.master.solves
-        self.counts.mips += sum(u.mips for u in self.units)
+        self.counts.mips += sum(u.mips for u in self.subsystems)
 
-    def _seed(self) -> None:
-        """Random points for the first masters, and the best choice among them."""
-        rng, p = np.random.default_rng(self.limits.seed), self.problem
-        for u in self.units:
-            if self._out_of_limits():
-                return
-            u.add_points(u.low + rng.random((SEEDS, len(u.low))) * (u.high - u.low))
-        rest_low, rest_high = p.lower[self.others], p.upper[self.others]
-        points = [np.arange(len(u.x)) for u in self.units]
-        found = self.master.choose(
-            points, rest_low, rest_high, self.rest_integer, min(self.remaining, 2.0)
-        )
-        if found is not None:
-            z = self.master.point(*found)
-            self.incumbent.offer(z)
-            self.incumbent.polish(z, time_limit=min(self.remaining, 10.0))
+    def step(self) -> None:
+        """Bound the box with the least bound, and split it."""
+        with self.pool.round(1, self.cutoff) as some:
+            if len(some["bound"]):
+                lower, upper, bound = (some[k][0] for k in ("lower", "upper", "bound"))
+                self._work(JointBox(lower, upper, float(bound), self.problem.n))
+        self.pool.prune(self.cutoff)
 
-    def _push(self, bound, low, high, rest_low, rest_high) -> None:
-        self._number += 1
-        heapq.heappush(self.heap, Node(bound, self._number, low, high, rest_low, rest_high))
+    def _push(self, box: JointBox) -> None:
+        bound = np.array([box.bound])
+        self.pool.push(lower=box.lower[None], upper=box.upper[None], bound=bound)
 
-    def _close(self, bound: float) -> None:
-        self.floor = min(self.floor, bound)
-
-    # ------------------------------------------------------------------------ a node
-    def _work(self, node: Node) -> None:
-        mixture = self._price_out(node)
-        if node.bound >= self.cutoff:
-            if math.isfinite(node.bound):
-                self._close(node.bound)
-            return
-        if self.stopped is not None or mixture is None:
-            if self.stopped is None:
-                self._finish(node)
-            else:
-                heapq.heappush(self.heap, node)
-            return
-        self._search(node, mixture)
-        if node.bound >= self.cutoff:
-            self._close(node.bound)
+    # ------------------------------------------------------------------------ bounds
+    def _work(self, box: JointBox) -> None:
+        mixture = self._price_out(box)
+        if box.bound < self.cutoff and self.stopped is None and mixture is not None:
+            self._search(box, mixture)
+        if box.bound >= self.cutoff:
+            self.pool.close(box.bound)
+        elif self.stopped is not None:
+            self._push(box)
+        elif mixture is None:
+            self._finish(box)
         else:
-            self._branch(node, mixture)
+            self._branch(box, mixture)
 
-    def _tolerance(self, node: Node) -> float:
-        """How exact the node's bound is wanted: a share of what is left to prove."""
-        u = self.incumbent.cost
+    def _tolerance(self, box: JointBox) -> float:
+        """How exact the box's bound is wanted: a share of what is left to prove."""
+        u, known = self.incumbent.cost, math.isfinite(box.bound)
         if not math.isfinite(u):
-            return 1e-3 * max(1.0, abs(node.bound) if math.isfinite(node.bound) else 1.0)
-        least = 0.2 * (u - self.cutoff)
-        if not math.isfinite(node.bound):
-            return max(least, 0.01 * max(1.0, abs(u)))
-        return max(least, 0.05 * (self.cutoff - node.bound))
+            return PRICES.of_bound * max(1.0, abs(box.bound) if known else 1.0)
+        least = PRICES.of_gap * (u - self.cutoff)
+        if not known:
+            return max(least, PRICES.of_cost * max(1.0, abs(u)))
+        return max(least, PRICES.of_missing * (self.cutoff - box.bound))
 
-    def _price_out(self, node: Node, zero_cost: bool = False) -> Mixture | None:
-        """Raise the node's bound until master and prices agree; the last mixture."""
-        master, units = self.master, self.units
-        points = []
-        for u in units:
-            low, high = node.low[u.drivers], node.high[u.drivers]
-            mine = u.inside(low, high)
-            if not len(mine):
-                mine = u.add_points(0.5 * (low + high)[None])
-            points.append(mine)
+    def _price_out(self, box: JointBox, zero_cost: bool = False) -> Mixture | None:
+        """Raise the box's bound until master and prices agree; the last mixture.
+
+        Where the rows are missed, that alone is priced at last, with ``zero_cost``.
+        """
+        points = [self._points(u, box) for u in self.subsystems]
         mixture, best = None, -math.inf
-        for step in range(PRICINGS):
+        for step in range(PRICES.rounds):
             if self._out_of_limits():
                 return mixture
-            found = master.solve(points, node.rest_low, node.rest_high, zero_cost)
+            found = self.master.solve(points, box.rest_low, box.rest_high, zero_cost)
             if found is None:
                 return mixture
             mixture = found
-            duals = master.usable(found.duals)
-            tolerance = self._tolerance(node) if not zero_cost else 1e-6
-            bound = master.rest_bound(duals, node.rest_low, node.rest_high, zero_cost)
-            new = False
-            for k, u in enumerate(units):
-                if self._out_of_limits():
-                    return mixture
-                low, high = node.low[u.drivers], node.high[u.drivers]
-                g, v = master.prices(k, duals, zero_cost)
-                before = u.boxes
-                priced = u.price(g, v, low, high, tolerance / len(units))
-                self.counts.boxes += u.boxes - before
-                bound += priced.bound
-                worth = found.convexity[k] - 0.1 * tolerance / len(units)
-                if priced.x is not None and priced.value < worth:
-                    points[k] = np.append(points[k], u.add_points(priced.x[None]))
-                    new = True
+            tolerance = PRICES.missing_tolerance if zero_cost else self._tolerance(box)
+            bound, new = self._price_all(box, mixture, points, tolerance, zero_cost)
+            if bound is None:
+                return mixture
             best = max(best, bound)
-            if zero_cost:
-                if best > 1e-9:
-                    node.bound = math.inf  # no mixture, so no point, meets the rows
+            if zero_cost and best > PRICES.infeasible:
+                box.bound = math.inf  # no mixture, so no point, meets the rows
+                return mixture
+            if not zero_cost:
+                box.bound = max(box.bound, best)
+                if box.bound >= self.cutoff:
                     return mixture
-            else:
-                node.bound = max(node.bound, best)
-                if node.bound >= self.cutoff:
-                    return mixture
-                if step == 0 and node.number == 1:
+                if step == 0 and self.counts.rounds == 0:
                     self._tell("log")
             if not new or found.value - best <= tolerance:
                 break
-        if not zero_cost and mixture is not None and mixture.missing > 1e-7:
-            return self._price_out(node, zero_cost=True)
+        if not zero_cost and mixture is not None and mixture.missing > PRICES.missed:
+            return self._price_out(box, zero_cost=True)
         return mixture
 
+    def _points(self, u: Subsystem, box: JointBox) -> np.ndarray:
+        """Numbers of a subsystem's points in a box, its middle if there is none."""
+        low, high = box.part(u)
+        mine = u.inside(low, high)
+        return mine if len(mine) else u.add_points(0.5 * (low + high)[None])
+
+    def _price_all(
+        self,
+        box: JointBox,
+        mixture: Mixture,
+        points: list[np.ndarray],
+        tolerance: float,
+        zero_cost: bool,
+    ) -> tuple[float | None, bool]:
+        """The bound that a mixture's prices prove, and whether points were added.
+
+        The bound is None where the search has to end.
+        """
+        master, share, new = self.master, tolerance / len(self.subsystems), False
+        duals = master.usable(mixture.duals)
+        bound = master.rest_bound(duals, box.rest_low, box.rest_high, zero_cost)
+        for k, u in enumerate(self.subsystems):
+            if self._out_of_limits():
+                return None, new
+            before = u.boxes
+            priced = u.price(*master.prices(k, duals, zero_cost), *box.part(u), share)
+            self.counts.boxes += u.boxes - before
+            bound += priced.bound
+            worth = mixture.convexity[k] - PRICES.new * share
+            if priced.x is not None and priced.value < worth:
+                points[k] = np.append(points[k], u.add_points(priced.x[None]))
+                new = True
+        return bound, new
+
     # ---------------------------------------------------------------------- incumbents
-    def _search(self, node: Node, mixture: Mixture) -> None:
+    def _choose(self, box: JointBox, seconds: float) -> np.ndarray | None:
+        """Offer the best choice among the points in a box, by a MIP."""
+        found = self.master.choose(
+            [u.inside(*box.part(u)) for u in self.subsystems],
+            box.rest_low, box.rest_high, self.rest_integer, min(self.remaining, seconds),
+        )  # fmt: skip
+        if found is None:
+            return None
+        z = self.master.point(*found)
+        self.incumbent.offer(z)
+        return z
+
+    def _walk(self, z: np.ndarray) -> None:
+        seconds = min(self.remaining, PRICES.walk_seconds)
+        self.incumbent.polish(z, time_limit=seconds)
+
+    def _search(self, box: JointBox, mixture: Mixture) -> None:
         """Offer the mixture's main points, and sometimes a MIP's choice of points."""
-        master = self.master
         chosen = [mine[int(np.argmax(w))] for mine, w in mixture.weights]
         first = self.incumbent.point is None
-        pure = all(w.max() >= 1.0 - PURE for _, w in mixture.weights)
-        z = master.point(chosen, mixture.rest)
+        pure = all(w.max() >= 1.0 - PRICES.pure for _, w in mixture.weights)
+        z = self.master.point(chosen, mixture.rest)
         self.incumbent.offer(z)
         self._tries += 1
-        if not (first or pure or self._tries <= 3 or self._tries % 8 == 0):
+        now_and_then = self._tries % PRICES.every_choice == 0
+        if not (first or pure or now_and_then or self._tries <= PRICES.first_choices):
             return
         before = self.incumbent.cost
-        points = [u.inside(node.low[u.drivers], node.high[u.drivers]) for u in self.units]
-        found = master.choose(
-            points, node.rest_low, node.rest_high, self.rest_integer,
-            min(self.remaining, 5.0),
-        )  # fmt: skip
-        if found is not None:
-            z = master.point(*found)
-            self.incumbent.offer(z)
-        if first or self.incumbent.cost < before or self._tries % 8 == 0:
-            self.incumbent.polish(z, time_limit=min(self.remaining, 10.0))
+        found = self._choose(box, PRICES.choice_seconds)
+        if first or now_and_then or self.incumbent.cost < before:
+            self._walk(z if found is None else found)
 
     # ------------------------------------------------------------------------- branching
-    def _branch(self, node: Node, mixture: Mixture) -> None:
+    def _branch(self, box: JointBox, mixture: Mixture) -> None:
         j = most_fractional(mixture.rest, self.rest_integer)
         if j >= 0:
-            at = math.floor(mixture.rest[j])
-            for side in (0, 1):
-                low, high = node.rest_low.copy(), node.rest_high.copy()
-                if side == 0:
-                    high[j] = at
-                else:
-                    low[j] = at + 1.0
-                self._push(node.bound, node.low, node.high, low, high)
-            return
-        place = self._widest(node, mixture)
+            place: tuple[int, float] | None = self.problem.n + j, mixture.rest[j]
+        else:
+            place = self._widest(box, mixture) or self._any_wide(box)
         if place is None:
-            self._finish(node)
+            self._finish(box)
             return
-        j, at = place
-        whole = self.problem.integer[j]
-        for side in (0, 1):
-            low, high = node.low.copy(), node.high.copy()
-            if side == 0:
-                high[j] = math.floor(at) if whole else at
-            else:
-                low[j] = math.floor(at) + 1.0 if whole else at
-            self._push(node.bound, low, high, node.rest_low, node.rest_high)
+        axis, at = np.array([place[0]]), np.array([place[1]])
+        whole = self.integer[axis]
+        at = np.where(whole, np.floor(at), at)
+        lower, upper = halves(box.lower[None], box.upper[None], axis, at, whole)
+        self.pool.push(lower=lower, upper=upper, bound=np.full(2, box.bound))
 
-    def _widest(self, node: Node, mixture: Mixture) -> tuple[int, float] | None:
-        """The driver to split, of the unit whose mixture hides the most cost."""
+    def _widest(self, box: JointBox, mixture: Mixture) -> tuple[int, float] | None:
+        """The driver to split, of the subsystem whose mixture hides the most cost."""
         best, place = 0.0, None
         duals = self.master.usable(mixture.duals)
-        for k, (u, (mine, w)) in enumerate(zip(self.units, mixture.weights)):
-            used = w > PURE
+        for k, (u, (mine, w)) in enumerate(zip(self.subsystems, mixture.weights)):
+            used = w > PRICES.pure
             w, x, y = w[used] / w[used].sum(), u.x[mine[used]], u.y[mine[used]]
             mean = w @ x
             spread = np.sqrt(w @ (x - mean) ** 2)
-            low, high = node.low[u.drivers], node.high[u.drivers]
+            low, high = box.part(u)
             width = np.maximum(high - low, 1e-300)
-            narrow = NARROW * np.maximum(1.0, np.maximum(abs(low), abs(high)))
-            spread = np.where(high - low > narrow, spread, 0.0)
+            spread = np.where(high - low > narrowest(low, high), spread, 0.0)
             if not spread.any():
                 continue
             _, v = self.master.prices(k, duals, False)
             hidden = abs(float((u.evaluate(mean[None])[0] - w @ y) @ v))
             d = int(np.argmax(spread / width))
-            score = hidden + 1e-9 * float(spread[d])
+            score = hidden + PRICES.by_spread * float(spread[d])
             if score > best:
                 # Between the points, but never at an edge: both halves must shrink.
-                at = min(max(mean[d], low[d] + 0.1 * width[d]), high[d] - 0.1 * width[d])
+                inner = PRICES.inner * width[d]
+                at = min(max(mean[d], low[d] + inner), high[d] - inner)
                 best, place = score, (int(u.drivers[d]), float(at))
-        if place is not None:
-            return place
-        # Pure points that still miss the bound: cells as narrow as they get, or a
-        # tolerance; the widest input is split as long as there is one.
-        width = node.high - node.low
+        return place
+
+    def _any_wide(self, box: JointBox) -> tuple[int, float] | None:
+        """The relatively widest driver, as long as there is one that can be split.
+
+        For pure points that still miss the bound, by a tolerance, or because cells are
+        as narrow as they get.
+        """
+        width = box.high - box.low
         used = np.zeros(len(width), dtype=bool)
-        used[np.concatenate([u.drivers for u in self.units])] = True
-        size = np.maximum(1.0, np.maximum(abs(node.low), abs(node.high)))
-        share = np.where(used & (width > NARROW * size), width / size, 0.0)
+        used[np.concatenate([u.drivers for u in self.subsystems])] = True
+        size = np.maximum(1.0, np.maximum(abs(box.low), abs(box.high)))
+        wide = used & (width > narrowest(box.low, box.high))
+        share = np.where(wide, width / size, 0.0)
         j = int(np.argmax(share))
-        return (j, 0.5 * float(node.low[j] + node.high[j])) if share[j] > 0 else None
+        return (j, 0.5 * float(box.low[j] + box.high[j])) if share[j] > 0 else None
 
-    def _finish(self, node: Node) -> None:
-        """A node that can't be split: a MIP decides what is left of it."""
-        from pyomo_relu.bounds import crown_arrays
-
+    def _finish(self, box: JointBox) -> None:
+        """A box that can't be split: a MIP decides what is left of it."""
         p = self.problem
         assert p.network is not None
         lower, upper = p.lower.copy(), p.upper.copy()
-        lower[: p.n], upper[: p.n] = node.low, node.high
-        lower[self.others], upper[self.others] = node.rest_low, node.rest_high
+        lower[: p.n], upper[: p.n] = box.low, box.high
+        lower[self.others], upper[self.others] = box.rest_low, box.rest_high
         lows, highs = crown_arrays(p.network, lower[None, : p.n], upper[None, : p.n])
         mip = BoxMIP(p, lower, upper, [a[0] for a in lows], [a[0] for a in highs])
         answer = mip.solve(self.cutoff, self.remaining)
         self.counts.mips += 1
         if answer.point is not None:
             self.incumbent.offer(answer.point)
-        node.bound = max(node.bound, answer.bound)
-        if not answer.solved:
+        box.bound = max(box.bound, answer.bound)
+        if answer.solved:
+            self.pool.close(box.bound)
+        else:
             self.stopped = self.stopped or answer.reason
-            heapq.heappush(self.heap, node)
-        elif math.isfinite(node.bound):
-            self._close(node.bound)
+            self._push(box)

@@ -12,14 +12,14 @@ import math
 import numpy as np
 
 from pyomo_relu.bounds import compute_bounds
+from pyomo_relu.solvers.global_search.cost_search import CostSearch
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.state import Tree
 
 
-class HandOver(Tree):
+class HandOver(CostSearch):
     """The whole problem as one MIP."""
 
-    least = -math.inf
+    least, floor = -math.inf, math.inf
 
     @property
     def bound(self) -> float:

@@ -1,7 +1,7 @@
 """The best point so far, and the searches that improve it.
 
 A point counts only after the networks themselves have been evaluated at it and every
-row, bound and integrality of the user's model holds to :data:`FEASIBLE`.
+row, bound and integrality of the user's model holds to ``INCUMBENT.feasible``.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ from collections.abc import Callable
 import numpy as np
 
 from pyomo_relu.bounds import crown_arrays
-from pyomo_relu.network import PiecewiseLinear
+from pyomo_relu.network import Network, PiecewiseLinear
 from pyomo_relu.network.gradient import backward
 from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.problem import Problem
-
-#: Largest violation of a feasible point: rows relative to their side, bounds absolute.
-FEASIBLE = 1e-6
-#: Up to so many inputs fewer steps of the first search are enough.
-FEW_INPUTS = 5
-#: Distance to a step at which both of its values count.
-AT_STEP = 1e-6
+from pyomo_relu.solvers.global_search.settings import INCUMBENT
 
 
 class Incumbent:
@@ -57,24 +51,19 @@ class Incumbent:
 
         Returns whether it is feasible.
         """
-        p, given = self.problem, z
-        z = np.clip(z, p.lower, p.upper)
-        z[p.integer] = np.round(z[p.integer])
-        z[p.n : p.n + p.q] = p.outputs(z[None, : p.n])[0]
-        if p.violation(z) > FEASIBLE:
-            if not (self.has_jumps and self._on_step(z[: p.n])):
-                return False
+        p, outputs = self.problem, slice(self.problem.n, self.problem.n + self.problem.q)
+        found = np.clip(z, p.lower, p.upper)
+        found[p.integer] = np.round(found[p.integer])
+        found[outputs] = p.outputs(found[None, : p.n])[0]
+        candidates = [found]
+        if self.has_jumps and self._on_step(found[: p.n]):
             # At a step the closed graph counts, as in every formulation.
-            z[p.n : p.n + p.q] = given[p.n : p.n + p.q]
-            if p.violation(z) > FEASIBLE:
-                return False
-        elif self.has_jumps and self._on_step(z[: p.n]):
-            other = z.copy()
-            other[p.n : p.n + p.q] = given[p.n : p.n + p.q]
-            if p.violation(other) <= FEASIBLE and p.cost @ other < p.cost @ z:
-                z = other
-        self._take(z)
-        return True
+            candidates.append(found.copy())
+            candidates[1][outputs] = z[outputs]
+        feasible = [c for c in candidates if p.violation(c) <= INCUMBENT.feasible]
+        if feasible:
+            self._take(min(feasible, key=lambda c: float(p.cost @ c)))
+        return bool(feasible)
 
     def _take(self, z: np.ndarray) -> None:
         cost = float(self.problem.cost @ z)
@@ -92,7 +81,9 @@ class Incumbent:
         for node in network.nodes:
             if isinstance(node, PiecewiseLinear) and not node.is_continuous:
                 pre = values[node.source][0][:, None]
-                near = abs(pre - node.breakpoints) <= AT_STEP * np.maximum(1.0, abs(pre))
+                near = abs(pre - node.breakpoints) <= INCUMBENT.at_step * np.maximum(
+                    1.0, abs(pre)
+                )
                 if (near & (node.jumps != 0)).any():
                     return True
         return False
@@ -135,7 +126,7 @@ class Incumbent:
         worst = np.maximum(p.row_lower - activity, activity - p.row_upper)
         worst = worst.max(axis=1, initial=0.0)
         worst = np.maximum(worst, np.maximum(p.lower - z, z - p.upper).max(axis=1))
-        costs = np.where(worst <= FEASIBLE, z @ p.cost, math.inf)
+        costs = np.where(worst <= INCUMBENT.feasible, z @ p.cost, math.inf)
         best = int(np.argmin(costs))
         if costs[best] < self.cost:
             self.offer(z[best])
@@ -148,7 +139,12 @@ class Incumbent:
         return np.where(np.isfinite(p.lower), p.lower, 0.0)
 
     # ------------------------------------------------------------------- improvement
-    def polish(self, z: np.ndarray, rounds: int = 8, time_limit: float = 5.0) -> bool:
+    def polish(
+        self,
+        z: np.ndarray,
+        rounds: int = INCUMBENT.walk,
+        time_limit: float = INCUMBENT.seconds,
+    ) -> bool:
         """Optimize over the linear region around a point, then around the result.
 
         Each region is a MIP in the user's integers only. Returns whether a feasible
@@ -164,10 +160,10 @@ class Incumbent:
                 break
             feasible |= self.offer(point)
             cost = float(p.cost @ point)
-            if not cost < last - 1e-9 * max(1.0, abs(cost)):
+            if not cost < last - INCUMBENT.gain * max(1.0, abs(cost)):
                 break
             # A step over the border looks into the next region.
-            z, last = point + 1e-6 * (point - z), cost
+            z, last = point + INCUMBENT.over * (point - z), cost
         return feasible
 
     def region(self, x: np.ndarray, time_limit: float) -> np.ndarray | None:
@@ -183,7 +179,7 @@ class Incumbent:
         mip = BoxMIP(p, p.lower, p.upper, lows, highs, pattern)
         return mip.solve(time_limit=time_limit).point
 
-    def search_box(self, samples: int = 512, starts: int = 16) -> None:
+    def search_box(self) -> None:
         """Multistart projected gradient descent, once, for a problem that is only a box."""
         p = self.problem
         if self._searched:
@@ -193,21 +189,43 @@ class Incumbent:
             self.offer_inputs(self._rest()[None, : p.n])
             return
         low, high = p.box
-        x = low + self.rng.random((samples, p.n)) * (high - low)
-        edge = self.rng.random(x.shape) < 0.25
+        x = low + self.rng.random((INCUMBENT.samples, p.n)) * (high - low)
+        edge = self.rng.random(x.shape) < INCUMBENT.at_bound
         x = np.where(edge, np.where(self.rng.random(x.shape) < 0.5, low, high), x)
         costs = self.offer_inputs(x)
-        x = x[np.argsort(costs, kind="stable")[:starts]]
+        x = x[np.argsort(costs, kind="stable")[: INCUMBENT.starts]]
         weights = np.zeros(len(p.queries))
         weights[: p.q] = p.cost[p.n : p.n + p.q]
-        # With few inputs boxes are small soon, and so is what is left to find.
-        for k in range(16 if p.n <= FEW_INPUTS else 40):
-            values = p.network.activations(x)
-            g = backward(p.network, values, weights) + p.cost[: p.n]
-            g = g * (high - low)
-            norm = np.maximum(abs(g).max(axis=1, keepdims=True), 1e-300)
-            x = np.clip(x - 0.25 * 0.85**k * (high - low) * g / norm, low, high)
-            if k % 4 == 3:
+        few = p.n <= INCUMBENT.few_inputs
+        for k in range(INCUMBENT.few_steps if few else INCUMBENT.steps):
+            length = INCUMBENT.first_step * INCUMBENT.shrink**k
+            x = descend(p.network, x, weights, p.cost[: p.n], low, high, length)
+            if (k + 1) % INCUMBENT.offered == 0:
                 self.offer_inputs(x)
         if self.point is not None:
             self.polish(self.point)
+
+
+def descend(
+    network: Network,
+    x: np.ndarray,
+    weights: np.ndarray,
+    linear: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    length: float,
+) -> np.ndarray:
+    """One step of projected gradient descent of some points within a box.
+
+    Parameters
+    ----------
+    x : (N, n) array
+    weights, linear : (n_outputs,), (n,) arrays
+        What is descended: ``weights @ network(x) + linear @ x``.
+    length : float
+        Of the step, as a share of the box.
+    """
+    width = high - low
+    slope = (backward(network, network.activations(x), weights) + linear) * width
+    norm = np.maximum(abs(slope).max(axis=1, keepdims=True), 1e-300)
+    return np.clip(x - length * width * slope / norm, low, high)

@@ -14,7 +14,7 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.programs import HighsModel, LinearProgram
 from pyomo_relu.solvers.global_search.lp import proved_bound
 from pyomo_relu.solvers.global_search.problem import Problem
-from pyomo_relu.solvers.global_search.units import Unit
+from pyomo_relu.solvers.global_search.subsystems import Subsystem
 
 
 @dataclass
@@ -48,10 +48,10 @@ class Master:
     Parameters
     ----------
     problem : Problem
-    units : list of Unit
+    units : list of Subsystem
     """
 
-    def __init__(self, problem: Problem, units: list[Unit]) -> None:
+    def __init__(self, problem: Problem, units: list[Subsystem]) -> None:
         p = self.problem = problem
         self.units = units
         own = sp.csr_array(

@@ -15,14 +15,12 @@ import numpy as np
 from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.sides.tree import SideTree
+from pyomo_relu.solvers.global_search.cost_search import RoundSearch
 from pyomo_relu.solvers.global_search.problem import Problem
-from pyomo_relu.solvers.global_search.state import Stepped
-
-#: Subproblems in a round: so many numbers in one array, and at least and at most.
-NUMBERS, LEAST, MOST = 16_384, 32, 256
+from pyomo_relu.solvers.global_search.settings import SIDES
 
 
-class NeuronSearch(Stepped):
+class NeuronSearch(RoundSearch):
     """Subproblems with fixed sides of one problem; see :meth:`fits`."""
 
     tree: SideTree | None = None
@@ -69,7 +67,7 @@ class NeuronSearch(Stepped):
         chain = ReluChain(
             p.network, [a[0] for a in lows], [a[0] for a in highs], row, p.cost[: p.n]
         )
-        batch = int(np.clip(NUMBERS // chain.count, LEAST, MOST))
+        batch = int(np.clip(SIDES.numbers // chain.count, SIDES.fewest, SIDES.most))
         self.tree = SideTree(chain, batch)
         self._look(self.tree.start(self.target))
         self.counts.boxes += 1
@@ -88,6 +86,5 @@ class NeuronSearch(Stepped):
         before = self.incumbent.cost
         self.incumbent.offer_inputs(points)
         point = self.incumbent.point
-        better = self.incumbent.cost < before - 1e-3 * max(1e-6, abs(before))
-        if better and point is not None:
-            self.incumbent.polish(point, rounds=2, time_limit=self.remaining)
+        if point is not None and self.gained(before):
+            self.incumbent.polish(point, SIDES.walk, self.remaining)

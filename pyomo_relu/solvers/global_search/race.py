@@ -12,14 +12,12 @@ import math
 from collections.abc import Sequence
 
 from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.solvers.global_search.cost_search import CostSearch, RoundSearch
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.state import Stepped, Tree
-
-#: Boxes that take as long as one node of HiGHS's tree.
-BOXES_PER_NODE = 40
+from pyomo_relu.solvers.global_search.settings import TURNS
 
 
-class WholeMIP(Stepped):
+class WholeMIP(RoundSearch):
     """The whole problem as a MIP with a limited number of nodes.
 
     Attributes
@@ -52,7 +50,7 @@ class WholeMIP(Stepped):
         answer = mip.solve(
             self.cutoff,
             self.remaining,
-            gap=0.1 * (self.incumbent.cost - self.cutoff) if self.incumbent.found else 0.0,
+            gap=self.mip_gap,
             stop=self._out_of_limits,
             nodes=self.nodes,
         )
@@ -62,18 +60,18 @@ class WholeMIP(Stepped):
         self.solved = answer.solved and taken
 
 
-class Race(Stepped):
+class Race(RoundSearch):
     """Searches that take turns.
 
     Parameters
     ----------
-    parts : sequence of Stepped
-        The likely quickest first. They get this search's incumbent and counts.
+    parts : sequence of RoundSearch
+        The likely quickest first. They get this search's incumbent, counts and deadline.
     turns : sequence of float
         Boxes of each one's first turn.
     """
 
-    def __init__(self, parts: Sequence[Stepped], turns: Sequence[float]) -> None:
+    def __init__(self, parts: Sequence[RoundSearch], turns: Sequence[float]) -> None:
         first = parts[0]
         super().__init__(first.problem, first.limits, first.report)
         self.parts, self.turns = list(parts), list(turns)
@@ -81,10 +79,9 @@ class Race(Stepped):
         self._open = [math.inf] * len(self.parts)
         for part in self.parts:
             part.incumbent, part.counts = self.incumbent, self.counts
-            part.began = self.began
-            part.report = self._passed_on
+            part.deadline, part.report = self.deadline, self._passed_on
 
-    def _passed_on(self, _: Tree, kind: str) -> bool:
+    def _passed_on(self, _: CostSearch, kind: str) -> bool:
         """A part's event is one of the whole."""
         self._tell(kind)
         return self.stopped is not None
@@ -106,6 +103,10 @@ class Race(Stepped):
         started = self.begun == len(self.parts)
         return self.proved or (started and all(part.done for part in self.parts))
 
+    def round(self) -> None:
+        """One turn of one search, which counts and tells its own rounds."""
+        self.step()
+
     def step(self) -> None:
         """One turn of one search."""
         k, part = self.now, self.parts[self.now]
@@ -114,20 +115,21 @@ class Race(Stepped):
             part.begin()
         boxes = self.turns[k] * 2.0**self.cycle
         if isinstance(part, WholeMIP):
-            # Where another search gets smaller, it ends before a MIP does.
-            others = [p.open_boxes for p in self.parts[:k]]
-            shrinks = any(a < b for a, b in zip(others, self._open))
-            self._open[:k] = others
-            if not shrinks and not part.done:
-                part.nodes = max(1, int(boxes / BOXES_PER_NODE))
+            if not self._others_shrink() and not part.done:
+                part.nodes = max(1, int(boxes / TURNS.boxes_per_node))
                 part.step()
         else:
             end = self.counts.boxes + boxes
-            while not (part.done or self.proved or self._out_of_limits()):
-                if self.counts.boxes >= end:
+            while self.counts.boxes < end and not (part.done or self.proved):
+                if self._out_of_limits():
                     break
                 part.round()
-        if part.stopped is not None:
-            self.stopped = self.stopped or part.stopped
+        self.stopped = self.stopped or part.stopped
         self.now = (k + 1) % len(self.parts)
         self.cycle += self.now == 0
+
+    def _others_shrink(self) -> bool:
+        """Whether a search before this one got smaller: it ends before a MIP does."""
+        others = [part.open_boxes for part in self.parts[: self.now]]
+        before, self._open[: self.now] = self._open[: self.now], others
+        return any(a < b for a, b in zip(others, before))

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pyomo_relu.solvers.global_search.node_bounds import Planes
+from pyomo_relu.solvers.global_search.box_bounds import Planes
 from pyomo_relu.solvers.global_search.problem import Problem
 
 

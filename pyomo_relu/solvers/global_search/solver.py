@@ -91,9 +91,9 @@ class ReluGlobal(NetworkSolver):
 
     def search(self, model, config: Any, deadline: Deadline, log: io.StringIO) -> Results:
         """Read the model, choose a search, and run it."""
+        from pyomo_relu.solvers.global_search.cost_search import Limits
         from pyomo_relu.solvers.global_search.problem import read_problem
         from pyomo_relu.solvers.global_search.results import early_results, read_results
-        from pyomo_relu.solvers.global_search.state import Limits
         from pyomo_relu.solvers.global_search.strategy import choose_search
 
         if config.solver_options:
@@ -110,14 +110,14 @@ class ReluGlobal(NetworkSolver):
         if results is not None:
             return results
         limits = Limits(
-            config.rel_gap,
-            config.abs_gap,
-            deadline.left(),
-            math.inf if config.node_limit is None else config.node_limit,
-            config.batch_size,
-            config.leaf_neurons,
-            config.seed,
-            config.hand_over,
+            rel_gap=config.rel_gap,
+            abs_gap=config.abs_gap,
+            time_limit=deadline.left(),
+            node_limit=math.inf if config.node_limit is None else config.node_limit,
+            batch_size=config.batch_size,
+            leaf_neurons=config.leaf_neurons,
+            seed=config.seed,
+            hand_over=config.hand_over,
         )
         executor, own = config.executor, None
         if executor is None and (config.threads or 1) > 1:
@@ -171,7 +171,7 @@ class _Log:
 
         p = search.problem
         found = search.incumbent.point is not None
-        now = search.elapsed
+        now = search.deadline.elapsed
         worst = math.inf * p.sign
         incumbent = p.user_objective(search.incumbent.cost) if found else worst
         bound = p.user_objective(search.bound)

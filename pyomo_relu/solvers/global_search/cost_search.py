@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
 from pyomo_relu.solvers.global_search.problem import Problem
-
-#: Share of the gap that is left for margins of bounds.
-RESERVE = 5e-3
+from pyomo_relu.solvers.global_search.settings import COST
 
 
-@dataclass
+@dataclass(frozen=True)
 class Limits:
     """When the search ends, and how it works.
 
     Attributes
     ----------
     rel_gap, abs_gap : float
-    time_limit : float
-        Seconds.
+    time_limit, cpu_time_limit : float
+        Seconds on the clock, and of this process.
     node_limit : float
         Boxes bounded.
     batch_size : int
@@ -41,6 +39,7 @@ class Limits:
     rel_gap: float = 1e-4
     abs_gap: float = 1e-6
     time_limit: float = math.inf
+    cpu_time_limit: float = math.inf
     node_limit: float = math.inf
     batch_size: int = 128
     leaf_neurons: int = 12
@@ -57,36 +56,35 @@ class Counts:
     rounds: int = 0
     lps: int = 0
     mips: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
-class Tree(ABC):
+#: Called with a search and the kind of its event; a true return value ends the search.
+Report = Callable[["CostSearch", str], object]
+
+
+class CostSearch(ABC):
     """A search for the least cost of a problem.
 
     Attributes
     ----------
     incumbent : Incumbent
     counts : Counts
-    floor : float
-        The least bound of what is done with.
+    deadline : Deadline
+        Of the search, which began when it was made.
     stopped : str or None
         ``"time"``, ``"nodes"``, ``"interrupt"``, ``"callback"``, ``"unbounded"``; None while
         it runs and after a proof.
     """
 
     def __init__(
-        self,
-        problem: Problem,
-        limits: Limits,
-        report: Callable[[Tree, str], object] | None = None,
+        self, problem: Problem, limits: Limits, report: Report | None = None
     ) -> None:
         self.problem, self.limits, self.report = problem, limits, report
-        self.began = time.perf_counter()
+        self.deadline = Deadline(limits.time_limit, limits.cpu_time_limit)
         self.incumbent = Incumbent(problem, limits.seed)
         self.incumbent.on_improve = lambda: self._tell("incumbent")
         self.counts = Counts()
         self.stopped: str | None = None
-        self.floor = math.inf
 
     @property
     @abstractmethod
@@ -108,7 +106,7 @@ class Tree(ABC):
         u = self.incumbent.cost
         if not math.isfinite(u):
             return math.inf
-        return u - (1.0 - RESERVE) * self.gap
+        return u - (1.0 - COST.reserve) * self.gap
 
     @property
     def gap(self) -> float:
@@ -117,28 +115,32 @@ class Tree(ABC):
         return max(self.limits.abs_gap, self.limits.rel_gap * user)
 
     @property
-    def proved(self) -> bool:
-        """Whether the bound is within the gap of the best point, or nothing is feasible.
+    def mip_gap(self) -> float:
+        """The absolute gap at which a small MIP may end."""
+        if not self.incumbent.found:
+            return 0.0
+        return COST.mip_gap * (self.incumbent.cost - self.cutoff)
 
-        Margins of bounds may take a little more than the gap.
-        """
+    @property
+    def proved(self) -> bool:
+        """Whether the bound is within the gap of the best point, or nothing is feasible."""
         cost, bound = self.incumbent.cost, self.bound
         if not math.isfinite(cost):
             return bound == math.inf
-        return cost - bound <= self.gap + 1e-7 * max(1.0, abs(cost))
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the search began."""
-        return time.perf_counter() - self.began
+        return cost - bound <= self.gap + COST.slack * max(1.0, abs(cost))
 
     @property
     def remaining(self) -> float:
         """Seconds left, none below 0."""
-        return max(self.limits.time_limit - self.elapsed, 0.0)
+        return self.deadline.left()
+
+    def gained(self, before: float) -> bool:
+        """Whether the best point is so much better than one of cost ``before``."""
+        least = COST.better * max(COST.least_cost, abs(before))
+        return self.incumbent.cost < before - least
 
     def _out_of_limits(self) -> bool:
-        if self.stopped is None and self.remaining <= 0:
+        if self.stopped is None and self.deadline.expired():
             self.stopped = "time"
         if self.stopped is None and self.counts.boxes >= self.limits.node_limit:
             self.stopped = "nodes"
@@ -149,7 +151,7 @@ class Tree(ABC):
             self.stopped = self.stopped or "callback"
 
 
-class Stepped(Tree):
+class RoundSearch(CostSearch):
     """A search in rounds, which others may interrupt."""
 
     @property
@@ -162,7 +164,13 @@ class Stepped(Tree):
 
     @abstractmethod
     def step(self) -> None:
-        """One round."""
+        """What one round does."""
+
+    def round(self) -> None:
+        """One round, counted and told."""
+        self.step()
+        self.counts.rounds += 1
+        self._tell("log")
 
     def run(self) -> None:
         """Search until the gap is closed or a limit is met."""
@@ -171,12 +179,6 @@ class Stepped(Tree):
             if self.counts.boxes:
                 self._tell("log")
             while not (self.done or self._out_of_limits()):
-                self.step()
+                self.round()
         except KeyboardInterrupt:
             self.stopped = "interrupt"
-
-    def round(self) -> None:
-        """One round, counted and told."""
-        self.step()
-        self.counts.rounds += 1
-        self._tell("log")

@@ -15,8 +15,9 @@ from pyomo_relu.bounds.ascent import Pace
 from pyomo_relu.bounds.backward import Backward
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
 from pyomo_relu.bounds.linear import undecided
+from pyomo_relu.bounds.pool import Inherited
 from pyomo_relu.bounds.slopes import SlopeAscent
-from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
+from pyomo_relu.network import Max, Network, PiecewiseLinear
 
 EPS = float(np.finfo(float).eps)
 
@@ -66,7 +67,7 @@ def stack(parts: Sequence[Planes]) -> Planes:
     return Planes(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields))
 
 
-class NodeBounds:
+class BoxBounds:
     """Bounds of boxes for one network; what a worker process needs.
 
     Parameters
@@ -99,41 +100,18 @@ class NodeBounds:
         self.rows = np.zeros((len(sides), network.nodes[self.last].size))
         for row, (k, sign) in zip(self.rows, sides):
             row[k] = sign
-        readers = network.readers()
-        self.hidden = [
+        self.inherited = Inherited(network)
+        asked = [
             i
-            for i, node in enumerate(network.nodes)
-            if isinstance(node, Affine)
-            and any(
-                isinstance(network.nodes[r], (PiecewiseLinear, Max)) for r in readers[i]
-            )
+            for i in self.inherited.hidden
+            if not set(network.nodes[i].sources) <= set(network.inputs)
         ]
-        self.first = {
-            i for i in self.hidden if set(network.nodes[i].sources) <= set(network.inputs)
-        }
-        sizes = [network.nodes[i].size for i in self.hidden]
-        self.spans = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
-        self.width = int(self.spans[-1])
-
-    def start(self) -> np.ndarray:
-        """What is known of the hidden neurons before any box: nothing, (1, 2 h)."""
-        h = self.width
-        return np.concatenate([np.full((1, h), -np.inf), np.full((1, h), np.inf)], axis=1)
-
-    def by_node(self, stored: np.ndarray) -> tuple[list, list]:
-        """Stored bounds as one array for each node, infinite where none are stored."""
-        none = np.full((1, 1), -np.inf)
-        lows, highs = [none] * len(self.network.nodes), [-none] * len(self.network.nodes)
-        for i, a, b in zip(self.hidden, self.spans, self.spans[1:]):
-            lows[i] = stored[:, a:b]
-            highs[i] = stored[:, self.width + a : self.width + b]
-        return lows, highs
+        self._asked = dict.fromkeys(asked)
 
     def arrays(self, lower, upper, stored) -> tuple[list, list]:
         """Bounds of every node over each box, lists of (N, size) arrays."""
-        asked = {i: None for i in self.hidden if i not in self.first}
-        start = self.by_node(stored)
-        return crown_arrays(self.network, lower, upper, start, asked, self.rules)
+        start = self.inherited.by_node(stored)
+        return crown_arrays(self.network, lower, upper, start, self._asked, self.rules)
 
     def __call__(self, lower: np.ndarray, upper: np.ndarray, stored: np.ndarray) -> Planes:
         """Bound N boxes (N, n), given the bounds (N, 2 h) of their parents."""
@@ -157,16 +135,9 @@ class NodeBounds:
         where = np.searchsorted(queries, [k for k, _ in self.sides])
         steep = absolute_gradient(self.network, lows, highs, self.last, queries)
         steep = np.broadcast_to(steep, (len(lower), *steep.shape[1:]))[:, where]
-        stored = (
-            np.concatenate(
-                [lows[i] for i in self.hidden] + [highs[i] for i in self.hidden], axis=1
-            )
-            if self.hidden
-            else np.zeros((len(lower), 0))
-        )
         assert low is not None  # there is at least one rule
         return Planes(
-            stored,
+            self.inherited.stored(lows, highs, len(lower)),
             np.stack(slopes, axis=1),
             np.stack(consts, axis=1),
             low,
@@ -204,8 +175,8 @@ class NodeBounds:
 
 
 def bound_chunk(network: Network, token: str, recipe: tuple, boxes: tuple) -> Planes:
-    """What a worker process does: bound boxes by :class:`NodeBounds`."""
-    return NodeBounds(network, *recipe)(*boxes)
+    """What a worker process does: bound boxes by :class:`BoxBounds`."""
+    return BoxBounds(network, *recipe)(*boxes)
 
 
 def undecided_max(node: Max, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -1,0 +1,337 @@
+"""Independent subsystems: groups of drivers that no network connects, with their cells.
+
+Plants are made of subsystems that share a utility or a product, not inputs. Each then
+keeps a partition of its own few inputs, and what is known of a cell serves every box
+of the search and every price of the shared resource.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.bounds.pool import Pool, halves
+from pyomo_relu.network import Network
+from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
+from pyomo_relu.solvers.global_search.branching import choose_input, input_scores
+from pyomo_relu.solvers.global_search.compose import compose
+from pyomo_relu.solvers.global_search.incumbent import descend
+from pyomo_relu.solvers.global_search.mip import BoxMIP
+from pyomo_relu.solvers.global_search.problem import Problem
+from pyomo_relu.solvers.global_search.settings import CELLS
+
+
+def connected(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """The number of the group of each of ``count`` things, given which are connected."""
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.array(list(pairs), dtype=int).reshape(-1, 2)
+    graph = sp.coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (count, count))
+    return connected_components(graph, directed=False)[1]
+
+
+def find_subsystems(p: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The driver and output columns of each subsystem, as (drivers, outputs) numbers."""
+    owner = {id(v): j for j, v in enumerate(p.columns[: p.n])}
+    of_output = {id(v): j for j, v in enumerate(p.columns[p.n : p.n + p.q])}
+    pairs, outputs = [], {}
+    # Drivers come first, then the links; a variable belongs to what determines it.
+    for k, link in enumerate(p.links, start=p.n):
+        keys = [key for one in link.inputs for key in one.terms]
+        pairs += [(owner[key], k) for key in keys]
+        for v in link.outputs if keys else ():
+            owner.setdefault(id(v), k)
+            if id(v) in of_output:
+                outputs[of_output[id(v)]] = k
+    group = connected(p.n + len(p.links), pairs)
+    found: dict[int, tuple[list[int], list[int]]] = {}
+    for j in range(p.n):
+        found.setdefault(group[j], ([], []))[0].append(j)
+    for j in sorted(outputs):
+        found[group[outputs[j]]][1].append(j)
+    return [(np.array(a), np.array(b)) for a, b in found.values() if b]
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a subsystem minimizes, ``g x + v y`` over the box ``[low, high]``.
+
+    Attributes
+    ----------
+    g, v : (n,), (q,) arrays
+    low, high : (n,) arrays
+    """
+
+    g: np.ndarray
+    v: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How much each plane counts: those below the outputs, then their negatives'."""
+        return np.concatenate([np.maximum(self.v, 0.0), np.maximum(-self.v, 0.0)])
+
+
+@dataclass
+class Priced:
+    """A valid lower bound of the minimum, and the best point met."""
+
+    bound: float = -math.inf
+    value: float = math.inf
+    x: np.ndarray | None = None
+    y: np.ndarray | None = None
+
+
+class Subsystem:
+    """One subsystem with its partition.
+
+    Attributes
+    ----------
+    drivers, outputs : int arrays
+        Its columns of the problem; outputs count from the first output column.
+    cells : Pool
+        The partition. ``lower``, ``upper``, and ``stored``, ``steep`` as in
+        :class:`~pyomo_relu.solvers.global_search.box_bounds.Planes`; ``slopes`` (2 q, n)
+        and ``consts`` (2 q) of a plane below each output, then one below its negative;
+        ``bound`` and ``corner`` are of the last prices.
+    x, y : (P, n), (P, q) arrays
+        Points at which the networks were evaluated.
+    boxes, mips : int
+        Cells that were bounded, and small MIPs.
+    """
+
+    def __init__(
+        self, p: Problem, drivers: np.ndarray, outputs: np.ndarray, leaf_neurons: int = 12
+    ) -> None:
+        self.drivers, self.outputs = drivers, outputs
+        self.leaf_neurons, self.mips, self.boxes = leaf_neurons, 0, 0
+        columns = [p.columns[j] for j in drivers]
+        wanted = [p.columns[p.n + j] for j in outputs]
+        mine = {id(v) for v in columns}
+        links = []
+        for link in p.links:
+            if any(key in mine for one in link.inputs for key in one.terms):
+                links.append(link)
+                mine |= {id(v) for v in link.outputs}
+        n, q = len(columns), len(wanted)
+        self.network = compose(links, columns, wanted, np.eye(q))
+        self._alone = _alone(p, links, self.network, drivers, outputs)
+        sides = [(j, sign) for sign in (1.0, -1.0) for j in range(q)]
+        self.bounder = BoxBounds(self.network, sides)
+        self.integer = p.integer[drivers]
+        self.low, self.high = p.lower[drivers], p.upper[drivers]
+        planes, h = (2 * q, n), self.bounder.inherited.width
+        self.cells = Pool(
+            lower=n, upper=n, stored=2 * h, steep=planes, slopes=planes, consts=2 * q,
+            corner=n,
+        )  # fmt: skip
+        self.x, self.y = np.zeros((0, n)), np.zeros((0, q))
+        anything = Prices(np.zeros(n), np.zeros(q), self.low, self.high)
+        none = np.zeros(0, dtype=int)
+        start = self.bounder.inherited.start()
+        self._place(none, self.low[None], self.high[None], start, anything)
+        self.add_points(0.5 * (self.low + self.high)[None])
+
+    # ----------------------------------------------------------------------- points
+    def evaluate(self, x: np.ndarray) -> np.ndarray:
+        """Outputs (N, q) at inputs (N, n)."""
+        return self.network.evaluate(x)
+
+    def add_points(self, x: np.ndarray) -> np.ndarray:
+        """Keep points for the master; returns their numbers."""
+        x = np.where(self.integer, np.round(x), x)
+        self.x = np.concatenate([self.x, x])
+        self.y = np.concatenate([self.y, self.evaluate(x)])
+        return np.arange(len(self.x) - len(x), len(self.x))
+
+    def inside(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Numbers of the points in a box."""
+        return np.flatnonzero(((self.x >= low) & (self.x <= high)).all(axis=1))
+
+    # ---------------------------------------------------------------------- pricing
+    def price(
+        self,
+        g: np.ndarray,
+        v: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        tolerance: float,
+        rounds: int = CELLS.rounds,
+    ) -> Priced:
+        """Bound ``min g x + v y`` over a box, cutting cells until it is tight.
+
+        Parameters
+        ----------
+        g, v, low, high
+            As in :class:`Prices`.
+        tolerance : float
+            How far the bound may stay below the best point.
+        rounds : int
+            Of cutting; the bound is valid whenever it ends.
+        """
+        prices, cells = Prices(g, v, low, high), self.cells
+        best = self._known(prices)
+        bound, corner = self._values(cells, prices)
+        cells["bound"][:], cells["corner"][:] = bound, corner
+        for step in range(rounds):
+            order = cells.least(CELLS.cells)
+            worst = order[cells["bound"][order] < best.value - tolerance]
+            corner = cells["corner"]
+            self._meet(best, prices, corner[worst if len(worst) else order[:1]])
+            if step == 0 and len(worst):
+                first = corner[worst[: CELLS.starts]]
+                self._meet(best, prices, self._descend(first, prices))
+            worst = worst[cells["bound"][worst] < best.value - tolerance]
+            if not len(worst) or self._finished(step, best, prices, tolerance):
+                break
+            if not self._split(worst, prices):
+                break
+        best.bound = float(cells["bound"].min())
+        return best
+
+    def _known(self, prices: Prices) -> Priced:
+        """The best point of those there are in the box; its middle if there is none."""
+        best, known = Priced(), self.inside(prices.low, prices.high)
+        if len(known):
+            costs = self.x[known] @ prices.g + self.y[known] @ prices.v
+            k = known[int(np.argmin(costs))]
+            best.value, best.x, best.y = float(costs.min()), self.x[k], self.y[k]
+        else:
+            self._meet(best, prices, 0.5 * (prices.low + prices.high)[None])
+        return best
+
+    def _meet(self, best: Priced, prices: Prices, points: np.ndarray) -> None:
+        """Evaluate the networks at points; changes ``best`` where one is better."""
+        points = np.where(self.integer, np.round(points), points)
+        out = self.evaluate(points)
+        costs = points @ prices.g + out @ prices.v
+        k = int(np.argmin(costs))
+        if costs[k] < best.value:
+            best.value, best.x, best.y = float(costs[k]), points[k], out[k]
+
+    def _values(
+        self, cells: Mapping[str, np.ndarray] | Pool, prices: Prices
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Lower bounds of cells within the box, and the corners that attain them."""
+        g, weights, low, high = prices.g, prices.weights, prices.low, prices.high
+        consts = cells["consts"]
+        a = g + np.tensordot(cells["slopes"], weights, axes=(1, 0))
+        left = np.maximum(cells["lower"], low)
+        right = np.minimum(cells["upper"], high)
+        corner = np.where(a > 0, left, right)
+        terms = a * corner
+        size = abs(terms).sum(axis=1) + abs(consts) @ weights + abs(corner) @ abs(g)
+        value = terms.sum(axis=1) + consts @ weights - CELLS.margin * size
+        # A cell that only touches the box is not needed: its neighbour has that face.
+        touching = (left == right) & (low < high) & ~self.integer
+        here = (left <= right) & ~touching
+        return np.where(here.all(axis=1), value, np.inf), corner
+
+    def _finished(self, step: int, best: Priced, prices: Prices, tolerance: float) -> bool:
+        """Whether a MIP over the hull of the open cells ended the pricing.
+
+        Where the least cost is taken on a whole face of the function, cells along its
+        edges would have to be as narrow as the tolerance. The MIP is for few cells, or
+        asked once; and for few undecided neurons.
+        """
+        late = step - CELLS.patience
+        if late < 0 or late % 2:
+            return False
+        cells = self.cells
+        open_ = np.flatnonzero(cells["bound"] < best.value - tolerance)
+        if late and len(open_) > CELLS.cells:
+            return False
+        left = np.maximum(cells["lower"][open_].min(axis=0), prices.low)
+        right = np.minimum(cells["upper"][open_].max(axis=0), prices.high)
+        # What is known of neurons over the hull: of every cell that meets it.
+        meets = ((cells["lower"] <= right) & (cells["upper"] >= left)).all(axis=1)
+        stored, h = cells["stored"][meets], self.bounder.inherited.width
+        stored = np.concatenate([stored[:, :h].min(axis=0), stored[:, h:].max(axis=0)])
+        lows, highs = self.bounder.arrays(left[None], right[None], stored[None])
+        if self.bounder.unstable(lows, highs, 1)[0] > self.leaf_neurons:
+            return False
+        self._alone.cost = np.concatenate([prices.g, prices.v])
+        free = np.full(len(prices.v), np.inf)
+        lower, upper = np.append(left, -free), np.append(right, free)
+        mip = BoxMIP(self._alone, lower, upper, [a[0] for a in lows], [a[0] for a in highs])
+        self.mips += 1
+        answer = mip.solve(gap=CELLS.mip_gap * tolerance)
+        if not (answer.solved and math.isfinite(answer.bound)):
+            return False
+        if answer.point is not None:
+            self._meet(best, prices, answer.point[None, : len(self.drivers)])
+        cells["bound"][open_] = np.maximum(cells["bound"][open_], answer.bound)
+        return True
+
+    def _split(self, which: np.ndarray, prices: Prices) -> bool:
+        """Cut cells in two; whether any was wide enough."""
+        cells, low, high = self.cells, prices.low, prices.high
+        lower, upper = cells["lower"][which], cells["upper"][which]
+        scores = input_scores(lower, upper, cells["steep"][which], prices.weights)
+        dim, point = choose_input(lower, upper, scores, self.integer)
+        # A cell that sticks out of the box is cut at its side: what lies outside would
+        # keep the planes loose.
+        at = (np.arange(len(which)), dim)
+        step = self.integer[dim].astype(float)
+        above = (lower[at] < low[dim]) & (low[dim] < upper[at] + step)
+        below = (lower[at] - step < high[dim]) & (high[dim] < upper[at])
+        point = np.where(below, high[dim], point)
+        point = np.where(above, low[dim] - step, point)
+        wide = dim >= 0
+        which, dim, point = which[wide], dim[wide], point[wide]
+        new = halves(lower[wide], upper[wide], dim, point, self.integer[dim])
+        stored = np.concatenate([cells["stored"][which]] * 2)
+        if len(which):
+            self._place(which, *new, stored, prices)
+        return len(which) > 0
+
+    def _place(
+        self,
+        which: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        stored: np.ndarray,
+        prices: Prices,
+    ) -> None:
+        """Bound cells, and write them in place of their parents."""
+        planes = self.bounder(lower, upper, stored)
+        self.boxes += len(lower)
+        new = {
+            "lower": lower,
+            "upper": upper,
+            "stored": planes.stored,
+            "steep": planes.steep,
+            "slopes": planes.slopes[:, 0],
+            "consts": planes.consts[:, 0],
+        }
+        bound, corner = self._values(new, prices)
+        self.cells.replace(which, bound=bound, corner=corner, **new)
+
+    def _descend(self, x: np.ndarray, prices: Prices) -> np.ndarray:
+        """Projected gradient descent from a few points."""
+        for k in range(CELLS.steps):
+            length = CELLS.first_step * CELLS.shrink**k
+            x = descend(
+                self.network, x, prices.v, prices.g, prices.low, prices.high, length
+            )
+        return x
+
+
+def _alone(
+    p: Problem, links: list[Any], network: Network, drivers: np.ndarray, outputs: np.ndarray
+) -> Problem:
+    """A subsystem as a problem of its own: its columns, no rows, no cost yet."""
+    n, q = len(drivers), len(outputs)
+    columns = np.concatenate([drivers, p.n + outputs])
+    return Problem(
+        links, network, n, q, [p.columns[j] for j in columns], p.lower[columns],
+        p.upper[columns], np.zeros(n + q), p.integer[columns], 0.0, 1.0, None,
+        sp.csr_array((0, n + q)), np.zeros(0), np.zeros(0), np.eye(q),
+        np.zeros(0, dtype=int), np.zeros(0), -1, 0.0, np.zeros(q, dtype=bool),
+    )  # fmt: skip

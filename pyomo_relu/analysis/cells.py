@@ -7,9 +7,25 @@ cells that its zero line crosses are touched one by one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+
+@dataclass
+class NewCells:
+    """Cells that take the place of others, or are added: their vertices, the cell that
+    each came from, and whether each is proper.
+    """
+
+    points: list[np.ndarray] = field(default_factory=list)
+    origins: list[int] = field(default_factory=list)
+    proper: list[bool] = field(default_factory=list)
+
+    def add(self, points: np.ndarray, origin: int, proper: bool) -> None:
+        self.points.append(points)
+        self.origins.append(origin)
+        self.proper.append(bool(proper))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,17 +60,7 @@ class Cells:
         return self.vertices[self.start[r] : self.start[r + 1]]
 
     def at_vertices(self, gradients: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """Values at all vertices of affine functions, one set for each cell.
-
-        Parameters
-        ----------
-        gradients : (R, ..., d) array
-        offsets : (R, ...) array
-
-        Returns
-        -------
-        (V, ...) array
-        """
+        """Values (V, ...) at all vertices of affine functions (R, ..., d) and (R, ...)."""
         x = self.vertices
         value = np.repeat(offsets, self.counts, axis=0)
         for k in range(x.shape[1]):
@@ -70,58 +76,25 @@ class Cells:
         """(R, ...) largest of the (V, ...) values at each cell's vertices."""
         return np.maximum.reduceat(values, self.start[:-1], axis=0)
 
-    def measures(self) -> np.ndarray:
-        """(R,) length or area of each cell; 1 for a point in a box that is a point."""
-        d, x = self.vertices.shape[1], self.vertices
-        if d == 0:
-            return np.ones(len(self))
-        if d == 1:
-            return (self.highest(x) - self.lowest(x))[:, 0]
-        following = np.arange(1, len(x) + 1)
-        following[self.start[1:] - 1] = self.start[:-1]
-        # Relative to the first vertex: far from the origin the products would cancel.
-        a = x - np.repeat(x[self.start[:-1]], self.counts, axis=0)
-        b = a[following]
-        cross = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-        return 0.5 * np.abs(np.add.reduceat(cross, self.start[:-1]))
-
     def replace(
-        self,
-        removed: np.ndarray,
-        points: list[np.ndarray],
-        origins: list[int],
-        proper: list[bool],
+        self, removed: np.ndarray, new: NewCells | None = None
     ) -> tuple[Cells, np.ndarray]:
-        """Drop cells and append new ones.
-
-        Returns
-        -------
-        cells : Cells
-        origin : (R',) int array
-            From which cell each one came.
-        """
-        kept = np.flatnonzero(~removed)
-        stays = np.repeat(~removed, self.counts)
-        counts = np.concatenate(
-            [self.counts[kept], np.array([len(p) for p in points], dtype=np.int64)]
+        """Drop cells and append new ones; also from which cell each one came, (R',)."""
+        new = new or NewCells()
+        kept, stays = np.flatnonzero(~removed), np.repeat(~removed, self.counts)
+        more = np.array([len(p) for p in new.points], dtype=np.int64)
+        cells = Cells(
+            np.concatenate([self.vertices[stays], *new.points]),
+            np.concatenate([[0], np.cumsum([*self.counts[kept], *more], dtype=np.int64)]),
+            np.concatenate([self.proper[kept], np.array(new.proper, dtype=bool)]),
         )
-        return (
-            Cells(
-                np.concatenate([self.vertices[stays], *points]),
-                np.concatenate([[0], np.cumsum(counts)]),
-                np.concatenate([self.proper[kept], np.array(proper, dtype=bool)]),
-            ),
-            np.concatenate([kept, np.array(origins, dtype=np.int64)]),
-        )
+        return cells, np.concatenate([kept, np.array(new.origins, dtype=np.int64)])
 
 
 def box_cell(lower: np.ndarray, upper: np.ndarray) -> Cells:
     """One cell: a point, an interval or a rectangle, by the length of the arrays."""
-    corners = {
-        0: np.zeros((1, 0)),
-        1: np.array([[0.0], [1.0]]),
-        2: np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]),
-    }[len(lower)]
+    square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    corners = square[: 2 ** len(lower), : len(lower)]
     vertices = np.where(corners == 0.0, lower, upper)
     return Cells(vertices, np.array([0, len(corners)]), np.ones(1, dtype=bool))
 
@@ -129,49 +102,36 @@ def box_cell(lower: np.ndarray, upper: np.ndarray) -> Cells:
 def halves(
     points: np.ndarray, h: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The parts of one convex cell where ``h <= 0`` and where ``h >= 0``.
+    """The parts of one convex cell (m, d) where ``h <= 0`` and where ``h >= 0``.
 
-    Parameters
-    ----------
-    points : (m, d) array
-    h : (m,) array
-        An affine function at the vertices, beyond the tolerance on both sides.
-    tolerance : float
-        A vertex with ``|h|`` up to this lies on the line and belongs to both parts.
+    ``h`` (m,) is an affine function at the vertices, beyond the tolerance on both sides.
+    A vertex with ``|h|`` up to the tolerance lies on the line and belongs to both parts.
     """
-    below: list = []
-    above: list = []
+    below: list[np.ndarray] = []
+    above: list[np.ndarray] = []
     m = len(points)
-    last = m if m > 2 else m - 1  # a segment has one edge, not two
     for k in range(m):
-        value, p = h[k], points[k]
+        p, value = points[k], h[k]
         if value <= tolerance:
             below.append(p)
         if value >= -tolerance:
             above.append(p)
-        if k == last:
-            break
+        if m <= 2 and k == m - 1:
+            break  # a segment has one edge, not two
         j = (k + 1) % m
-        other = h[j]
-        if (value > tolerance and other < -tolerance) or (
-            value < -tolerance and other > tolerance
-        ):
+        q, other = points[j], h[j]
+        if min(value, other) < -tolerance and max(value, other) > tolerance:
             # From the nearer end, so that the crossing stays within the edge.
-            if abs(value) <= abs(other):
-                q = p + (points[j] - p) * (value / (value - other))
-            else:
-                q = points[j] + (p - points[j]) * (other / (other - value))
-            below.append(q)
-            above.append(q)
+            if abs(value) > abs(other):
+                p, q, value, other = q, p, other, value
+            crossing = p + (q - p) * (value / (value - other))
+            below.append(crossing)
+            above.append(crossing)
     return np.array(below), np.array(above)
 
 
 def cut(
-    cells: Cells,
-    h: np.ndarray,
-    tolerance: np.ndarray,
-    active: np.ndarray,
-    both: bool,
+    cells: Cells, h: np.ndarray, tolerance: np.ndarray, active: np.ndarray, both: bool
 ) -> tuple[Cells, np.ndarray, np.ndarray]:
     """Cut cells along the zero line of a function that is affine on each of them.
 
@@ -199,25 +159,19 @@ def cut(
     highest, lowest = cells.highest(sign), cells.lowest(sign)
     crossed = active & (highest > 0) & (lowest < 0)
     above = active & (lowest >= 0)
-    points: list[np.ndarray] = []
-    origins: list[int] = []
-    proper: list[bool] = []
-    sides: list[bool] = []
-    for r in np.flatnonzero(crossed):
+    new, sides = NewCells(), list[bool]()
+    for r in np.flatnonzero(crossed).tolist():
         at = slice(cells.start[r], cells.start[r + 1])
-        points += halves(cells.vertices[at], h[at], tolerance[r])
-        origins += [int(r)] * 2
-        proper += [bool(cells.proper[r])] * 2
+        for part in halves(cells.vertices[at], h[at], tolerance[r]):
+            new.add(part, r, cells.proper[r])
         sides += [False, True]
     if both:
         zeros = np.add.reduceat((sign == 0).astype(np.int64), cells.start[:-1])
-        for r in np.flatnonzero(active & ~crossed & (zeros > 0)):
+        for r in np.flatnonzero(active & ~crossed & (zeros > 0)).tolist():
             at = slice(cells.start[r], cells.start[r + 1])
-            points.append(cells.vertices[at][sign[at] == 0])
-            origins.append(int(r))
-            proper.append(False)
+            new.add(cells.vertices[at][sign[at] == 0], r, False)
             sides.append(not above[r])
-    if not points:
+    if not new.points:
         return cells, np.arange(len(cells)), above
-    result, origin = cells.replace(crossed, points, origins, proper)
+    result, origin = cells.replace(crossed, new)
     return result, origin, np.concatenate([above[~crossed], np.array(sides, dtype=bool)])

@@ -25,15 +25,32 @@ neurons need a margin; here inactive ones do, too, so that each region has an in
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from math import comb
+from typing import Any
 
 import numpy as np
+import pyomo.environ as pyo
+from numpy.typing import ArrayLike
 
-from pyomo_relu.analysis.splitting import CellTree
+from pyomo_relu.analysis.cell_tree import CellTree
+from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.block import ReLUNetBlock
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.network import Max, Network, PiecewiseLinear
+from pyomo_relu.solvers import ReluHighs
+from pyomo_relu.solvers.quietly import solve_quietly
+
+#: The least margin of a counted region by method; see ``margin=`` of :func:`count_regions`.
+MARGINS = {"cells": 1e-8, "mip": 1e-5}
+
+#: How HiGHS looks for the next activation pattern: finer than the least margin, and with
+#: a wide gap, since any pattern will do.
+PATTERN_OPTIONS = {
+    "mip_feasibility_tolerance": 1e-9,
+    "primal_feasibility_tolerance": 1e-9,
+    "mip_rel_gap": 0.05,
+}
 
 
 @dataclass(frozen=True)
@@ -76,46 +93,47 @@ def max_regions(network: Network, bounds: Bounds | None = None) -> int:
     if bounds is not None:
         low, high = bounds.input_box
         free = int((low < high).sum())
-    chain = _is_chain(network)
-    layers: list[tuple[PiecewiseLinear | Max, np.ndarray, Bounds | None]] = []
-    for i, node in enumerate(network.nodes):
-        if isinstance(node, PiecewiseLinear):
-            stable = np.zeros(node.size, bool) if bounds is None else bounds.stable(i)
-            layers.append((node, stable, bounds))
-        elif isinstance(node, Max):
-            layers.append((node, np.zeros(node.size, bool), bounds))
+    readers = network.readers()
+    chain = len(network.inputs) == 1 and all(
+        len(n.sources) <= 1 and len(r) <= 1 for n, r in zip(network.nodes, readers)
+    )
     # dimensions[d]: how many regions at most have an image of at most d dimensions.
     dimensions = {free: 1}
-    for node, stable, known in layers:
+    for i, node in enumerate(network.nodes):
+        if not isinstance(node, (PiecewiseLinear, Max)):
+            continue
         following: dict[int, int] = {}
         for d, count in dimensions.items():
-            for after, parts in _parts(node, stable, known, d, chain).items():
-                following[after] = following.get(after, 0) + count * parts
+            parts = _parts(node, i, bounds, d) if chain else {d: _most(node, i, bounds, d)}
+            for after, part in parts.items():
+                following[after] = following.get(after, 0) + count * part
         dimensions = following
     return sum(dimensions.values())
 
 
-def _is_chain(network: Network) -> bool:
-    readers = network.readers()
-    return len(network.inputs) == 1 and all(
-        len(n.sources) <= 1 and len(r) <= 1 for n, r in zip(network.nodes, readers)
-    )
+def _unstable(node: PiecewiseLinear, i: int, bounds: Bounds | None) -> int:
+    return node.size if bounds is None else int((~bounds.stable(i)).sum())
 
 
-def _parts(node, stable, bounds, d: int, chain: bool) -> dict[int, int]:
-    """By the dimension behind a layer, the number of parts of a d-dimensional region."""
+def _most(node: PiecewiseLinear | Max, i: int, bounds: Bounds | None, d: int) -> int:
+    """Into how many parts a layer divides a d-dimensional region at most."""
     if isinstance(node, Max):
         # The borders of a group of m entries lie on m (m - 1) / 2 hyperplanes.
-        planes = sum(comb(int(m), 2) for m in np.diff(node.indptr))
-        return {min(d, node.size) if chain else d: _arrangement(planes, 1, d)}
-    n, k = int((~stable).sum()), node.breakpoints.shape[1]
-    if not chain:
-        return {d: _arrangement(n, k, d)}
-    if not node.is_relu:
-        return {min(d, node.size): _arrangement(n, k, d)}
-    active = 0
+        families, parallel = sum(comb(int(m), 2) for m in np.diff(node.indptr)), 1
+    else:
+        families, parallel = _unstable(node, i, bounds), node.breakpoints.shape[1]
+    return sum(comb(families, j) * parallel**j for j in range(min(families, d) + 1))
+
+
+def _parts(
+    node: PiecewiseLinear | Max, i: int, bounds: Bounds | None, d: int
+) -> dict[int, int]:
+    """In a chain, the parts by the dimension that they leave."""
+    if isinstance(node, Max) or not node.is_relu:
+        return {min(d, node.size): _most(node, i, bounds, d)}
+    n, active = _unstable(node, i, bounds), 0
     if bounds is not None:
-        active = int((stable & (bounds.lower[node.source] >= 0.0)).sum())
+        active = int((bounds.stable(i) & (bounds.lower[node.source] >= 0.0)).sum())
     found: dict[int, int] = {}
     for j in range(min(n, d) + 1):
         after = min(d, n - j + active)
@@ -123,14 +141,10 @@ def _parts(node, stable, bounds, d: int, chain: bool) -> dict[int, int]:
     return found
 
 
-def _arrangement(families: int, parallel: int, d: int) -> int:
-    return sum(comb(families, j) * parallel**j for j in range(min(families, d) + 1))
-
-
 def count_regions(
     network: Network,
-    lower,
-    upper,
+    lower: ArrayLike,
+    upper: ArrayLike,
     method: str = "cells",
     *,
     bounds: Bounds | None = None,
@@ -163,27 +177,48 @@ def count_regions(
     ValueError
         For an unknown method, or activations that ``mip`` doesn't know.
     """
-    if method not in ("cells", "mip"):
+    if method not in MARGINS:
         raise ValueError(f"the method is 'cells' or 'mip', not {method!r}.")
-    begin = time.perf_counter()
+    deadline = Deadline(time_limit)
     found = compute_bounds(network, lower, upper, start=bounds)
-    end = None if time_limit is None else begin + time_limit
-    if method == "cells":
-        tree = CellTree(network, found, 1e-8 if margin is None else margin)
-        count, complete = tree.count(max_count, end)
-        return RegionCount(count, complete, time.perf_counter() - begin, tree.solves)
-    return _by_mip(
-        network, found, 1e-5 if margin is None else margin, max_count, end, begin
-    )
+    margin = MARGINS[method] if margin is None else margin
+    if method == "mip":
+        return _by_mip(network, found, margin, max_count, deadline)
+    tree = CellTree(network, found, margin)
+    count, complete = tree.count(max_count, deadline)
+    return RegionCount(count, complete, deadline.elapsed, tree.solves)
 
 
-def _by_mip(network, bounds, margin, max_count, end, begin) -> RegionCount:
-    import pyomo.environ as pyo
+def _by_mip(
+    network: Network, bounds: Bounds, margin: float, max_count: int, deadline: Deadline
+) -> RegionCount:
+    """Find one activation pattern after the other, and forbid it."""
+    m, switches = _pattern_model(network, bounds)
+    if not switches:
+        return RegionCount(1, True, deadline.elapsed, 0)
+    solver, count, complete, solves = ReluHighs(), 0, False, 0
+    while count < max_count and not deadline.expired():
+        solves += 1
+        options = {"start": None, "solver_options": PATTERN_OPTIONS}
+        solved = solve_quietly(solver, m, deadline.limit, **options)
+        complete = solved.status == "infeasible" or solved.bound <= margin
+        if complete or solved.value is None or solved.value <= margin:
+            break
+        on = [v.value > 0.5 for v in switches]
+        m.seen.add(sum(1 - v if s else v for v, s in zip(switches, on)) >= 1)
+        count += 1
+    return RegionCount(count, complete, deadline.elapsed, solves)
 
-    from pyomo_relu.block import ReLUNetBlock
-    from pyomo_relu.solvers import ReluHighs
 
-    for node in network.nodes:
+def _pattern_model(network: Network, bounds: Bounds) -> tuple[pyo.ConcreteModel, list[Any]]:
+    """The pattern with the largest margin, and the binaries of its unstable neurons."""
+    m = pyo.ConcreteModel()
+    m.net = ReLUNetBlock(network=network, input_bounds=bounds.input_box, bounds=bounds)
+    m.margin = pyo.Var(bounds=(0.0, 1.0))
+    m.sides, m.seen = pyo.ConstraintList(), pyo.ConstraintList()
+    m.best = pyo.Objective(expr=m.margin, sense=pyo.maximize)
+    switches = []
+    for i, node in enumerate(network.nodes):
         if isinstance(node, Max) or (
             isinstance(node, PiecewiseLinear) and node.breakpoints.shape[1] != 1
         ):
@@ -191,58 +226,23 @@ def _by_mip(network, bounds, margin, max_count, end, begin) -> RegionCount:
                 f"layer '{node.name}' is no activation of two pieces; count its regions "
                 "by method='cells'."
             )
-    m = pyo.ConcreteModel()
-    low, high = bounds.input_box
-    m.net = ReLUNetBlock(network=network, input_bounds=(low, high), bounds=bounds)
-    m.margin = pyo.Var(bounds=(0.0, 1.0))
-    m.sides, m.seen = pyo.ConstraintList(), pyo.ConstraintList()
-    switches = []
-    for i, node in enumerate(network.nodes):
         if not isinstance(node, PiecewiseLinear):
             continue
-        open_ = np.flatnonzero(~bounds.stable(i))
-        for u in open_.tolist():
+        low, high, factors = *_range(node, bounds), m.net.entry_factors(node.source)
+        for u in np.flatnonzero(~bounds.stable(i)).tolist():
             on = m.net.layer[node.name].on[u]
-            z = m.net.layer[network.nodes[node.source].name].out[u]
-            z = z / float(m.net.entry_factors(node.source)[u])
+            z = m.net.layer[network.nodes[node.source].name].out[u] / float(factors[u])
             t = float(node.breakpoints[u, 0])
-            a, b = bounds.lower[node.source][u] - t, bounds.upper[node.source][u] - t
             # In units of the range, so that one number means the same for all.
-            width = float(b - a)
+            a, b, width = low[u], high[u], high[u] - low[u]
             m.sides.add(m.margin <= (z - t) / width + (1.0 - a / width) * (1 - on))
             m.sides.add(m.margin <= (t - z) / width + (1.0 + b / width) * on)
             switches.append(on)
-    m.best = pyo.Objective(expr=m.margin, sense=pyo.maximize)
-    if not switches:
-        return RegionCount(1, True, time.perf_counter() - begin, 0)
-    solver, count, complete, solves = ReluHighs(), 0, False, 0
-    while count < max_count:
-        left = None if end is None else end - time.perf_counter()
-        if left is not None and left <= 0:
-            break
-        solves += 1
-        results = solver.solve(
-            m,
-            time_limit=left,
-            start=None,
-            load_solutions=False,
-            raise_exception_on_nonoptimal_result=False,
-            solver_options={
-                "mip_feasibility_tolerance": 1e-9,
-                "primal_feasibility_tolerance": 1e-9,
-                "mip_rel_gap": 0.05,
-            },
-        )
-        best, bound = results.incumbent_objective, results.objective_bound
-        if results.termination_condition.name == "provenInfeasible" or (
-            bound is not None and bound <= margin
-        ):
-            complete = True
-            break
-        if best is None or best <= margin:
-            break
-        results.solution_loader.load_vars()
-        on = [v.value > 0.5 for v in switches]
-        m.seen.add(sum(1 - v if s else v for v, s in zip(switches, on)) >= 1)
-        count += 1
-    return RegionCount(count, complete, time.perf_counter() - begin, solves)
+    return m, switches
+
+
+def _range(node: PiecewiseLinear, bounds: Bounds) -> tuple[list[float], list[float]]:
+    """Bounds of pre-activations, less their breakpoints."""
+    t = node.breakpoints[:, 0]
+    low, high = bounds.lower[node.source] - t, bounds.upper[node.source] - t
+    return low.tolist(), high.tolist()

@@ -10,14 +10,19 @@ Source: the indicators are those of Plate et al., arXiv 2502.03016.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyomo.environ as pyo
+from numpy.typing import ArrayLike
 
+from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.block import ReLUNetBlock
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.network import Network, PiecewiseLinear
+from pyomo_relu.solvers import ReluHighs
+from pyomo_relu.solvers.quietly import solve_quietly
 
 #: Rungs that are compared unless others are named.
 DEFAULT_RUNGS = ("interval", "crown", "lp")
@@ -95,20 +100,13 @@ def layer_bounds(bounds: Bounds) -> tuple[LayerBounds, ...]:
         if not stable.all():
             sizes = np.maximum(-low, high)[~stable]
             big_m = (float(sizes.min()), float(np.median(sizes)), float(sizes.max()))
-        found.append(
-            LayerBounds(
-                node.name,
-                node.size,
-                int(stable.sum()),
-                big_m,
-                float((high - low).mean()),
-            )
-        )
+        width = float((high - low).mean())
+        found.append(LayerBounds(node.name, node.size, int(stable.sum()), big_m, width))
     return tuple(found)
 
 
 def compare_bounds(
-    network: Network, lower, upper, rungs: Sequence = DEFAULT_RUNGS
+    network: Network, lower: ArrayLike, upper: ArrayLike, rungs: Sequence = DEFAULT_RUNGS
 ) -> list[RungSummary]:
     """Stable neurons and big-M constants by each of several rungs of bounds.
 
@@ -122,16 +120,8 @@ def compare_bounds(
     found = []
     for rung in rungs:
         bounds = compute_bounds(network, lower, upper, rung)
-        low, high = bounds.outputs
-        found.append(
-            RungSummary(
-                bounds.method,
-                layer_bounds(bounds),
-                float((high - low).mean()),
-                bounds.seconds,
-                bounds,
-            )
-        )
+        layers, width = layer_bounds(bounds), bounds.statistics()["output_width"]
+        found.append(RungSummary(bounds.method, layers, width, bounds.seconds, bounds))
     return found
 
 
@@ -201,42 +191,28 @@ def root_gap(
     ValueError
         For an unknown output or sense.
     """
-    import pyomo.environ as pyo
-
-    from pyomo_relu.block import ReLUNetBlock
-    from pyomo_relu.solvers import ReluHighs
-
     if sense not in ("min", "max"):
         raise ValueError(f"sense is 'min' or 'max', not {sense!r}.")
     if not 0 <= output < network.n_outputs:
         raise ValueError(
             f"there is no output {output}; the network has {network.n_outputs}."
         )
-    begin = time.perf_counter()
-    m = pyo.ConcreteModel()
-    low, high = bounds.input_box
+    clock, m = Deadline(), pyo.ConcreteModel()
     m.net = ReLUNetBlock(
-        network=network, input_bounds=(low, high), bounds=bounds, formulation=formulation
+        network=network,
+        input_bounds=bounds.input_box,
+        bounds=bounds,
+        formulation=formulation,
     )
     m.objective = pyo.Objective(
-        expr=m.net.outputs[m.net.outputs.index_set().at(output + 1)],
+        expr=list(m.net.outputs.values())[output],
         sense=pyo.minimize if sense == "min" else pyo.maximize,
     )
-    quiet = {"load_solutions": False, "raise_exception_on_nonoptimal_result": False}
     relax = pyo.TransformationFactory("core.relax_integer_vars")
     token = relax.apply_to(m)
-    root = ReluHighs().solve(m, **quiet)
+    root = solve_quietly(ReluHighs(), m)
     relax.apply_to(m, reverse=token)
     # Boxes may decide what is hard for a MIP; here the MIP is what is looked at.
-    results = ReluHighs().solve(m, time_limit=time_limit, boxes=0, **quiet)
-    return RootGap(
-        float(
-            root.objective_bound
-            if root.incumbent_objective is None
-            else root.incumbent_objective
-        ),
-        results.incumbent_objective,
-        float(results.objective_bound),
-        int(getattr(results.extra_info, "mip_node_count", 0) or 0),
-        time.perf_counter() - begin,
-    )
+    found = solve_quietly(ReluHighs(), m, time_limit, boxes=0)
+    relaxed = root.bound if root.value is None else root.value
+    return RootGap(relaxed, found.value, found.bound, found.nodes, clock.elapsed)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyomo_relu.analysis.difficulty import RungSummary
-from pyomo_relu.analysis.regions import LinearRegions
+from pyomo_relu.analysis.plane_regions import LinearRegions
+from pyomo_relu.base.lazy import check_matplotlib
 
 
-def _pyplot():
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as e:
-        raise ImportError(
-            "plotting needs Matplotlib; install it by  pip install 'pyomo_relu[plot]'"
-        ) from e
-    return plt
+def _axes(ax: Any, height: float) -> Any:
+    """The given axes, or new ones."""
+    check_matplotlib()
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, height), layout="constrained")
+    return ax
+
+
+def save_and_close(ax: Any, path: Path) -> None:
+    """Save the figure of some axes, and forget it."""
+    import matplotlib.pyplot as plt
+
+    ax.figure.savefig(path, dpi=150)
+    plt.close(ax.figure)
 
 
 def plot_regions(
@@ -72,9 +82,7 @@ def plot_regions(
         )
     if d == 0:
         raise ValueError("the box is a single point; there is nothing to draw.")
-    plt = _pyplot()
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+    ax = _axes(ax, 5.2)
     names = network.input_names or [f"input {i}" for i in range(network.n_inputs)]
     label = network.output_names[output] if network.output_names else f"output {output}"
     values = regions.output_values()[:, output]
@@ -88,28 +96,27 @@ def plot_regions(
     ax.set_title(f"{label}: {regions.n_regions} linear regions")
     if optimum is not None:
         best = regions.optimum(output, optimum)
-        x = best.point[regions.free]
-        y = x[1] if d == 2 else best.value
-        ax.plot(
-            x[0],
-            y,
-            "*",
-            color="crimson",
-            markeredgecolor="white",
-            markersize=15,
-            clip_on=False,
-            zorder=5,
-            label=f"{optimum} {best.value:.4g}",
-        )
+        x, *y = best.point[regions.free]
+        star = {"marker": "*", "markersize": 15, "clip_on": False, "zorder": 5}
+        label = f"{optimum} {best.value:.4g}"
+        colours = {"color": "crimson", "markeredgecolor": "white", "linestyle": "none"}
+        ax.plot(x, y[0] if y else best.value, label=label, **star, **colours)
         ax.legend(loc="best")
     return ax
 
 
-def _draw_plane(ax, regions, values, cmap, edges, label) -> None:
+def _draw_plane(
+    ax: Any,
+    regions: LinearRegions,
+    values: np.ndarray,
+    cmap: str,
+    edges: str | None,
+    label: str | None,
+) -> None:
     from matplotlib.collections import PolyCollection
 
     cells = regions.cells
-    kept = np.flatnonzero(cells.proper)
+    kept = np.flatnonzero(cells.proper).tolist()
     # A fan of triangles for each polygon; linear shading is then the affine map.
     triangles = [
         (cells.start[r], k, k + 1)
@@ -133,27 +140,19 @@ def _draw_plane(ax, regions, values, cmap, edges, label) -> None:
         ax.figure.colorbar(drawn, ax=ax, label=label)
 
 
-def _draw_line(ax, regions, values, cmap) -> None:
+def _draw_line(ax: Any, regions: LinearRegions, values: np.ndarray, cmap: str) -> None:
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
 
     cells = regions.cells
+    curve = np.column_stack([cells.vertices[:, 0], values])
     segments = [
-        np.column_stack(
-            [cells.points(r)[:, 0], values[cells.start[r] : cells.start[r + 1]]]
-        )
-        for r in np.flatnonzero(cells.proper)
+        curve[cells.start[r] : cells.start[r + 1]] for r in np.flatnonzero(cells.proper)
     ]
     segments.sort(key=lambda s: s[:, 0].min())
     colours = colormaps[cmap](np.linspace(0.0, 0.9, len(segments)))
     ax.add_collection(LineCollection(segments, colors=colours, linewidths=2.0))
-    ax.plot(
-        [p[0] for s in segments for p in s],
-        [p[1] for s in segments for p in s],
-        "o",
-        color="0.25",
-        markersize=2.5,
-    )
+    ax.plot(*np.vstack(segments).T, "o", color="0.25", markersize=2.5)
     ax.set_xlim(regions.lower[regions.free[0]], regions.upper[regions.free[0]])
     ax.margins(y=0.08)
     ax.autoscale_view(scalex=False)
@@ -172,10 +171,7 @@ def plot_stability(rungs: Sequence[RungSummary], *, ax: Any = None) -> Any:
     -------
     matplotlib Axes
     """
-    plt = _pyplot()
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    layers = rungs[0].layers
+    ax, layers = _axes(ax, 3.8), rungs[0].layers
     x, width = np.arange(len(layers)), 0.8 / len(rungs)
     for k, r in enumerate(rungs):
         share = [100.0 * s.stable / s.units for s in r.layers]
@@ -201,10 +197,7 @@ def plot_big_m(rungs: Sequence[RungSummary], *, ax: Any = None) -> Any:
     -------
     matplotlib Axes
     """
-    plt = _pyplot()
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    layers = rungs[0].layers
+    ax, layers = _axes(ax, 3.8), rungs[0].layers
     for k, r in enumerate(rungs):
         found = [(i, s.big_m) for i, s in enumerate(r.layers) if s.big_m is not None]
         if not found:

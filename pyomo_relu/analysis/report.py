@@ -17,8 +17,13 @@ from pyomo_relu.analysis.difficulty import (
     compare_bounds,
     root_gap,
 )
-from pyomo_relu.analysis.plots import plot_big_m, plot_regions, plot_stability
-from pyomo_relu.analysis.regions import LinearRegions, linear_regions
+from pyomo_relu.analysis.plane_regions import LinearRegions, linear_regions
+from pyomo_relu.analysis.plots import (
+    plot_big_m,
+    plot_regions,
+    plot_stability,
+    save_and_close,
+)
 from pyomo_relu.analysis.slices import regions_on_plane
 from pyomo_relu.bounds.ladder import check_box
 from pyomo_relu.network import Network
@@ -70,28 +75,14 @@ class Report:
         return "\n".join(parts)
 
     def _stability(self) -> str:
-        rows = [("bounds", "stable", "share", "growth per layer", "output width", "s")]
-        for r in self.rungs:
-            growth = "-" if np.isnan(r.growth) else f"{r.growth:.3g}"
-            rows.append(
-                (
-                    r.method,
-                    f"{r.stable} of {r.units}",
-                    f"{100 * r.share:.0f} %",
-                    growth,
-                    f"{r.output_width:.4g}",
-                    f"{r.seconds:.2f}",
-                )
-            )
-        return table(rows)
+        head = ("bounds", "stable", "share", "growth per layer", "output width", "s")
+        return table([head, *map(_rung_row, self.rungs)])
 
     def _layers(self) -> str:
         rows = [("big-M by layer", *(r.method for r in self.rungs))]
         for k, layer in enumerate(self.rungs[0].layers):
-            cells = []
-            for r in self.rungs:
-                m = r.layers[k].big_m
-                cells.append("none" if m is None else f"{m[0]:.3g} to {m[2]:.3g}")
+            sizes = [r.layers[k].big_m for r in self.rungs]
+            cells = ["none" if m is None else f"{m[0]:.3g} to {m[2]:.3g}" for m in sizes]
             rows.append((layer.name, *cells))
         return table(rows)
 
@@ -110,20 +101,8 @@ class Report:
     def _gaps(self) -> str:
         names = self.network.output_names
         name = names[self.output] if names else f"output {self.output}"
-        rows = [(f"{self.sense} {name}", "root", "best", "root gap", "bound", "nodes", "s")]
-        for rung, g in self.gaps.items():
-            rows.append(
-                (
-                    rung,
-                    f"{g.root:.6g}",
-                    "none" if g.best is None else f"{g.best:.6g}",
-                    f"{100 * g.gap:.1f} %",
-                    f"{g.bound:.6g}",
-                    str(g.nodes),
-                    f"{g.seconds:.1f}",
-                )
-            )
-        return table(rows)
+        head = (f"{self.sense} {name}", "root", "best", "root gap", "bound", "nodes", "s")
+        return table([head, *(_gap_row(*item) for item in self.gaps.items())])
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``report.txt``, ``stability.png``, ``big_m.png`` and ``regions.png``.
@@ -138,38 +117,44 @@ class Report:
         text = folder / "report.txt"
         text.write_text(str(self) + "\n")
         paths = [text]
-        drawn: list[tuple[str, Any]] = []
+        drawn: dict[str, Any] = {}
         if self.rungs[0].units:
-            drawn += [("stability", plot_stability(self.rungs))]
-            drawn += [("big_m", plot_big_m(self.rungs))]
+            drawn["stability"] = plot_stability(self.rungs)
+            drawn["big_m"] = plot_big_m(self.rungs)
         if self.regions is not None and len(self.regions.free):
-            drawn.append(("regions", plot_regions(self.regions, self.output)))
-        for name, ax in drawn:
+            drawn["regions"] = plot_regions(self.regions, self.output)
+        for name, ax in drawn.items():
             paths.append(folder / f"{name}.png")
-            ax.figure.savefig(paths[-1], dpi=150)
-            _close(ax.figure)
+            save_and_close(ax, paths[-1])
         return paths
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns, the first one left-aligned, under a rule."""
+def _rung_row(r: RungSummary) -> tuple[str, ...]:
+    growth = "-" if np.isnan(r.growth) else f"{r.growth:.3g}"
+    stable, share = f"{r.stable} of {r.units}", f"{100 * r.share:.0f} %"
+    return r.method, stable, share, growth, f"{r.output_width:.4g}", f"{r.seconds:.2f}"
+
+
+def _gap_row(rung: str, g: RootGap) -> tuple[str, ...]:
+    best = "none" if g.best is None else f"{g.best:.6g}"
+    gap, seconds = f"{100 * g.gap:.1f} %", f"{g.seconds:.1f}"
+    return rung, f"{g.root:.6g}", best, gap, f"{g.bound:.6g}", str(g.nodes), seconds
+
+
+def table(rows: Sequence[Sequence[str]], rule: bool = True) -> str:
+    """Columns, the first one left-aligned; with a rule under the first row."""
     widths = [max(len(r[c]) for r in rows) for c in range(len(rows[0]))]
     lines = [
         "  ".join([r[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(r[1:], widths[1:]))])
         for r in rows
     ]
-    lines.insert(1, "-" * max(map(len, lines)))
+    if rule:
+        lines.insert(1, "-" * max(map(len, lines)))
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _big(n: int) -> str:
     return str(n) if n < 10**7 else f"{float(n):.3g}" if n < 10**300 else "10^300 or more"
-
-
-def _close(figure) -> None:
-    import matplotlib.pyplot as plt
-
-    plt.close(figure)
 
 
 def report(
@@ -225,8 +210,8 @@ def report(
     found, whole, count = None, False, None
     if regions:
         found, whole = _drawable(network, lower, upper, max_count)
-        free = int((lower < upper).sum())
-        if not whole and free <= COUNT_INPUTS and network.n_neurons <= COUNT_NEURONS:
+        few = (lower < upper).sum() <= COUNT_INPUTS and network.n_neurons <= COUNT_NEURONS
+        if few and not whole:
             count = count_regions(
                 network,
                 lower,
@@ -236,44 +221,30 @@ def report(
                 time_limit=time_limit,
             )
     gaps = {}
-    if optimize:
-        for s in dict.fromkeys([summaries[0], summaries[-1]]):
-            gaps[s.method] = root_gap(
-                network, s.bounds, output, sense, time_limit=time_limit
-            )
+    for s in dict.fromkeys([summaries[0], summaries[-1]]) if optimize else ():
+        gaps[s.method] = root_gap(network, s.bounds, output, sense, time_limit=time_limit)
+    most = max_regions(network, last)
     return Report(
-        network,
-        lower,
-        upper,
-        summaries,
-        max_regions(network, last),
-        found,
-        whole,
-        count,
-        gaps,
-        output,
-        sense,
+        network, lower, upper, summaries, most, found, whole, count, gaps, output, sense
     )
 
 
-def _drawable(network, lower, upper, most) -> tuple[LinearRegions | None, bool]:
+def _drawable(
+    network: Network, lower: np.ndarray, upper: np.ndarray, most: int
+) -> tuple[LinearRegions | None, bool]:
     """The regions of the box, or of a plane through its centre along two free inputs."""
     free = np.flatnonzero(lower < upper)
     whole = len(free) <= 2
     try:
         if whole:
             return linear_regions(network, lower, upper, max_regions=most), True
+        # Half of the inputs together: in an image one pixel changes next to nothing.
         origin = 0.5 * (lower + upper)
-        ends = []
-        for part in np.array_split(free, 2):
-            ends.append(origin.copy())
-            # Half of the inputs together: in an image one pixel changes next to nothing.
-            ends[-1][part] = upper[part]
-        first, second = ends
-        regions = regions_on_plane(
-            network, origin, first, second, -1.0, 1.0, max_regions=most
-        )
-        return regions, False
+        first, second = origin.copy(), origin.copy()
+        for end, part in zip((first, second), np.array_split(free, 2)):
+            end[part] = upper[part]
+        box = {"lower": -1.0, "upper": 1.0, "max_regions": most}
+        return regions_on_plane(network, origin, first, second, **box), False
     except ValueError as error:
         if "linear regions" not in str(error):
             raise

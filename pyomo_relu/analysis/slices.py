@@ -11,13 +11,22 @@ lines and planes through data.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
-from pyomo_relu.analysis.regions import LinearRegions, linear_regions
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pyomo_relu.analysis.plane_regions import LinearRegions, linear_regions
 from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
 
 
-def restrict(network: Network, origin, directions, names=None) -> Network:
+def restrict(
+    network: Network,
+    origin: ArrayLike,
+    directions: ArrayLike,
+    names: Sequence[str] | None = None,
+) -> Network:
     """The network on an affine subspace: inputs are coordinates along directions.
 
     Parameters
@@ -73,7 +82,9 @@ def restrict(network: Network, origin, directions, names=None) -> Network:
     )
 
 
-def regions_on_line(network: Network, start, end, **options) -> LinearRegions:
+def regions_on_line(
+    network: Network, start: ArrayLike, end: ArrayLike, **options: Any
+) -> LinearRegions:
     """Regions along the segment from one input to another; its coordinate is in [0, 1].
 
     Parameters
@@ -109,15 +120,18 @@ def breakpoints(regions: LinearRegions) -> np.ndarray:
     """
     if len(regions.free) != 1:
         raise ValueError("breakpoints are those of a line; these regions are no intervals.")
-    starts = [
-        regions.cells.points(int(r))[:, 0].min()
-        for r in np.flatnonzero(regions.cells.proper)
-    ]
-    return np.sort(np.array(starts))[1:]
+    cells = regions.cells
+    return np.sort(cells.lowest(cells.vertices[:, 0])[cells.proper])[1:]
 
 
 def regions_on_plane(
-    network: Network, origin, first, second, lower=0.0, upper=1.0, **options
+    network: Network,
+    origin: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    lower: ArrayLike = 0.0,
+    upper: ArrayLike = 1.0,
+    **options: Any,
 ) -> LinearRegions:
     """Regions on the plane through three inputs.
 

@@ -44,14 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(network: Network) -> str:
     """A table of the layers, and what they add up to."""
-    weights = sum(n.nonzeros for n in network.nodes if isinstance(n, Affine))
-    largest = max((n.size for n in network.nodes), default=0)
-    steps = [
-        n.name
-        for n in network.nodes
-        if isinstance(n, PiecewiseLinear) and not n.is_continuous
-    ]
-    pools = sum(n.size for n in network.nodes if isinstance(n, Max))
+    nodes = network.nodes
+    weights = sum(n.nonzeros for n in nodes if isinstance(n, Affine))
+    largest = max((n.size for n in nodes), default=0)
+    activations = [n for n in nodes if isinstance(n, PiecewiseLinear)]
+    steps = [n.name for n in activations if not n.is_continuous]
+    pools = sum(n.size for n in nodes if isinstance(n, Max))
     lines = [
         network.summary(),
         "",
@@ -74,15 +72,14 @@ def _names(names: tuple[str, ...] | None) -> str:
     return f" ({shown})"
 
 
-def stability(network: Network, lower, upper, method: str | None = None) -> str:
-    """A table of the stable neurons of each activation over a box.
+def stability(
+    network: Network, lower: np.ndarray, upper: np.ndarray, method: str | None = None
+) -> str:
+    """A table of the stable neurons of each activation over a box (n_inputs,).
 
-    Parameters
-    ----------
-    lower, upper : (n_inputs,) arrays
-    method : str, optional
-        A rung of :data:`pyomo_relu.bounds.RUNGS`.
+    ``method`` is a rung of :data:`pyomo_relu.bounds.RUNGS`.
     """
+    from pyomo_relu.analysis.report import table
     from pyomo_relu.bounds import compute_bounds
 
     bounds = compute_bounds(network, lower, upper, method)
@@ -98,21 +95,14 @@ def stability(network: Network, lower, upper, method: str | None = None) -> str:
             totals += counts
             rows.append((node.name, *map(str, counts), f"{width:.6g}"))
     rows.append(("all", *map(str, totals), ""))
-    widths = [max(len(r[k]) for r in rows) for k in range(5)]
-    table = [
-        "  ".join([r[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(r[1:], widths[1:]))])
-        for r in rows
-    ]
     low, high = bounds.outputs
     names = network.output_names or [f"output {k}" for k in range(network.n_outputs)]
-    shown = [f"{n}: [{a:.6g}, {b:.6g}]" for n, a, b in zip(names, low, high)][:20]
-    more = network.n_outputs - len(shown)
-    return "\n".join(
-        [
-            f"on the box, by {bounds.method} ({bounds.seconds:.2f} s):",
-            *[line.rstrip() for line in table],
-            "",
-            *shown,
-            *([f"... and {more} more outputs"] if more else []),
-        ]
-    )
+    lines = [
+        f"on the box, by {bounds.method} ({bounds.seconds:.2f} s):",
+        table(rows, rule=False),
+        "",
+        *[f"{n}: [{a:.6g}, {b:.6g}]" for n, a, b in zip(names, low, high)][:20],
+    ]
+    if network.n_outputs > 20:
+        lines.append(f"... and {network.n_outputs - 20} more outputs")
+    return "\n".join(lines)

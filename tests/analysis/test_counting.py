@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pyomo_relu.analysis import count_regions, linear_regions, max_regions
-from pyomo_relu.analysis.splitting import CellTree
+from pyomo_relu.analysis.cell_tree import CellTree
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.network import NetworkBuilder
 from pyomo_relu.network import activations as act
@@ -48,7 +48,7 @@ def test_counting_by_mip_agrees():
 def test_three_inputs_by_witnesses_and_samples():
     network = he_network(2, (3, 6, 4, 1))
     tree = CellTree(network, compute_bounds(network, -1.0, 1.0), 1e-8)
-    count, complete = tree.count(10_000, None)
+    count, complete = tree.count(10_000)
 
     def patterns(x):
         values = network.activations(x)

@@ -71,6 +71,6 @@ def test_matplotlib_is_only_imported_to_draw():
 
 def test_missing_matplotlib(monkeypatch):
     regions = linear_regions(he_network(0, [2, 4, 1]), -1.0, 1.0)
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'pyomo_relu\[plot\]'"):
         plot_regions(regions)

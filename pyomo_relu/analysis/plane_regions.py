@@ -20,17 +20,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from pyomo_relu.analysis.cells import Cells, box_cell, cut, halves
+from pyomo_relu.analysis.cells import Cells, NewCells, box_cell, cut, halves
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.ladder import check_box
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.weights import absolute
 
-# Distances up to this share of the box's size are no distance: thinner slivers than
-# this are left to a neighbour.
+#: Distances up to this share of the box's size are no distance: thinner slivers than
+#: this are left to a neighbour.
 SLIVER = 1e-10
-# Rounding errors of a pre-activation, relative to the sum of its terms' magnitudes.
+
+#: Rounding errors of a pre-activation, relative to the sum of its terms' magnitudes.
 ROUNDING = 1e-13
 
 
@@ -139,11 +141,11 @@ class LinearRegions:
 
     def optimum(
         self,
-        objective: int | Sequence[float] | np.ndarray,
+        objective: int | ArrayLike,
         sense: str = "min",
         *,
-        inputs: Sequence[float] | np.ndarray | None = None,
-        subject_to: Sequence[tuple[Sequence[float] | np.ndarray, float]] = (),
+        inputs: ArrayLike | None = None,
+        subject_to: Sequence[tuple[ArrayLike, float]] = (),
         closed: bool = True,
     ) -> Optimum:
         """Minimize or maximize a linear function of the outputs over the box.
@@ -188,18 +190,17 @@ class LinearRegions:
             offsets = offsets + c[fixed] @ self.lower[fixed]
         origin = np.arange(len(cells))
         if not closed:
-            cells, origin = cells.replace(~cells.proper, [], [], [])
+            cells, origin = cells.replace(~cells.proper)
         for coefficients, limit in subject_to:
             slope, offset = self._combined(coefficients)
             slope, offset = -slope[origin], float(limit) - offset[origin]
             h = cells.at_vertices(slope, offset)
-            tolerance = self._tolerance(slope, np.abs(offset))
-            cells, parent, above = cut(
-                cells, h, tolerance, np.ones(len(cells), dtype=bool), both=True
-            )
-            origin = origin[parent]
-            cells, kept = cells.replace(~above, [], [], [])
-            origin = origin[kept]
+            size = (self.upper - self.lower)[self.free]
+            tolerance = SLIVER * (abs(slope) @ size) + ROUNDING * np.abs(offset)
+            every = np.ones(len(cells), dtype=bool)
+            cells, parent, above = cut(cells, h, tolerance, every, both=True)
+            cells, kept = cells.replace(~above)
+            origin = origin[parent][kept]
             if not len(cells):
                 raise ValueError("no point of the box satisfies the constraints.")
         value = cells.at_vertices(gradients[origin], offsets[origin])
@@ -209,7 +210,7 @@ class LinearRegions:
         slope, offset = self.output_map(r)
         return Optimum(float(value[best]), self.full(x[None])[0], slope @ x + offset, r)
 
-    def _combined(self, coefficients) -> tuple[np.ndarray, np.ndarray]:
+    def _combined(self, coefficients: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Gradient (R, d) and offset (R,) of a linear function of the outputs."""
         c = _coefficients(coefficients, self.network.n_outputs, "output")
         outputs = self.network.outputs
@@ -217,15 +218,11 @@ class LinearRegions:
         offsets = np.concatenate([self.offsets[i] for i in outputs], axis=1)
         return np.einsum("o,rod->rd", c, gradients), offsets @ c
 
-    def _tolerance(self, gradients: np.ndarray, magnitude) -> np.ndarray:
-        size = (self.upper - self.lower)[self.free]
-        return SLIVER * (abs(gradients) @ size) + ROUNDING * magnitude
-
     def __repr__(self) -> str:
         return f"<LinearRegions: {self.n_regions} of {self.network!r}>"
 
 
-def _coefficients(values, n: int, what: str) -> np.ndarray:
+def _coefficients(values: ArrayLike, n: int, what: str) -> np.ndarray:
     c = np.asarray(values, dtype=float).reshape(-1)
     if len(c) != n:
         raise ValueError(f"{len(c)} coefficients were given for {n} {what}s.")
@@ -233,7 +230,7 @@ def _coefficients(values, n: int, what: str) -> np.ndarray:
 
 
 def linear_regions(
-    network: Network, lower, upper, *, max_regions: int = 200_000
+    network: Network, lower: ArrayLike, upper: ArrayLike, *, max_regions: int = 200_000
 ) -> LinearRegions:
     """Split a box into the regions on which a network is affine.
 
@@ -268,7 +265,14 @@ def linear_regions(
 class _Splitter:
     """Walks the nodes in order and splits the cells at each neuron."""
 
-    def __init__(self, network, low, high, free, max_regions) -> None:
+    def __init__(
+        self,
+        network: Network,
+        low: np.ndarray,
+        high: np.ndarray,
+        free: np.ndarray,
+        max_regions: int,
+    ) -> None:
         self.network, self.low, self.high, self.free = network, low, high, free
         self.max_regions = max_regions
         self.cells = box_cell(low[free], high[free])
@@ -306,7 +310,13 @@ class _Splitter:
             self.counts,
         )
 
-    def _append(self, gradients, offsets, pattern, scale) -> None:
+    def _append(
+        self,
+        gradients: np.ndarray,
+        offsets: np.ndarray,
+        pattern: np.ndarray | None,
+        scale: np.ndarray,
+    ) -> None:
         self.gradients.append(gradients)
         self.offsets.append(offsets)
         self.patterns.append(pattern)
@@ -393,23 +403,19 @@ class _Splitter:
             gap = self.cells.lowest(values - values.max(axis=1, keepdims=True))
             winner[:, j] = gap.argmax(axis=1)
             split = gap.max(axis=1) < -tolerance
-            points: list[np.ndarray] = []
-            origins: list[int] = []
-            winners: list[int] = []
-            for r in np.flatnonzero(split):
-                found = _upper_parts(
-                    self.cells.points(int(r)), slope[r], offset[r], tolerance[r]
-                )
+            new, winners = NewCells(), list[int]()
+            for r in np.flatnonzero(split).tolist():
+                vertices = self.cells.points(r)
+                found = _upper_parts(vertices, slope[r], offset[r], tolerance[r])
                 if len(found) < 2:
                     split[r] = False  # but for slivers, one entry is the largest
                     winner[r, j] = found[0][0] if found else winner[r, j]
                     continue
-                winners += [k for k, _ in found]
-                points += [part for _, part in found]
-                origins += [int(r)] * len(found)
-            if points:
-                proper = [bool(self.cells.proper[r]) for r in origins]
-                self.cells, parent = self.cells.replace(split, points, origins, proper)
+                for k, part in found:
+                    winners.append(k)
+                    new.add(part, r, self.cells.proper[r])
+            if winners:
+                self.cells, parent = self.cells.replace(split, new)
                 winner, origin = winner[parent], origin[parent]
                 winner[len(winner) - len(winners) :, j] = winners
         self._gather(origin)

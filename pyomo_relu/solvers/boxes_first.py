@@ -28,10 +28,11 @@ from pyomo_relu.formulations import BigM, Cuts, Hull, Partition, network_blocks
 from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.settings import START
 from pyomo_relu.network import PiecewiseLinear
+from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.solvers.global_search.cost_search import CostSearch, Limits
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
-from pyomo_relu.solvers.global_search.problem import Problem, read_problem
 from pyomo_relu.solvers.global_search.results import gap_of
 from pyomo_relu.solvers.global_search.strategy import by_turns
 from pyomo_relu.solvers.global_search.subsystems import find_subsystems

@@ -13,7 +13,7 @@ from pyomo.contrib.solver.common.results import TerminationCondition
 from pyomo.contrib.solver.common.util import IncompatibleModelError
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations, find_start
-from pyomo_relu.solvers.global_search.problem import read_problem
+from pyomo_relu.presolve.reading import read_problem
 from tests.harness.random_networks import he_network
 
 pytest.importorskip("highspy")

@@ -11,12 +11,20 @@ from scipy.optimize import linprog
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
+<<<<<<< /tmp/tmp2_l_30__
+from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.programs import Certifier, LinearProgram
+=======
 from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
+>>>>>>> /tmp/tmp6mwfae0n
 from pyomo_relu.solvers.global_search.branching import choose_input
-from pyomo_relu.solvers.global_search.lp import proved_bound
 from pyomo_relu.solvers.global_search.mip import BoxMIP
+<<<<<<< /tmp/tmp2_l_30__
+from pyomo_relu.solvers.global_search.node_bounds import NodeBounds
+=======
 from pyomo_relu.solvers.global_search.problem import read_problem
 from pyomo_relu.solvers.global_search.subsystems import Subsystem, find_subsystems
+>>>>>>> /tmp/tmp6mwfae0n
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 from tests.harness.random_networks import CONTINUOUS, he_network, random_network
 
@@ -45,9 +53,15 @@ def test_planes_and_neurons_of_nested_boxes_are_sound(seed):
     m = model_of(network)
     m.row = pyo.Constraint(expr=m.net.outputs[0] + m.net.outputs[1] <= 100.0)
     p = read_problem(m)
+<<<<<<< /tmp/tmp2_l_30__
+    sides = [(k, s) for k in range(p.n_queries) for s in (1.0, -1.0)]
+    bounder = NodeBounds(p.network, sides, steps=3)
+    plain = NodeBounds(p.network, sides)
+=======
     sides = [(k, s) for k in range(len(p.queries)) for s in (1.0, -1.0)]
     bounder = BoxBounds(p.network, sides, steps=3)
     plain = BoxBounds(p.network, sides)
+>>>>>>> /tmp/tmp6mwfae0n
     gained = 0
     low, high = -np.ones((1, 3)), np.ones((1, 3))
     stored = bounder.inherited.start()
@@ -117,21 +131,20 @@ def test_any_multipliers_prove_a_bound_and_the_optimal_ones_the_optimum():
             np.concatenate([-row_low, row_high[np.isfinite(row_high)]]),
             bounds=list(zip(low, high)),
         )
-        args = (sp.csr_array(a), row_low, row_high, low, high)
+        certifier = Certifier(
+            LinearProgram(cost, low, high, sp.csr_array(a), row_low, row_high)
+        )
         for _ in range(20):
-            assert proved_bound(cost, *args, rng.normal(size=m)) <= found.fun + 1e-9
+            assert certifier.lower_bound(cost, rng.normal(size=m)) <= found.fun + 1e-9
         duals = -found.ineqlin.marginals[:m].copy()
         duals[np.isfinite(row_high)] += found.ineqlin.marginals[m:]
-        assert proved_bound(cost, *args, duals) == pytest.approx(found.fun, abs=1e-7)
-    free = (np.array([-np.inf]), np.array([np.inf]))
-    one = sp.csr_array(np.ones((1, 1)))
-    assert (
-        proved_bound(np.ones(1), one, np.ones(1), np.full(1, np.inf), *free, [0.5])
-        == -np.inf
+        assert certifier.lower_bound(cost, duals) == pytest.approx(found.fun, abs=1e-7)
+    one, free = np.ones(1), np.array([np.inf])
+    certifier = Certifier(
+        LinearProgram(one, -free, free, sp.csr_array(one[None]), one, free)
     )
-    assert proved_bound(np.ones(1), one, np.ones(1), np.full(1, np.inf), *free, [1.0]) == (
-        pytest.approx(1.0)
-    )
+    assert certifier.lower_bound(one, np.array([0.5])) == -np.inf
+    assert certifier.lower_bound(one, one) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", [*CONTINUOUS, "step", "pwl_jump"])

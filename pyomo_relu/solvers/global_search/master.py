@@ -6,15 +6,28 @@ evaluated, the rest of the model stays as it is. Its row multipliers price the u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+<<<<<<< /tmp/tmpmpsj9k0_
+from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.programs import Certifier, HighsModel, LinearProgram, Rows, matrix_of
+from pyomo_relu.solvers.global_search.units import Unit
+=======
 from pyomo_relu.programs import HighsModel, LinearProgram
 from pyomo_relu.solvers.global_search.lp import proved_bound
 from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.subsystems import Subsystem
+>>>>>>> /tmp/tmp9sfo0q_s
+
+#: Relative gap at which the choice of one point for each unit may stop: any feasible
+#: one will do (chosen by hand).
+CHOICE_GAP = 1e-3
+#: Cost of missing a row by 1, relative to the sum of all costs (chosen by hand).
+PENALTY = 1e3
 
 
 @dataclass
@@ -54,17 +67,15 @@ class Master:
     def __init__(self, problem: Problem, units: list[Subsystem]) -> None:
         p = self.problem = problem
         self.units = units
-        own = sp.csr_array(
-            (
-                np.ones(int(p.bounded.sum())),
-                (np.arange(int(p.bounded.sum())), p.n + np.flatnonzero(p.bounded)),
-            ),
-            shape=(int(p.bounded.sum()), len(p.columns)),
-        )
-        matrix = sp.csc_array(sp.vstack([p.matrix, own], format="csr"))
         outputs = p.n + np.flatnonzero(p.bounded)
-        self.row_lower = np.concatenate([p.row_lower, p.lower[outputs]])
-        self.row_upper = np.concatenate([p.row_upper, p.upper[outputs]])
+        own = matrix_of(
+            len(outputs), len(p.columns), [(np.arange(len(outputs)), outputs, 1.0)]
+        )
+        whole = LinearProgram(
+            p.cost, p.lower, p.upper, p.matrix, p.row_lower, p.row_upper
+        ).with_rows(Rows(own, p.lower[outputs], p.upper[outputs]))
+        self.row_lower, self.row_upper = whole.row_lower, whole.row_upper
+        matrix = sp.csc_array(whole.matrix)
         self.x_rows = [matrix[:, u.drivers].toarray() for u in units]
         self.y_rows = [matrix[:, p.n + u.outputs].toarray() for u in units]
         taken = np.concatenate([u.drivers for u in units])
@@ -77,7 +88,7 @@ class Master:
             float(abs(p.cost[u.drivers]).sum() + abs(p.cost[p.n + u.outputs]).sum())
             for u in units
         )
-        self.penalty = 1e3 * (scale + float(abs(self.rest_cost).sum()))
+        self.penalty = PENALTY * (scale + float(abs(self.rest_cost).sum()))
         self.highs = HighsModel()
         self.solves = 0
 
@@ -91,8 +102,36 @@ class Master:
             )
         return blocks, costs
 
+    def _mixtures(
+        self, points: list[np.ndarray], low: np.ndarray, high: np.ndarray
+    ) -> LinearProgram:
+        """Shares of each unit's points that sum to 1, and the other columns."""
+        blocks, costs = self._columns(points)
+        member = np.repeat(np.arange(len(self.units)), [len(c) for c in costs])
+        total, one = len(member), np.ones(len(self.units))
+        top = sp.hstack([sp.csr_array(np.hstack(blocks)), self.rest_rows], format="csr")
+        part = (member, np.arange(total), 1.0)
+        convex = matrix_of(len(self.units), top.shape[1], [part])
+        return LinearProgram(
+            np.concatenate([*costs, self.rest_cost]),
+            np.concatenate([np.zeros(total), low]),
+            np.concatenate([np.ones(total), high]),
+            sp.csr_array(top),
+            self.row_lower,
+            self.row_upper,
+        ).with_rows(Rows(convex, one, one))
+
+    def _split(self, z: np.ndarray, points: list[np.ndarray]) -> list[np.ndarray]:
+        """The shares of each unit's points in a solution."""
+        ends = np.cumsum([len(mine) for mine in points])
+        return np.split(z[: ends[-1]], ends[:-1])
+
     def solve(
-        self, points: list[np.ndarray], low, high, zero_cost: bool = False
+        self,
+        points: list[np.ndarray],
+        low: np.ndarray,
+        high: np.ndarray,
+        zero_cost: bool = False,
     ) -> Mixture | None:
         """The best mixture of the given points of each unit.
 
@@ -104,48 +143,24 @@ class Master:
         zero_cost : bool
             Minimize the violation of the rows only.
         """
-        rows = len(self.row_lower)
-        blocks, costs = self._columns(points)
-        count = [len(c) for c in costs]
-        total = sum(count)
-        member = np.repeat(np.arange(len(self.units)), count)
-        convex = sp.csr_array(
-            (np.ones(total), (member, np.arange(total))), shape=(len(self.units), total)
-        )
-        eye = sp.eye_array(rows, format="csr")
-        top = sp.hstack(
-            [sp.csr_array(np.hstack(blocks)), self.rest_rows, eye, -eye], format="csr"
-        )
-        bottom = sp.csr_array(
-            (convex.data, convex.indices, convex.indptr),
-            shape=(len(self.units), top.shape[1]),
-        )
-        matrix = sp.csr_array(sp.vstack([top, bottom], format="csr"))
-        r = len(self.others)
-        cost = np.concatenate([*costs, self.rest_cost, np.full(2 * rows, self.penalty)])
+        rows, r = len(self.row_lower), len(self.others)
+        found = self._mixtures(points, low, high)
+        total = len(found.cost) - r
+        # Artificial columns say by how much each row is missed, either way.
+        eye = sp.eye_array(rows + len(self.units), rows, format="csr")
+        found.matrix = sp.csr_array(sp.hstack([found.matrix, eye, -eye], format="csr"))
+        found.cost = np.append(found.cost, np.full(2 * rows, self.penalty))
         if zero_cost:
-            cost[: total + r] = 0.0
-            cost[total + r :] = 1.0
-        one = np.ones(len(self.units))
-        self.highs.load(
-            LinearProgram(
-                cost,
-                np.concatenate([np.zeros(total), low, np.zeros(2 * rows)]),
-                np.concatenate([np.ones(total), high, np.full(2 * rows, np.inf)]),
-                matrix,
-                np.concatenate([self.row_lower, one]),
-                np.concatenate([self.row_upper, one]),
-            )
-        )
+            found.cost = np.repeat([0.0, 1.0], [total + r, 2 * rows])
+        found.lower = np.append(found.lower, np.zeros(2 * rows))
+        found.upper = np.append(found.upper, np.full(2 * rows, np.inf))
+        self.highs.load(found)
         answer = self.highs.run()
         self.solves += 1
         z, duals = answer.point, answer.row_duals
         if z is None or duals is None or answer.objective is None:
             return None
-        weights, at = [], 0
-        for mine in points:
-            weights.append((mine, z[at : at + len(mine)]))
-            at += len(mine)
+        weights = list(zip(points, self._split(z, points)))
         return Mixture(
             answer.objective,
             duals[:rows],
@@ -160,7 +175,9 @@ class Master:
         side = np.where(duals > 0, self.row_lower, self.row_upper)
         return np.where(np.isfinite(side), duals, 0.0)
 
-    def prices(self, k: int, duals: np.ndarray, zero_cost: bool):
+    def prices(
+        self, k: int, duals: np.ndarray, zero_cost: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         """What unit ``k`` minimizes: coefficients of its drivers and outputs."""
         p, u = self.problem, self.units[k]
         g = -(self.x_rows[k].T @ duals)
@@ -169,45 +186,40 @@ class Master:
             g, v = g + p.cost[u.drivers], v + p.cost[p.n + u.outputs]
         return g, v
 
-    def rest_bound(self, duals: np.ndarray, low, high, zero_cost: bool) -> float:
+    def rest_bound(
+        self, duals: np.ndarray, low: np.ndarray, high: np.ndarray, zero_cost: bool
+    ) -> float:
         """The bound's share of the rows and the rest."""
-        cost = np.zeros(len(self.others)) if zero_cost else self.rest_cost
-        return proved_bound(
-            cost, self.rest_rows, self.row_lower, self.row_upper, low, high, duals
+        rest = LinearProgram(
+            np.zeros(len(self.others)) if zero_cost else self.rest_cost,
+            low,
+            high,
+            self.rest_rows,
+            self.row_lower,
+            self.row_upper,
         )
+        return Certifier(rest).lower_bound(rest.cost, duals)
 
-    def choose(self, points: list[np.ndarray], low, high, integer, limit: float):
+    def choose(
+        self,
+        points: list[np.ndarray],
+        low: np.ndarray,
+        high: np.ndarray,
+        integer: np.ndarray,
+        limit: float,
+    ) -> tuple[list[int], np.ndarray] | None:
         """A MIP that picks one point for each unit: a first feasible point, or None."""
-        blocks, costs = self._columns(points)
-        count = [len(c) for c in costs]
-        total = sum(count)
-        member = np.repeat(np.arange(len(self.units)), count)
-        convex = sp.csr_array(
-            (np.ones(total), (member, np.arange(total))),
-            shape=(len(self.units), total + len(self.others)),
-        )
-        top = sp.hstack([sp.csr_array(np.hstack(blocks)), self.rest_rows], format="csr")
-        matrix = sp.csr_array(sp.vstack([top, convex], format="csr"))
-        one = np.ones(len(self.units))
-        program = LinearProgram(
-            np.concatenate([*costs, self.rest_cost]),
-            np.concatenate([np.zeros(total), low]),
-            np.concatenate([np.ones(total), high]),
-            matrix,
-            np.concatenate([self.row_lower, one]),
-            np.concatenate([self.row_upper, one]),
-            np.concatenate([np.ones(total, dtype=bool), np.asarray(integer, dtype=bool)]),
-        )
-        z = HighsModel(program, mip_rel_gap=1e-3).run(limit).point
+        program = self._mixtures(points, low, high)
+        program.integer = np.ones(len(program.cost), dtype=bool)
+        program.integer[len(program.cost) - len(low) :] = integer
+        z = HighsModel(program, mip_rel_gap=CHOICE_GAP).run(limit).point
         if z is None:
             return None
-        chosen, at = [], 0
-        for mine in points:
-            chosen.append(mine[int(np.argmax(z[at : at + len(mine)]))])
-            at += len(mine)
-        return chosen, z[total:]
+        shares = self._split(z, points)
+        chosen = [int(mine[np.argmax(w)]) for mine, w in zip(points, shares)]
+        return chosen, z[len(z) - len(low) :]
 
-    def point(self, chosen, rest: np.ndarray) -> np.ndarray:
+    def point(self, chosen: Sequence[int], rest: np.ndarray) -> np.ndarray:
         """All columns from one point of each unit and the rest."""
         p = self.problem
         z = np.where(np.isfinite(p.lower), p.lower, 0.0)

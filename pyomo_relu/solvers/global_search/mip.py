@@ -16,6 +16,7 @@ import numpy as np
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.array_model import ArrayModel
+from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import (
     NETWORK_DEFAULTS,
     Answer,
@@ -28,7 +29,6 @@ from pyomo_relu.programs import (
     part_of,
     scaled_program,
 )
-from pyomo_relu.solvers.global_search.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,16 @@ import math
 import numpy as np
 
 from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.sides.tree import SideTree
+<<<<<<< /tmp/tmp_849vdam
+from pyomo_relu.solvers.global_search.state import Stepped
+=======
 from pyomo_relu.solvers.global_search.cost_search import RoundSearch
 from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.settings import SIDES
+>>>>>>> /tmp/tmpr8_g7gt0
 
 
 class NeuronSearch(RoundSearch):
@@ -59,7 +64,7 @@ class NeuronSearch(RoundSearch):
         self.incumbent.search_box()
         low, high = p.box
         lows, highs = crown_arrays(p.network, low[None], high[None])
-        row = np.zeros(len(p.queries))
+        row = np.zeros(p.n_queries)
         if p.cost_query >= 0:
             row[p.cost_query] = p.cost_weight
         rest = slice(p.n + p.q, None)

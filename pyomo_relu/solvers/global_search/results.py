@@ -21,7 +21,7 @@ from pyomo.contrib.solver.common.util import (
 )
 from pyomo.core.staleflag import StaleFlagManager
 
-from pyomo_relu.solvers.global_search.problem import Problem
+from pyomo_relu.presolve.problem import Problem
 
 _STOPPED = {
     "time": TerminationCondition.maxTimeLimit,

@@ -6,8 +6,13 @@ import math
 
 import numpy as np
 
+<<<<<<< /tmp/tmpqxrd6uoe
+from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.solvers.global_search.node_bounds import Planes
+=======
 from pyomo_relu.solvers.global_search.box_bounds import Planes
 from pyomo_relu.solvers.global_search.problem import Problem
+>>>>>>> /tmp/tmp9pesp4ra
 
 
 def needed_sides(p: Problem) -> tuple[list[tuple[int, float]], np.ndarray]:
@@ -20,8 +25,8 @@ def needed_sides(p: Problem) -> tuple[list[tuple[int, float]], np.ndarray]:
         key = (query, math.copysign(1.0, weight))
         needed[key] = max(needed.get(key, 0.0), abs(weight) / scale)
         if query >= p.q:  # a combination: its parts may hold the bound as well
-            for j in np.flatnonzero(p.queries[query]):
-                add(int(j), weight * p.queries[query, j], scale)
+            for j, a in zip(*p.query(query)):
+                add(int(j), weight * float(a), scale)
 
     add(p.cost_query, p.cost_weight, 1.0)
     norms = np.sqrt(np.asarray(p.matrix.multiply(p.matrix).sum(axis=1)).reshape(-1))

@@ -43,8 +43,13 @@ class BlockLinks:
     inputs: list[LinearInput]
     outputs: list[Any]
 
+    @property
+    def given_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds that the block was given for its inputs, infinite where none."""
+        return self.block.given_box
 
-def read_links(block, variables: dict[int, Any]) -> BlockLinks:
+
+def read_links(block: Any, variables: dict[int, Any]) -> BlockLinks:
     """Read what a block's inputs are made of; variables are added to the mapping.
 
     Raises
@@ -55,39 +60,41 @@ def read_links(block, variables: dict[int, Any]) -> BlockLinks:
     """
     met: dict[int, Any] = {}
     visitor = LinearRepnVisitor({}, var_recorder=OrderedVarRecorder(met, {}, None))
-    given_low, given_high = block.given_box
     found = []
     for i, entry in enumerate(block.entries):
         if isinstance(entry, float):
             found.append(LinearInput({}, entry))
-            continue
-        if entry.is_variable_type():
-            if not entry.fixed:
-                variables[id(entry)] = entry
-                found.append(LinearInput({id(entry): 1.0}, 0.0))
-                continue
-            if entry.value is None:
-                raise ValueError(f"'{entry.name}' is fixed, but has no value.")
-            number = float(entry.value)
-            low, high = given_low[i], given_high[i]
-            if not low - 1e-9 <= number <= high + 1e-9:
+        elif entry.is_variable_type() and entry.fixed:
+            found.append(LinearInput({}, _fixed_value(block, i, entry)))
+        elif entry.is_variable_type():
+            variables[id(entry)] = entry
+            found.append(LinearInput({id(entry): 1.0}, 0.0))
+        else:
+            repn = visitor.walk_expression(entry)
+            if repn.nonlinear is not None:
                 raise ValueError(
-                    f"'{block.name}': '{entry.name}' is fixed at {number:g}, outside of "
-                    f"its input's box [{low:g}, {high:g}]; fix it inside, or widen "
-                    "input_bounds=."
+                    f"'{block.name}': input {i} is a nonlinear expression; relu_global "
+                    "takes linear ones. Make it a variable with linear constraints."
                 )
-            found.append(LinearInput({}, number))
-            continue
-        repn = visitor.walk_expression(entry)
-        if repn.nonlinear is not None:
-            raise ValueError(
-                f"'{block.name}': input {i} is a nonlinear expression; relu_global takes "
-                "linear ones. Make it a variable with linear constraints."
-            )
-        terms = {k: float(a) for k, a in repn.linear.items() if a != 0}
-        variables.update((key, met[key]) for key in terms)
-        found.append(LinearInput(terms, float(repn.constant)))
-    return BlockLinks(block, found, list(block.component("outputs").values()))
+            terms = {k: float(a) for k, a in repn.linear.items() if a != 0}
+            variables.update((key, met[key]) for key in terms)
+            found.append(LinearInput(terms, float(repn.constant)))
+    return BlockLinks(block, found, list(block.output_variables))
+
+
+def _fixed_value(block: Any, i: int, entry: Any) -> float:
+    """The value of a fixed input, inside its box."""
+    if entry.value is None:
+        raise ValueError(f"'{entry.name}' is fixed, but has no value.")
+    number = float(entry.value)
+    low, high = (float(side[i]) for side in block.given_box)
+    if not low - 1e-9 <= number <= high + 1e-9:
+        raise ValueError(
+            f"'{block.name}': '{entry.name}' is fixed at {number:g}, outside of "
+            f"its input's box [{low:g}, {high:g}]; fix it inside, or widen "
+            "input_bounds=."
+        )
+    return number
 
 
 def order_links(links: Sequence[BlockLinks]) -> tuple[list[BlockLinks], set[int]]:
@@ -139,7 +146,7 @@ def compose(
     links: Sequence[BlockLinks],
     drivers: Sequence[Any],
     outputs: Sequence[Any],
-    queries: np.ndarray,
+    queries: sp.csr_array,
     deadline: Deadline = NEVER,
 ) -> Network:
     """One network from the drivers to linear functions of output variables.
@@ -151,7 +158,7 @@ def compose(
     drivers : sequence of VarData
     outputs : sequence of VarData
         Output variables, the columns of ``queries``.
-    queries : (q, len(outputs)) array
+    queries : (q, len(outputs)) CSR array
         The composed network's outputs.
     deadline : Deadline
 
@@ -170,21 +177,28 @@ def compose(
         for i, span in link.block.network.output_slices():
             for entry, v in enumerate(link.outputs[span]):
                 made[id(v)] = (handles[i], entry)
-    where = {id(v): j for j, v in enumerate(outputs)}
-    terms: dict[int, np.ndarray] = {}
-    for link in links:
-        for v in link.outputs:
-            if id(v) in where:
-                handle, entry = made[id(v)]
-                w = terms.setdefault(
-                    handle, np.zeros((len(queries), builder.nodes[handle].size))
-                )
-                w[:, entry] += queries[:, where[id(v)]]
-    last = builder.affine("queries", list(terms.items()))
+    spots: dict[int, list[tuple[int, int]]] = {}  # handle: rows and entries of outputs
+    for j, v in enumerate(outputs):
+        handle, entry = made[id(v)]
+        spots.setdefault(handle, []).append((j, entry))
+    terms = []
+    # In the order of the links, whatever that of the outputs.
+    for handle in sorted(spots):
+        rows, entries = np.array(spots[handle]).T
+        shape = (len(outputs), builder.nodes[handle].size)
+        chosen = sp.csr_array((np.ones(len(rows)), (rows, entries)), shape=shape)
+        terms.append((handle, sp.csr_array(queries @ chosen)))
+    last = builder.affine("queries", terms)
     return builder.build([last])
 
 
-def _copy(builder, link: BlockLinks, x: int, column, made) -> dict[int, int]:
+def _copy(
+    builder: NetworkBuilder,
+    link: BlockLinks,
+    x: int,
+    column: dict[int, int],
+    made: dict[int, tuple[int, int]],
+) -> dict[int, int]:
     """Add a block's network to the builder; its nodes' positions to handles."""
     network, name = link.block.network, link.block.name
     handles: dict[int, int] = {}

@@ -7,7 +7,7 @@ such a block's rows go into the mixed-integer rest, and its variables with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from pyomo_relu.formulations import FixedPattern, Relaxation
 
 
 @contextmanager
-def without_layers(blocks) -> Iterator[None]:
+def without_layers(blocks: Iterable[Any]) -> Iterator[None]:
     """The formulations' constraints deactivated for a moment."""
     stopped = []
     try:
@@ -34,12 +34,12 @@ def without_layers(blocks) -> Iterator[None]:
             layers._active = True
 
 
-def variable_used(block, used) -> Any:
+def variable_used(block: Any, used: Container[int]) -> Any:
     """A variable inside of a block among those that are used; None if there is none."""
     return next((v for v in block.layer_variables if id(v) in used), None)
 
 
-def note_of_rows(block, why: str) -> str:
+def note_of_rows(block: Any, why: str) -> str:
     """A note that a block counts as its rows; refused where they say something else.
 
     Raises

@@ -1,0 +1,221 @@
+"""The user's model as networks of a few variables plus a mixed-integer linear rest.
+
+Whatever formulation the network blocks hold is left aside: the network itself says what
+its outputs are. What remains are columns,
+
+====================  ================================================================
+drivers               variables that inputs depend on and no network determines
+outputs               network outputs that the rest of the model uses
+rest                  the user's other variables
+====================  ================================================================
+
+and linear rows between them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.network import Network
+from pyomo_relu.presolve.compose import BlockLinks
+from pyomo_relu.programs import LinearProgram, matrix_of
+
+#: An integer's bound is rounded inwards from so far outside (chosen by hand).
+WHOLE = 1e-6
+#: Bounds that cross by less, relative to them, are equal (chosen by hand).
+CROSSING = 1e-9
+
+
+@dataclass(kw_only=True)
+class Problem(LinearProgram):
+    """``min cost @ z`` over columns ``z = (drivers, outputs, rest)`` and linear rows.
+
+    The user's objective is ``sign * (cost @ z) + offset``.
+
+    Attributes
+    ----------
+    links : list of BlockLinks
+        The network blocks, each after those it reads.
+    network : Network or None
+        From the drivers to the queries; None when no block depends on a variable.
+    n, q : int
+        Number of drivers and of output columns.
+    columns : list of VarData
+    integer : (m,) bool array
+    sign : float
+        -1 where the user maximizes.
+    objective : ObjectiveData or None
+    queries : (Q, q) CSR array
+        What :attr:`network` gives: the output columns, then combinations of them that
+        a row or the objective uses.
+    row_query : (rows,) int array
+        The query that is a row's network part, -1 for none.
+    row_weight : (rows,) array
+        What the query is multiplied by in the row.
+    cost_query : int
+        Likewise for the objective; its weight is :attr:`cost_weight`.
+    bounded : (q,) bool array
+        Whether an output's own bounds say more than the network does.
+    infeasible, unbounded : str or None
+        Why the model is, where reading it shows that.
+    as_rows : list of str
+        Which network blocks count as the rows of their formulation, and why: the user
+        has changed something inside, or uses a variable of theirs. Their variables are
+        in the rest.
+    """
+
+    links: list[BlockLinks]
+    n: int
+    q: int
+    columns: list[Any]
+    integer: np.ndarray
+    bounded: np.ndarray
+    network: Network | None = None
+    sign: float = 1.0
+    objective: Any = None
+    queries: sp.csr_array = None
+    row_query: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    row_weight: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    cost_query: int = -1
+    cost_weight: float = 0.0
+    infeasible: str | None = None
+    unbounded: str | None = None
+    as_rows: list[str] = field(default_factory=list)
+
+    @cached_property
+    def by_id(self) -> dict[int, Any]:
+        """Every variable that inputs depend on, by ``id``."""
+        found = {id(v): v for v in self.columns}
+        return found | {id(v): v for link in self.links for v in link.outputs}
+
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of the drivers."""
+        return self.lower[: self.n], self.upper[: self.n]
+
+    @property
+    def is_box(self) -> bool:
+        """Whether nothing but the box constrains the drivers: no LP is needed."""
+        rest = slice(self.n + self.q, None)
+        return (
+            not len(self.row_lower)
+            and not self.bounded.any()
+            and bool((self.lower[rest] == self.upper[rest]).all())
+        )
+
+    @property
+    def n_queries(self) -> int:
+        """Number of outputs of the network."""
+        return int(self.queries.shape[0])
+
+    def query(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The output columns that a query combines, and their weights."""
+        span = slice(self.queries.indptr[k], self.queries.indptr[k + 1])
+        return self.queries.indices[span], self.queries.data[span]
+
+    def user_objective(self, cost: float) -> float:
+        """The user's objective for a value of ``cost @ z``."""
+        return self.sign * cost + self.offset
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Output columns (N, q) at drivers (N, n)."""
+        if self.network is None:
+            return np.zeros((len(x), 0))
+        return self.network.evaluate(x)[:, : self.q]
+
+    # ------------------------------------------------------------------- simplification
+    def simplify(self) -> None:
+        """Make rows of one column bounds, drop rows that always hold, fix free columns."""
+        counts = np.diff(self.matrix.indptr)
+        empty = (counts == 0) & ((self.row_lower > 1e-9) | (self.row_upper < -1e-9))
+        if empty.any():
+            self.infeasible = "a constraint without variables doesn't hold"
+        for i in np.flatnonzero(counts == 1):
+            self._use_as_bound(i)
+        keep = counts > 1
+        self.matrix = sp.csr_array(self.matrix[keep])
+        self.row_lower, self.row_upper = self.row_lower[keep], self.row_upper[keep]
+        self._fix_free_rest()
+        whole = self.integer & np.isfinite(self.lower)
+        self.lower[whole] = np.ceil(self.lower[whole] - WHOLE)
+        whole = self.integer & np.isfinite(self.upper)
+        self.upper[whole] = np.floor(self.upper[whole] + WHOLE)
+        crossed = np.flatnonzero(self.lower > self.upper)
+        if len(crossed):
+            gap = self.lower - self.upper
+            if (gap > CROSSING * np.maximum(1.0, abs(self.lower))).any():
+                name = self.columns[crossed[0]].name
+                self.infeasible = f"the bounds of '{name}' cross"
+            middle = 0.5 * (self.lower[crossed] + self.upper[crossed])
+            self.lower[crossed] = self.upper[crossed] = middle
+
+    def _use_as_bound(self, i: int) -> None:
+        """Meet the bounds of a row's only column with the row's."""
+        k = self.matrix.indptr[i]
+        j, a = self.matrix.indices[k], self.matrix.data[k]
+        low, high = self.row_lower[i] / a, self.row_upper[i] / a
+        if a < 0:
+            low, high = high, low
+        if self.n <= j < self.n + self.q:
+            self.bounded[j - self.n] |= low > self.lower[j] or high < self.upper[j]
+        self.lower[j] = max(self.lower[j], low)
+        self.upper[j] = min(self.upper[j], high)
+
+    def _fix_free_rest(self) -> None:
+        """Columns of the rest that no row uses go to their best bound."""
+        free = np.ones(len(self.columns), dtype=bool)
+        free[: self.n + self.q] = False
+        free[self.matrix.indices] = False
+        for j in np.flatnonzero(free):
+            low, high = self.lower[j], self.upper[j]
+            best = low if self.cost[j] > 0 else high
+            if self.cost[j] == 0:
+                best = min(max(0.0, low), high)
+            if self.integer[j] and math.isfinite(best):
+                up = best == low
+                best = math.ceil(best - WHOLE) if up else math.floor(best + WHOLE)
+            if not math.isfinite(best):
+                name = self.columns[j].name
+                self.unbounded = f"nothing bounds '{name}' in the objective"
+            elif low <= high:
+                self.lower[j] = self.upper[j] = best
+
+    # -------------------------------------------------------------------------- queries
+    def find_queries(self) -> None:
+        """The combinations of outputs that rows and objective use, each once."""
+        one = np.ones(1)
+        known = {_key(np.array([j]), one): j for j in range(self.q)}
+        found = [(np.array([j]), one) for j in range(self.q)]
+
+        def query_of(places: np.ndarray, values: np.ndarray) -> tuple[int, float]:
+            if not len(places):
+                return -1, 0.0
+            unit = values / values[0]
+            k = known.setdefault(_key(places, unit), len(found))
+            if k == len(found):
+                found.append((places, unit))
+            return k, float(values[0])
+
+        parts = sp.csr_array(self.matrix[:, self.n : self.n + self.q])
+        ends = zip(parts.indptr, parts.indptr[1:])
+        pairs = [query_of(parts.indices[a:b], parts.data[a:b]) for a, b in ends]
+        self.row_query = np.array([k for k, _ in pairs], dtype=int)
+        self.row_weight = np.array([a for _, a in pairs], dtype=float)
+        cost = self.cost[self.n : self.n + self.q]
+        places = np.flatnonzero(cost)
+        self.cost_query, self.cost_weight = query_of(places, cost[places])
+        rows = [
+            (np.full(len(places), k), places, unit)
+            for k, (places, unit) in enumerate(found)
+        ]
+        self.queries = matrix_of(len(found), self.q, rows)
+
+
+def _key(places: np.ndarray, unit: np.ndarray) -> bytes:
+    return places.astype(np.int64).tobytes() + unit.tobytes()

@@ -12,6 +12,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import gallery_support  # noqa: E402
 import inventories  # noqa: E402
+import references  # noqa: E402
 import rooms_picture  # noqa: E402
 
 import pyomo_relu  # noqa: E402
@@ -151,3 +152,8 @@ _write_lists()
 # Links to other projects where their sites can be reached; elsewhere plain names.
 intersphinx_mapping = inventories.mapping(HERE / "_generated")
 intersphinx_timeout = 10
+
+
+def setup(app):
+    """Names of the package that lead to an entry under another name, or nowhere."""
+    app.connect("missing-reference", references.resolve)

@@ -33,15 +33,9 @@ from pyomo_relu import (  # noqa: E402
     activations,
     read_network,
 )
-<<<<<<< /tmp/tmp2g_bapuy
 from pyomo_relu.presolve.reading import read_problem  # noqa: E402
-from pyomo_relu.solvers.global_search.search import Search  # noqa: E402
-from pyomo_relu.solvers.global_search.state import Limits  # noqa: E402
-=======
 from pyomo_relu.solvers.global_search.box_search import BoxSearch  # noqa: E402
 from pyomo_relu.solvers.global_search.cost_search import Limits  # noqa: E402
-from pyomo_relu.solvers.global_search.problem import read_problem  # noqa: E402
->>>>>>> /tmp/tmpyroja3s3
 from tests.harness.random_networks import he_network  # noqa: E402
 from tests.paths import data_folder  # noqa: E402
 

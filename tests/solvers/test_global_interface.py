@@ -17,15 +17,9 @@ from pyomo.contrib.solver.common.util import (
 )
 
 from pyomo_relu import ReLUNetBlock
-<<<<<<< /tmp/tmp3zbi83wp
 from pyomo_relu.presolve.reading import read_problem
-from pyomo_relu.solvers.global_search.search import Search
-from pyomo_relu.solvers.global_search.state import Limits, Tree
-=======
 from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.cost_search import CostSearch, Limits
-from pyomo_relu.solvers.global_search.problem import read_problem
->>>>>>> /tmp/tmp61szp8a9
 from tests.harness.random_networks import he_network
 from tests.solvers.global_models import random_model
 from tests.solvers.test_global import TIGHT, box_model, solve, status, units

@@ -11,20 +11,12 @@ from scipy.optimize import linprog
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
-<<<<<<< /tmp/tmp2_l_30__
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.programs import Certifier, LinearProgram
-=======
 from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
->>>>>>> /tmp/tmp6mwfae0n
 from pyomo_relu.solvers.global_search.branching import choose_input
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-<<<<<<< /tmp/tmp2_l_30__
-from pyomo_relu.solvers.global_search.node_bounds import NodeBounds
-=======
-from pyomo_relu.solvers.global_search.problem import read_problem
 from pyomo_relu.solvers.global_search.subsystems import Subsystem, find_subsystems
->>>>>>> /tmp/tmp6mwfae0n
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 from tests.harness.random_networks import CONTINUOUS, he_network, random_network
 
@@ -53,15 +45,9 @@ def test_planes_and_neurons_of_nested_boxes_are_sound(seed):
     m = model_of(network)
     m.row = pyo.Constraint(expr=m.net.outputs[0] + m.net.outputs[1] <= 100.0)
     p = read_problem(m)
-<<<<<<< /tmp/tmp2_l_30__
     sides = [(k, s) for k in range(p.n_queries) for s in (1.0, -1.0)]
-    bounder = NodeBounds(p.network, sides, steps=3)
-    plain = NodeBounds(p.network, sides)
-=======
-    sides = [(k, s) for k in range(len(p.queries)) for s in (1.0, -1.0)]
     bounder = BoxBounds(p.network, sides, steps=3)
     plain = BoxBounds(p.network, sides)
->>>>>>> /tmp/tmp6mwfae0n
     gained = 0
     low, high = -np.ones((1, 3)), np.ones((1, 3))
     stored = bounder.inherited.start()

@@ -18,6 +18,7 @@ import numpy as np
 from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.pool import Parts, Pool, halves
 from pyomo_relu.bounds.progress import Interruptible
+from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.box_bounds import (
     BoxBounds,
     Planes,
@@ -32,7 +33,6 @@ from pyomo_relu.solvers.global_search.branching import (
 from pyomo_relu.solvers.global_search.cost_search import Limits, Report, RoundSearch
 from pyomo_relu.solvers.global_search.lp import BoxLP, Relaxed
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.rows import DriverRows, needed_sides
 from pyomo_relu.solvers.global_search.settings import BOXES
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
-from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.settings import COST
 
 

@@ -23,24 +23,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyomo_relu.base.deadline import TimeUp
-<<<<<<< /tmp/tmp4ue_j6z4
-from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.solvers.global_search.branching import NARROW, most_fractional
-from pyomo_relu.solvers.global_search.master import Master, Mixture
-from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.state import Limits, Tree
-from pyomo_relu.solvers.global_search.units import Unit, find_units
-=======
 from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.bounds.pool import Pool, halves
+from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.branching import most_fractional, narrowest
 from pyomo_relu.solvers.global_search.cost_search import Limits, Report, RoundSearch
 from pyomo_relu.solvers.global_search.master import Master, Mixture
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.settings import PRICES
 from pyomo_relu.solvers.global_search.subsystems import Subsystem, find_subsystems
->>>>>>> /tmp/tmp_y3l_4uj
 
 
 class JointBox:

@@ -16,18 +16,7 @@ from pyomo_relu.network import Network, PiecewiseLinear
 from pyomo_relu.network.gradient import backward
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-<<<<<<< /tmp/tmpamt7eaqk
-
-#: Largest violation of a feasible point: rows relative to their side, bounds absolute.
-FEASIBLE = 1e-6
-#: Up to so many inputs fewer steps of the first search are enough.
-FEW_INPUTS = 5
-#: Distance to a step at which both of its values count.
-AT_STEP = 1e-6
-=======
-from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.settings import INCUMBENT
->>>>>>> /tmp/tmp3qyw34hr
 
 
 class Incumbent:
@@ -204,13 +193,8 @@ class Incumbent:
         edge = self.rng.random(x.shape) < INCUMBENT.at_bound
         x = np.where(edge, np.where(self.rng.random(x.shape) < 0.5, low, high), x)
         costs = self.offer_inputs(x)
-<<<<<<< /tmp/tmpamt7eaqk
-        x = x[np.argsort(costs, kind="stable")[:starts]]
-        weights = np.zeros(p.n_queries)
-=======
         x = x[np.argsort(costs, kind="stable")[: INCUMBENT.starts]]
-        weights = np.zeros(len(p.queries))
->>>>>>> /tmp/tmp3qyw34hr
+        weights = np.zeros(p.n_queries)
         weights[: p.q] = p.cost[p.n : p.n + p.q]
         few = p.n <= INCUMBENT.few_inputs
         for k in range(INCUMBENT.few_steps if few else INCUMBENT.steps):

@@ -12,16 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
-<<<<<<< /tmp/tmpmpsj9k0_
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import Certifier, HighsModel, LinearProgram, Rows, matrix_of
-from pyomo_relu.solvers.global_search.units import Unit
-=======
-from pyomo_relu.programs import HighsModel, LinearProgram
-from pyomo_relu.solvers.global_search.lp import proved_bound
-from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.subsystems import Subsystem
->>>>>>> /tmp/tmp9sfo0q_s
 
 #: Relative gap at which the choice of one point for each unit may stop: any feasible
 #: one will do (chosen by hand).

@@ -16,13 +16,8 @@ from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.sides.tree import SideTree
-<<<<<<< /tmp/tmp_849vdam
-from pyomo_relu.solvers.global_search.state import Stepped
-=======
 from pyomo_relu.solvers.global_search.cost_search import RoundSearch
-from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.settings import SIDES
->>>>>>> /tmp/tmpr8_g7gt0
 
 
 class NeuronSearch(RoundSearch):

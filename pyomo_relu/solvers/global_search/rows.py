@@ -6,13 +6,8 @@ import math
 
 import numpy as np
 
-<<<<<<< /tmp/tmpqxrd6uoe
 from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.solvers.global_search.node_bounds import Planes
-=======
 from pyomo_relu.solvers.global_search.box_bounds import Planes
-from pyomo_relu.solvers.global_search.problem import Problem
->>>>>>> /tmp/tmp9pesp4ra
 
 
 def needed_sides(p: Problem) -> tuple[list[tuple[int, float]], np.ndarray]:

@@ -91,12 +91,8 @@ class ReluGlobal(NetworkSolver):
 
     def search(self, model, config: Any, deadline: Deadline, log: io.StringIO) -> Results:
         """Read the model, choose a search, and run it."""
-<<<<<<< /tmp/tmpm8bn_g13
         from pyomo_relu.presolve.reading import read_problem
-=======
         from pyomo_relu.solvers.global_search.cost_search import Limits
-        from pyomo_relu.solvers.global_search.problem import read_problem
->>>>>>> /tmp/tmp4mtized2
         from pyomo_relu.solvers.global_search.results import early_results, read_results
         from pyomo_relu.solvers.global_search.strategy import choose_search
 

@@ -7,9 +7,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-<<<<<<< /tmp/tmpx379ov2l
 from pyomo_relu.presolve.problem import Problem
-=======
 from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.cost_search import (
     CostSearch,
@@ -17,7 +15,6 @@ from pyomo_relu.solvers.global_search.cost_search import (
     Report,
     RoundSearch,
 )
->>>>>>> /tmp/tmpoxsfiud5
 from pyomo_relu.solvers.global_search.decompose import Decomposition
 from pyomo_relu.solvers.global_search.handover import HandOver
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch

@@ -17,12 +17,12 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.pool import Pool, halves
 from pyomo_relu.network import Network
+from pyomo_relu.presolve.compose import compose
+from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
 from pyomo_relu.solvers.global_search.branching import choose_input, input_scores
-from pyomo_relu.solvers.global_search.compose import compose
 from pyomo_relu.solvers.global_search.incumbent import descend
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.problem import Problem
 from pyomo_relu.solvers.global_search.settings import CELLS
 
 
@@ -120,7 +120,7 @@ class Subsystem:
                 links.append(link)
                 mine |= {id(v) for v in link.outputs}
         n, q = len(columns), len(wanted)
-        self.network = compose(links, columns, wanted, np.eye(q))
+        self.network = compose(links, columns, wanted, sp.eye_array(q, format="csr"))
         self._alone = _alone(p, links, self.network, drivers, outputs)
         sides = [(j, sign) for sign in (1.0, -1.0) for j in range(q)]
         self.bounder = BoxBounds(self.network, sides)
@@ -330,8 +330,18 @@ def _alone(
     n, q = len(drivers), len(outputs)
     columns = np.concatenate([drivers, p.n + outputs])
     return Problem(
-        links, network, n, q, [p.columns[j] for j in columns], p.lower[columns],
-        p.upper[columns], np.zeros(n + q), p.integer[columns], 0.0, 1.0, None,
-        sp.csr_array((0, n + q)), np.zeros(0), np.zeros(0), np.eye(q),
-        np.zeros(0, dtype=int), np.zeros(0), -1, 0.0, np.zeros(q, dtype=bool),
-    )  # fmt: skip
+        cost=np.zeros(n + q),
+        lower=p.lower[columns],
+        upper=p.upper[columns],
+        matrix=sp.csr_array((0, n + q)),
+        row_lower=np.zeros(0),
+        row_upper=np.zeros(0),
+        integer=p.integer[columns],
+        links=links,
+        n=n,
+        q=q,
+        columns=[p.columns[j] for j in columns],
+        bounded=np.zeros(q, dtype=bool),
+        network=network,
+        queries=sp.eye_array(q, format="csr"),
+    )

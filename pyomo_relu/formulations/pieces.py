@@ -30,6 +30,7 @@ from pyomo_relu.formulations.units import (
 from pyomo_relu.formulations.values import (
     Row,
     RowCollector,
+    add_rows,
     add_variables,
     at_most,
     row_at_most,
@@ -99,6 +100,15 @@ def relu_rows(x: Any, post: Any, z: Any, lower: float, upper: float) -> list[Any
         at_most([1.0, -upper], [post, z], 0.0),
         at_most([-1.0, 1.0, -lower], [x, post, z], -lower),
     ]
+
+
+def _add_two_pieces(layer: PiecewiseLayer, rows: dict[int, Row], pieces: dict) -> None:
+    z = add_variables(layer.block, "on", list(pieces), domain=Binary)
+    units = {}
+    for i, found in pieces.items():
+        own = _two_piece_unit(layer, i, rows[i], z[i], found)
+        units.update({(i, k): row for k, row in enumerate(own)})
+    add_rows(layer.block, "unit", units)
 
 
 def _two_piece_unit(
@@ -182,20 +192,13 @@ def write_pieces(layer: PiecewiseLayer) -> None:
     """
     rows = {i: layer.pre_row(i) for i in layer.units}
     pieces = layer.all_pieces()
-    joined = {i for i, found in pieces.items() if is_continuous(found)}
-    two = [i for i, p in pieces.items() if len(p) == 2 and (i in joined or is_step(p))]
-    z = add_variables(layer.block, "on", two, domain=Binary) if two else {}
-    new = RowCollector()
-    for i in two:
-        for k, row in enumerate(_two_piece_unit(layer, i, rows[i], z[i], pieces[i])):
-            new.add("unit", (i, k), row)
-    new.add_to(layer.block)
-    more = {i: p for i, p in pieces.items() if i not in z}
-    many = {i: p for i, p in more.items() if i in joined}
-    rest = {i: p for i, p in more.items() if i not in joined}
-    if many:
+    smooth = {i: found for i, found in pieces.items() if is_continuous(found)}
+    two = [i for i, p in pieces.items() if len(p) == 2 and (i in smooth or is_step(p))]
+    if two:
+        _add_two_pieces(layer, rows, {i: pieces.pop(i) for i in two})
+    if many := {i: found for i, found in pieces.items() if i in smooth}:
         add_incremental(layer, rows, many)
-    if rest:
+    if rest := {i: found for i, found in pieces.items() if i not in smooth}:
         add_multiple_choice(layer, rows, rest)
 
 

@@ -283,11 +283,7 @@ class _Compressor:
 
     def _max(self, i: int, node: Max) -> _Value:
         low, high = self.bounds.lower[node.source], self.bounds.upper[node.source]
-        groups = []
-        for j in range(node.size):
-            group = node.group(j)
-            best = group[np.argmax(low[group])]
-            groups.append(group[(group == best) | (high[group] > low[best])])
+        groups = [node.contenders(j, low, high) for j in range(node.size)]
         source = self.values[node.source]
         single = np.array([len(g) == 1 for g in groups])
         value = _Value({}, np.zeros(node.size))

@@ -269,6 +269,21 @@ class Max(Node):
         """Entries of the source that unit ``j`` compares."""
         return self.indices[self.indptr[j] : self.indptr[j + 1]]
 
+    def contenders(self, j: int, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """Entries that can be the maximum of unit ``j`` (Tjeng et al., section 4.2).
+
+        An entry is left out if its upper bound is below the largest lower bound; of those
+        that are equal to it, as with repeated entries, one stays.
+
+        Parameters
+        ----------
+        lower, upper : (size of source,) arrays
+            Bounds of the source.
+        """
+        group = np.unique(self.group(j))
+        best = group[np.argmax(lower[group])]
+        return group[(upper[group] > lower[best]) | (group == best)]
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Apply to an (N, size of source) array."""
         return np.maximum.reduceat(x[..., self.indices], self.indptr[:-1], axis=-1)

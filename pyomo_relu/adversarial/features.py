@@ -137,37 +137,19 @@ def visualize_feature(
         raise ValueError(f"there is no unit {unit}; the layer has {net.n_outputs}.")
     if class_margin and net.n_outputs < 2:
         raise ValueError("a class margin needs two outputs or more.")
-    if penalty is not None and penalty not in PENALTIES:
-        raise ValueError(f"there is no penalty '{penalty}'; choose one of {PENALTIES}.")
     if not weight >= 0:
         raise ValueError(f"weight must not be negative, but is {weight}.")
-    if penalty == "near" and near is None:
-        raise ValueError("penalty='near' needs near=, the image to stay close to.")
     low, high = input_box(net, lower, upper)
     center = None if near is None else image_in_box(net, near, (low, high), "near=")
+    paid = _Penalty(penalty, low, high, center, shape)
+    others = [k for k in range(net.n_outputs) if k != unit] if class_margin else []
     m = pyo.ConcreteModel()
     input_variables(m, low, high)
     m.net = ReLUNetBlock(network=net, inputs=m.x, **block)
-
-    def paid_pairs(x: list[Any]) -> list[tuple[Any, Any]]:
-        """The two sides of each difference that is paid for, of variables or numbers."""
-        if penalty == "tv":
-            return [(x[i], x[j]) for i, j in _neighbours(image_shape(len(x), shape))]
-        away_from = {"l1": low, "near": center}.get(penalty or "")
-        return [] if away_from is None else list(zip(x, away_from.tolist()))
-
-    pairs = paid_pairs(list(m.x.values()))
-    if penalty == "l1":  # nothing lies below the lower bounds
-        cost = sum(a - b for a, b in pairs)
-    else:
-        span = float(high.max() - low.min())
-        cost = sum(absolute_differences(m, pairs, span).values())
-    m.goal = pyo.Var()
-    others = [k for k in range(net.n_outputs) if k != unit] if class_margin else [None]
-    m.liked = pyo.ConstraintList()
-    for k in others:
-        other = 0.0 if k is None else m.net.outputs[k]
-        m.liked.add(m.goal <= m.net.outputs[unit] - other)
+    cost, liked = paid.in_model(m), m.net.outputs[unit]
+    m.goal, m.liked = pyo.Var(), pyo.ConstraintList()
+    for other in [m.net.outputs[k] for k in others] or [0.0]:
+        m.liked.add(m.goal <= liked - other)
     m.objective = pyo.Objective(expr=m.goal - weight * cost, sense=pyo.maximize)
     solved = solve_program(m, solver, time_limit)
     image, name = input_values(m), f"{layer or 'output'} {unit}"
@@ -176,10 +158,48 @@ def visualize_feature(
             f"the solver found no image for {name} in its time; give it more time_limit."
         )
     y = net.evaluate(image[None])[0]
-    activation = float(y[unit] - (np.delete(y, unit).max() if class_margin else 0.0))
-    paid = float(sum(abs(a - b) for a, b in paid_pairs(image.tolist())))
-    status = "optimal" if solved.status == "optimal" else "feasible"
-    return Feature(status, image, activation, paid, solved.bound, clock.elapsed, name)
+    return Feature(
+        "optimal" if solved.status == "optimal" else "feasible",
+        image,
+        float(y[unit] - (y[others].max() if others else 0.0)),
+        float(sum(abs(a - b) for a, b in paid.pairs(image.tolist()))),
+        solved.bound,
+        clock.elapsed,
+        name,
+    )
+
+
+@dataclass
+class _Penalty:
+    """A sum of absolute differences, without its weight."""
+
+    kind: str | None
+    low: np.ndarray
+    high: np.ndarray
+    near: np.ndarray | None
+    shape: Sequence[int] | None
+
+    def __post_init__(self) -> None:
+        if self.kind is not None and self.kind not in PENALTIES:
+            raise ValueError(
+                f"there is no penalty '{self.kind}'; choose one of {PENALTIES}."
+            )
+        if self.kind == "near" and self.near is None:
+            raise ValueError("penalty='near' needs near=, the image to stay close to.")
+
+    def pairs(self, x: list[Any]) -> list[tuple[Any, Any]]:
+        """The two sides of each difference, of variables or numbers."""
+        if self.kind == "tv":
+            return [(x[i], x[j]) for i, j in _neighbours(image_shape(len(x), self.shape))]
+        away_from = {"l1": self.low, "near": self.near}.get(self.kind or "")
+        return [] if away_from is None else list(zip(x, away_from.tolist()))
+
+    def in_model(self, m: pyo.ConcreteModel) -> Any:
+        pairs = self.pairs(list(m.x.values()))
+        if self.kind == "l1":  # nothing lies below the lower bounds
+            return sum(a - b for a, b in pairs)
+        span = float(self.high.max() - self.low.min())
+        return sum(absolute_differences(m, pairs, span).values())
 
 
 def _neighbours(size: tuple[int, int]) -> list[tuple[int, int]]:

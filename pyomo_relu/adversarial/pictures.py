@@ -69,13 +69,17 @@ def image_grid(
     for ax in axes:
         ax.set_axis_off()
     for k, (ax, image) in enumerate(zip(axes, images)):
-        reach = max(abs(image).max(), 1e-12)
-        low, high = (-reach, reach) if k in differences else limits or (0.0, 1.0)
-        colours = "RdBu_r" if k in differences else "gray"
         picture = image.reshape(image_shape(image.size, shape))
-        ax.imshow(picture, cmap=colours, vmin=low, vmax=high)
+        _draw(ax, picture, None if k in differences else limits)
     for ax, title in zip(axes[: len(images)], titles or ()):
         ax.set_title(title, fontsize=9)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _draw(ax: Any, picture: np.ndarray, limits: tuple[float, float] | None) -> None:
+    """A picture between its limits, or a difference around 0."""
+    reach = max(abs(picture).max(), 1e-12)
+    low, high = limits or (-reach, reach)
+    ax.imshow(picture, cmap="gray" if limits else "RdBu_r", vmin=low, vmax=high)

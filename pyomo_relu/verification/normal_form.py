@@ -33,7 +33,6 @@ class Clause:
 
     Attributes
     ----------
-    parts : tuple of Atom and Clause
     ranges : dict
         (lower, upper) of the variables that an atom alone bounds, rounded outwards.
     """
@@ -63,7 +62,6 @@ def normal_form(
 
     Parameters
     ----------
-    asserted : sequence of Formula
     most : int
         How many clauses there may be.
 
@@ -83,36 +81,41 @@ def normal_form(
     if most < 1:
         raise ValueError(f"max_disjuncts={most} must be at least 1.")
     groups = _flattened(Junction("and", list(asserted), 0))
-    left = _TRIED * most
+    expansion = _Expansion(most)
     clauses: list[list[Clause]] = [[] for _ in groups]
-
-    def taken(k: int) -> list[Clause]:
-        found, clauses[k] = clauses[k], []
-        return found
-
     # The junctions inside a junction come after it.
     for k in reversed(range(1, len(groups))):
         kind, items, line = groups[k]
+        atoms, inner = _parted(items)
         if kind == "and":
-            atoms = [i for i in items if isinstance(i, Atom)]
-            factors = [taken(i) for i in items if isinstance(i, int)]
             own = Clause(tuple(atoms), _ranges(atoms))
-            clauses[k], left = _product(own, factors, line, most, left)
+            clauses[k] = expansion.product(own, _taken(clauses, inner), line)
         else:
-            for item in items:
-                if isinstance(item, Atom):
-                    clauses[k].append(Clause((item,), _ranges([item])))
+            for i in items:
+                if isinstance(i, Atom):
+                    clauses[k].append(Clause((i,), _ranges([i])))
                 else:
-                    clauses[k].extend(taken(item))
-            if len(clauses[k]) > most:
-                raise _too_many(line, most)
-    items = groups[0][1]
-    always = [i for i in items if isinstance(i, Atom)]
-    inner = [i for i in items if isinstance(i, int)]
+                    clauses[k] += clauses[i]
+            _taken(clauses, inner)
+            expansion.check(len(clauses[k]), line)
+    always, inner = _parted(groups[0][1])
     line = groups[inner[-1]][2] if inner else 0
     own = Clause((), _ranges(always))  # its atoms are returned, not repeated
-    found, _ = _product(own, [taken(i) for i in inner], line, most, left)
-    return always, found
+    return always, expansion.product(own, _taken(clauses, inner), line)
+
+
+def _parted(items: list[Atom | int]) -> tuple[list[Atom], list[int]]:
+    """The atoms of a junction, and the numbers of the junctions inside."""
+    atoms = [i for i in items if isinstance(i, Atom)]
+    return atoms, [i for i in items if isinstance(i, int)]
+
+
+def _taken(clauses: list[list[Clause]], numbers: list[int]) -> list[list[Clause]]:
+    """Some lists of clauses, which are not needed in their places any more."""
+    found = [clauses[k] for k in numbers]
+    for k in numbers:
+        clauses[k] = []
+    return found
 
 
 def _flattened(root: Junction) -> list[tuple[str, list[Atom | int], int]]:
@@ -138,29 +141,39 @@ def _flattened(root: Junction) -> list[tuple[str, list[Atom | int], int]]:
     return groups
 
 
-def _product(
-    own: Clause, factors: Sequence[list[Clause]], line: int, most: int, left: int
-) -> tuple[list[Clause], int]:
-    """The clauses of ``own and (a or b ...) and (c or d ...) ...`` that may hold.
+class _Expansion:
+    """Products of clauses, as many as ``most`` allows."""
 
-    Of the ``left`` products that may be tried it returns what is left.
-    """
-    copied = own.ranges if len(own.ranges) <= _COPIED or not factors else {}
-    found = [Clause(own.parts, copied)]
-    for factor in factors:
-        left -= len(found) * len(factor)
-        if left < 0:
-            raise _too_many(line, most)
-        joined = [
-            _joined(a, b)
-            for a in found
-            for b in factor
-            if _meet(own.ranges, b.ranges) and _meet(a.ranges, b.ranges)
-        ]
-        if len(joined) > most:
-            raise _too_many(line, most)
-        found = joined
-    return found, left
+    def __init__(self, most: int) -> None:
+        self.most, self.left = most, _TRIED * most
+
+    def check(self, count: int, line: int) -> None:
+        """Refuse more clauses than there may be, or more products than may be tried."""
+        if count > self.most or self.left < 0:
+            raise error_at(
+                line,
+                f"the formula has more than {self.most} disjuncts, or takes too long to "
+                "multiply out; split the property into files, or give read_vnnlib a larger "
+                "max_disjuncts=.",
+            )
+
+    def product(
+        self, own: Clause, factors: Sequence[list[Clause]], line: int
+    ) -> list[Clause]:
+        """The clauses of ``own and (a or b ...) and (c or d ...) ...`` that may hold."""
+        copied = own.ranges if len(own.ranges) <= _COPIED or not factors else {}
+        found = [Clause(own.parts, copied)]
+        for factor in factors:
+            self.left -= len(found) * len(factor)
+            self.check(0, line)
+            found = [
+                _joined(a, b)
+                for a in found
+                for b in factor
+                if _meet(own.ranges, b.ranges) and _meet(a.ranges, b.ranges)
+            ]
+            self.check(len(found), line)
+        return found
 
 
 def _joined(a: Clause, b: Clause) -> Clause:
@@ -201,11 +214,3 @@ def _ranges(atoms: Sequence[Atom]) -> Ranges:
         else:
             found[name] = (max(low, nextafter(bound, -inf)), high)
     return found
-
-
-def _too_many(line: int, most: int):
-    return error_at(
-        line,
-        f"the formula has more than {most} disjuncts, or takes too long to multiply out; "
-        "split the property into files, or give read_vnnlib a larger max_disjuncts=.",
-    )

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ class Unsafe:
             rows = rows + x @ self.inputs.T
         return rows.max(axis=1, initial=-np.inf)
 
-    def holds(self, margin) -> np.ndarray:
+    def holds(self, margin: ArrayLike) -> np.ndarray:
         """Whether points with these margins are in the set."""
         return np.asarray(margin) < 0 if self.strict else np.asarray(margin) <= 0
 
@@ -122,7 +123,7 @@ class Property:
         return any(bool(u.holds(v)) for u, v in zip(self.unsafe, found))
 
 
-def never(A, b, *, name: str = "") -> Property:
+def never(A: ArrayLike, b: ArrayLike, *, name: str = "") -> Property:
     """No input may give outputs with ``A y <= b`` (all rows at once).
 
     Parameters
@@ -135,7 +136,7 @@ def never(A, b, *, name: str = "") -> Property:
     return Property((Unsafe(np.asarray(A, float), np.asarray(b, float), name=name),))
 
 
-def always(A, b) -> Property:
+def always(A: ArrayLike, b: ArrayLike) -> Property:
     """Every input must give outputs with ``A y <= b`` (each row).
 
     Each row is a set of its own that is unsafe where ``A_i y > b_i``; a point with

@@ -86,10 +86,9 @@ def _property(commands: Commands, max_disjuncts: int) -> VnnlibProperty:
     always, clauses = normal_form(commands.asserted, max_disjuncts)
     base = _Box(n)
     rest = [a for a in always if not base.take(a)]
-    nothing: tuple[bytes, ...] = ()
     groups: dict[tuple[bytes, ...], tuple[_Box, list[Unsafe]]] = {}
     for k, clause in enumerate(clauses):
-        box, key, atoms = base, nothing, clause.atoms()
+        box, atoms = base, clause.atoms()
         if any(_on_inputs(a) for a in atoms):
             need(f"the boxes of {len(clauses)} disjuncts", passing=40 * n * len(groups))
             box = base.copy()
@@ -97,10 +96,8 @@ def _property(commands: Commands, max_disjuncts: int) -> VnnlibProperty:
         if any(a.const > 0 for a in rows if not a.terms) or box.empty():
             continue
         box.check()
-        if box is not base and not box.same(base):
-            key = (box.lower.tobytes(), box.upper.tobytes())
         unsafe = _unsafe([a for a in rows if a.terms], n, m, f"disjunct {k}")
-        groups.setdefault(key, (box, []))[1].append(unsafe)
+        groups.setdefault(box.key(base), (box, []))[1].append(unsafe)
     cases = [Case(b.lower, b.upper, Property(tuple(u))) for b, u in groups.values()]
     return VnnlibProperty(n, m, tuple(cases))
 
@@ -140,10 +137,13 @@ class _Box:
             self.lower[i] = max(self.lower[i], bound)
         return plain
 
-    def same(self, other: _Box) -> bool:
-        return np.array_equal(self.lower, other.lower) and np.array_equal(
-            self.upper, other.upper
-        )
+    def key(self, base: _Box) -> tuple[bytes, ...]:
+        """What tells the box from others; nothing for one like ``base``."""
+        if self is base:
+            return ()
+        found = self.lower.tobytes(), self.upper.tobytes()
+        same = found == (base.lower.tobytes(), base.upper.tobytes())
+        return () if same else found
 
     def empty(self) -> bool:
         return bool((self.lower > self.upper).any())

@@ -183,36 +183,38 @@ def _declared(command: _List, head: str) -> str:
 # ------------------------------------------------------------------------------- meaning
 def _meaning(done: _List, above: str, variables: dict[str, int]) -> Term | Formula:
     """The term or formula that a list is; ``above`` is the operator that it stands in."""
-    head, line = done.head, done.line
-    rest = done.items[1:]
+    head, line, rest = done.head, done.line, done.items[1:]
     if head in ("and", "or"):
         return Junction(head, [_formula(r, line) for r in rest], line)
     if head in _RELATIONS:
         if len(rest) != 2:
             raise error_at(line, f"'{head}' takes two terms, not {len(rest)}.")
         left, right = (_term(r, line, variables) for r in rest)
-        if head == "=":
-            both: list = [_atom(left, right, line), _atom(right, left, line)]
-            return Junction("and", both, line)
-        return _atom(left, right, line) if head == "<=" else _atom(right, left, line)
-    if head in _STRICT:
-        raise error_at(line, f"'{head}' is strict; VNN-LIB has <= and >= only.")
+        below = [_atom(left, right, line)] if head != ">=" else []
+        both = below + ([_atom(right, left, line)] if head != "<=" else [])
+        return Junction("and", list(both), line) if head == "=" else both[0]
     if head in _ARITHMETIC and rest:
         return _arithmetic(head, [_term(r, line, variables) for r in rest], line)
+    raise error_at(line, _refusal(head, above, bool(rest)))
+
+
+def _refusal(head: str, above: str, has_terms: bool) -> str:
+    """Why a list with this operator is neither a term nor a formula."""
+    if head in _STRICT:
+        return f"'{head}' is strict; VNN-LIB has <= and >= only."
     if above in _ARITHMETIC + _RELATIONS + _STRICT:
-        if not head or not rest:
-            raise error_at(line, "a term is a number, a variable or (operator terms).")
-        raise error_at(line, f"the operator '{head}' is not linear arithmetic.")
+        if not head or not has_terms:
+            return "a term is a number, a variable or (operator terms)."
+        return f"the operator '{head}' is not linear arithmetic."
     if not head:
-        raise error_at(line, "a formula must begin with an operator.")
-    raise error_at(
-        line,
+        return "a formula must begin with an operator."
+    return (
         f"the operator '{head}' is not supported; a formula is made of and, or, <=, >= "
-        "and =.",
+        "and =."
     )
 
 
-def _formula(item, line: int) -> Formula:
+def _formula(item: object, line: int) -> Formula:
     if isinstance(item, (Atom, Junction)):
         return item
     if isinstance(item, Word):
@@ -222,7 +224,7 @@ def _formula(item, line: int) -> Formula:
     raise error_at(line, "a number stands where a formula should.")
 
 
-def _term(item, line: int, variables: dict[str, int]) -> Term:
+def _term(item: object, line: int, variables: dict[str, int]) -> Term:
     if isinstance(item, Term):
         return item
     if not isinstance(item, Word):

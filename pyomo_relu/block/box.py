@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.block import inputs as _inputs
+from pyomo_relu.block.input_bounds import (
+    as_given,
+    check_input_box,
+    has_variables,
+    own_box,
+    settled_range,
+)
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.values import add_rows, link_coefficient
 from pyomo_relu.presolve.model_bounds import check_scope
@@ -33,10 +39,10 @@ def present_box(block: Any) -> tuple[np.ndarray, np.ndarray]:
         If a side is open, naming the variable.
     """
     network = block.network
-    low, high = _inputs.own_box(block._entries)
+    low, high = own_box(block._entries)
     low, high = np.maximum(low, block._given[0]), np.minimum(high, block._given[1])
     names = network.input_names or tuple(map(str, range(network.n_inputs)))
-    _inputs.check_input_box(block._entries, names, low, high, block.name)
+    check_input_box(block._entries, names, low, high, block.name)
     return low, high
 
 
@@ -45,12 +51,12 @@ def add_box_rows(block: Any, written: WellScaled) -> None:
 
     An input without variables has none: :func:`check_box` looks at its value.
     """
-    low, high = _inputs.own_box(block._entries)
+    low, high = own_box(block._entries)
     factors = written.input_factors
     rows = {}
     for i, (a, b) in enumerate(zip(*(x.tolist() for x in written.input_box))):
         entry, by = block._entries[i], link_coefficient(float(factors[i]))
-        if isinstance(entry, float) or not _inputs.has_variables(entry):
+        if isinstance(entry, float) or not has_variables(entry):
             continue
         side = entry if by == 1.0 else by * entry
         if a > low[i] or not np.isfinite(low[i]):
@@ -79,29 +85,30 @@ def check_box(block: Any) -> None:
     check_scope(block, bounds)
     enforced = _enforced(block)
     entries = block._in_own_units(block._entries)
-    low, high = _inputs.own_box(entries)
+    low, high = own_box(entries)
     old_low, old_high = bounds.input_box
     if block._is_scaled():  # a bound times a factor, divided by it again, is rounded
         slack = SCALED * np.maximum(np.abs(old_low), np.abs(old_high))
         old_low, old_high = old_low - slack, old_high + slack
+    slacks = tolerance(old_low, old_high)
     for i, entry in enumerate(entries):
         if isinstance(entry, float):
             continue
-        free = not _inputs.has_variables(entry)
-        loose_low = low[i] < old_low[i] and (i, "lower") not in enforced and not free
-        loose_high = high[i] > old_high[i] and (i, "upper") not in enforced and not free
-        if loose_low or loose_high:
-            what = (
-                f"the bounds of '{_inputs.as_given(block._entries[i])}' were widened from"
+        lower, upper = (i, "lower") in enforced, (i, "upper") in enforced
+        loose_low = low[i] < old_low[i] and not lower
+        loose_high = high[i] > old_high[i] and not upper
+        if (loose_low or loose_high) and has_variables(entry):
+            raise _left(
+                block,
+                f"the bounds of '{as_given(block._entries[i])}' were widened from "
+                f"[{old_low[i]:g}, {old_high[i]:g}] to [{low[i]:g}, {high[i]:g}] after the "
+                "network was written",
             )
-            now = f"to [{low[i]:g}, {high[i]:g}] after the network was written"
-            raise _left(block, f"{what} [{old_low[i]:g}, {old_high[i]:g}] {now}")
-        settled = _inputs.settled_range(entry)
+        settled = settled_range(entry)
         if settled is None:
             continue
-        slack = tolerance(old_low[i], old_high[i])
-        below = settled[0] < old_low[i] - slack and (i, "lower") not in enforced
-        above = settled[1] > old_high[i] + slack and (i, "upper") not in enforced
+        below = settled[0] < old_low[i] - slacks[i] and not lower
+        above = settled[1] > old_high[i] + slacks[i] and not upper
         if below or above:
             raise _fixed_outside(block, i, settled, old_low[i], old_high[i])
 
@@ -125,12 +132,14 @@ def _left(block: Any, what: str) -> ValueError:
     return ValueError(f"'{block.name}': {what}; {remedy}")
 
 
-def _fixed_outside(block: Any, i: int, settled, low: float, high: float) -> ValueError:
-    entry = _inputs.as_given(block._entries[i])
+def _fixed_outside(
+    block: Any, i: int, settled: tuple[float, float], low: float, high: float
+) -> ValueError:
+    entry = as_given(block._entries[i])
     value = f"{settled[0]:g}"
     if settled[0] != settled[1]:
         value = f"[{settled[0]:g}, {settled[1]:g}]"
-    if not _inputs.has_variables(entry):
+    if not has_variables(entry):
         return ValueError(
             f"'{block.name}': input '{entry}' is {value}, outside of its bounds [{low:g}, "
             f"{high:g}], for which the network was written; change the Param, or make the "

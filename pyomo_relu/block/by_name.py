@@ -37,28 +37,42 @@ def ordered_by_name(inputs: Any, network: Network, where: str) -> Any:
     labelled = dict(inputs) if is_mapping else _labelled(inputs)
     if labelled is None:
         return inputs
-    nodes = [network.nodes[i] for i in network.inputs]
-    layers = [node.name for node in nodes]
-    candidates: list[tuple[str, ...] | None] = [network.input_names]
-    if is_mapping or all(node.size == 1 for node in nodes):
-        candidates.append(tuple(layers))
-    for known in candidates:
-        if known is not None and set(labelled) == set(known):
-            return [labelled[name] for name in known]
-        # Columns of a DataFrame may be numbers, and names are strings.
-        spelled = {str(key): value for key, value in labelled.items()}
-        if known is not None and set(spelled) == set(known):
-            return [spelled[name] for name in known]
-    names = list(network.input_names or layers)
+    names, found = _known_order(labelled, network, is_mapping)
+    if found is not None:
+        return found
     if not is_mapping and not any(isinstance(k, str) and k in names for k in labelled):
         return inputs
-    missing = [name for name in names if name not in labelled]
-    unknown = [key for key in labelled if key not in names]
-    what = f"lacks {missing[0]!r}" if missing else f"has the unknown {unknown[0]!r}"
+    missing = [f"lacks {name!r}" for name in names if name not in labelled]
+    unknown = [f"has the unknown {key!r}" for key in labelled if key not in names]
     remedy = "." if network.input_names else "; input_names= gives each entry a name."
     if not is_mapping:
         remedy = "; a list of its entries is meant by position."
-    raise ValueError(f"{where}: inputs= {what}; the network's inputs are {names}{remedy}")
+    raise ValueError(
+        f"{where}: inputs= {(missing + unknown)[0]}; the network's inputs are "
+        f"{names}{remedy}"
+    )
+
+
+def _known_order(
+    labelled: dict[Any, Any], network: Network, is_mapping: bool
+) -> tuple[list[str], list[Any] | None]:
+    """The names of the inputs; and the entries in their order, if these are labelled so."""
+    nodes = [network.nodes[i] for i in network.inputs]
+    layers = [node.name for node in nodes]
+    names = list(network.input_names or layers)
+    found = _in_order(labelled, names) if network.input_names else None
+    if found is None and (is_mapping or all(node.size == 1 for node in nodes)):
+        found = _in_order(labelled, layers)
+    return names, found
+
+
+def _in_order(labelled: dict[Any, Any], names: list[str]) -> list[Any] | None:
+    """What is labelled by exactly these names, in their order; else None."""
+    # Columns of a DataFrame may be numbers, and names are strings.
+    for own in (labelled, {str(key): entry for key, entry in labelled.items()}):
+        if set(own) == set(names):
+            return [own[name] for name in names]
+    return None
 
 
 def _labelled(inputs: Any) -> dict[Any, Any] | None:

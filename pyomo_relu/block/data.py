@@ -9,16 +9,17 @@ import numpy as np
 from pyomo.core.base.block import BlockData
 from pyomo.environ import Expression, Var
 
-from pyomo_relu.block import inputs as _inputs
 from pyomo_relu.block import point as _point
 from pyomo_relu.block import writing
 from pyomo_relu.block.box import check_box, present_box
+from pyomo_relu.block.input_bounds import check_input_box, read_input_bounds
+from pyomo_relu.block.inputs import input_component, named_index, read_inputs
 from pyomo_relu.block.output_bounds import users_bounds
 from pyomo_relu.block.replacing import check_replacement, named_as
 from pyomo_relu.block.scaling import Scalings
 from pyomo_relu.block.statistics import BlockStatistics, block_statistics
 from pyomo_relu.block.writing import Prepared
-from pyomo_relu.block.written import Change, Record
+from pyomo_relu.block.written import Change, WrittenRecord
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations import Formulation
@@ -41,7 +42,7 @@ class ReLUNetBlockData(BlockData):
 
     is_network_block = True
 
-    def __init__(self, component) -> None:
+    def __init__(self, component: Any) -> None:
         super().__init__(component)
         self._network: Network | None = None
         self._entries: tuple[Any, ...] = ()
@@ -56,7 +57,7 @@ class ReLUNetBlockData(BlockData):
         self._options: dict[str, Any] = {}
         self._output_bounds: tuple[list[float], list[float]] | None = None
         self._build_seconds = 0.0
-        self._written: Record | None = None
+        self._written: WrittenRecord | None = None
         self._scalings: Scalings | None = None
         self._outputs: tuple[Any, ...] = ()
         self._relaxable = False
@@ -76,41 +77,18 @@ class ReLUNetBlockData(BlockData):
         Called by the component with its keywords; see :class:`ReLUNetBlock`.
         """
         where = self.name
-        if self._network is not None:
-            raise ValueError(f"{where}: the block has its network; use reformulate().")
-        for name in ("inputs", "outputs", "layer", "input_box"):
-            if self.component(name) is not None:
-                raise ValueError(
-                    f"{where}: the block already has a component '{name}', a name that "
-                    "the network needs; call yours something else."
-                )
-        given = _inputs.given_box(input_bounds, network, where)
-        names = network.input_names or tuple(map(str, range(network.n_inputs)))
+        self._refuse_to_build()
+        given = read_input_bounds(input_bounds, network, where)
         entries: list[Any] | None = None
         if inputs is None:
-            _inputs.check_input_box(None, names, *given, where)
+            names = network.input_names or tuple(map(str, range(network.n_inputs)))
+            check_input_box(None, names, *given, where)
         else:
-            entries = _inputs.read_inputs(inputs, network, where)
-        self._network = network
-        self._given = given
+            entries = read_inputs(inputs, network, where)
+        self._network, self._given = network, given
         self._bounds_method = writing.loaded(bounds, network)
-        if entries is None:
-            index = _inputs.named_index(network.input_names, network.n_inputs)
-            self.add_component("inputs", Var(index))
-            entries = list(self.component("inputs").values())
-            for v, low, high in zip(entries, *(b.tolist() for b in given)):
-                v.setlb(low)
-                v.setub(high)
-        else:
-            component = _inputs.input_component(entries, network.input_names)
-            self.add_component("inputs", component)
-            if component.ctype is Expression:
-                entries = [
-                    e if isinstance(e, float) else c
-                    for e, c in zip(entries, component.values())
-                ]
-        self._entries = tuple(entries)
-        index = _inputs.named_index(network.output_names, network.n_outputs)
+        self._entries = self._add_inputs(entries)
+        index = named_index(network.output_names, network.n_outputs)
         self.add_component("outputs", Var(index))
         self._outputs = tuple(self.component("outputs").values())
         self._scalings = Scalings(self)
@@ -124,6 +102,35 @@ class ReLUNetBlockData(BlockData):
                 f"{where}: option '{next(iter(options))}' belongs to a formulation, but "
                 "formulation=None."
             )
+
+    def _refuse_to_build(self) -> None:
+        """Refuse a second network, and components of the user's in its place."""
+        if self._network is not None:
+            raise ValueError(f"{self.name}: the block has its network; use reformulate().")
+        for name in ("inputs", "outputs", "layer", "input_box"):
+            if self.component(name) is not None:
+                raise ValueError(
+                    f"{self.name}: the block already has a component '{name}', a name that "
+                    "the network needs; call yours something else."
+                )
+
+    def _add_inputs(self, entries: list[Any] | None) -> tuple[Any, ...]:
+        """Add the component ``inputs``, and return the entries as rows use them."""
+        network = self.network
+        if entries is None:
+            index = named_index(network.input_names, network.n_inputs)
+            self.add_component("inputs", Var(index))
+            found = list(self.component("inputs").values())
+            for v, low, high in zip(found, *(b.tolist() for b in self.given_box)):
+                v.setlb(low)
+                v.setub(high)
+            return tuple(found)
+        component = input_component(entries, network.input_names)
+        self.add_component("inputs", component)
+        if component.ctype is Expression:
+            named = component.values()
+            return tuple(e if isinstance(e, float) else c for e, c in zip(entries, named))
+        return tuple(entries)
 
     def _checked(self) -> Network:
         if self._network is None:
@@ -288,6 +295,14 @@ class ReLUNetBlockData(BlockData):
         self.install_network(new, prepared, bounds)
         if not component.is_indexed():
             component.use_network(new)
+
+    def forget_model_bounds(self) -> None:
+        """Drop bounds that rely on a model, in a copy of that model that is changed."""
+        method = self._bounds_method
+        if isinstance(method, Bounds) and method.scope != "box":
+            self._bounds_method = None
+        if self._tightened is not None and self._tightened.scope != "box":
+            self._tightened = None
 
     def prepare_network(
         self, network: Network, formulation: Any, bounds: Any, options: dict[str, Any]

@@ -9,18 +9,19 @@ from typing import Any
 import pyomo.environ as pyo
 from pyomo.gdp import Disjunct, Disjunction
 from pyomo.mpec import Complementarity
+from pyomo.repn import generate_standard_repn
+
+from pyomo_relu.block.component import ReLUNetBlock
+from pyomo_relu.network import NetworkBuilder, activations
 
 
-def two_neurons(formulation: Any, activation: str = "relu", **options: Any):
+def two_neurons(formulation: Any, activation: str = "relu", **options: Any) -> Any:
     """A model ``m.net`` of two neurons over ``x`` in ``[-1, 1]`` squared.
 
     The layer ``relu`` has the pre-activations ``x[0] - x[1]`` in [-2, 2] and
     ``2 x[0] + x[1] - 1`` in [-4, 2]; the output is their sum. With
     ``activation="max"`` it is their maximum.
     """
-    from pyomo_relu.block import ReLUNetBlock
-    from pyomo_relu.network import NetworkBuilder, activations
-
     b = NetworkBuilder()
     x = b.input("x", (2,))
     h = b.affine("pre", [(x, [[1.0, -1.0], [2.0, 1.0]])], [0.0, -1.0])
@@ -37,7 +38,7 @@ def two_neurons(formulation: Any, activation: str = "relu", **options: Any):
     return m
 
 
-def show(model, layer: str | None = None) -> None:
+def show(model: Any, layer: str | None = None) -> None:
     """Print every constraint of the network's nonlinear layers, numbers to 6 digits.
 
     Parameters
@@ -66,7 +67,7 @@ def _short(text: str, layer: str | None) -> str:
     return text if layer is None else text.replace(f"{layer}.", "")
 
 
-def _text(c) -> str:
+def _text(c: Any) -> str:
     if c.ctype is pyo.SOSConstraint:
         inside = ", ".join(v.name for v, _ in c.get_items())
         return f"SOS{c.level}({inside})"
@@ -74,20 +75,11 @@ def _text(c) -> str:
         return " or ".join(d.name for d in c.disjuncts)
     if c.ctype is Complementarity:
         return " complements ".join(map(str, c._args))
-    from pyomo.repn import generate_standard_repn
-
     repn = generate_standard_repn(c.body)
+    pairs = zip(repn.quadratic_coefs, repn.quadratic_vars)
     terms = [(a, v.name) for a, v in zip(repn.linear_coefs, repn.linear_vars)]
-    terms += [
-        (a, f"{v.name}*{w.name}")
-        for a, (v, w) in zip(repn.quadratic_coefs, repn.quadratic_vars)
-    ]
-    text = ""
-    for a, v in terms:
-        sign = "-" if a < 0 else "+"
-        size = f"{abs(a):.6g}"
-        factor = "" if size == "1" else size + " "
-        text += f" {sign} {factor}{v}" if text else ("-" if a < 0 else "") + factor + v
+    terms += [(a, f"{v.name}*{w.name}") for a, (v, w) in pairs]
+    text = _sum(terms)
     low, high = (
         None if b is None else pyo.value(b) - repn.constant for b in (c.lower, c.upper)
     )
@@ -96,3 +88,13 @@ def _text(c) -> str:
     if low is not None and high is not None:
         return f"{low:.6g} <= {text} <= {high:.6g}"
     return f"{text} >= {low:.6g}" if high is None else f"{text} <= {high:.6g}"
+
+
+def _sum(terms: list[tuple[float, str]]) -> str:
+    """Coefficients times names, to 6 digits."""
+    text = ""
+    for a, name in terms:
+        size, sign = f"{abs(a):.6g}", "-" if a < 0 else "+"
+        one = name if size == "1" else f"{size} {name}"
+        text += f" {sign} {one}" if text else f"{sign}{one}".removeprefix("+")
+    return text

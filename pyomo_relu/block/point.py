@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from pyomo.environ import value
 
-from pyomo_relu.block import inputs as _inputs
 from pyomo_relu.block.box import check_box, present_box, tolerance
+from pyomo_relu.block.input_bounds import as_given
 from pyomo_relu.formulations.layer_values import LayerValues
 
 #: Largest difference of a fixed input from the value that a warm start gives it, relative
@@ -92,7 +92,7 @@ def _start(block: Any, x: Any) -> np.ndarray:
     slack = tolerance(low, high)
     good = (point[0] >= low - slack) & (point[0] <= high + slack)
     for i in np.flatnonzero(~good).tolist():
-        entry = _inputs.as_given(block._entries[i])
+        entry = as_given(block._entries[i])
         raise ValueError(
             f"{block.name}: warm_start gives input {i} ('{entry}') the value "
             f"{point[0, i]:g}, outside of its bounds [{low[i]:g}, {high[i]:g}]; a start must "

@@ -10,7 +10,8 @@ import numpy as np
 from pyomo.environ import Constraint, Var
 from pyomo.repn import generate_standard_repn
 
-from pyomo_relu.network import Input, Max, PiecewiseLinear
+from pyomo_relu.bounds import Bounds
+from pyomo_relu.network import Affine, Max, PiecewiseLinear
 from pyomo_relu.programs.lazy_rows import LazyRow
 
 
@@ -62,22 +63,22 @@ class BlockStatistics:
     bound_seconds: float = 0.0
     build_seconds: float = 0.0
 
+    def sum_up(self) -> None:
+        """Set the figures of neurons from those of the layers."""
+        neurons = [s for s in self.layers if s.function != "max"]
+        self.neurons = sum(s.units for s in neurons)
+        self.stable = sum(s.stable for s in neurons)
+        spans = [s.big_m for s in neurons if s.big_m is not None]
+        if spans:
+            self.big_m = (min(a for a, _ in spans), max(b for _, b in spans))
+
     def __str__(self) -> str:
         head = ("layer", "function", "formulation", "units", "stable", "binaries", "big-M")
         table: list[tuple[str, ...]] = [head]
         for s in self.layers:
             span = "" if s.big_m is None else f"{s.big_m[0]:.3g} to {s.big_m[1]:.3g}"
-            table.append(
-                (
-                    s.name,
-                    s.function,
-                    s.formulation,
-                    str(s.units),
-                    str(s.stable),
-                    str(s.binaries),
-                    span,
-                )
-            )
+            numbers = (str(n) for n in (s.units, s.stable, s.binaries))
+            table.append((s.name, s.function, s.formulation, *numbers, span))
         lines, rule = aligned(table)
         total = (
             f"{self.neurons} neurons, {self.stable} stable; {self.variables} variables, "
@@ -85,14 +86,8 @@ class BlockStatistics:
             f"{self.bound_method or 'none'} in {self.bound_seconds:.3f} s, built in "
             f"{self.build_seconds:.3f} s"
         )
-        lines = [
-            f"{self.name}: {self.formulation}",
-            lines[0],
-            rule,
-            *lines[1:],
-            rule,
-            total,
-        ]
+        title = f"{self.name}: {self.formulation}"
+        lines = [title, lines[0], rule, *lines[1:], rule, total]
         if self.coefficients is not None:
             low, high = self.coefficients
             lines.append(f"coefficients from {low:.3g} to {high:.3g}")
@@ -106,6 +101,15 @@ def aligned(table: list[tuple[str, ...]]) -> tuple[list[str], str]:
     widths = [max(map(len, column)) for column in zip(*table)]
     lines = ["  ".join(x.ljust(w) for x, w in zip(r, widths)).rstrip() for r in table]
     return lines, "-" * max(map(len, lines))
+
+
+def _sum_of(name: str, doc: str) -> property:
+    """A property: the sum of a figure over all blocks."""
+
+    def total(self: Any) -> Any:
+        return sum(getattr(s, name) for s in self.blocks.values())
+
+    return property(total, doc=doc)
 
 
 @dataclass
@@ -126,43 +130,13 @@ class IndexedStatistics:
     name: str
     blocks: dict[Any, BlockStatistics]
 
-    def _sum(self, name: str) -> Any:
-        return sum(getattr(s, name) for s in self.blocks.values())
-
-    @property
-    def neurons(self) -> int:
-        """Units of piecewise-linear layers."""
-        return self._sum("neurons")
-
-    @property
-    def stable(self) -> int:
-        """Those of them on one piece over the box."""
-        return self._sum("stable")
-
-    @property
-    def binaries(self) -> int:
-        """Binary variables."""
-        return self._sum("binaries")
-
-    @property
-    def variables(self) -> int:
-        """All variables."""
-        return self._sum("variables")
-
-    @property
-    def constraints(self) -> int:
-        """Constraints."""
-        return self._sum("constraints")
-
-    @property
-    def bound_seconds(self) -> float:
-        """Time of the bounds."""
-        return self._sum("bound_seconds")
-
-    @property
-    def build_seconds(self) -> float:
-        """Time of bounds and writing together."""
-        return self._sum("build_seconds")
+    neurons = _sum_of("neurons", "Units of piecewise-linear layers.")
+    stable = _sum_of("stable", "Those of them on one piece over the box.")
+    binaries = _sum_of("binaries", "Binary variables.")
+    variables = _sum_of("variables", "All variables.")
+    constraints = _sum_of("constraints", "Constraints.")
+    bound_seconds = _sum_of("bound_seconds", "Time of the bounds.")
+    build_seconds = _sum_of("build_seconds", "Time of bounds and writing together.")
 
     def __getitem__(self, index: Any) -> BlockStatistics:
         return self.blocks[index]
@@ -184,58 +158,57 @@ class IndexedStatistics:
     __repr__ = __str__
 
 
-def block_statistics(block) -> BlockStatistics:
+def block_statistics(block: Any) -> BlockStatistics:
     """Count what a network block holds; see :meth:`ReLUNetBlockData.statistics`."""
-    network, bounds = block.network, block.bounds
+    bounds, layers = block.bounds, block.component("layer")
     result = BlockStatistics(block.name, block.formulation)
     result.build_seconds = block._build_seconds
     own = {id(v) for v in block.component_data_objects(Var)}
-    users = {id(e) for e in block._entries if not isinstance(e, float)}
+    users = {id(e) for e in block.entries if not isinstance(e, float)}
     if block.component("inputs").ctype is not Var:
         own -= users
     result.variables = len(own)
     result.constraints = sum(1 for _ in block.component_data_objects(Constraint))
-    layers = block.component("layer")
     if bounds is None or layers is None:
         return result
     result.bound_method, result.bound_seconds = bounds.method, bounds.seconds
     result.coefficients = _coefficients(block)
-    for i, node in enumerate(network.nodes):
-        if isinstance(node, Input):
-            continue
-        held = layers[node.name]
-        binaries = sum(1 for v in held.component_data_objects(Var) if v.is_binary())
-        result.binaries += binaries
-        if not isinstance(node, (PiecewiseLinear, Max)):
-            continue
-        span, stable = None, 0
-        if isinstance(node, PiecewiseLinear):
-            fixed = bounds.stable(i)
-            stable = int(fixed.sum())
-            low, high = bounds.lower[node.source][~fixed], bounds.upper[node.source][~fixed]
-            if len(low):
-                sizes = [max(-a, b) for a, b in zip(low.tolist(), high.tolist())]
-                span = (min(sizes), max(sizes))
-                ends = result.big_m or span
-                result.big_m = (min(ends[0], span[0]), max(ends[1], span[1]))
-            result.neurons += node.size
-            result.stable += stable
-        result.layers.append(
-            LayerStatistics(
-                node.name,
-                node.function if isinstance(node, PiecewiseLinear) else "max",
-                block._formulations[i].name,
-                node.size,
-                stable,
-                sum(1 for _ in held.component_data_objects(Constraint)),
-                binaries,
-                span,
-            )
-        )
+    for i, node in enumerate(block.network.nodes):
+        if isinstance(node, (PiecewiseLinear, Max)):
+            formulation = block.formulations[i].name
+            layer = _layer_statistics(i, node, bounds, layers[node.name], formulation)
+            result.layers.append(layer)
+            result.binaries += layer.binaries
+        elif isinstance(node, Affine):
+            result.binaries += _count_binaries(layers[node.name])
+    result.sum_up()
     return result
 
 
-def _coefficients(block) -> tuple[float, float] | None:
+def _layer_statistics(
+    i: int, node: PiecewiseLinear | Max, bounds: Bounds, held: Any, formulation: str
+) -> LayerStatistics:
+    """Of a nonlinear node and of what its formulation wrote into a block."""
+    function, span, stable = "max", None, 0
+    if isinstance(node, PiecewiseLinear):
+        function, fixed = node.function, bounds.stable(i)
+        stable = int(fixed.sum())
+        low, high = bounds.lower[node.source][~fixed], bounds.upper[node.source][~fixed]
+        if len(low):
+            sizes = np.maximum(-low, high)
+            span = (float(sizes.min()), float(sizes.max()))
+    written = sum(1 for _ in held.component_data_objects(Constraint))
+    binaries = _count_binaries(held)
+    return LayerStatistics(
+        node.name, function, formulation, node.size, stable, written, binaries, span
+    )
+
+
+def _count_binaries(held: Any) -> int:
+    return sum(1 for v in held.component_data_objects(Var) if v.is_binary())
+
+
+def _coefficients(block: Any) -> tuple[float, float] | None:
     """The smallest and the largest absolute coefficient in the active rows of a block."""
     low, high = math.inf, 0.0
     for row in block.component_data_objects(Constraint, active=True):

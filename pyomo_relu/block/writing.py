@@ -22,7 +22,7 @@ from pyomo_relu.block.output_bounds import bound_outputs
 from pyomo_relu.block.point import input_values, set_layer_values
 from pyomo_relu.block.retired import retire
 from pyomo_relu.block.suffixes import forget
-from pyomo_relu.block.written import Record
+from pyomo_relu.block.written import WrittenRecord
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
@@ -146,7 +146,7 @@ def install(block: Any, new: Prepared) -> None:
     block._relaxable = disjuncts.enclosing_disjunct(block) is not None
     if block._relaxable:
         disjuncts.make_relaxable(block)
-    block._written = Record(block)
+    block._written = WrittenRecord(block)
 
 
 # ------------------------------------------------------------------------------ bounds

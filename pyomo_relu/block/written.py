@@ -61,7 +61,7 @@ class Change:
     restricts: bool
 
 
-class Record:
+class WrittenRecord:
     """A block's layers as a formulation wrote them.
 
     Parameters
@@ -80,8 +80,8 @@ class Record:
         #: Whether a copy lacks something that the original had lost.
         self.incomplete = False
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Record:
-        new = Record.__new__(Record)
+    def __deepcopy__(self, memo: dict[int, Any]) -> WrittenRecord:
+        new = WrittenRecord.__new__(WrittenRecord)
         memo[id(self)] = new
         new.__dict__.update({k: deepcopy(v, memo) for k, v in self._living().items()})
         return new

@@ -80,7 +80,7 @@ def _line(x1: float, y1: float, x2: float, y2: float) -> str:
 
 def table(purpose: dict[str, str], uses: dict[str, list[str]]) -> str:
     """reStructuredText: each room, what it is for, and what it uses."""
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 16 46 38", ""]
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 18 45 37", ""]
     lines += ["   * - room", "     - what it is for", "     - what it uses"]
     for name, text in purpose.items():
         text = text.replace("`", "``")

@@ -25,14 +25,11 @@ def enter(table: dict[K, F], *keys: K) -> Callable[[F], F]:
     return decorate
 
 
-def by_attributes(function: Callable[..., Any], **options: str) -> LayerReader:
-    """What reads a layer as ``function`` of a tensor.
-
-    ``options`` say for each option of ``function`` which attribute of the layer it is.
-    """
+def by_attributes(function: Callable[..., Any], *attributes: str) -> LayerReader:
+    """What reads a layer as ``function`` of a tensor and of attributes of the layer."""
 
     def read(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Any:
-        given = {key: getattr(layer, attribute) for key, attribute in options.items()}
-        return function(graph, name, x, **given)
+        given = (getattr(layer, attribute) for attribute in attributes)
+        return function(graph, name, x, *given)
 
     return read

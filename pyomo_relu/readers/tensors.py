@@ -84,10 +84,9 @@ class TensorGraph(AffineGraph):
         if low is not None:
             points, slopes, intercepts = [spread(low)], [0.0, 1.0], [spread(low), 0.0]
         if high is not None:
-            if low is not None and np.any(np.asarray(low) >= np.asarray(high)):
+            if low is not None and np.any(np.asarray(low) > np.asarray(high)):
                 raise ValueError(
-                    f"layer '{name}' clips to an empty interval or one point; it needs "
-                    "minimum < maximum."
+                    f"layer '{name}' clips to an empty interval; it needs minimum <= maximum."
                 )
             points.append(spread(high))
             slopes.append(0.0)
@@ -238,8 +237,20 @@ class TensorGraph(AffineGraph):
             shape = tuple(1 if a in over else n for a, n in enumerate(x.shape))
         elif batch is not None:
             batch = rest.index(batch)
+        return self._over_groups(name, x, groups, kind, shape, batch)
+
+    def _over_groups(
+        self,
+        name: str,
+        x: Tensor,
+        groups: np.ndarray,
+        kind: str,
+        shape: Sequence[int],
+        batch: int | None,
+    ) -> Tensor:
+        """The sum, mean, max or min of the entries in each row of ``groups``."""
         if groups.shape[1] == 1:
-            return Tensor(x.handle, shape, batch)
+            return Tensor(x.handle, tuple(shape), batch)
         if kind in ("sum", "mean"):
             w = _sums(groups, x.size, kind == "mean")
             return self.affine(name, [(x, w)], 0.0, shape, batch)

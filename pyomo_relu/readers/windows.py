@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -140,7 +141,7 @@ class _Slide:
         axes = zip(
             self.shape[1:], self.size, self.strides, self.dilations, self.begin, self.end
         )
-        out = tuple(output_length(*axis, ceil_mode=ceil_mode) for axis in axes)
+        out = tuple(output_length(n, k, s, d, b, e, ceil_mode) for n, k, s, d, b, e in axes)
         if min(out) < 1 or min(self.size) < 1:
             raise ValueError(
                 f"a window of size {self.size} (dilation {self.dilations}) doesn't fit "
@@ -212,7 +213,7 @@ def _convolution(
     )[inside]
     data = kernel.reshape(filters, per_group * taps)[:, weight]
     nonzeros = filters * len(pattern)
-    dtype = np.int32 if max(nonzeros, size) < 2**31 else np.int64
+    dtype: Any = np.int32 if max(nonzeros, size) < 2**31 else np.int64
     first = np.repeat(np.arange(groups) * per_group * cells, filters // groups)
     columns = pattern.astype(dtype)[None, :] + first.astype(dtype)[:, None]
     counts = np.tile((position >= 0).sum(axis=1) * per_group, filters)

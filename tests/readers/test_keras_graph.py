@@ -168,6 +168,7 @@ OPERATIONS = {
     "minimum array": lambda o, x, y: o.minimum(x, np.array([0.0, -1, 1])),
     "maximum wide": lambda o, x, y: o.maximum(x[:, :, :1], np.array([0.0, -1, 1])),
     "clip": lambda o, x, y: o.clip(x, -0.5, 0.75),
+    "clip to one point": lambda o, x, y: o.clip(x, 0.5, 0.5) + y,
     "relu": lambda o, x, y: o.relu(x),
     "relu6": lambda o, x, y: o.relu6(3 * x),
     "hard": lambda o, x, y: o.hard_sigmoid(x) + o.hard_tanh(y),
@@ -348,6 +349,26 @@ def test_registered_layer_and_activation():
         register_keras_layer(Halve())
     with pytest.raises(TypeError, match="takes the activation function"):
         register_keras_activation("relu")
+
+
+def test_registered_layer_sees_the_shape_of_a_reshaped_tensor():
+    keras = import_keras()
+
+    class Columns(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.sum(x, axis=1)
+
+    @register_keras_layer(Columns)
+    def columns(layer, builder, sources, name):
+        rows, n = builder.nodes[sources[0]].shape
+        return builder.affine(name, [(sources[0], np.tile(np.eye(n), rows))])
+
+    x = keras.Input((6,), **D)
+    h = keras.layers.ReLU(**D)(x)
+    network = checked(keras.Model(x, Columns(**D)(keras.layers.Reshape((2, 3), **D)(h))))
+    assert network.nodes[-1].shape == (3,)
+    network = checked(keras.Model(x, keras.layers.Reshape((2, 3), name="last", **D)(h)))
+    assert (network.nodes[-1].name, network.nodes[-1].shape) == ("last", (2, 3))
 
 
 def test_activation_that_is_a_layer():

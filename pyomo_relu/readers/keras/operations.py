@@ -30,15 +30,11 @@ from pyomo_relu.readers.values import Head, Tensor, Value
 PROBE_SAMPLES = 7
 
 OPERATIONS |= {
-    "ReLU": by_attributes(
-        relu, max_value="max_value", negative_slope="negative_slope", threshold="threshold"
-    ),
-    "LeakyRelu": by_attributes(leaky_relu, negative_slope="negative_slope"),
-    "SoftShrink": by_attributes(soft_shrink, threshold="threshold"),
-    "HardShrink": by_attributes(hard_shrink, threshold="threshold"),
-    "Threshold": by_attributes(
-        TensorGraph.threshold, threshold="threshold", value="default_value"
-    ),
+    "ReLU": by_attributes(relu, "max_value", "negative_slope", "threshold"),
+    "LeakyRelu": by_attributes(leaky_relu, "negative_slope"),
+    "SoftShrink": by_attributes(soft_shrink, "threshold"),
+    "HardShrink": by_attributes(hard_shrink, "threshold"),
+    "Threshold": by_attributes(TensorGraph.threshold, "threshold", "default_value"),
 }
 for _class, _function in {
     "Abs": "absolute",

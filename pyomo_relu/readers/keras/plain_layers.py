@@ -43,10 +43,8 @@ def dense(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head
 
 # ----------------------------------------------------------------------- activations
 LAYERS["Activation"] = apply
-LAYERS["ReLU"] = by_attributes(
-    relu, max_value="max_value", negative_slope="negative_slope", threshold="threshold"
-)
-LAYERS["LeakyReLU"] = by_attributes(leaky_relu, negative_slope="negative_slope")
+LAYERS["ReLU"] = by_attributes(relu, "max_value", "negative_slope", "threshold")
+LAYERS["LeakyReLU"] = by_attributes(leaky_relu, "negative_slope")
 
 
 @enter(LAYERS, "PReLU")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.readers.reader_tables import LayerReader, enter
-from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor, Value
 
 #: Called as ``function(graph, name, *args, **kwargs)`` with the arguments of the PyTorch
@@ -22,16 +21,6 @@ MODULES: dict[str, LayerReader] = {}
 def function(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: what reads the PyTorch functions and methods of these names."""
     return enter(FUNCTIONS, *names)
-
-
-def module_as(function: Callable[..., Any], *attributes: str, **fixed: Any) -> LayerReader:
-    """What reads a module as a function, whose arguments are attributes of the module."""
-
-    def read(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Any:
-        given = (getattr(layer, attribute) for attribute in attributes)
-        return function(graph, name, x, *given, **fixed)
-
-    return read
 
 
 def array(value: Any) -> np.ndarray:

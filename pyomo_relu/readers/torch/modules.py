@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from pyomo_relu.readers.reader_tables import LayerReader, enter
+from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch import functions, window_functions
-from pyomo_relu.readers.torch.function_tables import FUNCTIONS, MODULES, module_as
+from pyomo_relu.readers.torch.function_tables import FUNCTIONS, MODULES
 from pyomo_relu.readers.values import Tensor
 
 
@@ -16,7 +17,7 @@ def _for_axes(kind: str, reader: LayerReader) -> None:
     enter(MODULES, *(f"{kind}{d}d" for d in (1, 2, 3)))(reader)
 
 
-_WINDOWS = {
+_WINDOWS: dict[str, tuple[Callable[..., Any], str]] = {
     "Conv": (
         window_functions.convolve,
         "weight bias stride padding dilation groups padding_mode",
@@ -34,25 +35,13 @@ _WINDOWS = {
     "BatchNorm": (window_functions.normalize, "running_mean running_var weight bias eps"),
 }
 for _kind, (_function, _attributes) in _WINDOWS.items():
-    _for_axes(_kind, module_as(_function, *_attributes.split()))
+    _for_axes(_kind, by_attributes(_function, *_attributes.split()))
 enter(MODULES, "SyncBatchNorm")(MODULES["BatchNorm1d"])
-
-
-def _average_pool(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
-    return window_functions.average_pool(
-        graph,
-        name,
-        x,
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        layer.ceil_mode,
-        layer.count_include_pad,
-        getattr(layer, "divisor_override", None),
-    )
-
-
-_for_axes("AvgPool", _average_pool)
+_average = "kernel_size stride padding ceil_mode count_include_pad".split()
+MODULES["AvgPool1d"] = by_attributes(window_functions.average_pool, *_average)
+enter(MODULES, "AvgPool2d", "AvgPool3d")(
+    by_attributes(window_functions.average_pool, *_average, "divisor_override")
+)
 
 
 def _padding(mode: str) -> LayerReader:
@@ -79,22 +68,22 @@ def randomized_relu(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Ten
     return graph.leaky(name, x, (layer.lower + layer.upper) / 2)
 
 
-_linear = module_as(functions.linear, "weight", "bias")
+_linear = by_attributes(functions.linear, "weight", "bias")
 MODULES |= {
     "Linear": _linear,
     "NonDynamicallyQuantizableLinear": _linear,
-    "ReLU": module_as(FUNCTIONS["relu"]),
-    "ReLU6": module_as(FUNCTIONS["relu6"]),
-    "Hardsigmoid": module_as(FUNCTIONS["hardsigmoid"]),
-    "LeakyReLU": module_as(functions.leaky_relu, "negative_slope"),
-    "PReLU": module_as(functions.prelu, "weight"),
-    "Hardtanh": module_as(FUNCTIONS["hardtanh"], "min_val", "max_val"),
-    "Threshold": module_as(FUNCTIONS["threshold"], "threshold", "value"),
-    "Softshrink": module_as(FUNCTIONS["softshrink"], "lambd"),
-    "Flatten": module_as(functions.flatten, "start_dim", "end_dim"),
-    "Unflatten": module_as(functions.unflatten, "dim", "unflattened_size"),
-    "PixelShuffle": module_as(FUNCTIONS["pixel_shuffle"], "upscale_factor"),
-    "PixelUnshuffle": module_as(FUNCTIONS["pixel_unshuffle"], "downscale_factor"),
+    "ReLU": by_attributes(FUNCTIONS["relu"]),
+    "ReLU6": by_attributes(FUNCTIONS["relu6"]),
+    "Hardsigmoid": by_attributes(FUNCTIONS["hardsigmoid"]),
+    "LeakyReLU": by_attributes(functions.leaky_relu, "negative_slope"),
+    "PReLU": by_attributes(functions.prelu, "weight"),
+    "Hardtanh": by_attributes(FUNCTIONS["hardtanh"], "min_val", "max_val"),
+    "Threshold": by_attributes(FUNCTIONS["threshold"], "threshold", "value"),
+    "Softshrink": by_attributes(FUNCTIONS["softshrink"], "lambd"),
+    "Flatten": by_attributes(functions.flatten, "start_dim", "end_dim"),
+    "Unflatten": by_attributes(functions.unflatten, "dim", "unflattened_size"),
+    "PixelShuffle": by_attributes(FUNCTIONS["pixel_shuffle"], "upscale_factor"),
+    "PixelUnshuffle": by_attributes(FUNCTIONS["pixel_unshuffle"], "downscale_factor"),
 }
 _for_axes("Dropout", lambda graph, name, layer, x: x)
 for _kind in ("Identity", "Dropout", "AlphaDropout", "FeatureAlphaDropout"):

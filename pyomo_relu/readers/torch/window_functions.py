@@ -142,30 +142,17 @@ def average_pool(
 
 
 @function("convolution")
-def general_convolution(
-    g: TensorGraph,
-    n: str,
-    x: Tensor,
-    weight: Any,
-    bias: Any,
-    stride: Lengths,
-    padding: Lengths,
-    dilation: Lengths,
-    is_transposed: bool,
-    output_padding: Lengths,
-    groups: int,
-) -> Tensor:
+def general_convolution(g: TensorGraph, n: str, x: Tensor, *args: Any) -> Tensor:
     """What PyTorch lowers all convolutions to."""
+    weight, bias, stride, padding, dilation, is_transposed, extra, groups = args
     if is_transposed:
-        return transposed(
-            g, n, x, weight, bias, stride, padding, output_padding, groups, dilation
-        )
+        return transposed(g, n, x, weight, bias, stride, padding, extra, groups, dilation)
     return convolve(g, n, x, weight, bias, stride, padding, dilation, groups)
 
 
-@function("max_pool2d_with_indices", "max_pool3d_with_indices")
-def max_pool_with_indices(g: TensorGraph, n: str, x: Tensor, *args: Any) -> tuple:
-    return max_pool(g, n, x, *args), None
+function("max_pool2d_with_indices", "max_pool3d_with_indices")(
+    lambda g, n, x, *args: (max_pool(g, n, x, *args), None)
+)
 
 
 def _adaptive(name: str, x: Tensor, output_size: Any) -> list[int]:
@@ -181,17 +168,20 @@ def _adaptive(name: str, x: Tensor, output_size: Any) -> list[int]:
     return [n // s for n, s in zip(lengths, sizes)]
 
 
-@function("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
 def adaptive_average_pool(g: TensorGraph, n: str, x: Tensor, output_size: Any) -> Tensor:
     return average_pool(g, n, x, _adaptive(n, x, output_size))
 
 
-@function("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(
     g: TensorGraph, n: str, x: Tensor, output_size: Any, return_indices: bool = False
 ) -> Tensor:
     window = _adaptive(n, x, output_size)
     return max_pool(g, n, x, window, return_indices=return_indices)
+
+
+for _d in (1, 2, 3):
+    function(f"adaptive_avg_pool{_d}d")(adaptive_average_pool)
+    function(f"adaptive_max_pool{_d}d")(adaptive_max_pool)
 
 
 @function("pad", "constant_pad_nd")
@@ -241,42 +231,27 @@ def normalize(
 
 
 @function("batch_norm")
-def batch_norm(
-    g: TensorGraph,
-    n: str,
-    x: Tensor,
-    *args: Any,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    **named: Any,
-) -> Tensor:
-    if len(args) == 8:  # aten: weight, bias, mean, variance, training, momentum, eps, cudnn
-        weight, bias, mean, variance, training, momentum, eps, _ = args
-    else:
-        order = ("running_mean", "running_var", "weight", "bias", "training", "momentum")
-        given = dict(zip((*order, "eps"), args)) | named
-        mean, variance = given["running_mean"], given["running_var"]
-        weight, bias = given.get("weight"), given.get("bias")
-        training, eps = given.get("training", training), given.get("eps", eps)
-    if training:
+def batch_norm(g: TensorGraph, n: str, x: Tensor, *args: Any, **named: Any) -> Tensor:
+    order: tuple[str, ...] = ("running_mean", "running_var", "weight", "bias")
+    order += ("training", "momentum", "eps")
+    if len(args) == 8:  # those of aten, the last of which is about cuDNN
+        order = ("weight", "bias", "running_mean", "running_var", *order[4:], "cudnn")
+    given = {"training": False, "eps": 1e-5, **dict(zip(order, args)), **named}
+    if given["training"]:
         raise ValueError(
             f"layer '{n}' normalizes by the batch (training=True), which is not "
             "piecewise linear; use running statistics."
         )
-    return normalize(g, n, x, mean, variance, weight, bias, eps)
+    mean, variance = given["running_mean"], given["running_var"]
+    weight, bias = given.get("weight"), given.get("bias")
+    return normalize(g, n, x, mean, variance, weight, bias, given["eps"])
 
 
-@function("_native_batch_norm_legit_no_training")
-def native_batch_norm(
-    g: TensorGraph,
-    n: str,
-    x: Tensor,
-    weight: Any,
-    bias: Any,
-    mean: Any,
-    variance: Any,
-    momentum: float,
-    eps: float,
-) -> tuple:
-    return normalize(g, n, x, mean, variance, weight, bias, eps), None, None
+# The arguments are the weight, the bias, the mean, the variance, the momentum, epsilon.
+function("_native_batch_norm_legit_no_training")(
+    lambda g, n, x, weight, bias, mean, variance, _, eps: (
+        normalize(g, n, x, mean, variance, weight, bias, eps),
+        None,
+        None,
+    )
+)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+sys.path[:0] = [str(HERE.parent), str(HERE), str(HERE.parent / ".ci")]
 
 import gallery_support  # noqa: E402
 import inventories  # noqa: E402
@@ -136,7 +136,7 @@ def _write_lists() -> None:
 
     _write("formulations.inc", _classes(FORMULATIONS))
     _write("rungs.inc", _functions(RUNGS))
-    rooms = rooms_picture.read_arrows(rooms_picture.read_rooms())
+    rooms = rooms_picture.read_arrows()
     _write("rooms.svg", rooms_picture.picture(*rooms))
     _write("rooms.inc", rooms_picture.table(*rooms))
     pages = sorted(

@@ -5,25 +5,13 @@ Both are written when the site is built, so they show the imports that there are
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
+import rooms
 
-ROOT = Path(__file__).resolve().parent.parent
 #: Pixels: a room's box, and the steps from one room to the next.
 BOX_WIDTH, BOX_HEIGHT, STEP_X, STEP_Y, MARGIN = 104, 26, 54, 40, 12
 
 
-def read_rooms() -> ModuleType:
-    """The module that the test of arrows uses, too."""
-    spec = importlib.util.spec_from_file_location("rooms", ROOT / ".ci" / "rooms.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def read_arrows(rooms: ModuleType) -> tuple[dict[str, str], dict[str, list[str]]]:
+def read_arrows() -> tuple[dict[str, str], dict[str, list[str]]]:
     """What each room is for, from the top, and which rooms it uses; packages only."""
     purpose = {
         name: text

@@ -91,7 +91,7 @@ class ReLUNetBlock(Block):
 
     _ComponentDataClass = ReLUNetBlockData
 
-    def __new__(cls, *args: Any, **kwds: Any):
+    def __new__(cls, *args: Any, **kwds: Any) -> Any:
         _refuse_positional_network(args)
         if cls is not ReLUNetBlock:
             return super().__new__(cls)
@@ -202,7 +202,7 @@ class ReLUNetBlock(Block):
             if index not in self._data:
                 self[index]
 
-    def _getitem_when_not_present(self, idx: Any):
+    def _getitem_when_not_present(self, idx: Any) -> Any:
         data = super()._getitem_when_not_present(idx)
         if self._init_network is not None and data._network is None:
             network = self._init_network
@@ -231,7 +231,7 @@ def _refuse_positional_network(args: tuple) -> None:
             )
 
 
-def _initializer(inputs: Any):
+def _initializer(inputs: Any) -> Any:
     """An initializer that takes a component, list or mapping as it is, and calls a rule."""
     if callable(inputs) and not hasattr(inputs, "is_component_type"):
         return Initializer(inputs)

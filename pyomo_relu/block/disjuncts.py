@@ -8,6 +8,7 @@ read, and whatever would change the rows afterwards, for the copies would stay.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pyomo.core.expr.relational_expr import EqualityExpression, InequalityExpression
@@ -31,7 +32,7 @@ def enclosing_disjunct(block: Any) -> Any | None:
     return parent
 
 
-def _disjuncts(block: Any):
+def _disjuncts(block: Any) -> Iterator[Any]:
     found = enclosing_disjunct(block)
     while found is not None:
         yield found

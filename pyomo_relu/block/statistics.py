@@ -10,6 +10,7 @@ import numpy as np
 from pyomo.environ import Constraint, Var
 from pyomo.repn import generate_standard_repn
 
+from pyomo_relu.base.tables import aligned
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.network import Affine, Max, PiecewiseLinear
 from pyomo_relu.programs.lazy_rows import LazyRow
@@ -79,28 +80,20 @@ class BlockStatistics:
             span = "" if s.big_m is None else f"{s.big_m[0]:.3g} to {s.big_m[1]:.3g}"
             numbers = (str(n) for n in (s.units, s.stable, s.binaries))
             table.append((s.name, s.function, s.formulation, *numbers, span))
-        lines, rule = aligned(table)
+        lines = aligned(table)
         total = (
             f"{self.neurons} neurons, {self.stable} stable; {self.variables} variables, "
             f"{self.binaries} binary; {self.constraints} constraints; bounds by "
             f"{self.bound_method or 'none'} in {self.bound_seconds:.3f} s, built in "
             f"{self.build_seconds:.3f} s"
         )
-        title = f"{self.name}: {self.formulation}"
-        lines = [title, lines[0], rule, *lines[1:], rule, total]
+        lines = [f"{self.name}: {self.formulation}", *lines, lines[1], total]
         if self.coefficients is not None:
             low, high = self.coefficients
             lines.append(f"coefficients from {low:.3g} to {high:.3g}")
         return "\n".join(lines)
 
     __repr__ = __str__
-
-
-def aligned(table: list[tuple[str, ...]]) -> tuple[list[str], str]:
-    """The rows of a table as lines with aligned columns, and a rule as long as they are."""
-    widths = [max(map(len, column)) for column in zip(*table)]
-    lines = ["  ".join(x.ljust(w) for x, w in zip(r, widths)).rstrip() for r in table]
-    return lines, "-" * max(map(len, lines))
 
 
 def _sum_of(name: str, doc: str) -> property:
@@ -147,13 +140,13 @@ class IndexedStatistics:
         for index, s in self.blocks.items():
             numbers = (str(n) for n in (s.neurons, s.stable, s.binaries))
             table.append((str(index), str(s.formulation), *numbers, s.bound_method))
-        lines, rule = aligned(table)
+        lines = aligned(table)
         total = (
             f"{len(self.blocks)} blocks: {self.neurons} neurons, {self.stable} stable; "
             f"{self.variables} variables, {self.binaries} binary; {self.constraints} "
             f"constraints; built in {self.build_seconds:.3f} s"
         )
-        return "\n".join([self.name, lines[0], rule, *lines[1:], rule, total])
+        return "\n".join([self.name, *lines, lines[1], total])
 
     __repr__ = __str__
 

@@ -7,23 +7,35 @@ neuron. ``sign`` is +1 at 0 and ``step`` is 1 at 0: one tie convention everywher
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 Pieces = tuple[str, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _pieces(name: str, breakpoints, slopes, intercepts) -> Pieces:
-    def stack(rows):
-        return np.stack(
-            np.broadcast_arrays(*[np.asarray(r, dtype=float) for r in rows]), axis=-1
-        )
+#: A number, or one for each neuron.
+Parameter = float | np.ndarray
+
+
+def _pieces(
+    name: str,
+    breakpoints: Sequence[Parameter],
+    slopes: Sequence[Parameter],
+    intercepts: Sequence[Parameter],
+) -> Pieces:
+    def stack(rows: Sequence[Parameter]) -> np.ndarray:
+        arrays = np.broadcast_arrays(*[np.asarray(r, dtype=float) for r in rows])
+        return np.stack(arrays, axis=-1)
 
     return name, stack(breakpoints), stack(slopes), stack(intercepts)
 
 
-def relu(max_value=None, negative_slope=0.0, threshold=0.0) -> Pieces:
+def relu(
+    max_value: Parameter | None = None,
+    negative_slope: Parameter = 0.0,
+    threshold: Parameter = 0.0,
+) -> Pieces:
     """Keras' general ReLU.
 
     ``min(x, max_value)`` for ``x >= threshold``, else
@@ -45,7 +57,7 @@ def relu(max_value=None, negative_slope=0.0, threshold=0.0) -> Pieces:
     )
 
 
-def leaky_relu(negative_slope=0.2) -> Pieces:
+def leaky_relu(negative_slope: Parameter = 0.2) -> Pieces:
     """``x`` for ``x >= 0``, else ``negative_slope * x``; also PReLU, slope by neuron."""
     return _pieces("leaky_relu", [0.0], [negative_slope, 1.0], [0.0, 0.0])
 
@@ -55,14 +67,14 @@ def relu6() -> Pieces:
     return relu(max_value=6.0)
 
 
-def clip(low=-1.0, high=1.0) -> Pieces:
+def clip(low: Parameter = -1.0, high: Parameter = 1.0) -> Pieces:
     """``min(max(x, low), high)``; hard tanh for (-1, 1)."""
     if np.any(np.asarray(low, float) >= np.asarray(high, float)):
         raise ValueError("clip needs low < high.")
     return _pieces("clip", [low, high], [0.0, 1.0, 0.0], [low, 0.0, high])
 
 
-def hard_sigmoid(slope=1.0 / 6.0, offset=0.5) -> Pieces:
+def hard_sigmoid(slope: Parameter = 1.0 / 6.0, offset: Parameter = 0.5) -> Pieces:
     """``min(max(slope * x + offset, 0), 1)``; Keras 3 and PyTorch: 1/6 and 1/2."""
     return _pieces(
         "hard_sigmoid",

@@ -9,6 +9,7 @@ then fuses affine chains, drops what no output depends on, and returns a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class NetworkBuilder:
         self,
         name: str,
         terms: Iterable[tuple[int, object]],
-        bias=0.0,
+        bias: Any = 0.0,
         shape: Sequence[int] | None = None,
     ) -> int:
         """Add ``sum of W @ source + bias``.
@@ -81,8 +82,7 @@ class NetworkBuilder:
         """
         merged: dict[int, Weight] = {}
         for source, weight in terms:
-            w = self._weight(name, source, weight)
-            merged[source] = w if source not in merged else weights.add(merged[source], w)
+            weights.add_to(merged, source, self._weight(name, source, weight))
         if not merged:
             raise ValueError(f"layer '{name}' depends on no input; fold it first.")
         size = next(iter(merged.values())).shape[0]
@@ -103,7 +103,7 @@ class NetworkBuilder:
             Affine(self.unique_name(name), shape, tuple(merged), tuple(merged.values()), b)
         )
 
-    def _weight(self, name: str, source: int, weight) -> Weight:
+    def _weight(self, name: str, source: int, weight: Any) -> Weight:
         what = f"the weights of layer '{name}'"
         n = self.nodes[source].size
         if sp.issparse(weight):
@@ -128,7 +128,7 @@ class NetworkBuilder:
         return weights.compact(w)
 
     def select(
-        self, name: str, source: int, indices, shape: Sequence[int] | None = None
+        self, name: str, source: int, indices: Any, shape: Sequence[int] | None = None
     ) -> int:
         """Add the entries ``indices`` of ``source``, in that order (-1 gives 0)."""
         indices = np.asarray(indices, dtype=np.int64).reshape(-1)

@@ -50,30 +50,29 @@ def clip_activations(network: Network, bounds: Any) -> Network:
         ):
             node = _clipped(node, bounds.lower[node.source], bounds.upper[node.source])
         nodes.append(node)
-    return Network(
-        nodes, network.outputs, network.inputs, network.input_names, network.output_names
-    )
+    return network.with_nodes(nodes)
 
 
 def _clipped(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> PiecewiseLinear:
     t, a, c = node.breakpoints, node.slopes, node.intercepts
-    changed = False
+    if not (a[:, -1].any() or a[:, 0].any()):
+        return node
     if a[:, -1].any():
         at = np.maximum(high, t[:, -1])[:, None]
         flat = a[:, -1:] * at + c[:, -1:]
-        t, a, c = _joined(t, at), _joined(a, np.zeros_like(at)), _joined(c, flat)
-        changed = True
+        t, a, c = (
+            np.hstack([t, at]),
+            np.hstack([a, np.zeros_like(at)]),
+            np.hstack([c, flat]),
+        )
     if a[:, 0].any():
         at = np.minimum(low, t[:, 0])[:, None]
         flat = a[:, :1] * at + c[:, :1]
-        t, a, c = _joined(at, t), _joined(np.zeros_like(at), a), _joined(flat, c)
-        changed = True
-    if not changed:
-        return node
+        t, a, c = (
+            np.hstack([at, t]),
+            np.hstack([np.zeros_like(at), a]),
+            np.hstack([flat, c]),
+        )
     # Never the old name: "relu" and "abs" are evaluated by name.
     name = f"clipped_{node.function.removeprefix('clipped_')}"
     return replace(node, function=name, breakpoints=t, slopes=a, intercepts=c)
-
-
-def _joined(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return np.concatenate([left, right], axis=1)

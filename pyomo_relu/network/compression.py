@@ -33,9 +33,10 @@ from pyomo_relu.network.network import Network
 from pyomo_relu.network.nodes import Affine, Input, Max, PiecewiseLinear
 from pyomo_relu.network.rescaling import check_belongs
 
-#: A row is a combination of others if what remains of it is below this share.
+#: A row is a combination of others if what remains of it is below this share (chosen by
+#: hand: the rounding of an orthogonal factorization).
 DEPENDENT = 1e-12
-#: ... and no coefficient is larger than this: each would lose digits.
+#: A combination may have no larger coefficient, for each would lose digits (chosen by hand).
 LARGEST_COEFFICIENT = 1e3
 
 
@@ -93,15 +94,13 @@ class _Value:
     def plus(self, other: _Value) -> _Value:
         terms = dict(self.terms)
         for h, w in other.terms.items():
-            terms[h] = weights.add(terms[h], w) if h in terms else w
+            weights.add_to(terms, h, w)
         return _Value(terms, self.constant + other.constant)
 
     def without_zeros(self) -> _Value:
-        return _Value({h: w for h, w in self.terms.items() if _count(w)}, self.constant)
-
-
-def _count(w: Any) -> int:
-    return weights.nonzeros(w)
+        return _Value(
+            {h: w for h, w in self.terms.items() if weights.nonzeros(w)}, self.constant
+        )
 
 
 def compress(network: Network, bounds: Any) -> Compression:
@@ -198,7 +197,7 @@ class _Compressor:
             self.values[i] = self._identity(self.made[i], node.size)
         return self.made[i]
 
-    def _write(self, name: str, value: _Value, shape=None) -> int:
+    def _write(self, name: str, value: _Value, shape: tuple[int, ...] | None = None) -> int:
         terms = list(value.terms.items())
         size = len(value.constant)
         if not terms:  # a constant: zero weights on some input
@@ -207,8 +206,8 @@ class _Compressor:
             terms = [(first, sp.csr_array((size, n)))]
         if len(terms) == 1 and not value.constant.any():
             (handle, w), n = terms[0], self.builder.nodes[terms[0][0]].size
-            whole = sp.issparse(w) and w.shape == (n, n) and _count(w) == n
-            if whole and _count(w - sp.eye_array(n, format="csr")) == 0 and shape is None:
+            square = sp.issparse(w) and w.shape == (n, n) and w.nnz == n
+            if square and shape is None and not (w - sp.eye_array(n, format="csr")).nnz:
                 return handle
         return self.builder.affine(name, terms, value.constant, shape)
 

@@ -39,7 +39,7 @@ def _compose(outer: Affine, inner: dict[int, Affine]) -> Affine:
             if node.nonzeros > largest.nonzeros:
                 largest = node
         for s, v in new:
-            terms[s] = weights.add(terms[s], v) if s in terms else v
+            weights.add_to(terms, s, v)
     return Affine(largest.name, outer.shape, tuple(terms), tuple(terms.values()), bias)
 
 
@@ -50,37 +50,49 @@ def fuse_affine(nodes: list[Node], outputs: list[int]) -> list[Node]:
     and scales (at most one weight in a row), and the product is not larger than its
     parts. Positions stay; what is no longer read is left for :func:`prune`.
     """
-    nodes = list(nodes)
-    readers = np.zeros(len(nodes), dtype=np.int64)
-    for node in nodes:
-        for s in node.sources:
-            readers[s] += 1
-    for i in outputs:
-        readers[i] += 1
-    selects: dict[int, bool] = {}  # whether a node, as it is by now, only selects
-    for i, node in enumerate(nodes):
-        seen: set[int] = set()
-        while isinstance(node, Affine):
-            inner = {}
-            light = _at_most_one_per_row(node)
-            for s, w in zip(node.sources, node.weights):
-                source = nodes[s]
-                if s in seen or not isinstance(source, Affine):
-                    continue
-                seen.add(s)
-                if s not in selects:
-                    selects[s] = _at_most_one_per_row(source)
-                if selects[s] or (readers[s] == 1 and (light or _pays(w, source))):
-                    inner[s] = source
-            if not inner:
-                break
-            node = _compose(node, inner)
-            for s, source in inner.items():
-                readers[s] -= 1
-                for t in source.sources:
-                    readers[t] += 1
-        nodes[i] = node
-    return nodes
+    return _Fusion(nodes, outputs).run()
+
+
+class _Fusion:
+    """The nodes as they are by now, and how many read each of them."""
+
+    def __init__(self, nodes: list[Node], outputs: list[int]) -> None:
+        self.nodes = list(nodes)
+        self.readers = np.zeros(len(nodes), dtype=np.int64)
+        for node in nodes:
+            for s in node.sources:
+                self.readers[s] += 1
+        for i in outputs:
+            self.readers[i] += 1
+        self.selects: dict[int, bool] = {}  # whether a node only selects and scales
+
+    def run(self) -> list[Node]:
+        for i, node in enumerate(self.nodes):
+            seen: set[int] = set()
+            while isinstance(node, Affine) and (inner := self._inner(node, seen)):
+                node = _compose(node, inner)
+                for s, source in inner.items():
+                    self.readers[s] -= 1
+                    for t in source.sources:
+                        self.readers[t] += 1
+            self.nodes[i] = node
+        return self.nodes
+
+    def _inner(self, node: Affine, seen: set[int]) -> dict[int, Affine]:
+        """The sources, not seen before, that are worth being written out."""
+        inner = {}
+        light = _at_most_one_per_row(node)
+        for s, w in zip(node.sources, node.weights):
+            source = self.nodes[s]
+            if s in seen or not isinstance(source, Affine):
+                continue
+            seen.add(s)
+            if s not in self.selects:
+                self.selects[s] = _at_most_one_per_row(source)
+            only_reader = self.readers[s] == 1
+            if self.selects[s] or (only_reader and (light or _pays(w, source))):
+                inner[s] = source
+        return inner
 
 
 def _pays(w: Weight, inner: Affine) -> bool:

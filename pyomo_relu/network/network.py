@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.base.tables import aligned
 from pyomo_relu.network.nodes import Affine, Input, Node, PiecewiseLinear, arrays_of
 from pyomo_relu.network.storage import load_network, save_network
 
@@ -62,8 +64,14 @@ class Network:
     def __copy__(self) -> Network:
         return self
 
-    def __deepcopy__(self, memo) -> Network:
+    def __deepcopy__(self, memo: Any) -> Network:
         return self
+
+    def with_nodes(self, nodes: Sequence[Node]) -> Network:
+        """The same network with other nodes in the same places."""
+        return Network(
+            nodes, self.outputs, self.inputs, self.input_names, self.output_names
+        )
 
     @property
     def n_inputs(self) -> int:
@@ -77,15 +85,15 @@ class Network:
 
     def input_slices(self) -> Iterator[tuple[int, slice]]:
         """Yield (position, slice of the flat input vector) for each input node."""
-        start = 0
-        for i in self.inputs:
-            yield i, slice(start, start + self.nodes[i].size)
-            start += self.nodes[i].size
+        return self._slices(self.inputs)
 
     def output_slices(self) -> Iterator[tuple[int, slice]]:
         """Yield (position, slice of the flat output vector) for each output node."""
+        return self._slices(self.outputs)
+
+    def _slices(self, positions: Sequence[int]) -> Iterator[tuple[int, slice]]:
         start = 0
-        for i in self.outputs:
+        for i in positions:
             yield i, slice(start, start + self.nodes[i].size)
             start += self.nodes[i].size
 
@@ -103,12 +111,23 @@ class Network:
         return sum(n.size for n in self.nodes if isinstance(n, PiecewiseLinear))
 
     # ------------------------------------------------------------------ evaluation
-    def flat_inputs(self, x) -> tuple[np.ndarray, bool]:
+    def flat_inputs(self, x: Any) -> tuple[np.ndarray, bool]:
         """Return ``x`` as an (N, n_inputs) array, and whether it was a single point.
 
         See :meth:`evaluate` for what ``x`` may be.
         """
-        n = self.n_inputs
+        parts = self._by_input(x)
+        if parts is None:
+            alone = len(self.inputs) == 1
+            shape = self.nodes[self.inputs[0]].shape if alone else (self.n_inputs,)
+            return _as_rows(x, shape)
+        found = [_as_rows(p, self.nodes[i].shape) for p, i in zip(parts, self.inputs)]
+        if len({len(rows) for rows, _ in found}) > 1:
+            raise ValueError("the inputs have different numbers of points.")
+        return np.hstack([rows for rows, _ in found]), all(single for _, single in found)
+
+    def _by_input(self, x: Any) -> Sequence[Any] | None:
+        """What was given for each input layer; None where that is one vector."""
         if isinstance(x, Mapping):
             known = [self.nodes[i].name for i in self.inputs]
             if set(x) != set(known):
@@ -116,26 +135,12 @@ class Network:
                     f"the network's inputs are {known}, but values were given for "
                     f"{sorted(map(str, x))}."
                 )
-            x = [x[name] for name in known]
-            parts = True
-        else:
-            parts = (
-                isinstance(x, (list, tuple))
-                and len(self.inputs) > 1
-                and len(x) == len(self.inputs)
-                and any(np.ndim(part) for part in x)
-            )
-        if parts:
-            shapes = [self.nodes[i].shape for i in self.inputs]
-            arrays = [_as_rows(p, s) for p, s in zip(x, shapes)]
-            rows = {len(a) for a, _ in arrays}
-            if len(rows) > 1:
-                raise ValueError("the inputs have different numbers of points.")
-            return np.hstack([a for a, _ in arrays]), all(one for _, one in arrays)
-        shape = self.nodes[self.inputs[0]].shape if len(self.inputs) == 1 else (n,)
-        return _as_rows(x, shape)
+            return [x[name] for name in known]
+        if isinstance(x, (list, tuple)) and len(x) == len(self.inputs) > 1:
+            return x if any(np.ndim(part) for part in x) else None
+        return None
 
-    def evaluate(self, x) -> np.ndarray:
+    def evaluate(self, x: Any) -> np.ndarray:
         """Return the flat output for one point or many.
 
         Parameters
@@ -154,7 +159,7 @@ class Network:
         result = np.hstack([values[i] for i in self.outputs])
         return result[0] if single else result
 
-    def activations(self, x) -> list[np.ndarray]:
+    def activations(self, x: Any) -> list[np.ndarray]:
         """Return the (N, size) values of every node, in the order of :attr:`nodes`."""
         points, _ = self.flat_inputs(x)
         start = dict(self.input_slices())
@@ -190,24 +195,19 @@ class Network:
 
     def summary(self) -> str:
         """A table of all nodes: name, kind, shape, non-zero weights, sources."""
-        rows = [("layer", "kind", "shape", "weights", "reads")]
+        table = [("layer", "kind", "shape", "weights", "reads")]
         for i, node in enumerate(self.nodes):
-            kind, weights = node.kind, ""
+            kind = node.function if isinstance(node, PiecewiseLinear) else node.kind
+            weights = ""
             if isinstance(node, Affine):
-                weights = f"{node.nonzeros:,}"
-                if any(sp.issparse(w) for w in node.weights):
-                    weights += " sparse"
-            elif isinstance(node, PiecewiseLinear):
-                kind = node.function
+                sparse = any(sp.issparse(w) for w in node.weights)
+                weights = f"{node.nonzeros:,}" + (" sparse" if sparse else "")
             if i in self.outputs:
                 kind += " (output)"
             shape = " x ".join(map(str, node.shape)) or "1"
             reads = ", ".join(self.nodes[s].name for s in node.sources)
-            rows.append((node.name, kind, shape, weights, reads))
-        widths = [max(len(r[c]) for r in rows) for c in range(5)]
-        lines = ["  ".join(t.ljust(w) for t, w in zip(r, widths)).rstrip() for r in rows]
-        lines.insert(1, "-" * max(map(len, lines)))
-        return "\n".join([repr(self), *lines])
+            table.append((node.name, kind, shape, weights, reads))
+        return "\n".join([repr(self), *aligned(table)])
 
     # ---------------------------------------------------------------------- storage
     def save(self, path: str | Path) -> None:
@@ -250,7 +250,9 @@ def _sort_weights(node: Node) -> None:
                 w.sum_duplicates()
 
 
-def _checked_names(names, n: int, what: str) -> tuple[str, ...] | None:
+def _checked_names(
+    names: Sequence[str] | None, n: int, what: str
+) -> tuple[str, ...] | None:
     if names is None:
         return None
     result = tuple(str(name) for name in names)
@@ -262,7 +264,7 @@ def _checked_names(names, n: int, what: str) -> tuple[str, ...] | None:
     return result
 
 
-def _as_rows(x, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
+def _as_rows(x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
     """(N, size) rows from a flat point, flat points, a tensor or a batch of them."""
     array = np.asarray(x, dtype=np.float64)
     size = int(np.prod(shape, dtype=np.int64))

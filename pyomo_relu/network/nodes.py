@@ -27,7 +27,7 @@ from pyomo_relu.base.lazy import sparse as sp
 Weight: TypeAlias = Any
 
 
-def as_float64(values, what: str) -> np.ndarray:
+def as_float64(values: Any, what: str) -> np.ndarray:
     """Return ``values`` as a finite float64 array, or say what is wrong with them.
 
     Parameters

@@ -35,7 +35,8 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.network import Network
 from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
 
-#: Sweeps end when no factor moves by more than this share.
+#: Sweeps end when no factor moves by more than this share (chosen by hand: factors are
+#: rounded to powers of two).
 TOLERANCE = 1e-6
 
 
@@ -178,9 +179,7 @@ def with_factors(network: Network, factors: Sequence[np.ndarray]) -> Network:
         With the same names and shapes; with powers of two no weight is rounded.
     """
     nodes = [_scaled(node, i, factors) for i, node in enumerate(network.nodes)]
-    return Network(
-        nodes, network.outputs, network.inputs, network.input_names, network.output_names
-    )
+    return network.with_nodes(nodes)
 
 
 def bounds_with_factors(
@@ -289,7 +288,8 @@ class _Program:
 
     def _terms(self, bounds: Any) -> None:
         p, n, labels = self.power, self.n, self.labels
-        rows, columns, values = [], [], []
+        none = np.zeros(0, dtype=np.int64)
+        entries = [(np.zeros(0), none, none)]  # the terms s_row^p / s_column^p * value
         self.constant = np.zeros(n)  # the terms s_i^p * constant_i
         blocks = []
         for i, node in enumerate(self.network.nodes):
@@ -298,24 +298,14 @@ class _Program:
                 blocks.append(np.unique(labels[i][labels[i] > 0]))
                 for s, w in zip(node.sources, node.weights):
                     w = sp.coo_array(w)
-                    rows.append(labels[i][w.row])
-                    columns.append(labels[s][w.col])
-                    values.append(abs(w.data) ** p)
+                    rows, columns = labels[i][w.row], labels[s][w.col]
+                    entries.append((abs(w.data) ** p, rows, columns))
             elif isinstance(node, PiecewiseLinear) and bounds is not None:
                 low, high = bounds.lower[node.source], bounds.upper[node.source]
-                open_ = ~bounds.stable(i)
-                width = np.where(open_, high - low, 0.0) ** p
+                width = np.where(bounds.stable(i), 0.0, high - low) ** p
                 np.add.at(self.constant, labels[i], width)
-        matrix = sp.csr_array(
-            (
-                np.concatenate(values or [np.zeros(0)]),
-                (
-                    np.concatenate(rows or [np.zeros(0, int)]),
-                    np.concatenate(columns or [np.zeros(0, int)]),
-                ),
-            ),
-            shape=(n, n),
-        )
+        values, rows, columns = map(np.concatenate, zip(*entries))
+        matrix = sp.csr_array((values, (rows, columns)), shape=(n, n))
         matrix.sum_duplicates()
         self.matrix, transposed = matrix, sp.csr_array(matrix.T)
         self.blocks = [(b, matrix[b], transposed[b]) for b in blocks if len(b)]

@@ -39,7 +39,11 @@ def check_indices(indices: np.ndarray, limit: int, what: str) -> None:
 
 
 def check_csr(
-    data: np.ndarray, indices: np.ndarray, pointers: np.ndarray, shape, what: str
+    data: np.ndarray,
+    indices: np.ndarray,
+    pointers: np.ndarray,
+    shape: tuple[int, int],
+    what: str,
 ) -> None:
     """Raise ValueError unless the parts make a CSR matrix of this shape.
 

@@ -146,8 +146,16 @@ def _network(
         nodes.append(_node(entry, i, nodes, arrays))
     if len({n.name for n in nodes}) < len(nodes):
         raise DamagedError("two layers have one name")
-    inputs, outputs = (
-        _positions(header[key], len(nodes), key) for key in ("inputs", "outputs")
+    network = make(nodes, *_ends(header, nodes))
+    if header["version"] > 1 and network.fingerprint != header["fingerprint"]:
+        raise DamagedError("its weights were changed after they were saved")
+    return network
+
+
+def _ends(header: dict[str, Any], nodes: list[Node]) -> tuple[Any, ...]:
+    """Outputs and inputs of a network, and the names of their entries."""
+    outputs, inputs = (
+        _positions(header[key], len(nodes), key) for key in ("outputs", "inputs")
     )
     if sorted(inputs) != [i for i, n in enumerate(nodes) if isinstance(n, Input)]:
         raise DamagedError("its inputs are not its input layers")
@@ -156,13 +164,12 @@ def _network(
     names = [header[key] for key in ("input_names", "output_names")]
     if any(n is not None and not _all(n, str) for n in names):
         raise DamagedError("its names are no text")
-    network = make(nodes, outputs, inputs, *names)
-    if header["version"] > 1 and network.fingerprint != header["fingerprint"]:
-        raise DamagedError("its weights were changed after they were saved")
-    return network
+    return outputs, inputs, *names
 
 
-def _node(entry: Any, i: int, before: Sequence[Node], arrays) -> Node:
+def _node(
+    entry: Any, i: int, before: Sequence[Node], arrays: dict[str, np.ndarray]
+) -> Node:
     """Layer ``i``, which reads layers ``before`` it; no array is used unchecked."""
     name, kind = entry["name"], entry["kind"]
     if not isinstance(name, str) or not _all(entry["shape"], int):
@@ -199,7 +206,9 @@ def _node(entry: Any, i: int, before: Sequence[Node], arrays) -> Node:
     raise DamagedError(f"{what} is of the unknown kind {kind!r}")
 
 
-def _weights(entry: dict, i: int, size: int, sizes: list[int], arrays) -> tuple:
+def _weights(
+    entry: dict, i: int, size: int, sizes: list[int], arrays: dict[str, np.ndarray]
+) -> tuple:
     """The matrices of an affine layer."""
     columns, sparse = entry["columns"], entry["sparse"]
     if columns != sizes or not _all(sparse, bool) or len(sparse) != len(sizes):
@@ -218,7 +227,13 @@ def _weights(entry: dict, i: int, size: int, sizes: list[int], arrays) -> tuple:
     return tuple(found)
 
 
-def _piecewise(entry: dict, i: int, shape: tuple[int, ...], source: int, arrays) -> Node:
+def _piecewise(
+    entry: dict,
+    i: int,
+    shape: tuple[int, ...],
+    source: int,
+    arrays: dict[str, np.ndarray],
+) -> Node:
     """An activation layer; what has one row serves all neurons."""
     name, function = entry["name"], entry["function"]
     t, a, c = (arrays[f"{i}.{key}"] for key in ("breakpoints", "slopes", "intercepts"))

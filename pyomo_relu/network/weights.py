@@ -7,13 +7,16 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.nodes import Weight
 
-# A matrix with fewer non-zeros than this share of its entries is kept as CSR.
+#: A matrix with fewer non-zeros than this share of its entries is kept as CSR (chosen by
+#: hand: a CSR entry takes 12 bytes, a dense one 8, and products of dense ones are faster).
 SPARSE_BELOW = 0.25
 
+#: Smaller matrices, in entries, are dense whatever they hold (chosen by hand).
+SMALL = 256
 
-# A product is computed sparse where a dense result had this many times the entries of
-# its factors: it would not be kept dense, see :func:`compact`.
-_WIDE = 8
+#: A product is computed sparse where a dense result had this many times the entries of
+#: its factors: it would not be kept dense, see :func:`compact` (chosen by hand).
+WIDE = 8
 
 
 def nonzeros(w: Weight) -> int:
@@ -43,6 +46,11 @@ def add(a: Weight, b: Weight) -> Weight:
     return dense(a) + dense(b)
 
 
+def add_to(terms: dict[int, Weight], key: int, w: Weight) -> None:
+    """Add a matrix to the one that a key has, if it has one."""
+    terms[key] = add(terms[key], w) if key in terms else w
+
+
 def product(outer: Weight, inner: Weight) -> Weight:
     """``outer @ inner``; sparse if both are."""
     if sp.issparse(outer) and sp.issparse(inner):
@@ -50,7 +58,7 @@ def product(outer: Weight, inner: Weight) -> Weight:
         result.sort_indices()  # later SciPy would do it in place, in a read-only array
         return result
     if sp.issparse(inner):
-        if outer.shape[0] * inner.shape[1] > _WIDE * (outer.size + inner.nnz):
+        if outer.shape[0] * inner.shape[1] > WIDE * (outer.size + inner.nnz):
             # A few columns picked out of very many: dense would be mostly zeros.
             return product(sp.csr_array(outer), inner)
         return np.asarray((inner.T @ outer.T).T)
@@ -69,6 +77,6 @@ def product_memory(outer: Weight, inner: Weight) -> float:
 def compact(w: Weight) -> Weight:
     """``w`` in the storage that suits its number of non-zeros."""
     entries = w.shape[0] * w.shape[1]
-    if entries > 256 and nonzeros(w) < SPARSE_BELOW * entries:
+    if entries > SMALL and nonzeros(w) < SPARSE_BELOW * entries:
         return w if sp.issparse(w) else sp.csr_array(w)
     return dense(w)

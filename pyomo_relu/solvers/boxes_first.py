@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,19 +32,14 @@ from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.solvers.global_search.cost_search import CostSearch, Limits
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
-from pyomo_relu.solvers.global_search.results import gap_of
 from pyomo_relu.solvers.global_search.strategy import by_turns
-from pyomo_relu.solvers.global_search.subsystems import find_subsystems
+from pyomo_relu.solvers.global_search.subsystems import connected, find_subsystems
+from pyomo_relu.solvers.options import SETTINGS, Progress
 
 logger = logging.getLogger(__name__)
 
 #: Formulations whose feasible inputs and outputs are exactly the network's graph.
 EXACT = (BigM, Cuts, Hull, Partition)
-#: With more inputs that can move the MIP is the better search, unless sides of neurons
-#: can be split instead.
-MOST_INPUTS = 10
-#: The share of the time where it is not.
-BOXES_ONLY = 0.2
 
 
 @dataclass
@@ -82,7 +76,7 @@ class Boxed:
         )
 
 
-def may_go_first(model, form: StandardForm, problem: NetworkProblem) -> bool:
+def may_go_first(model: Any, form: StandardForm, problem: NetworkProblem) -> bool:
     """Whether boxes answer the question that the model asks.
 
     Parameters
@@ -95,24 +89,24 @@ def may_go_first(model, form: StandardForm, problem: NetworkProblem) -> bool:
     """
     if not form.is_mip or form.objective is None:
         return False
+    inside = problem.layer_columns
     for one in problem.maps:
-        block = one.block
-        if any(type(f) not in EXACT for f in block.formulations.values()):
+        exact = all(type(f) in EXACT for f in one.block.formulations.values())
+        # At a step a model may choose, a network may not.
+        steps = any(
+            isinstance(node, PiecewiseLinear) and not node.is_continuous
+            for node in one.block.network.nodes
+        )
+        if not exact or steps or inside[one.matrix.indices].any():
             return False
-        for node in block.network.nodes:
-            if isinstance(node, PiecewiseLinear) and not node.is_continuous:
-                return False  # at a step a model may choose, a network may not
-        if problem.layer_columns[one.matrix.indices].any():
-            return False  # it reads a variable inside of another network
     if not all(is_as_written(block) for block in network_blocks(model)):
         return False
     users = form.matrix[~problem.layer_rows]
-    touched = problem.layer_columns[users.indices].any()
-    return not (touched or form.cost[problem.layer_columns].any())
+    return not (inside[users.indices].any() or form.cost[inside].any())
 
 
 def search_boxes(
-    model,
+    model: Any,
     form: StandardForm,
     problem: NetworkProblem,
     *,
@@ -120,7 +114,7 @@ def search_boxes(
     cpu_seconds: float,
     seconds: float,
     gaps: tuple[float, float] = (1e-4, 1e-6),
-    report: Callable[[float, float, float, float, int], Any] | None = None,
+    report: Callable[[Progress], Any] | None = None,
 ) -> Boxed | None:
     """Search the inputs by boxes; None where that gives nothing to go by.
 
@@ -135,8 +129,7 @@ def search_boxes(
     gaps : (float, float)
         Relative and absolute.
     report : callable, optional
-        Called with seconds, incumbent, bound, gap and boxes, now and then; a true
-        return value ends the search.
+        Called now and then; a true return value ends the search.
 
     Raises
     ------
@@ -145,91 +138,86 @@ def search_boxes(
     TimeUp
         Where the time was too short to read the model.
     """
-    begin = time.perf_counter()
+    deadline = Deadline(seconds)
     if _parts(problem) > 1:
         return None
-    inputs = read_problem(model, Deadline(seconds))
-    if inputs.infeasible or inputs.unbounded or inputs.network is None:
+    inputs = read_problem(model, deadline)
+    share = _share(inputs)
+    if share <= 0:
         return None
-    low, high = inputs.box
-    if not NeuronSearch.fits(inputs):
-        if (low < high).sum() > MOST_INPUTS:
-            return None
-        cpu_seconds, seconds = BOXES_ONLY * cpu_seconds, BOXES_ONLY * seconds
-    if len(find_subsystems(inputs)) != 1:
-        return None
+    limits = Limits(
+        rel_gap=SETTINGS.rel_gap * gaps[0],
+        abs_gap=SETTINGS.abs_gap * gaps[1],
+        time_limit=share * seconds,
+        cpu_time_limit=share * cpu_seconds,
+        node_limit=nodes,
+    )
     asked = False
 
-    def tell(tree: CostSearch, kind: str) -> bool:
+    def tell(search: CostSearch, kind: str) -> bool:
         nonlocal asked
-        if report is not None:
-            found = inputs.user_objective(tree.incumbent.cost)
-            bound = inputs.user_objective(tree.bound)
-            now = (
-                tree.deadline.elapsed,
-                found,
-                bound,
-                gap_of(found, bound),
-                tree.counts.boxes,
-            )
-            asked |= bool(report(*now))
+        asked |= report is not None and bool(report(search.progress("boxes")))
         return asked
 
-    # A little less than asked for, so that margins of bounds can't open the gap again.
-    limits = Limits(0.95 * gaps[0], 0.8 * gaps[1], seconds, cpu_seconds, nodes)
     search = by_turns(inputs, limits, report=tell)
     search.run()
-    point = None
-    if search.incumbent.point is not None:
-        point = _in_columns(form, problem, inputs, search.incumbent.point)
+    interrupted = search.stopped == "interrupt"
+    point = _in_columns(form, problem, inputs, search.incumbent.point)
     if point is None:
-        if search.stopped == "interrupt":
+        if interrupted:
             raise KeyboardInterrupt  # with nothing to show for it
         return None
     value, bound = form.objective_value(point), inputs.user_objective(search.bound)
-    scale = max(1.0, abs(value))
-    if abs(value - inputs.user_objective(search.incumbent.cost)) > 1e-6 * scale:
+    differ = abs(value - inputs.user_objective(search.incumbent.cost))
+    if differ > SETTINGS.differ * max(1.0, abs(value)):
         logger.warning("boxes and model disagree on the objective; boxes are left out.")
         return None
     missing = (bound - value) if form.maximize else (value - bound)
-    stopped = "interrupt" if asked or search.stopped == "interrupt" else None
     return Boxed(
-        point,
-        value,
-        bound,
-        missing <= max(gaps[1], gaps[0] * abs(value)),
-        stopped,
-        search.counts.boxes,
-        time.perf_counter() - begin,
+        point=point,
+        value=value,
+        bound=bound,
+        proven=missing <= max(gaps[1], gaps[0] * abs(value)),
+        stopped="interrupt" if asked or interrupted else None,
+        boxes=search.counts.boxes,
+        seconds=deadline.elapsed,
     )
+
+
+def _share(inputs: Problem) -> float:
+    """The share of the time that boxes get; 0 where they are of no use."""
+    if inputs.infeasible or inputs.unbounded or inputs.network is None:
+        return 0.0
+    if len(find_subsystems(inputs)) != 1:
+        return 0.0
+    if NeuronSearch.fits(inputs):
+        return 1.0
+    low, high = inputs.box
+    few = np.count_nonzero(low < high) <= SETTINGS.most_inputs
+    return SETTINGS.boxes_only if few else 0.0
 
 
 def _parts(problem: NetworkProblem) -> int:
     """Into how many parts the networks fall that share no variable that can move."""
     low, high = problem.driver_box
     fixed = set(problem.drivers[low >= high].tolist())
-    group = list(range(len(problem.maps)))
-
-    def root(k: int) -> int:
-        while group[k] != k:
-            k = group[k]
-        return k
-
     owner: dict[int, int] = {}
-    moving = []
+    pairs, moving = [], []
     for k, one in enumerate(problem.maps):
         reads = [j for j in one.reads.tolist() if j not in fixed]
-        for j in [*reads, *one.outputs[one.outputs >= 0].tolist()]:
-            group[root(owner.setdefault(j, k))] = root(k)
+        writes = one.outputs[one.outputs >= 0].tolist()
+        pairs += [(owner.setdefault(j, k), k) for j in [*reads, *writes]]
         if reads:
             moving.append(k)
-    return len({root(k) for k in moving})
+    return len(np.unique(connected(len(problem.maps), pairs)[moving]))
 
 
 def _in_columns(
-    form: StandardForm, problem: NetworkProblem, inputs: Problem, found: np.ndarray
+    form: StandardForm, problem: NetworkProblem, inputs: Problem, found: np.ndarray | None
 ) -> np.ndarray | None:
     """The search's point in all columns of the model; None if it doesn't hold there."""
+    if found is None:
+        return None
     numbers = form.column_numbers()
     point = np.full(len(form.columns), math.nan)
     for v, x in zip(inputs.columns, found.tolist()):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyomo.contrib.solver.common.factory import SolverFactory
@@ -23,7 +23,7 @@ from pyomo_relu.programs import HighsModel, ProgramError, highs_version
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.options import (
-    Progress,
+    SETTINGS,
     ReluHighsConfig,
     apply_config,
     gaps,
@@ -34,12 +34,10 @@ from pyomo_relu.solvers.skeleton import NetworkSolver
 from pyomo_relu.solvers.starting import check_networks, present_values
 from pyomo_relu.solvers.watch import Watch
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from pyomo_relu.heuristics.network_columns import NetworkProblem
 
-#: Share of the time limit that ``start='auto'`` may take at most.
-START_SHARE = 0.1
-#: Seconds for what a start of the user's leaves open.
-PARTIAL_START = 5.0
+logger = logging.getLogger(__name__)
 
 
 class ReluHighs(NetworkSolver):
@@ -49,7 +47,9 @@ class ReluHighs(NetworkSolver):
     ``abs_gap``, ``solver_options``, ``load_solutions``,
     ``raise_exception_on_nonoptimal_result``) takes those of
     :class:`~pyomo_relu.solvers.options.ReluHighsConfig`: ``warmstart``, ``start``,
-    ``start_time``, ``boxes``, ``boxes_time``, ``progress``.
+    ``start_time``, ``boxes``, ``boxes_time``, ``progress``. In the results ``extra_info``
+    has ``mip_gap``, ``mip_node_count`` and, where one was looked for, ``start`` with the
+    objective of the start, and ``boxes`` where boxes went first.
 
     Examples
     --------
@@ -76,40 +76,14 @@ class ReluHighs(NetworkSolver):
         """The version of HiGHS."""
         return highs_version()
 
-    def solve(self, model, **kwds: Any) -> Results:
-        """Solve a linear model.
-
-        Parameters
-        ----------
-        model : BlockData
-        **kwds
-            See the class.
-
-        Returns
-        -------
-        Results
-            Pyomo's own; ``extra_info`` has ``mip_gap``, ``mip_node_count`` and, where
-            one was looked for, ``start`` with the objective of the start, and ``boxes``
-            where boxes went first.
-
-        Raises
-        ------
-        IncompatibleModelError
-            If the model isn't linear.
-        ValueError
-            For unknown options, a network block without a formulation, and inputs
-            whose bounds were widened after their network was written.
-        NoOptimalSolutionError, NoFeasibleSolutionError
-            As with all of Pyomo's new solvers.
-        """
-        return super().solve(model, **kwds)
-
     def _seconds(self, config: Any) -> float | None:
         options = config.solver_options.value().get("time_limit")
         limits = [float(t) for t in (config.time_limit, options) if t is not None]
         return min(limits, default=None)
 
-    def search(self, model, config: Any, deadline: Deadline, log: io.StringIO) -> Results:
+    def search(
+        self, model: Any, config: Any, deadline: Deadline, log: io.StringIO
+    ) -> Results:
         """Compile, look for a start or an answer in the networks, run HiGHS."""
         blocks = list(network_blocks(model))
         check_networks(blocks)
@@ -122,20 +96,13 @@ class ReluHighs(NetworkSolver):
         if not form.columns:
             return empty_results(model, form)
         timer.start("find_start")
-        # A block whose rows were changed is left to HiGHS: its network says nothing.
-        networks = [b for b in blocks if all(c.restricts for c in b.changes())]
-        boxed, point = None, None
-        if form.is_mip and config.warmstart:
-            limit = Deadline(min(PARTIAL_START, deadline.left()))
-            point = present_values(form, networks, limit)
-        elif form.is_mip and networks and config.start == "auto":
-            boxed, point = self._auto_start(model, form, networks, config, watch, deadline)
+        boxed, point = self._start(model, form, blocks, config, watch, deadline)
         timer.stop("find_start")
         if boxed is not None and (boxed.proven or boxed.stopped):
             watch.close()
             results = boxed_results(model, form, boxed)
         else:
-            results = self._by_highs(model, form, highs, point, boxed, watch, deadline)
+            results = self._by_highs(model, form, point, boxed, watch, deadline)
         if point is not None and not config.warmstart:
             results.extra_info.start = form.objective_value(point)
         if boxed is not None:
@@ -143,55 +110,55 @@ class ReluHighs(NetworkSolver):
         return results
 
     def _by_highs(
-        self, model, form: StandardForm, highs, point, boxed, watch, deadline
+        self,
+        model: Any,
+        form: StandardForm,
+        point: np.ndarray | None,
+        boxed: Any,
+        watch: Watch,
+        deadline: Deadline,
     ) -> Results:
         """What HiGHS makes of the model, from a start where there is one."""
         timer = watch.timer
         timer.start("transfer_model")
         try:
-            highs.load(form)
+            watch.highs.load(form)
         except ProgramError as error:
             raise IncompatibleModelError(str(error)) from error
         if point is not None:
-            highs.start_at(point)
+            watch.highs.start_at(point)
         timer.stop("transfer_model")
         timer.start("optimize")
         answer = watch.run(deadline.left())
         timer.stop("optimize")
         return read_results(answer, model, form, boxed)
 
-    def _auto_start(
-        self, model, form: StandardForm, blocks, config, watch: Watch, deadline: Deadline
+    def _start(
+        self,
+        model: Any,
+        form: StandardForm,
+        blocks: list[Any],
+        config: Any,
+        watch: Watch,
+        deadline: Deadline,
     ) -> tuple[Any, np.ndarray | None]:
         """What boxes found, and a start; either may be None."""
+        if not form.is_mip:
+            return None, None
+        # A block whose rows were changed is left to HiGHS: its network says nothing.
+        networks = [b for b in blocks if all(c.restricts for c in b.changes())]
+        if config.warmstart:
+            limit = Deadline(min(SETTINGS.partial_start, deadline.left()))
+            return None, present_values(form, networks, limit)
+        seconds = min(config.start_time, SETTINGS.share * deadline.left())
+        if not networks or config.start != "auto" or seconds <= 0:
+            return None, None
         from pyomo_relu.heuristics.network_columns import NetworkProblem
         from pyomo_relu.heuristics.start import search_start
-        from pyomo_relu.solvers.boxes_first import may_go_first, search_boxes
 
-        limit = deadline.left()
-        seconds = min(config.start_time, START_SHARE * limit)
-        if seconds <= 0:
-            return None, None
         try:
-            problem = NetworkProblem(form, blocks, deadline)
-            boxed = None
-            most = min(config.boxes_time, START_SHARE * limit)
-            if (
-                config.boxes
-                and most > 0
-                and not stops_early(config)
-                and may_go_first(model, form, problem)
-            ):
-                boxed = search_boxes(
-                    model,
-                    form,
-                    problem,
-                    nodes=config.boxes,
-                    cpu_seconds=most,
-                    seconds=min(5 * most, START_SHARE * limit),
-                    gaps=gaps(config),
-                    report=lambda *now: watch.tell(Progress("boxes", *now)),
-                )
+            problem = NetworkProblem(form, networks, deadline)
+            boxed = self._boxes(model, form, problem, config, watch, deadline)
             if boxed is not None:
                 watch.bound = boxed.bound
                 watch.write(f"relu_highs: {boxed}")
@@ -204,6 +171,35 @@ class ReluHighs(NetworkSolver):
             return None, None
         return None, found.point if found.feasible else None
 
+    def _boxes(
+        self,
+        model: Any,
+        form: StandardForm,
+        problem: NetworkProblem,
+        config: Any,
+        watch: Watch,
+        deadline: Deadline,
+    ) -> Any:
+        """What boxes find where they may go first; else None."""
+        from pyomo_relu.solvers.boxes_first import may_go_first, search_boxes
+
+        most = SETTINGS.share * deadline.left()
+        cpu = min(config.boxes_time, most)
+        if not config.boxes or cpu <= 0 or stops_early(config):
+            return None
+        if not may_go_first(model, form, problem):
+            return None
+        return search_boxes(
+            model,
+            form,
+            problem,
+            nodes=config.boxes,
+            cpu_seconds=cpu,
+            seconds=min(SETTINGS.wall_per_cpu * cpu, most),
+            gaps=gaps(config),
+            report=watch.tell,
+        )
+
 
 class LegacyReluHighs(LegacyCall, ReluHighs):
     """``pyo.SolverFactory("relu_highs")``: Pyomo's customary way to call a solver.
@@ -211,20 +207,6 @@ class LegacyReluHighs(LegacyCall, ReluHighs):
     ``solve`` takes the usual ``tee``, ``timelimit``, ``warmstart``, ``options``,
     ``load_solutions``, and the keywords of :class:`ReluHighs`.
     """
-
-    own_keywords = (
-        "warmstart",
-        "start",
-        "start_time",
-        "boxes",
-        "boxes_time",
-        "progress",
-        "time_limit",
-        "threads",
-        "rel_gap",
-        "abs_gap",
-        "timer",
-    )
 
     def warm_start_capable(self) -> bool:
         """True: ``solve(m, warmstart=True)`` starts from the present values."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar
+from typing import Any
 
 from pyomo.contrib.solver.common.base import LegacySolverWrapper
 from pyomo.contrib.solver.common.results import Results
+from pyomo.opt import SolverResults
 
 logger = logging.getLogger(__name__)
 
@@ -20,17 +21,11 @@ class LegacyCall(LegacySolverWrapper):
     Pyomo's wrapper knows none of the solver's own keywords, keeps what one call sets,
     and treats a missing solution as an error; here each call stands alone, and without
     a feasible point nothing is loaded.
-
-    Attributes
-    ----------
-    own_keywords : tuple of str
-        What ``solve`` takes beside Pyomo's customary keywords.
     """
 
-    own_keywords: ClassVar[tuple[str, ...]] = ()
     _last_results: Any = None
 
-    def solve(self, model, **kwds: Any):  # type: ignore[override]
+    def solve(self, model: Any, **kwds: Any) -> SolverResults:  # type: ignore[override]
         """Solve a model.
 
         Parameters
@@ -49,11 +44,10 @@ class LegacyCall(LegacySolverWrapper):
         """
         options = dict(self.options)
         kwds = self._take_options(options, kwds)
-        own = {k: kwds.pop(k) for k in list(kwds) if k in self.own_keywords}
+        keywords = self.CONFIG.keywords
+        own = {k: kwds.pop(k) for k in list(kwds) if k in keywords}
         load = kwds.pop("load_solutions", True)
-        saved = {
-            k: self.config.get(k).value() for k in (*self.own_keywords, *_PYOMO_KEYWORDS)
-        }
+        saved = {k: self.config.get(k).value() for k in (*keywords, *_PYOMO_KEYWORDS)}
         try:
             for key, setting in own.items():
                 self.config.get(key).set_value(setting)
@@ -81,7 +75,7 @@ class LegacyCall(LegacySolverWrapper):
         """The keywords of a call, given the solver's lasting options."""
         return kwds
 
-    def _map_results(self, model, results: Results):
+    def _map_results(self, model: Any, results: Results) -> tuple[SolverResults, Any]:
         self._last_results = results
         legacy, solution = super()._map_results(model, results)
         legacy.solver.wallclock_time = results.timing_info.wall_time

@@ -1,4 +1,4 @@
-"""Options of ``relu_highs``: its configuration, its defaults, and HiGHS's own."""
+"""Options of the solvers: what both have, those of ``relu_highs``, and HiGHS's own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,35 @@ from pyomo.contrib.solver.common.config import BranchAndBoundConfig
 
 from pyomo_relu.programs import NETWORK_DEFAULTS, HighsModel
 
-#: Boxes before HiGHS and their CPU seconds, unless the options say otherwise.
-BOXES, BOXES_TIME = 200_000, 10.0
+
+@dataclass(frozen=True)
+class HighsSettings:
+    """What steers the searches before HiGHS; chosen by hand but for what is said."""
+
+    #: The boxes before HiGHS and their CPU seconds, unless the options say otherwise.
+    boxes: int = 200_000
+    boxes_time: float = 10.0
+    #: Boxes may take so many seconds on the clock for each of their CPU seconds.
+    wall_per_cpu: float = 5.0
+    #: With more inputs that can move a MIP is the better search than boxes, unless sides
+    #: of neurons can be split too. Where they can't, boxes get this share of their time.
+    most_inputs: int = 10
+    boxes_only: float = 0.2
+    #: Boxes close these shares of the relative and of the absolute gap, so that margins of
+    #: bounds can't open the gap again.
+    rel_gap: float = 0.95
+    abs_gap: float = 0.8
+    #: So far boxes and model may differ in the objective at a point, relative to it.
+    differ: float = 1e-6
+    #: A start with 'auto' may take so many seconds, unless the options say otherwise,
+    #: and like the boxes never more than this share of the time limit.
+    start_time: float = 1.0
+    share: float = 0.1
+    #: What a start of the user's leaves open may take so many seconds.
+    partial_start: float = 5.0
+
+
+SETTINGS = HighsSettings()
 
 #: HiGHS options that end a search before its proof; boxes would not heed them.
 STOPS = ("mip_max_", "objective_target", "objective_bound", "simplex_iteration_limit")
@@ -25,10 +52,10 @@ class Progress:
     Attributes
     ----------
     kind : {'boxes', 'log', 'incumbent'}
-        A round of the boxes that go first, a line of HiGHS's MIP log, or a better
-        solution.
+        A round of the boxes that go first, a line of HiGHS's MIP log or a round of
+        ``relu_global``, or a better solution.
     seconds : float
-        Since the boxes, or HiGHS, began.
+        Since the boxes, HiGHS, or the search of ``relu_global`` began.
     incumbent, bound : float
         In the sense of the model's objective; infinite where there is none.
     gap : float
@@ -57,7 +84,35 @@ def _callback(function: Any) -> Callable[[Progress], Any] | None:
     raise ValueError(f"progress= takes a function of one argument, not {function!r}.")
 
 
-class ReluHighsConfig(BranchAndBoundConfig):
+class NetworkSolverConfig(BranchAndBoundConfig):
+    """Pyomo's own options, and those that all of the package's solvers have.
+
+    Attributes
+    ----------
+    warmstart : bool
+        Use the variables' present values.
+    progress : callable, optional
+        Called with a :class:`Progress`; a true return value ends the search with its
+        best point.
+    """
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.add("warmstart", False, Bool, "use the present values")
+        self.add("progress", None, _callback, "callback")
+
+    def add(self, name: str, default: Any, domain: Any, description: str) -> None:
+        """Declare an option."""
+        self.declare(name, ConfigValue(default, domain, description=description))
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """What the legacy call takes beside Pyomo's customary keywords."""
+        own = [name for name in type(self)() if name not in BranchAndBoundConfig()]
+        return (*own, "time_limit", "threads", "rel_gap", "abs_gap", "timer")
+
+
+class ReluHighsConfig(NetworkSolverConfig):
     """Configuration of ``relu_highs`` besides Pyomo's own.
 
     Attributes
@@ -83,43 +138,12 @@ class ReluHighsConfig(BranchAndBoundConfig):
         then gives its best point.
     """
 
-    def __init__(
-        self,
-        description=None,
-        doc=None,
-        implicit=False,
-        implicit_domain=None,
-        visibility=0,
-    ):
-        super().__init__(
-            description=description,
-            doc=doc,
-            implicit=implicit,
-            implicit_domain=implicit_domain,
-            visibility=visibility,
-        )
-        self.warmstart: bool = self.declare(
-            "warmstart",
-            ConfigValue(False, Bool, description="start from the present values"),
-        )
-        self.start: str | None = self.declare(
-            "start", ConfigValue("auto", _start, description="'auto' or None")
-        )
-        self.start_time: float = self.declare(
-            "start_time",
-            ConfigValue(1.0, NonNegativeFloat, description="seconds for start='auto'"),
-        )
-        self.boxes: int = self.declare(
-            "boxes",
-            ConfigValue(BOXES, NonNegativeInt, description="before HiGHS, at most"),
-        )
-        self.boxes_time: float = self.declare(
-            "boxes_time",
-            ConfigValue(BOXES_TIME, NonNegativeFloat, description="CPU seconds for them"),
-        )
-        self.progress: Callable[[Progress], Any] | None = self.declare(
-            "progress", ConfigValue(None, _callback, description="callback")
-        )
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.add("start", "auto", _start, "'auto' or None")
+        self.add("start_time", SETTINGS.start_time, NonNegativeFloat, "for start='auto'")
+        self.add("boxes", SETTINGS.boxes, NonNegativeInt, "before HiGHS, at most")
+        self.add("boxes_time", SETTINGS.boxes_time, NonNegativeFloat, "CPU seconds")
 
 
 def apply_config(highs: HighsModel, config: Any, has_networks: bool) -> None:

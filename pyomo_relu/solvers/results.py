@@ -1,11 +1,13 @@
-"""HiGHS's answer in Pyomo's terms: termination, bounds, values, duals."""
+"""Answers in Pyomo's terms: termination, bounds, gap, values, duals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from pyomo.common.collections import ComponentMap
 from pyomo.contrib.solver.common.results import (
     Results,
@@ -43,18 +45,96 @@ _LIMITS = {
 }
 
 
-def termination(answer: Answer) -> TerminationCondition:
-    """Pyomo's termination condition."""
-    return _LIMITS.get(answer.reason, _TERMINATION[answer.status])
+def relative_gap(incumbent: float, bound: float) -> float:
+    """``|incumbent - bound| / |incumbent|``, infinite where one is missing."""
+    if not (math.isfinite(incumbent) and math.isfinite(bound)):
+        return math.inf
+    return abs(incumbent - bound) / max(abs(incumbent), 1e-10)
 
 
-def _set_unused_inputs(blocks) -> None:
-    from pyomo_relu.heuristics.network_columns import set_unused_inputs
+def make_results(
+    loader: PointLoader,
+    condition: TerminationCondition,
+    value: float | None = None,
+    bound: float | None = None,
+    **extra: Any,
+) -> Results:
+    """Results of a search that found a point of this value, or none.
 
-    set_unused_inputs(blocks)
+    ``extra`` goes into ``extra_info``.
+    """
+    results = Results()
+    results.solution_loader, results.termination_condition = loader, condition
+    results.incumbent_objective, results.objective_bound = value, bound
+    if value is None:
+        results.solution_status = SolutionStatus.noSolution
+    elif condition is TerminationCondition.convergenceCriteriaSatisfied:
+        results.solution_status = SolutionStatus.optimal
+    else:
+        results.solution_status = SolutionStatus.feasible
+    for name, known in extra.items():
+        setattr(results.extra_info, name, known)
+    return results
 
 
-class HighsSolutionLoader(SolutionLoader):
+class PointLoader(SolutionLoader, ABC):
+    """Values of one point, if there is one; no duals.
+
+    Parameters
+    ----------
+    model : BlockData
+    found : bool
+        Whether there is a point.
+    """
+
+    def __init__(self, model: Any, found: bool) -> None:
+        self._pyomo_model, self._found = model, found
+
+    @abstractmethod
+    def _pairs(self) -> Iterable[tuple[Any, float]]:
+        """Each variable with its value."""
+
+    def _load_inside(self) -> None:
+        """What is to be set after all variables were."""
+
+    def get_number_of_solutions(self) -> int:
+        """1 if there is a feasible point, else 0."""
+        return int(self._found)
+
+    def get_vars(self, vars_to_load: Sequence[Any] | None = None) -> ComponentMap:
+        """Map variables to their values."""
+        if not self._found:
+            raise NoSolutionError()
+        found = ComponentMap(self._pairs())
+        if vars_to_load is None:
+            return found
+        return ComponentMap((v, found[v]) for v in vars_to_load if v in found)
+
+    def load_vars(self, vars_to_load: Sequence[Any] | None = None) -> None:
+        """Set the values of all variables in the model, or of some."""
+        every = vars_to_load is None and self._found
+        pairs = self._pairs() if every else self.get_vars(vars_to_load).items()
+        for v, x in pairs:
+            if not v.fixed:
+                v.set_value(x, skip_validation=True)
+        if every:
+            self._load_inside()
+        StaleFlagManager.mark_all_as_stale(delayed=True)
+
+    def get_duals(self, cons_to_load: Sequence[Any] | None = None) -> dict[Any, float]:
+        """Map constraints to duals; for LPs only."""
+        raise NoDualsError()
+
+    def get_reduced_costs(self, vars_to_load: Sequence[Any] | None = None) -> ComponentMap:
+        """Map variables to reduced costs; for LPs only."""
+        raise NoReducedCostsError()
+
+    def load_import_suffixes(self) -> None:
+        """Leave the suffixes ``dual`` and ``rc`` empty."""
+        self._collect_and_clear_import_suffixes()
+
+
+class HighsSolutionLoader(PointLoader):
     """Values, duals and reduced costs of one run of HiGHS.
 
     Duals follow Pyomo's convention: the change of the objective with the right-hand
@@ -62,35 +142,26 @@ class HighsSolutionLoader(SolutionLoader):
     """
 
     def __init__(
-        self, model, form: StandardForm | None, values, duals=None, costs=None
+        self,
+        model: Any,
+        form: StandardForm | None,
+        values: Sequence[float] | None,
+        duals: Sequence[float] | None = None,
+        costs: Sequence[float] | None = None,
     ) -> None:
-        self._pyomo_model = model
+        super().__init__(model, values is not None)
         self._form: Any = form
         self._values, self._duals, self._costs = values, duals, costs
 
-    def get_number_of_solutions(self) -> int:
-        """1 if there is a feasible point, else 0."""
-        return int(self._values is not None)
+    def _pairs(self) -> Iterable[tuple[Any, float]]:
+        assert self._values is not None
+        return zip(self._form.columns, self._values)
 
-    def get_vars(self, vars_to_load: Sequence[Any] | None = None):
-        """Map variables to their values."""
-        if self._values is None:
-            raise NoSolutionError()
-        found = ComponentMap(zip(self._form.columns, self._values))
-        if vars_to_load is None:
-            return found
-        return ComponentMap((v, found[v]) for v in vars_to_load if v in found)
-
-    def load_vars(self, vars_to_load: Sequence[Any] | None = None) -> None:
-        """Set the values of all variables in the model, or of some."""
-        if vars_to_load is not None or self._values is None:
-            super().load_vars(vars_to_load)
-            return
-        for v, x in zip(self._form.columns, self._values):
-            v.set_value(x, skip_validation=True)
+    def _load_inside(self) -> None:
         # A network that is constant over the box doesn't fix its inputs.
-        _set_unused_inputs(network_blocks(self._pyomo_model))
-        StaleFlagManager.mark_all_as_stale(delayed=True)
+        from pyomo_relu.heuristics.network_columns import set_unused_inputs
+
+        set_unused_inputs(network_blocks(self._pyomo_model))
 
     def get_duals(self, cons_to_load: Sequence[Any] | None = None) -> dict[Any, float]:
         """Map constraints to duals; for LPs only."""
@@ -99,7 +170,7 @@ class HighsSolutionLoader(SolutionLoader):
         found = dict(zip(self._form.rows, self._duals))
         return found if cons_to_load is None else {c: found[c] for c in cons_to_load}
 
-    def get_reduced_costs(self, vars_to_load: Sequence[Any] | None = None):
+    def get_reduced_costs(self, vars_to_load: Sequence[Any] | None = None) -> ComponentMap:
         """Map variables to reduced costs; for LPs only."""
         if self._costs is None:
             raise NoReducedCostsError()
@@ -117,75 +188,50 @@ class HighsSolutionLoader(SolutionLoader):
             suffixes["rc"].update(self.get_reduced_costs())
 
 
-def read_results(answer: Answer, model, form: StandardForm, boxed: Any = None) -> Results:
-    """The results of a run: status, bounds, gap, nodes and the solution's loader.
+def read_results(
+    answer: Answer, model: Any, form: StandardForm, boxed: Any = None
+) -> Results:
+    """The results of a run of HiGHS.
 
     ``boxed`` is what boxes found before, if they did: its bound holds as well.
     """
-    results = Results()
-    results.termination_condition = termination(answer)
-    results.solution_status = SolutionStatus.noSolution
-    results.incumbent_objective = answer.objective
-    if answer.objective is not None:
-        results.solution_status = (
-            SolutionStatus.optimal if answer.optimal else SolutionStatus.feasible
-        )
     bound, gap = answer.bound, answer.gap
     if boxed is not None and not answer.infeasible:
-        nearer = min if form.maximize else max
-        bound = nearer(bound, boxed.bound)
+        bound = (min if form.maximize else max)(bound, boxed.bound)
         if answer.objective is not None:
-            missing = abs(bound - answer.objective)
-            known = missing / max(abs(answer.objective), 1e-10)
-            gap = known if math.isnan(gap) else min(gap, known)
-    results.objective_bound = None if answer.infeasible else bound
+            gap = float(np.fmin(gap, relative_gap(answer.objective, bound)))
+    extra: dict[str, Any] = {"simplex_iterations": answer.iterations}
+    duals, costs = answer.row_duals, answer.reduced_costs
     if form.is_mip:
-        results.extra_info.mip_gap = gap
-        results.extra_info.mip_node_count = answer.nodes
-    results.extra_info.simplex_iterations = answer.iterations
-    values, duals, costs = answer.point, None, None
-    if not form.is_mip:
-        duals, costs = answer.row_duals, answer.reduced_costs
-    results.solution_loader = HighsSolutionLoader(
-        model,
-        form,
-        *(None if a is None else a.tolist() for a in (values, duals, costs)),
+        extra |= {"mip_gap": gap, "mip_node_count": answer.nodes}
+        duals = costs = None
+    arrays = (None if a is None else a.tolist() for a in (answer.point, duals, costs))
+    return make_results(
+        HighsSolutionLoader(model, form, *arrays),
+        _LIMITS.get(answer.reason, _TERMINATION[answer.status]),
+        answer.objective,
+        None if answer.infeasible else bound,
+        **extra,
     )
-    return results
 
 
-def boxed_results(model, form: StandardForm, boxed: Any) -> Results:
+def boxed_results(model: Any, form: StandardForm, boxed: Any) -> Results:
     """The results where boxes made HiGHS superfluous, or were interrupted."""
-    results = Results()
-    results.termination_condition = (
-        TerminationCondition.convergenceCriteriaSatisfied
-        if boxed.proven
-        else TerminationCondition.interrupted
+    return make_results(
+        HighsSolutionLoader(model, form, boxed.point.tolist()),
+        _TERMINATION[Status.OPTIMAL if boxed.proven else Status.INTERRUPTED],
+        boxed.value,
+        boxed.bound,
+        mip_gap=relative_gap(boxed.value, boxed.bound),
+        mip_node_count=0,
     )
-    results.solution_status = (
-        SolutionStatus.optimal if boxed.proven else SolutionStatus.feasible
-    )
-    results.incumbent_objective, results.objective_bound = boxed.value, boxed.bound
-    results.extra_info.mip_gap = abs(boxed.bound - boxed.value) / max(
-        abs(boxed.value), 1e-10
-    )
-    results.extra_info.mip_node_count = 0
-    results.solution_loader = HighsSolutionLoader(model, form, boxed.point.tolist())
-    return results
 
 
-def empty_results(model, form: StandardForm) -> Results:
+def empty_results(model: Any, form: StandardForm) -> Results:
     """The results for a model without a free variable, decided without a solver."""
-    results = Results()
-    feasible = bool((form.row_lower <= 1e-7).all() and (form.row_upper >= -1e-7).all())
-    if feasible:
-        results.termination_condition = TerminationCondition.convergenceCriteriaSatisfied
-        results.solution_status = SolutionStatus.optimal
-        results.incumbent_objective = results.objective_bound = form.offset
-    else:
-        results.termination_condition = TerminationCondition.provenInfeasible
-    none = [0.0] * len(form.rows)
-    results.solution_loader = HighsSolutionLoader(
-        model, form, [] if feasible else None, none if feasible else None, []
-    )
-    return results
+    if not ((form.row_lower <= 1e-7).all() and (form.row_upper >= -1e-7).all()):
+        loader = HighsSolutionLoader(model, form, None, None, [])
+        return make_results(loader, TerminationCondition.provenInfeasible)
+    loader = HighsSolutionLoader(model, form, [], [0.0] * len(form.rows), [])
+    proved = _TERMINATION[Status.OPTIMAL]
+    return make_results(loader, proved, form.offset, form.offset)

@@ -10,11 +10,7 @@ from typing import Any, ClassVar
 
 from pyomo.common.timing import HierarchicalTimer
 from pyomo.contrib.solver.common.base import Availability, SolverBase
-from pyomo.contrib.solver.common.results import (
-    Results,
-    SolutionStatus,
-    TerminationCondition,
-)
+from pyomo.contrib.solver.common.results import Results, TerminationCondition
 from pyomo.contrib.solver.common.util import (
     NoFeasibleSolutionError,
     NoOptimalSolutionError,
@@ -25,7 +21,7 @@ from pyomo.environ import Objective
 from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.programs import has_highs
 from pyomo_relu.programs.strangers import check_model
-from pyomo_relu.solvers.results import HighsSolutionLoader
+from pyomo_relu.solvers.results import HighsSolutionLoader, make_results
 
 
 class NetworkSolver(SolverBase, ABC):
@@ -46,7 +42,9 @@ class NetworkSolver(SolverBase, ABC):
         return Availability.FullLicense if has_highs() else Availability.NotFound
 
     @abstractmethod
-    def search(self, model, config: Any, deadline: Deadline, log: io.StringIO) -> Results:
+    def search(
+        self, model: Any, config: Any, deadline: Deadline, log: io.StringIO
+    ) -> Results:
         """The search itself; ``TimeUp`` where the time was up before it began.
 
         Parameters
@@ -63,7 +61,7 @@ class NetworkSolver(SolverBase, ABC):
         """The time limit of a call."""
         return config.time_limit
 
-    def solve(self, model, **kwds: Any) -> Results:
+    def solve(self, model: Any, **kwds: Any) -> Results:
         """Solve a model.
 
         Parameters
@@ -75,12 +73,27 @@ class NetworkSolver(SolverBase, ABC):
         Returns
         -------
         Results
-            Pyomo's own.
+            Pyomo's own; what ``extra_info`` has is said by the class.
+
+        Raises
+        ------
+        IncompatibleModelError
+            If the model, for ``relu_global`` without its networks, isn't mixed-integer
+            linear.
+        ValueError
+            For unknown options, network blocks that don't say what the network does, and
+            inputs whose bounds were widened after their network was written;
+            ``relu_global`` also refuses inputs without finite bounds and nonlinear input
+            expressions.
+        NoOptimalSolutionError, NoFeasibleSolutionError
+            As with all of Pyomo's new solvers.
         """
         config = self.config(value=kwds, preserve_implicit=True)
         if not self.available():
             raise ImportError(f"{self.title} needs HiGHS; pip install highspy")
-        stamp, deadline = datetime.datetime.now(datetime.UTC), self._deadline(config)
+        seconds = self._seconds(config)
+        stamp = datetime.datetime.now(datetime.UTC)
+        deadline = Deadline(None if seconds is None or math.isinf(seconds) else seconds)
         config.timer = config.timer or HierarchicalTimer()
         check_model(model, self.title)
         log = io.StringIO()
@@ -94,10 +107,6 @@ class NetworkSolver(SolverBase, ABC):
         results.timing_info.wall_time = deadline.elapsed
         results.timing_info.timer = config.timer
         return self._finish(results, config)
-
-    def _deadline(self, config: Any) -> Deadline:
-        seconds = self._seconds(config)
-        return Deadline(None if seconds is None or math.isinf(seconds) else seconds)
 
     def _finish(self, results: Results, config: Any) -> Results:
         """Load what was found, and raise what Pyomo's solvers raise.
@@ -126,13 +135,12 @@ class NetworkSolver(SolverBase, ABC):
         return results
 
 
-def _nothing_in_time(model) -> Results:
+def _nothing_in_time(model: Any) -> Results:
     """The results of a call whose time was up before its search began."""
-    results = Results()
-    results.termination_condition = TerminationCondition.maxTimeLimit
-    results.solution_status = SolutionStatus.noSolution
     objective = next(model.component_data_objects(Objective, active=True), None)
     maximize = objective is not None and not objective.is_minimizing()
-    results.objective_bound = math.inf if maximize else -math.inf
-    results.solution_loader = HighsSolutionLoader(model, None, None)
-    return results
+    return make_results(
+        HighsSolutionLoader(model, None, None),
+        TerminationCondition.maxTimeLimit,
+        bound=math.inf if maximize else -math.inf,
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.programs.standard_form import StandardForm
 
 
-def check_networks(blocks) -> None:
+def check_networks(blocks: Iterable[Any]) -> None:
     """Refuse network blocks that don't say what the network does.
 
     Raises
@@ -28,7 +30,9 @@ def check_networks(blocks) -> None:
         block.check_box()
 
 
-def present_values(form: StandardForm, blocks, deadline: Deadline) -> np.ndarray | None:
+def present_values(
+    form: StandardForm, blocks: Sequence[Any], deadline: Deadline
+) -> np.ndarray | None:
     """The variables' present values as a start; the model's values stay.
 
     A network whose inputs have values but whose own variables have not gets these from

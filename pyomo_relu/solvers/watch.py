@@ -1,4 +1,4 @@
-"""A run of HiGHS under watch: its log, the user's callback, and an interrupt."""
+"""The log of a call and the user's callback; a run of HiGHS under watch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,46 @@ from typing import Any
 from pyomo_relu.programs import Answer, HighsModel
 from pyomo_relu.programs.highs import Event
 from pyomo_relu.solvers.options import Progress
+from pyomo_relu.solvers.results import relative_gap
 
 
-class Watch:
+class Log:
+    """What goes to ``tee`` and into the results.
+
+    Parameters
+    ----------
+    config : NetworkSolverConfig
+    text : StringIO
+    """
+
+    def __init__(self, config: Any, text: io.StringIO) -> None:
+        self.progress = config.progress
+        self.streams = [*config.tee, text] if config.tee else []
+
+    def put(self, text: str) -> None:
+        """Add text as it is."""
+        for stream in self.streams:
+            stream.write(text)
+
+    def write(self, line: str) -> None:
+        """Add a line of this package's own."""
+        self.put(line + "\n")
+        self.flush()
+
+    def flush(self) -> None:
+        """Let everything be seen."""
+        for stream in self.streams:
+            stream.flush()
+
+
+class Watch(Log):
     """Passes HiGHS's log on, and calls the user.
 
     Parameters
     ----------
     highs : HighsModel
     config : ReluHighsConfig
-    log : StringIO
+    text : StringIO
     maximize : bool
         Whether the model does.
 
@@ -28,28 +58,25 @@ class Watch:
         A bound of the objective that is known already; NaN for none.
     """
 
-    def __init__(self, highs: HighsModel, config: Any, log: io.StringIO, maximize: bool):
-        self.highs, self.progress = highs, config.progress
-        self.timer = config.timer
-        self.streams = [*config.tee, log] if config.tee else []
+    def __init__(
+        self, highs: HighsModel, config: Any, text: io.StringIO, maximize: bool
+    ) -> None:
+        super().__init__(config, text)
+        self.highs, self.timer = highs, config.timer
         self.bound, self.maximize = math.nan, maximize
         self.stop = False
         self.error: BaseException | None = None
         if self.streams:
-            highs.on_log(self._log)
+            highs.on_log(self.put)
         if self.progress is not None:
             highs.on_line(lambda event: self._report("log", event))
             highs.on_incumbent(lambda event: self._report("incumbent", event))
             highs.stop_when(lambda event: self.stop)
 
-    def _log(self, text: str) -> None:
-        for stream in self.streams:
-            stream.write(text)
-
     def _report(self, kind: str, event: Event) -> None:
         bound, gap = self._best(event.bound), event.gap
         if bound != event.bound and math.isfinite(event.incumbent):
-            gap = abs(bound - event.incumbent) / max(abs(event.incumbent), 1e-10)
+            gap = relative_gap(event.incumbent, bound)
         self.tell(Progress(kind, event.seconds, event.incumbent, bound, gap, event.nodes))
 
     def _best(self, bound: float) -> float:
@@ -67,10 +94,6 @@ class Watch:
             self.error, self.stop = error, True
         return self.stop
 
-    def write(self, line: str) -> None:
-        """Add a line of this package's own to the log."""
-        self._log(line + "\n")
-
     def run(self, time_limit: float) -> Answer:
         """Solve; Ctrl-C ends the search and gives its best point."""
         answer = self.highs.run(time_limit, keep=True)
@@ -79,7 +102,6 @@ class Watch:
 
     def close(self) -> None:
         """Flush the streams, and raise what the user's callback raised."""
-        for stream in self.streams:
-            stream.flush()
+        self.flush()
         if self.error is not None:
             raise self.error

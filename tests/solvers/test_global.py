@@ -289,8 +289,8 @@ def test_networks_that_read_each_other_directly():
     assert value == pytest.approx(pyo.value(m.obj), rel=2e-4, abs=1e-5)
 
 
-def units(count: int, formulation):
-    """Units with two inputs each, on or off, and one shared limit."""
+def subsystems(count: int, formulation):
+    """Subsystems with two inputs each, on or off, and one shared limit."""
     m = pyo.ConcreteModel()
     m.unit = pyo.RangeSet(0, count - 1)
     m.x = pyo.Var(m.unit, range(2), bounds=(-1, 1))
@@ -318,8 +318,8 @@ def units(count: int, formulation):
     return m
 
 
-def test_units_with_a_shared_limit():
-    m = units(3, "bigm")
+def test_subsystems_with_a_shared_limit():
+    m = subsystems(3, "bigm")
     results = solve(m, time_limit=60)
     value, bound = pyo.value(m.obj), results.problem.upper_bound
     assert status(results) == "optimal"

@@ -22,7 +22,7 @@ from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.cost_search import CostSearch, Limits
 from tests.harness.random_networks import he_network
 from tests.solvers.global_models import random_model
-from tests.solvers.test_global import TIGHT, box_model, solve, status, units
+from tests.solvers.test_global import TIGHT, box_model, solve, status, subsystems
 
 pytest.importorskip("highspy")
 
@@ -40,7 +40,7 @@ def mip(model) -> float:
 
 KINDS = {
     "boxes": lambda: box_model(he_network(0, (5, 20, 20, 1))),
-    "units": lambda: units(3, None),
+    "subsystems": lambda: subsystems(3, None),
     "mip": many_inputs,
 }
 
@@ -108,7 +108,7 @@ def test_the_log_has_bound_incumbent_gap_and_open_boxes(capsys):
     assert lines[2].startswith("*")
     assert float(lines[-1].split()[-1].rstrip("%")) <= 0.01
     log = io.StringIO()
-    solve(KINDS["units"](), tee=log)
+    solve(KINDS["subsystems"](), tee=log)
     assert "incumbent" in log.getvalue()
 
 
@@ -148,7 +148,7 @@ def test_worker_processes_change_nothing():
     assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize("kind", ["units", "mip"])
+@pytest.mark.parametrize("kind", ["subsystems", "mip"])
 def test_a_search_in_one_process_says_so(kind, caplog):
     with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING, "pyomo_relu"):
         assert status(solve(KINDS[kind](), executor=pool)) == "optimal"
@@ -168,7 +168,7 @@ def test_a_mip_takes_over_where_boxes_grow(sizes):
 
 
 def test_a_plateau_is_left_to_a_small_mip():
-    """The best outputs of one unit lie on a whole face of its function."""
+    """The best outputs of one subsystem lie on a whole face of its function."""
     m = random_model(10943)
     results = solve(m, time_limit=60)
     value, bound = pyo.value(m.obj), results.problem.upper_bound

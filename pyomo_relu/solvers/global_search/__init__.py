@@ -1,16 +1,17 @@
 """``relu_global``: global optimization in the space of the inputs.
 
 =================  ===================================================================
-``problem``        the user's model as networks and a mixed-integer linear rest
-``compose``        several blocks as one network of the variables that drive them
-``box_bounds``    linear bounds of many boxes at once
-``lp``             the linear relaxation of one box, with proved bounds
-``tighten``        smaller boxes from rows and from the incumbent
-``branching``      where to split
+``solver``         the plugin for Pyomo and its log; ``config``, ``outcome``
+``strategy``       which search suits a problem; ``race``: several by turns
+``cost_search``    what every search has: limits, an incumbent, a cut-off, rounds
+``box_search``     boxes of the inputs; ``box_bounds``, ``rows``, ``tighten``, ``lp``
+``neuron_search``  sides of neurons
+``decompose``      prices for ``subsystems`` that only rows connect; ``master``
+``handover``       one MIP of the whole
 ``mip``            a box or a linear region as a mixed-integer program
+``branching``      where to split
 ``incumbent``      the best point and the searches that improve it
-``search``         the tree
-``solver``         the plugin for Pyomo, its log and results
+``settings``       what steers the searches, a record for each
 =================  ===================================================================
 """
 

@@ -108,7 +108,9 @@ class BoxBounds:
         ]
         self._asked = dict.fromkeys(asked)
 
-    def arrays(self, lower, upper, stored) -> tuple[list, list]:
+    def arrays(
+        self, lower: np.ndarray, upper: np.ndarray, stored: np.ndarray
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Bounds of every node over each box, lists of (N, size) arrays."""
         start = self.inherited.by_node(stored)
         return crown_arrays(self.network, lower, upper, start, self._asked, self.rules)
@@ -161,8 +163,10 @@ class BoxBounds:
         a, c, e = (np.concatenate(part, axis=1) for part in zip(*parts))
         return a, c, e
 
-    def unstable(self, lows, highs, n: int) -> np.ndarray:
-        """How many units are undecided in each box."""
+    def unstable(
+        self, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray], n: int
+    ) -> np.ndarray:
+        """How many neurons and maxima are undecided in each of ``n`` boxes."""
         total = np.zeros(n, dtype=int)
         for node in self.network.nodes:
             if isinstance(node, PiecewiseLinear):

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from pyomo.common.config import (
-    Bool,
-    ConfigValue,
-    NonNegativeInt,
-    PositiveInt,
-)
-from pyomo.contrib.solver.common.config import BranchAndBoundConfig
+from pyomo.common.config import Bool, NonNegativeInt, PositiveInt
 
-from pyomo_relu.solvers.options import Progress
+from pyomo_relu.solvers.options import NetworkSolverConfig
 
 
 def _executor(given: Any) -> Executor | None:
@@ -25,13 +18,7 @@ def _executor(given: Any) -> Executor | None:
     )
 
 
-def _callback(function: Any) -> Callable[[Progress], Any] | None:
-    if function is None or callable(function):
-        return function
-    raise ValueError(f"progress= takes a function of one argument, not {function!r}.")
-
-
-class ReluGlobalConfig(BranchAndBoundConfig):
+class ReluGlobalConfig(NetworkSolverConfig):
     """Configuration of ``relu_global`` besides Pyomo's own.
 
     Attributes
@@ -54,7 +41,7 @@ class ReluGlobalConfig(BranchAndBoundConfig):
         Of the searches for incumbents.
     executor : Executor, optional
         Bounds the batches of boxes in parallel, with the same result as without. Serves
-        one group of inputs; units and hand-overs run in one process and say so.
+        one group of inputs; subsystems and hand-overs run in one process and say so.
     threads : int, optional
         Without ``executor``, so many worker processes of the solver's own.
     warmstart : bool
@@ -64,49 +51,12 @@ class ReluGlobalConfig(BranchAndBoundConfig):
         each better point; a true return value ends the search with its best point.
     """
 
-    def __init__(
-        self,
-        description=None,
-        doc=None,
-        implicit=False,
-        implicit_domain=None,
-        visibility=0,
-    ):
-        super().__init__(
-            description=description,
-            doc=doc,
-            implicit=implicit,
-            implicit_domain=implicit_domain,
-            visibility=visibility,
-        )
-        self.rel_gap = 1e-4
-        self.abs_gap = 1e-6
-        for name, value in (
-            ("node_limit", ConfigValue(None, NonNegativeInt, description="boxes at most")),
-            ("batch_size", ConfigValue(128, PositiveInt, description="boxes in a round")),
-            ("leaf_neurons", ConfigValue(12, NonNegativeInt, description="for the MIP")),
-            ("hand_over", ConfigValue(True, Bool, description="many inputs to the MIP")),
-            ("seed", ConfigValue(0, NonNegativeInt, description="of the incumbents")),
-            ("executor", ConfigValue(None, _executor, description="parallel batches")),
-            ("warmstart", ConfigValue(False, Bool, description="offer present values")),
-            ("progress", ConfigValue(None, _callback, description="callback")),
-        ):
-            self.declare(name, value)
-
-
-#: Keywords that the legacy call takes beside Pyomo's customary ones.
-OWN_KEYWORDS = (
-    "time_limit",
-    "threads",
-    "rel_gap",
-    "abs_gap",
-    "timer",
-    "node_limit",
-    "batch_size",
-    "leaf_neurons",
-    "hand_over",
-    "seed",
-    "executor",
-    "warmstart",
-    "progress",
-)
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.rel_gap, self.abs_gap = 1e-4, 1e-6
+        self.add("node_limit", None, NonNegativeInt, "boxes at most")
+        self.add("batch_size", 128, PositiveInt, "boxes in a round")
+        self.add("leaf_neurons", 12, NonNegativeInt, "for the small MIP")
+        self.add("hand_over", True, Bool, "many inputs to the MIP")
+        self.add("seed", 0, NonNegativeInt, "of the incumbents")
+        self.add("executor", None, _executor, "parallel batches")

@@ -11,6 +11,8 @@ from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
 from pyomo_relu.solvers.global_search.settings import COST
+from pyomo_relu.solvers.options import Progress
+from pyomo_relu.solvers.results import relative_gap
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,16 @@ class CostSearch(ABC):
     def remaining(self) -> float:
         """Seconds left, none below 0."""
         return self.deadline.left()
+
+    def progress(self, kind: str) -> Progress:
+        """How far the search is, in the user's terms."""
+        p, found = self.problem, self.incumbent.point is not None
+        incumbent = p.user_objective(self.incumbent.cost) if found else math.inf * p.sign
+        bound = p.user_objective(self.bound)
+        gap = relative_gap(incumbent, bound)
+        return Progress(
+            kind, self.deadline.elapsed, incumbent, bound, gap, self.counts.boxes
+        )
 
     def gained(self, before: float) -> bool:
         """Whether the best point is so much better than one of cost ``before``."""

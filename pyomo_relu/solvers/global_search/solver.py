@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import math
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyomo.contrib.solver.common.factory import SolverFactory
 from pyomo.contrib.solver.common.results import Results
 
 from pyomo_relu.base.deadline import Deadline
-from pyomo_relu.solvers.global_search.config import OWN_KEYWORDS, ReluGlobalConfig
+from pyomo_relu.solvers.global_search.config import ReluGlobalConfig
 from pyomo_relu.solvers.legacy import LegacyCall
-from pyomo_relu.solvers.options import Progress
 from pyomo_relu.solvers.skeleton import NetworkSolver
+from pyomo_relu.solvers.watch import Log
+
+if TYPE_CHECKING:
+    from pyomo_relu.presolve.problem import Problem
+    from pyomo_relu.solvers.global_search.cost_search import CostSearch
 
 #: Seconds between two lines of the log.
 LOG_EVERY = 1.0
@@ -25,7 +29,9 @@ class ReluGlobal(NetworkSolver):
 
     For models whose nonlinear part is network blocks, with any formulation or none, and
     whose rest is mixed-integer linear. Takes Pyomo's keywords and those of
-    :class:`~pyomo_relu.solvers.global_search.config.ReluGlobalConfig`.
+    :class:`~pyomo_relu.solvers.global_search.config.ReluGlobalConfig`. In the results
+    ``extra_info`` has ``mip_gap``, ``mip_node_count`` (boxes), ``rounds``,
+    ``linear_programs``, ``small_mips``, ``open_boxes``.
 
     Examples
     --------
@@ -61,51 +67,25 @@ class ReluGlobal(NetworkSolver):
 
         return tuple(int(part) for part in VERSION.split(".")[:3])
 
-    def solve(self, model, **kwds: Any) -> Results:
-        """Solve a model to proven optimality.
-
-        Parameters
-        ----------
-        model : BlockData
-        **kwds
-            See the class.
-
-        Returns
-        -------
-        Results
-            Pyomo's own. ``extra_info`` has ``mip_gap``, ``mip_node_count`` (boxes),
-            ``rounds``, ``linear_programs``, ``small_mips``, ``open_boxes``.
-
-        Raises
-        ------
-        IncompatibleModelError
-            If the model without its networks isn't mixed-integer linear.
-        ValueError
-            For unknown options, inputs without finite bounds, nonlinear input
-            expressions, and inputs whose bounds were widened after their block was
-            written.
-        NoOptimalSolutionError, NoFeasibleSolutionError
-            As with all of Pyomo's new solvers.
-        """
-        return super().solve(model, **kwds)
-
-    def search(self, model, config: Any, deadline: Deadline, log: io.StringIO) -> Results:
+    def search(
+        self, model: Any, config: Any, deadline: Deadline, log: io.StringIO
+    ) -> Results:
         """Read the model, choose a search, and run it."""
         from pyomo_relu.presolve.reading import read_problem
         from pyomo_relu.solvers.global_search.cost_search import Limits
-        from pyomo_relu.solvers.global_search.results import early_results, read_results
+        from pyomo_relu.solvers.global_search.outcome import early_results, read_results
         from pyomo_relu.solvers.global_search.strategy import choose_search
 
         if config.solver_options:
             name = next(iter(config.solver_options))
             raise ValueError(
                 f"relu_global has no solver option '{name}'; its options are keywords of "
-                "solve(): " + ", ".join(OWN_KEYWORDS) + "."
+                "solve(): " + ", ".join(self.CONFIG.keywords) + "."
             )
         config.timer.start("read_model")
         problem = read_problem(model, deadline)
         config.timer.stop("read_model")
-        lines = _Log(config, log)
+        lines = SearchLog(config, log)
         results = early_results(problem, model)
         if results is not None:
             return results
@@ -138,20 +118,13 @@ class ReluGlobal(NetworkSolver):
         return results
 
 
-class _Log:
+class SearchLog(Log):
     """Lines for ``tee``, and the user's callback."""
 
-    def __init__(self, config: Any, text: io.StringIO) -> None:
-        self.progress = config.progress
-        self.streams = [*config.tee, text] if config.tee else []
-        self.last = -math.inf
+    last = -math.inf
 
-    def write(self, line: str) -> None:
-        for stream in self.streams:
-            stream.write(line + "\n")
-            stream.flush()
-
-    def head(self, problem) -> None:
+    def head(self, problem: Problem) -> None:
+        """What the model is, and the titles of the columns."""
         whole = int(problem.integer.sum())
         self.write(
             f"relu_global: {problem.n} inputs, {len(problem.links)} networks, "
@@ -165,30 +138,18 @@ class _Log:
             f"{'incumbent':>14} {'gap':>9}"
         )
 
-    def report(self, search, kind: str) -> bool:
+    def report(self, search: CostSearch, kind: str) -> bool:
         """One event of the search; whether the user wants to stop."""
-        from pyomo_relu.solvers.global_search.results import gap_of
-
-        p = search.problem
-        found = search.incumbent.point is not None
-        now = search.deadline.elapsed
-        worst = math.inf * p.sign
-        incumbent = p.user_objective(search.incumbent.cost) if found else worst
-        bound = p.user_objective(search.bound)
-        gap = gap_of(incumbent, bound)
-        if self.streams and (kind != "log" or now - self.last >= LOG_EVERY):
-            self.last = now
-            shown = "-" if not math.isfinite(gap) else f"{100 * gap:.4f}%"
+        now = search.progress(kind)
+        if self.streams and (kind != "log" or now.seconds - self.last >= LOG_EVERY):
+            self.last = now.seconds
+            shown = "-" if not math.isfinite(now.gap) else f"{100 * now.gap:.4f}%"
             self.write(
-                f"{'* ' if kind == 'incumbent' else '  '}{now:8.2f} "
-                f"{search.counts.boxes:9d} {search.open_boxes:7d} {bound:14.7g} "
-                f"{incumbent:14.7g} {shown:>9}"
+                f"{'* ' if kind == 'incumbent' else '  '}{now.seconds:8.2f} "
+                f"{now.nodes:9d} {search.open_boxes:7d} {now.bound:14.7g} "
+                f"{now.incumbent:14.7g} {shown:>9}"
             )
-        if self.progress is None or kind == "end":
-            return False
-        return bool(
-            self.progress(Progress(kind, now, incumbent, bound, gap, search.counts.boxes))
-        )
+        return kind != "end" and self.progress is not None and bool(self.progress(now))
 
 
 class LegacyReluGlobal(LegacyCall, ReluGlobal):
@@ -198,15 +159,13 @@ class LegacyReluGlobal(LegacyCall, ReluGlobal):
     of :class:`ReluGlobal`; ``options`` may hold the latter too.
     """
 
-    own_keywords = OWN_KEYWORDS
-
     def _take_options(self, options: dict[str, Any], kwds: dict[str, Any]) -> dict:
-        kwds = dict(kwds)
+        kwds, keywords = dict(kwds), self.CONFIG.keywords
         for key, setting in {**options, **(kwds.pop("options", None) or {})}.items():
-            if key not in OWN_KEYWORDS:
+            if key not in keywords:
                 raise ValueError(
                     f"relu_global has no option '{key}'; it takes "
-                    + ", ".join(OWN_KEYWORDS)
+                    + ", ".join(keywords)
                     + "."
                 )
             kwds.setdefault(key, setting)

@@ -8,10 +8,8 @@ import pytest
 from pyomo_relu.differentiable import (
     DualFunction,
     Infeasible,
-    NodeLimit,
     ParametricMILP,
     Program,
-    branch_and_bound,
 )
 from pyomo_relu.programs.sharp import solve_mip
 from tests.differentiable.instances import (
@@ -104,21 +102,6 @@ def test_below_the_value_for_all_data(seed):
     assert near >= 2
 
 
-def test_leaves_partition_the_box():
-    rng = np.random.default_rng(0)
-    for seed in range(6):
-        program = random_program(seed)
-        tree = branch_and_bound(program)
-        whole = program.integer
-        for _ in range(50):
-            u = rng.integers(0, 4, size=whole.sum())
-            inside = [
-                (leaf.lower[whole] <= u).all() and (u <= leaf.upper[whole]).all()
-                for leaf in tree.leaves
-            ]
-            assert sum(inside) == 1
-
-
 def test_other_bounds():
     program = random_program(1)
     function = DualFunction(program)
@@ -142,16 +125,6 @@ def test_refusals():
     free = Program.from_arrays([1.0], [[1.0]], row_lower=0.5)
     with pytest.raises(ValueError, match="finite box"):
         DualFunction(free)
-    whole = Program.from_arrays([1.0], [[1.0]], row_lower=0.5, integer=True)
-    with pytest.raises(ValueError, match="infinite bound"):
-        branch_and_bound(whole)
-    nothing = Program.from_arrays(
-        [1.0], [[2.0]], row_lower=1, row_upper=1, upper=5, integer=1
-    )
-    with pytest.raises(Infeasible):
-        branch_and_bound(nothing)
-    with pytest.raises(NodeLimit, match="more than 2 nodes"):
-        branch_and_bound(guzelsoy_ralphs(0.5), node_limit=2)
 
 
 def test_infeasible_leaves_stay_out_of_the_way():

@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("sklearn")
 
 from pyomo_relu import ReLUNetBlock, read_network
-from pyomo_relu.steps.step_network import stack
 from pyomo_relu.training import (
     BinarizedNetClassifier,
     BinaryNetClassifier,
@@ -164,30 +163,6 @@ def test_save_and_load(binary, binarized, tmp_path):
     assert StepNetwork.load(path).sizes == (2, 2, 1)
     with pytest.raises(FileNotFoundError):
         StepNetwork.load(tmp_path / "none.npz")
-
-
-def test_step_network_refuses():
-    with pytest.raises(ValueError, match="don't fit"):
-        StepNetwork((np.ones((2, 2)), np.ones((1, 3))), (np.zeros(2), np.zeros(1)))
-    with pytest.raises(ValueError, match="not finite"):
-        StepNetwork((np.full((1, 2), np.nan),), (np.zeros(1),))
-    with pytest.raises(ValueError, match="'step' or 'sign'"):
-        StepNetwork((np.ones((1, 2)),), (np.zeros(1),), "relu")
-
-
-def test_stack():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(20, 3))
-    nets = [
-        StepNetwork(
-            (rng.normal(size=(h, 3)), rng.normal(size=(2, h))),
-            (rng.normal(size=h), rng.normal(size=2)),
-            "sign",
-        )
-        for h in (2, 4)
-    ]
-    whole = stack(nets).scores(x)
-    np.testing.assert_allclose(whole, np.hstack([n.scores(x) for n in nets]))
 
 
 # ------------------------------------------------------------------------- ensemble

@@ -14,7 +14,6 @@ class Decision:
 
     Parameters
     ----------
-    network : Network
     original : (n_inputs,) array
     target : int or None
         The class that must win; None for any other than the label.

@@ -13,7 +13,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from pyomo_relu.adversarial.decision import Decision
-from pyomo_relu.adversarial.settings import NEAREST
+from pyomo_relu.adversarial.nearest_settings import NEAREST
 from pyomo_relu.block import ReLUNetBlock
 from pyomo_relu.verification.model_parts import input_values, input_variables
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pyomo_relu.adversarial.decision import Decision
 from pyomo_relu.adversarial.distance_program import distance
-from pyomo_relu.adversarial.settings import NEAREST
+from pyomo_relu.adversarial.nearest_settings import NEAREST
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.progress import progress
 from pyomo_relu.network import Network, PiecewiseLinear

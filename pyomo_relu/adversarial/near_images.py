@@ -15,11 +15,11 @@ import numpy as np
 
 from pyomo_relu.adversarial.decision import Decision
 from pyomo_relu.adversarial.distance_program import DistanceProgram, distance
-from pyomo_relu.adversarial.settings import NEAREST
+from pyomo_relu.adversarial.nearest_settings import NEAREST
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.heuristics.image import ModelImage
 from pyomo_relu.heuristics.region_walk import RegionSolver
-from pyomo_relu.heuristics.settings import START
+from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.network.gradient import value_and_gradient
 from pyomo_relu.verification.attack import attack
 from pyomo_relu.verification.input_region import Box

@@ -32,8 +32,8 @@ from pyomo_relu.adversarial.decision import Decision
 from pyomo_relu.adversarial.distance_program import NORMS, DistanceProgram, distance
 from pyomo_relu.adversarial.distance_search import DistanceSearch
 from pyomo_relu.adversarial.near_images import find_near_image
+from pyomo_relu.adversarial.nearest_settings import NEAREST
 from pyomo_relu.adversarial.pictures import image_grid
-from pyomo_relu.adversarial.settings import NEAREST
 from pyomo_relu.adversarial.solving import (
     available,
     image_in_box,

@@ -9,16 +9,14 @@ away again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
-from pyomo_relu.analysis.plane_regions import ROUNDING
+from pyomo_relu.analysis.affine_maps import ROUNDING, AffineMap, affine_map, chosen_map
 from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
-from pyomo_relu.network.weights import absolute
 from pyomo_relu.programs import HighsModel, LinearProgram
 
 #: Half-spaces ``gradient @ t <= right``, and the piece or winner that they choose.
@@ -27,14 +25,6 @@ Choice = tuple[int, list[tuple[np.ndarray, float]]]
 
 class _Enough(Exception):
     """As many regions were found as were asked for."""
-
-
-class _Map(NamedTuple):
-    """A node on a region: ``gradient @ t + offset``, and its terms' magnitudes."""
-
-    gradient: np.ndarray
-    offset: np.ndarray
-    scale: np.ndarray
 
 
 class CellTree:
@@ -58,7 +48,7 @@ class CellTree:
         for k in range(d):  # the ball stays inside of the box
             for sign in (1.0, -1.0):
                 self._add(sign * np.eye(d)[k], 1.0)
-        self.maps: list[_Map] = [_Map(none, none, none)] * len(network.nodes)
+        self.maps: list[AffineMap] = [AffineMap(none, none, none)] * len(network.nodes)
 
     # ------------------------------------------------------------- the linear program
     def _add(self, gradient: np.ndarray, right: float) -> None:
@@ -115,24 +105,16 @@ class CellTree:
             self.maps[i] = self._input(i)
         else:
             assert isinstance(node, Affine)
-            self.maps[i] = self._affine(node)
+            sources = [self.maps[s] for s in node.sources]
+            self.maps[i] = affine_map(node, sources, len(self.free))
         self._node(i + 1, centre)
 
-    def _input(self, i: int) -> _Map:
+    def _input(self, i: int) -> AffineMap:
         at = dict(self.network.input_slices())[i]
         index = np.arange(at.start, at.stop)
         middle, half = 0.5 * (self.low + self.high)[at], 0.5 * (self.high - self.low)[at]
         gradient = (index[:, None] == self.free) * half[:, None]
-        return _Map(gradient, middle, abs(middle) + half)
-
-    def _affine(self, node: Affine) -> _Map:
-        gradient = np.zeros((node.size, len(self.free)))
-        offset, scale = node.bias.copy(), abs(node.bias)
-        for w, source in zip(node.weights, (self.maps[s] for s in node.sources)):
-            gradient += w @ source.gradient
-            offset += w @ source.offset
-            scale = scale + absolute(w) @ source.scale
-        return _Map(gradient, offset, scale)
+        return AffineMap(gradient, middle, abs(middle) + half)
 
     def _entries(self, i: int, first: int, chosen: np.ndarray, centre: np.ndarray) -> None:
         """Split by the entries of a node from ``first`` on; the others are ``chosen``."""
@@ -150,18 +132,8 @@ class CellTree:
                 self._entries(i, j + 1, chosen.copy(), ball)
             return
         # The deeper nodes overwrite their maps; those below stay as they are.
-        self.maps[i] = self._chosen_map(node, chosen)
+        self.maps[i] = chosen_map(node, self.maps[node.source], chosen)
         self._node(i + 1, centre)
-
-    def _chosen_map(self, node: PiecewiseLinear | Max, chosen: np.ndarray) -> _Map:
-        source = self.maps[node.source]
-        if isinstance(node, Max):
-            entry = node.indices[node.indptr[:-1] + chosen]
-            return _Map(*(part[entry] for part in source))
-        units = np.arange(node.size)
-        a, c = node.slopes[units, chosen], node.intercepts[units, chosen]
-        gradient, offset = a[:, None] * source.gradient, a * source.offset + c
-        return _Map(gradient, offset, abs(a) * source.scale + abs(c))
 
     def _branches(
         self, choices: list[Choice], centre: np.ndarray
@@ -183,7 +155,7 @@ class CellTree:
 
     def _pieces(self, node: PiecewiseLinear, u: int) -> list[Choice]:
         """The pieces that unit ``u`` may be on."""
-        gradients, offsets, scales = self.maps[node.source]
+        gradients, offsets, scales, _ = self.maps[node.source]
         g, c, t = gradients[u], offsets[u], node.breakpoints[u]
         reach = np.abs(g).sum()
         noise = ROUNDING * (scales[u] + abs(t).max(initial=0.0))
@@ -200,7 +172,7 @@ class CellTree:
 
     def _winners(self, node: Max, j: int) -> list[Choice]:
         """The entries of group ``j`` that may be the largest, by their places in it."""
-        gradients, offsets, scales = self.maps[node.source]
+        gradients, offsets, scales, _ = self.maps[node.source]
         entries = node.group(j)
         g, c = gradients[entries], offsets[entries]
         noise = ROUNDING * scales[entries].max()

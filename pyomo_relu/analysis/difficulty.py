@@ -34,8 +34,6 @@ class LayerBounds:
 
     Attributes
     ----------
-    name : str
-    units, stable : int
     big_m : (float, float, float) or None
         Smallest, median and largest ``max(-l, u)`` of the unstable neurons.
     width : float

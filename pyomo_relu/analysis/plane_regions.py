@@ -22,18 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyomo_relu.analysis.affine_maps import ROUNDING, AffineMap, affine_map, chosen_map
 from pyomo_relu.analysis.cells import Cells, NewCells, box_cell, cut, halves
-from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.ladder import check_box
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
-from pyomo_relu.network.weights import absolute
 
 #: Distances up to this share of the box's size are no distance: thinner slivers than
 #: this are left to a neighbour.
 SLIVER = 1e-10
-
-#: Rounding errors of a pre-activation, relative to the sum of its terms' magnitudes.
-ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,97 +273,60 @@ class _Splitter:
         self.max_regions = max_regions
         self.cells = box_cell(low[free], high[free])
         self.sizes = (high - low)[free]
-        self.gradients: list[np.ndarray] = []
-        self.offsets: list[np.ndarray] = []
-        self.patterns: list[np.ndarray | None] = []
-        # By node, the rounding scale of each entry: the sum of its terms' magnitudes.
-        self.scales: list[np.ndarray] = []
+        self.maps: list[AffineMap] = []
         self.counts: dict[str, int] = {}
 
     def run(self) -> LinearRegions:
         start = dict(self.network.input_slices())
         for i, node in enumerate(self.network.nodes):
             if isinstance(node, Input):
-                self._input(start[i])
+                found = self._input(start[i])
             elif isinstance(node, Affine):
-                self._affine(node)
+                sources = [self.maps[s] for s in node.sources]
+                found = affine_map(node, sources, len(self.free), (len(self.cells),))
             elif isinstance(node, PiecewiseLinear):
-                self._piecewise(node)
+                found = self._piecewise(node)
             else:
                 assert isinstance(node, Max)
-                self._max(node)
-            if self.patterns[-1] is not None:
+                found = self._max(node)
+            self.maps.append(found)  # the splits have replaced the list
+            if found.pattern is not None:
                 self.counts[node.name] = int(self.cells.proper.sum())
+        gradients, offsets, _, patterns = zip(*self.maps)
+        box = self.low, self.high, self.free
         return LinearRegions(
-            self.network,
-            self.low,
-            self.high,
-            self.free,
-            self.cells,
-            tuple(self.gradients),
-            tuple(self.offsets),
-            tuple(self.patterns),
-            self.counts,
+            self.network, *box, self.cells, gradients, offsets, patterns, self.counts
         )
-
-    def _append(
-        self,
-        gradients: np.ndarray,
-        offsets: np.ndarray,
-        pattern: np.ndarray | None,
-        scale: np.ndarray,
-    ) -> None:
-        self.gradients.append(gradients)
-        self.offsets.append(offsets)
-        self.patterns.append(pattern)
-        self.scales.append(scale)
 
     def _gather(self, origin: np.ndarray) -> None:
         """Carry what is known of the old cells over to the new ones."""
-        self.gradients = [a[origin] for a in self.gradients]
-        self.offsets = [a[origin] for a in self.offsets]
-        self.patterns = [p if p is None else p[origin] for p in self.patterns]
+        self.maps = [
+            AffineMap(g[origin], c[origin], scale, p if p is None else p[origin])
+            for g, c, scale, p in self.maps
+        ]
         if len(self.cells) > self.max_regions:
             raise ValueError(
                 f"the network has more than {self.max_regions} linear regions on this "
                 "box; take a smaller box, or raise max_regions."
             )
 
-    def _input(self, at: slice) -> None:
-        index = np.arange(at.start, at.stop)
+    def _input(self, at: slice) -> AffineMap:
+        index, r = np.arange(at.start, at.stop), len(self.cells)
         slope = (index[:, None] == self.free).astype(float)
         fixed = np.where(np.isin(index, self.free), 0.0, self.low[at])
-        r = len(self.cells)
         scale = np.maximum(abs(self.low[at]), abs(self.high[at]))
-        self._append(np.tile(slope, (r, 1, 1)), np.tile(fixed, (r, 1)), None, scale)
+        return AffineMap(np.tile(slope, (r, 1, 1)), np.tile(fixed, (r, 1)), scale)
 
-    def _affine(self, node: Affine) -> None:
-        r, d = len(self.cells), len(self.free)
-        offset = np.tile(node.bias, (r, 1))
-        slope = np.zeros((r, node.size, d))
-        scale = abs(node.bias)
-        for w, s in zip(node.weights, node.sources):
-            before, at = self.gradients[s], self.offsets[s]
-            offset += (w @ at.T).T
-            if sp.issparse(w):
-                flat = before.transpose(1, 0, 2).reshape(before.shape[1], r * d)
-                slope += (w @ flat).reshape(node.size, r, d).transpose(1, 0, 2)
-            else:
-                slope += w @ before
-            scale = scale + absolute(w) @ self.scales[s]
-        self._append(slope, offset, None, scale)
-
-    def _piecewise(self, node: PiecewiseLinear) -> None:
-        s = node.source
+    def _piecewise(self, node: PiecewiseLinear) -> AffineMap:
+        slope, offset, scale, _ = self.maps[node.source]
         piece = np.zeros((len(self.cells), node.size), dtype=np.int32)
         origin = np.arange(len(self.cells))  # of the cells that the sources know
-        slope, offset = self.gradients[s], self.offsets[s]
         steps = node.jumps != 0.0
         for i in range(node.size):
             for p, t in enumerate(node.breakpoints[i]):
                 a, c = slope[origin, i], offset[origin, i] - t
                 tolerance = SLIVER * (abs(a) @ self.sizes)
-                tolerance = tolerance + ROUNDING * (self.scales[s][i] + abs(t))
+                tolerance = tolerance + ROUNDING * (scale[i] + abs(t))
                 self.cells, parent, above = cut(
                     self.cells,
                     self.cells.at_vertices(a, c),
@@ -379,24 +338,20 @@ class _Splitter:
                     piece, origin = piece[parent], origin[parent]
                 piece[above, i] = p + 1
         self._gather(origin)
-        rows = np.arange(node.size)
-        a, c = node.slopes[rows, piece], node.intercepts[rows, piece]
-        slope = a[..., None] * self.gradients[s]
-        offset = a * self.offsets[s] + c
+        found = chosen_map(node, self.maps[node.source], piece)
         # Not the product of all magnitudes so far: that grows with depth, far beyond
         # the errors themselves.
-        scale = np.abs(self.cells.at_vertices(slope, offset)).max(axis=0)
-        self._append(slope, offset, piece, scale)
+        values = self.cells.at_vertices(found.gradient, found.offset)
+        return found._replace(scale=np.abs(values).max(axis=0))
 
-    def _max(self, node: Max) -> None:
-        s = node.source
+    def _max(self, node: Max) -> AffineMap:
+        slopes, offsets, scales, _ = self.maps[node.source]
         winner = np.zeros((len(self.cells), node.size), dtype=np.int32)
         origin = np.arange(len(self.cells))
         for j in range(node.size):
             group = node.group(j)
-            slope, offset = self.gradients[s][:, group], self.offsets[s][:, group]
-            slope, offset = slope[origin], offset[origin]
-            scale = ROUNDING * 2.0 * self.scales[s][group].max()
+            slope, offset = slopes[:, group][origin], offsets[:, group][origin]
+            scale = ROUNDING * 2.0 * scales[group].max()
             spread = slope.max(axis=1) - slope.min(axis=1)
             tolerance = SLIVER * (spread @ self.sizes) + scale
             values = self.cells.at_vertices(slope, offset)
@@ -419,11 +374,7 @@ class _Splitter:
                 winner, origin = winner[parent], origin[parent]
                 winner[len(winner) - len(winners) :, j] = winners
         self._gather(origin)
-        entry = node.indices[node.indptr[:-1] + winner]
-        slope = np.take_along_axis(self.gradients[s], entry[..., None], axis=1)
-        offset = np.take_along_axis(self.offsets[s], entry, axis=1)
-        scale = np.maximum.reduceat(self.scales[s][node.indices], node.indptr[:-1])
-        self._append(slope, offset, winner, scale)
+        return chosen_map(node, self.maps[node.source], winner)
 
 
 def _upper_parts(

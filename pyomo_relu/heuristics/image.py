@@ -29,8 +29,6 @@ class ModelImage:
 
     Attributes
     ----------
-    form : StandardForm
-    problem : NetworkProblem
     own_blocks : list
         Network blocks of the user's model whose rows are those of their networks.
     is_copy : bool

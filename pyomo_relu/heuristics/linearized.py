@@ -18,9 +18,9 @@ import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.heuristics.gradient import pull_back
+from pyomo_relu.heuristics.gradient_paths import pull_back
 from pyomo_relu.heuristics.network_columns import NetworkProblem, selection
-from pyomo_relu.heuristics.settings import START
+from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.programs import HighsModel, LinearProgram
 
 

@@ -22,7 +22,7 @@ from pyomo.repn.linear import LinearRepnVisitor
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.formulations.layer_values import LayerValues
-from pyomo_relu.heuristics.settings import START
+from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.programs.rows import VariableRecorder
 from pyomo_relu.programs.standard_form import StandardForm
 
@@ -105,7 +105,6 @@ class NetworkProblem:
 
     Attributes
     ----------
-    maps : list of BlockColumns
     drivers : int array
         Columns that inputs depend on and no network determines.
     io : int array

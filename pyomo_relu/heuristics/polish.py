@@ -15,7 +15,7 @@ import numpy as np
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.heuristics.image import ModelImage
 from pyomo_relu.heuristics.region_walk import solve_fixed
-from pyomo_relu.heuristics.settings import START
+from pyomo_relu.heuristics.start_settings import START
 
 logger = logging.getLogger(__name__)
 

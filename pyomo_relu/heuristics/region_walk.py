@@ -18,7 +18,7 @@ import numpy as np
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.heuristics.network_columns import NetworkProblem, selection
-from pyomo_relu.heuristics.settings import START
+from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.programs import NETWORK_DEFAULTS, HighsModel, LinearProgram
 from pyomo_relu.programs.standard_form import StandardForm
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
-from pyomo_relu.heuristics.gradient import ascend, batch_size, box_samples
+from pyomo_relu.heuristics.gradient_paths import ascend, batch_size, box_samples
 from pyomo_relu.heuristics.image import ModelImage
 from pyomo_relu.heuristics.linearized import walk_linearized
 from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.region_walk import RegionPoint, RegionSolver, solve_fixed
-from pyomo_relu.heuristics.settings import START
+from pyomo_relu.heuristics.start_settings import START
 
 
 @dataclass

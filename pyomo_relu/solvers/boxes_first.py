@@ -25,7 +25,7 @@ from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.block import is_as_written
 from pyomo_relu.formulations import BigM, Cuts, Hull, Partition, network_blocks
 from pyomo_relu.heuristics.network_columns import NetworkProblem
-from pyomo_relu.heuristics.settings import START
+from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.presolve.reading import read_problem

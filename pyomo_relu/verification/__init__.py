@@ -5,7 +5,6 @@ to mixed-integer programs. It uses the solvers and all that lies below them.
 """
 
 from pyomo_relu.verification.input_region import Ball, Box
-from pyomo_relu.verification.ladder import verify
 from pyomo_relu.verification.properties import (
     Property,
     Unsafe,
@@ -15,6 +14,7 @@ from pyomo_relu.verification.properties import (
     robust_classification,
 )
 from pyomo_relu.verification.verdict import Verification
+from pyomo_relu.verification.verifier import verify
 from pyomo_relu.verification.vnnlib import (
     Case,
     VnnlibError,

@@ -13,7 +13,7 @@ import numpy as np
 
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.verification.margins import Margins
-from pyomo_relu.verification.settings import VERIFY
+from pyomo_relu.verification.verify_settings import VERIFY
 
 
 def attack(

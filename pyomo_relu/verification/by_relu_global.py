@@ -22,8 +22,8 @@ from pyomo_relu.verification.model_parts import (
     input_values,
     input_variables,
 )
-from pyomo_relu.verification.settings import VERIFY
 from pyomo_relu.verification.verdict import SetVerdict
+from pyomo_relu.verification.verify_settings import VERIFY
 
 
 def decide_by_relu_global(

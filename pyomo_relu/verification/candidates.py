@@ -14,8 +14,8 @@ import numpy as np
 from pyomo_relu.network import Network
 from pyomo_relu.verification.input_region import Region
 from pyomo_relu.verification.properties import Property
-from pyomo_relu.verification.settings import VERIFY
 from pyomo_relu.verification.starts_of_attack import Starts
+from pyomo_relu.verification.verify_settings import VERIFY
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyomo_relu.heuristics.gradient import box_samples
+from pyomo_relu.heuristics.gradient_paths import box_samples
 
 
 class Region:

@@ -14,14 +14,14 @@ import numpy as np
 
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.bounds.array_model import ArrayModel
+from pyomo_relu.bounds.balls import add_ball
 from pyomo_relu.bounds.interval import node_range
 from pyomo_relu.network import Network
 from pyomo_relu.programs import NETWORK_DEFAULTS
 from pyomo_relu.programs.highs import Event
-from pyomo_relu.verification.balls import add_ball
 from pyomo_relu.verification.margins import Margins
-from pyomo_relu.verification.settings import VERIFY
 from pyomo_relu.verification.verdict import SetVerdict
+from pyomo_relu.verification.verify_settings import VERIFY
 
 
 class MarginMIP:
@@ -29,7 +29,6 @@ class MarginMIP:
 
     Parameters
     ----------
-    margins : Margins
     d : int
         The set.
     lows, highs : sequences of (size,) arrays

@@ -27,10 +27,8 @@ def split_neurons(
 
     Parameters
     ----------
-    chain : ReluChain
     confirm : callable
         Whether a point (n_inputs,) is a counterexample.
-    deadline : Deadline
     most : float
         Subproblems in all, after which it gives up.
     """

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pyomo_relu.verification.input_region import Region
-from pyomo_relu.verification.settings import VERIFY
+from pyomo_relu.verification.verify_settings import VERIFY
 
 
 class Block(NamedTuple):

@@ -7,8 +7,8 @@ import pytest
 from scipy.optimize import linprog
 
 from pyomo_relu.bounds import compute_bounds
+from pyomo_relu.bounds.balls import bounds_in_ball, least_in_ball
 from pyomo_relu.verification import Ball, always, verify
-from pyomo_relu.verification.balls import bounds_in_ball, least_in_ball
 from tests.harness.random_networks import he_network
 
 

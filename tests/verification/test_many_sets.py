@@ -14,17 +14,17 @@ from pyomo_relu.verification import (
     Ball,
     Box,
     Property,
-    ladder,
     never,
     robust_classification,
     rungs,
+    verifier,
     verify,
 )
 from pyomo_relu.verification import attack as attack_room
 from pyomo_relu.verification.input_splitting import split_inputs
 from pyomo_relu.verification.margins import Margins
 from pyomo_relu.verification.properties import Unsafe
-from pyomo_relu.verification.settings import VERIFY
+from pyomo_relu.verification.verify_settings import VERIFY
 from tests.harness.random_networks import he_network
 
 
@@ -58,7 +58,7 @@ def peak_mib(function) -> float:
 @pytest.mark.parametrize(
     "hidden, lead, radius, methods",
     [
-        ((), 50.0, 0.01, ladder.METHODS),
+        ((), 50.0, 0.01, verifier.METHODS),
         ((), 0.0, 0.01, ("attack",)),
         ((40, 40), 3.0, 0.05, ("attack", "bounds")),
     ],
@@ -201,7 +201,7 @@ def test_a_search_of_sides_ends_with_its_time(monkeypatch):
 
     monkeypatch.setattr(rungs, "split_neurons", split)
     box, prop = Box(-np.ones(12), np.ones(12)), robust_classification(0, 100)
-    climb = ladder.Ladder(net, box, prop, methods=["neurons"])
+    climb = verifier.Verifier(net, box, prop, methods=["neurons"])
     rungs.bound(climb)
     climb.seen.witness = None
     rungs.search_sides(climb, Deadline(0.0))

@@ -11,10 +11,10 @@ from pyomo_relu.verification import (
     Box,
     Property,
     always,
-    ladder,
     never,
     output_bounds,
     robust_classification,
+    verifier,
     verify,
 )
 from tests.harness.random_networks import he_network
@@ -80,14 +80,14 @@ def test_a_wrong_counterexample_is_not_believed(monkeypatch):
 
         return attack
 
-    monkeypatch.setattr(ladder, "attack", liar([0.0, 0.0]))
+    monkeypatch.setattr(verifier, "attack", liar([0.0, 0.0]))
     assert verify(net, box, safe).status == "robust"
     assert verify(net, box, safe, methods=["attack"]).status == "undecided"
     anything = never([[1.0, 0.0, 0.0]], [1e6])
     found = verify(net, box, anything, methods=["attack"])
     assert found.status == "counterexample"
     for point in ([5.0, 5.0], [np.nan, 0.0]):  # outside of the box; not a number
-        monkeypatch.setattr(ladder, "attack", liar(point))
+        monkeypatch.setattr(verifier, "attack", liar(point))
         found = verify(net, box, anything, methods=["attack"])
         assert found.status == "undecided"
 

@@ -28,9 +28,9 @@ from pyomo_relu.verification.input_region import Region, as_region
 from pyomo_relu.verification.margins import Margins
 from pyomo_relu.verification.properties import Property
 from pyomo_relu.verification.rungs import RUNGS
-from pyomo_relu.verification.settings import VERIFY, AttackSettings
 from pyomo_relu.verification.starts_of_attack import Starts
 from pyomo_relu.verification.verdict import SetVerdict, Verification
+from pyomo_relu.verification.verify_settings import VERIFY, AttackSettings
 
 #: The rungs in their order.
 METHODS = tuple(RUNGS)
@@ -82,10 +82,10 @@ def verify(
     deadline, region = Deadline(time_limit), as_region(region, network.n_inputs)
     prop.check(network.n_inputs, network.n_outputs)
     some = [m for m in METHODS if m in methods]
-    return Ladder(network, region, prop, deadline, some, reference, seed).climb()
+    return Verifier(network, region, prop, deadline, some, reference, seed).climb()
 
 
-class Ladder:
+class Verifier:
     """One run of :func:`verify`: what is known of the unsafe sets.
 
     Attributes

@@ -14,7 +14,7 @@ import numpy as np
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.heuristics.network_columns import NetworkProblem, selection
-from pyomo_relu.heuristics.settings import START
+from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.network.gradient import backward
 
 

@@ -103,16 +103,21 @@ class Backward:
         self._noise: dict[int, np.ndarray] = {}
         self._line_noises: dict[object, np.ndarray] = {}
         self._affine: dict[int, tuple[tuple[Weight, ...], np.ndarray]] = {}
+        #: Whether every node reads the one before it alone, and none is a maximum.
+        self.in_a_row = all(
+            n.sources == (i,) and not isinstance(n, Max)
+            for i, n in enumerate(network.nodes[1:])
+        )
 
     def affine(self, i: int) -> tuple[tuple[Weight, ...], np.ndarray]:
         """Weights and bias of an affine node, in the precision of the passes."""
-        node = self.network.nodes[i]
-        assert isinstance(node, Affine)
-        if self.dtype == np.float64:
-            return node.weights, node.bias
         if i not in self._affine:
-            weights = tuple(dense(w).astype(self.dtype) for w in node.weights)
-            self._affine[i] = weights, node.bias.astype(self.dtype)
+            node = self.network.nodes[i]
+            assert isinstance(node, Affine)
+            weights, bias = node.weights, node.bias
+            if self.dtype != np.float64:
+                weights = tuple(dense(w).astype(self.dtype) for w in weights)
+            self._affine[i] = weights, bias.astype(self.dtype, copy=False)
         return self._affine[i]
 
     def magnitude(self, i: int) -> np.ndarray:
@@ -178,6 +183,12 @@ class Backward:
             ``query >= A x + c - e``.
         """
         first = rows[None] if rows.ndim == 2 else rows
+        if (
+            self.in_a_row
+            and first.shape[1] == 1
+            and not (rigorous or isinstance(rule, str))
+        ):
+            return self._run_in_a_row(node, first[:, 0], rule, trace, signs or {})
         zero = np.zeros((1, first.shape[1]), self.dtype)
         sofar = _Progress({node: first}, zero, zero, rigorous)
         for i in range(node, -1, -1):
@@ -197,6 +208,46 @@ class Backward:
                 key = (i, rule) if isinstance(rule, str) else None
                 self._replace_units(i, a, relaxed, sofar, key)
         return self._collect(sofar.coefs, sofar.const, sofar.error)
+
+    def _run_in_a_row(
+        self,
+        node: int,
+        a: np.ndarray,
+        relaxed: Mapping[int, Relaxed],
+        trace: dict[int, np.ndarray] | None,
+        signs: Mapping[int, np.ndarray],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A pass of one query for each box, without rounding, where nodes stand in a row.
+
+        The same as any other, but short: most of an ascent's time is spent here.
+        """
+        const = np.zeros(len(a), self.dtype)
+        for i in range(node, 0, -1):
+            lines = relaxed.get(i)
+            if lines is None:
+                (weight,), bias = self.affine(i)
+                if i in signs:
+                    a = a - signs[i]
+                const += a @ bias
+                a = times(a, weight) if sp.issparse(weight) else a @ weight
+                continue
+            assert isinstance(lines, Lines)
+            if trace is not None:
+                trace[i] = a[:, None]
+            down = np.minimum(a, 0.0)
+            a = a - down
+            if len(lines.upper_const) == 1:
+                const += down @ lines.upper_const[0]
+            else:
+                const += np.einsum("ij,ij->i", down, lines.upper_const)
+            if lines.has_lower_const:
+                const += np.einsum(
+                    "ij,ij->i", a, np.broadcast_to(lines.lower_const, a.shape)
+                )
+            a *= lines.lower_slope
+            down *= lines.upper_slope
+            a += down
+        return a[:, None], const[:, None], np.zeros((len(a), 1))
 
     def lower_bound(self, a: np.ndarray, c: np.ndarray, e: np.ndarray) -> np.ndarray:
         """The least value of ``a x + c - e`` over each box, rounded down, (N, q)."""
@@ -228,25 +279,29 @@ class Backward:
         values: dict[int, np.ndarray] = {}
         for i in nodes:
             node = self.network.nodes[i]
-            if isinstance(node, Input):
-                values[i] = x[:, self.slices[i]]
-            elif isinstance(node, Affine):
+            if isinstance(node, Affine):
                 weights, bias = self.affine(i)
-                parts = [times(values[s], w.T) for s, w in zip(node.sources, weights)]
-                values[i] = sum(parts[1:], parts[0]) + bias
+                z = times(values[node.sources[0]], weights[0].T)
+                for s, w in zip(node.sources[1:], weights[1:]):
+                    z += times(values[s], w.T)
+                z += bias
+                values[i] = z
+            elif isinstance(node, Input):
+                values[i] = x[:, self.slices[i]]
             else:
                 # A node that no query reads has no coefficients.
                 a = trace[i][:, 0] if i in trace else np.zeros((1, node.size))
                 z, lines = values[node.sources[0]], relaxed[i]
                 if isinstance(lines, Lines):
                     below, above = lines.lower_slope * z, lines.upper_slope * z
+                    if lines.has_lower_const:
+                        below += lines.lower_const
                 else:
                     assert isinstance(node, Max)
                     below, above = (
                         np.add.reduceat(part * z[:, node.indices], node.indptr[:-1], axis=1)
                         for part in (lines.lower, lines.upper)
                     )
-                if lines.lower_const.any():
                     below += lines.lower_const
                 above += lines.upper_const
                 values[i] = np.where(a > 0, below, above)
@@ -288,7 +343,7 @@ class Backward:
             sofar.paid.add(source)
         positive, negative = np.maximum(a, 0.0), np.minimum(a, 0.0)
         sofar.const = sofar.const + contract(negative, lines.upper_const)
-        if lines.lower_const.any():
+        if lines.has_lower_const:
             sofar.const = sofar.const + contract(positive, lines.lower_const)
         if sofar.rigorous:
             sofar.error = sofar.error + contract(abs(a), self._line_noise(i, lines, key))
@@ -418,6 +473,6 @@ def contract(a: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def times(a: np.ndarray, w: Weight) -> np.ndarray:
     """``a @ w`` over the last axis, for a dense or sparse ``w``."""
-    rows = a.reshape(-1, a.shape[-1])
-    result = (w.T @ rows.T).T if sp.issparse(w) else rows @ w
-    return np.asarray(result).reshape(*a.shape[:-1], w.shape[1])
+    rows = a if a.ndim == 2 else a.reshape(-1, a.shape[-1])
+    result = np.asarray((w.T @ rows.T).T) if sp.issparse(w) else rows @ w
+    return result if a.ndim == 2 else result.reshape(*a.shape[:-1], w.shape[1])

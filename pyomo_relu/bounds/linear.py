@@ -45,12 +45,16 @@ STEEPEST = 1e9
 
 @dataclass(frozen=True)
 class Lines:
-    """``a x + b <= phi(x) <= c x + d`` for every unit; (N, size) arrays, rounding included."""
+    """``a x + b <= phi(x) <= c x + d`` for every unit; (N, size) arrays, rounding included.
+
+    ``has_lower_const`` may be false only where every ``b`` is zero: there is less to do.
+    """
 
     lower_slope: np.ndarray
     lower_const: np.ndarray
     upper_slope: np.ndarray
     upper_const: np.ndarray
+    has_lower_const: bool = True
 
 
 @dataclass(frozen=True)
@@ -237,8 +241,8 @@ def relu_lines(low: np.ndarray, high: np.ndarray, rule: str) -> Lines:
     else:
         lower = active.astype(float)
     if rule == "constant":
-        return Lines(lower, zero, lower, np.where(unstable, high, 0.0))
-    return Lines(lower, zero, chord, relu_chord_const(low, high, chord, unstable))
+        return Lines(lower, zero, lower, np.where(unstable, high, 0.0), False)
+    return Lines(lower, zero, chord, relu_chord_const(low, high, chord, unstable), False)
 
 
 def relu_chord_const(low, high, chord, unstable) -> np.ndarray:

@@ -62,16 +62,16 @@ class ReluFamily:
 
     def lines(self, shares: dict[str, np.ndarray]) -> Lines:
         """The lines with these slopes; the chord is theirs where a unit is decided."""
-        return Lines(shares.get("lower", self.chord), self.zero, self.chord, self.const)
+        lower = shares.get("lower", self.chord)
+        return Lines(lower, self.zero, self.chord, self.const, False)
 
     def gradient(
-        self, side: str, shares: np.ndarray, a: np.ndarray, z: np.ndarray
-    ) -> np.ndarray:
+        self, side: str, shares: np.ndarray, a: np.ndarray, z: np.ndarray, out: np.ndarray
+    ) -> None:
         """By the slopes, at coefficients ``a`` of values ``z``."""
-        found = np.maximum(a, 0.0)
-        found *= z
-        found *= self.free[side]
-        return found
+        np.maximum(a, 0.0, out=out)
+        out *= z
+        out *= self.free[side]
 
 
 class GeneralFamily:
@@ -117,8 +117,8 @@ class GeneralFamily:
         return Lines(*found)
 
     def gradient(
-        self, side: str, shares: np.ndarray, a: np.ndarray, z: np.ndarray
-    ) -> np.ndarray:
+        self, side: str, shares: np.ndarray, a: np.ndarray, z: np.ndarray, out: np.ndarray
+    ) -> None:
         """By the shares, at coefficients ``a`` of values ``z``."""
         sign, slope = SIDES[side], self.slope(side, shares)
         best, touch = np.full(slope.shape, np.inf), np.zeros(slope.shape)
@@ -127,7 +127,7 @@ class GeneralFamily:
             touch = np.where(value < best, x, touch)
             best = np.minimum(best, value)
         part = np.maximum(a, 0.0) if side == "lower" else np.minimum(a, 0.0)
-        return sign * part * (z - touch) * self.free[side]
+        out[...] = sign * part * (z - touch) * self.free[side]
 
 
 Family = ReluFamily | GeneralFamily
@@ -236,8 +236,8 @@ class SlopeAscent:
         for (j, side), part in self.parts.items():
             if j in self.trace:  # no query reads the others
                 a, own = self.trace[j][:, 0], z[nodes[j].sources[0]]
-                family = self.families[j]
-                found[:, part] = family.gradient(side, point[0][:, part], a, own)
+                out = found[:, part]
+                self.families[j].gradient(side, point[0][:, part], a, own, out)
         return [found]
 
     def keep(self, left: np.ndarray) -> None:

@@ -191,7 +191,9 @@ class ReluChain:
         lower = np.where(sides.open, alpha, sides.upper)
         push = sides.fixed * beta
         lines = {
-            i: Lines(lower[:, s], self.zero[:, s], sides.upper[:, s], sides.const[:, s])
+            i: Lines(
+                lower[:, s], self.zero[:, s], sides.upper[:, s], sides.const[:, s], False
+            )
             for i, s in self.parts.items()
         }
         signs = {i - 1: push[:, s] for i, s in self.parts.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,9 +150,14 @@ class SideAscent:
         """Go on with these subproblems."""
         self.sides, old = self.sides.take(left), self.below
         lines = {
-            i: Lines(x.lower_slope[left], x.lower_const, x.upper_slope[left], x.upper_const[left])
+            i: replace(
+                x,
+                lower_slope=x.lower_slope[left],
+                upper_slope=x.upper_slope[left],
+                upper_const=x.upper_const[left],
+            )
             for i, x in old.lines.items()
-        }  # fmt: skip
+        }
         trace = {i: a[left] for i, a in old.trace.items()}
         a, c, e, posts = (x[left] for x in (old.slopes, old.const, old.error, old.posts))
         self.below = Below(a, c, e, posts, lines, trace)

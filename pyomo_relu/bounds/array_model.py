@@ -32,6 +32,7 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.linear import (
     EPS,
+    Segments,
     group_numbers,
     max_planes,
     segments,
@@ -92,13 +93,19 @@ class Entries:
         return r, columns, np.full(len(at), factor)[r] * values
 
 
-def depths(network: Network) -> list[int]:
-    """How many piecewise-linear and max nodes lie between a node and the inputs."""
-    found: list[int] = []
+def _below(network: Network, target: int, window: int) -> set[int]:
+    """The nodes below the last layers of units; the window starts with activations."""
+    depth: list[int] = []  # piecewise-linear and max nodes between a node and the inputs
     for node in network.nodes:
-        deepest = max((found[s] for s in node.sources), default=0)
-        found.append(deepest + isinstance(node, (PiecewiseLinear, Max)))
-    return found
+        deepest = max((depth[s] for s in node.sources), default=0)
+        depth.append(deepest + isinstance(node, (PiecewiseLinear, Max)))
+    floor = depth[target] - window
+    found = {
+        i
+        for i, node in enumerate(network.nodes)
+        if depth[i] < floor + (not isinstance(node, Affine))
+    }
+    return found - {target}
 
 
 class ArrayModel(ProgramBuilder):
@@ -149,12 +156,12 @@ class ArrayModel(ProgramBuilder):
         self.fold = fold
         self.longest = ENCODING.folded_terms if fold else 1
         self.entries: dict[int, Entries] = {}
-        depth = depths(network)
-        floor = None if window is None else depth[target] - window
-        self._needed(rows, depth, floor)
+        self._pieces: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        below = set() if window is None else _below(network, target, window)
+        self._needed(rows, below)
         for i in sorted(self.needed.keys() - {target}):
             node, used = network.nodes[i], self.needed[i]
-            if isinstance(node, Input) or self._below(i, depth, floor):
+            if isinstance(node, Input) or i in below:
                 self._box(i, used)
             elif isinstance(node, Affine):
                 self._affine(i, node, used)
@@ -165,14 +172,12 @@ class ArrayModel(ProgramBuilder):
                 self._max(i, node, used)
 
     # ----------------------------------------------------------------- what is needed
-    def _needed(self, rows: np.ndarray, depth: list[int], floor: int | None) -> None:
+    def _needed(self, rows: np.ndarray, below: set[int]) -> None:
         nodes = self.network.nodes
         self.needed = {self.target: np.zeros(nodes[self.target].size, dtype=bool)}
         self.needed[self.target][rows] = True
         for i in range(self.target, -1, -1):
-            if i not in self.needed or isinstance(nodes[i], Input):
-                continue
-            if i != self.target and self._below(i, depth, floor):
+            if i not in self.needed or isinstance(nodes[i], Input) or i in below:
                 continue
             for s, mask in self._reads(i, self.needed[i]):
                 if mask.any():
@@ -197,19 +202,17 @@ class ArrayModel(ProgramBuilder):
         mask[node.indices[used[group_numbers(node)]]] = True
         return [(node.source, mask)]
 
-    def _below(self, i: int, depth: list[int], floor: int | None) -> bool:
-        """Whether a node lies below the window; the window starts with activations."""
-        if floor is None:
-            return False
-        return depth[i] < floor + (not isinstance(self.network.nodes[i], Affine))
-
     def pieces(self, node: PiecewiseLinear) -> tuple[np.ndarray, np.ndarray]:
         """Which units are on one piece, and the piece, or that of the lower end."""
-        if self.pattern is not None:
-            piece = node.piece(self.pattern[node.source][None])[0]
-            return np.ones(node.size, dtype=bool), piece
-        low, high = self.lows[node.source], self.highs[node.source]
-        return ~undecided(node, low, high), node.piece(low[None])[0]
+        known = self._pieces.get(id(node))
+        if known is None:
+            low, high = self.lows[node.source], self.highs[node.source]
+            at = low if self.pattern is None else self.pattern[node.source]
+            single = np.ones(node.size, dtype=bool)
+            if self.pattern is None:
+                single = ~undecided(node, low, high)
+            known = self._pieces[id(node)] = single, node.piece(at[None])[0]
+        return known
 
     # ----------------------------------------------------------------------- entries
     def _entries(
@@ -223,7 +226,12 @@ class ArrayModel(ProgramBuilder):
         return Entries(matrix, const, noise)
 
     def _named(
-        self, i: int, at: np.ndarray, others: Sequence[Part], const=None, noise=None
+        self,
+        i: int,
+        at: np.ndarray,
+        others: Sequence[Part],
+        const: np.ndarray | None = None,
+        noise: np.ndarray | None = None,
     ) -> np.ndarray:
         """Give entries of a node columns of their own; the rest is as said."""
         size = self.network.nodes[i].size
@@ -315,12 +323,8 @@ class ArrayModel(ProgramBuilder):
         if not len(at):
             return
         x = self.source(node.source)
-        if not self.integer:
-            self._hull(node, at, x, y, low, high)
-        elif node.is_relu:
-            self._relu_bigm(at, x, y, low, high)
-        else:
-            self._choice(node, at, x, y, low, high)
+        write = self._relu_bigm if node.is_relu else self._choice
+        (write if self.integer else self._hull)(node, at, x, y)
 
     def _keep(
         self, node: PiecewiseLinear, x: Entries, at: np.ndarray, piece: np.ndarray
@@ -336,7 +340,14 @@ class ArrayModel(ProgramBuilder):
         self.add_rows(len(at), [x.part(at)], floor - const, top - const, x.noise[at])
 
     def _unit_rows(
-        self, y, slope: np.ndarray, x: Entries, at: np.ndarray, lower, upper, more=()
+        self,
+        y: np.ndarray,
+        slope: np.ndarray,
+        x: Entries,
+        at: np.ndarray,
+        lower: np.ndarray | float,
+        upper: np.ndarray | float,
+        more: Sequence[Part] = (),
     ) -> None:
         """Rows ``lower <= y - slope * x + more <= upper`` for the units ``at``."""
         shift = slope * x.const[at]
@@ -344,9 +355,12 @@ class ArrayModel(ProgramBuilder):
         slack = abs(slope) * x.noise[at] + 8.0 * EPS * abs(shift)
         self.add_rows(len(at), parts, lower + shift, upper + shift, slack)
 
-    def _hull(self, node: PiecewiseLinear, at, x: Entries, y, low, high) -> None:
+    def _hull(
+        self, node: PiecewiseLinear, at: np.ndarray, x: Entries, y: np.ndarray
+    ) -> None:
         """The facets of the convex hull of each unit's graph."""
-        ends = segments(_sub(node, at), low[None, at], high[None, at])
+        low, high = self.lows[node.source][at], self.highs[node.source][at]
+        ends = segments(_sub(node, at), low[None], high[None])
         for sign in (1.0, -1.0):
             seen: list[np.ndarray] = []
             for i in range(len(ends.x)):
@@ -362,18 +376,24 @@ class ArrayModel(ProgramBuilder):
                     else:
                         self._unit_rows(y[k], -s[k], x, at[k], -np.inf, -bound)
 
-    def _relu_bigm(self, at, x: Entries, y, low, high) -> None:
+    def _relu_bigm(
+        self, node: PiecewiseLinear, at: np.ndarray, x: Entries, y: np.ndarray
+    ) -> None:
         n, one = np.arange(len(at)), np.ones(len(at))
+        low, high = self.lows[node.source][at], self.highs[node.source][at]
         z = self.add_columns(np.zeros(len(at)), one, integer=True)
         self._unit_rows(y, one, x, at, 0.0, np.inf)
         # y - x - l z <= -l  and  y <= u z
-        self._unit_rows(y, one, x, at, -np.inf, -low[at], [(n, z, -low[at])])
-        self.add_rows(len(at), [(n, y, 1.0), (n, z, -high[at])], -np.inf, 0.0)
+        self._unit_rows(y, one, x, at, -np.inf, -low, [(n, z, -low)])
+        self.add_rows(len(at), [(n, y, 1.0), (n, z, -high)], -np.inf, 0.0)
 
-    def _choice(self, node: PiecewiseLinear, at, x: Entries, y, low, high) -> None:
+    def _choice(
+        self, node: PiecewiseLinear, at: np.ndarray, x: Entries, y: np.ndarray
+    ) -> None:
         """A copy of the argument for each piece, one of them chosen."""
         sub = _sub(node, at)
-        ends = segments(sub, low[None, at], high[None, at])
+        low, high = self.lows[node.source][at], self.highs[node.source][at]
+        ends = segments(sub, low[None], high[None])
         argument = [x.part(at)]
         value: list[Part] = [(np.arange(len(at)), y, -1.0)]
         one: list[Part] = []
@@ -416,7 +436,7 @@ class ArrayModel(ProgramBuilder):
             ys, x = np.repeat(y, len(alive)), self.source(node.source)
             self._unit_rows(ys, np.ones(len(alive)), x, alive, 0.0, np.inf)
             if self.integer:
-                self._max_choice(ys, x, alive, low, high)
+                self._max_choice(ys, x, alive, low[alive], high[alive])
             else:
                 within = slice(node.indptr[j], node.indptr[j + 1])
                 self._plane(y, x, group, planes.upper[0, within], planes.upper_const[0, j])
@@ -437,18 +457,26 @@ class ArrayModel(ProgramBuilder):
         self.add_rows(len(others), [x.part(first), (r, columns, values)], gap, np.inf)
         return int(leader), others[:0]
 
-    def _max_choice(self, ys, x: Entries, alive, low, high) -> None:
+    def _max_choice(
+        self,
+        ys: np.ndarray,
+        x: Entries,
+        alive: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+    ) -> None:
         """``y <= x_j + (max of the others - l_j) (1 - z_j)`` for each argument."""
         n = np.arange(len(alive))
         z = self.add_columns(np.zeros(len(n)), np.ones(len(n)), integer=True)
-        tops = high[alive]
-        others = np.array([np.delete(tops, k).max() for k in n])
-        big = np.maximum(others - low[alive], 0.0)
+        others = np.array([np.delete(high, k).max() for k in n])
+        big = np.maximum(others - low, 0.0)
         one = np.ones(len(n))
         self._unit_rows(ys, one, x, alive, -np.inf, big, [(n, z, big)])
         self.add_rows(1, [(np.zeros(len(n), dtype=int), z, 1.0)], 1.0, 1.0)
 
-    def _plane(self, y, x: Entries, group: np.ndarray, d: np.ndarray, const) -> None:
+    def _plane(
+        self, y: np.ndarray, x: Entries, group: np.ndarray, d: np.ndarray, const: float
+    ) -> None:
         """``y <= sum d_j x_j + const``."""
         r, columns, values = x.part(group, -d)
         parts = [(np.zeros(1, dtype=int), y, 1.0), (np.zeros_like(r), columns, values)]
@@ -464,7 +492,7 @@ class ArrayModel(ProgramBuilder):
 
 
 def _facets(
-    ends, i: int, j: int, sign: float, seen: list[np.ndarray]
+    ends: Segments, i: int, j: int, sign: float, seen: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lines through two ends: slopes, constants, and where they are new facets."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -129,7 +129,9 @@ def undecided(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> np.nd
     return found
 
 
-def slope_range(s: Segments, low: np.ndarray, high: np.ndarray, sign: float = 1.0):
+def slope_range(
+    s: Segments, low: np.ndarray, high: np.ndarray, sign: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Slopes of the lower hull at its left and right end; the upper hull for sign -1.
 
     For the upper hull the slopes returned are those of the negative function.
@@ -143,7 +145,9 @@ def slope_range(s: Segments, low: np.ndarray, high: np.ndarray, sign: float = 1.
         return left.min(axis=0), right.max(axis=0)
 
 
-def _middle_slope(s: Segments, low: np.ndarray, high: np.ndarray, sign: float):
+def _middle_slope(
+    s: Segments, low: np.ndarray, high: np.ndarray, sign: float
+) -> np.ndarray:
     """Slope of the lower hull at the middle of the interval."""
     y = sign * s.y
     middle = 0.5 * (low + high)
@@ -175,7 +179,9 @@ def support(s: Segments, slope: np.ndarray, sign: float = 1.0) -> np.ndarray:
     return best - (s.slack + 4.0 * EPS * reach)
 
 
-def _rule_slope(s: Segments, low, high, rule: str, sign: float) -> np.ndarray:
+def _rule_slope(
+    s: Segments, low: np.ndarray, high: np.ndarray, rule: str, sign: float
+) -> np.ndarray:
     if rule == "constant":
         return np.zeros(np.shape(low))
     if rule == "adaptive":
@@ -245,7 +251,9 @@ def relu_lines(low: np.ndarray, high: np.ndarray, rule: str) -> Lines:
     return Lines(lower, zero, chord, relu_chord_const(low, high, chord, unstable), False)
 
 
-def relu_chord_const(low, high, chord, unstable) -> np.ndarray:
+def relu_chord_const(
+    low: np.ndarray, high: np.ndarray, chord: np.ndarray, unstable: np.ndarray
+) -> np.ndarray:
     """Constant of the line of slope ``chord`` above ``max(0, x)``, rounded up."""
     shift = chord * -low
     const = np.maximum(shift, high - chord * high) + 8.0 * EPS * (shift + high)

@@ -26,6 +26,9 @@ MISSING = "the worker lacks the network"
 #: How often a chunk is given out before it is computed here.
 ATTEMPTS = 3
 
+#: What computes a chunk: it gets the network, a token, what all share, and the chunk.
+Work = Callable[[Network, str, Any, Any], Any]
+
 _networks: dict[str, Network] = {}
 _built: dict[str, tuple[str, Any]] = {}
 
@@ -37,7 +40,14 @@ def built(token: str, make: Callable[[], Any]) -> Any:
     return _built["last"][1]
 
 
-def _task(function, fingerprint: str, blob: bytes | None, token: str, common, chunk):
+def _task(
+    function: Work,
+    fingerprint: str,
+    blob: bytes | None,
+    token: str,
+    common: Any,
+    chunk: Any,
+) -> Any:
     """Run on a worker."""
     if blob is not None:
         _networks.clear()
@@ -48,7 +58,7 @@ def _task(function, fingerprint: str, blob: bytes | None, token: str, common, ch
 
 
 def run_chunks(
-    function: Callable[[Network, str, Any, Any], Any],
+    function: Work,
     network: Network,
     common: Any,
     chunks: Sequence[Any],
@@ -96,7 +106,7 @@ def run_chunks(
 
 
 def _distribute(
-    function: Callable[[Network, str, Any, Any], Any],
+    function: Work,
     network: Network,
     common: Any,
     chunks: Sequence[Any],

@@ -12,7 +12,7 @@ variable bounds; a block whose model no longer has that mark refuses them.
 from __future__ import annotations
 
 import hashlib
-import time
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class InfeasibleModelError(ValueError):
     """No point satisfies the model's constraints, so they bound nothing."""
 
 
-def _users(model, ctype) -> list[Any]:
+def _users(model: Any, ctype: type) -> list[Any]:
     """Active data of the user's own, what formulations wrote left out."""
     written: set[int] = set()
     for block in network_blocks(model, active=None):
@@ -51,7 +51,7 @@ def _users(model, ctype) -> list[Any]:
     return [d for d in data if id(d) not in written]
 
 
-def model_mark(model) -> str:
+def model_mark(model: Any) -> str:
     """A digest of the user's constraints and variable bounds.
 
     Objectives, variable values and fixed variables don't count, and neither do the
@@ -80,7 +80,7 @@ def _parameters(expression: Any) -> list[float]:
     return [value(p, exception=False) for p in identify_mutable_parameters(expression)]
 
 
-def model_scope(block) -> str:
+def model_scope(block: Any) -> str:
     """The scope of bounds that rely on the model of ``block`` as it is now.
 
     Other networks count as they are written, or as the rows they have become.
@@ -95,17 +95,17 @@ def model_scope(block) -> str:
     return f"model {hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def _is_network(block) -> bool:
+def _is_network(block: Any) -> bool:
     """Whether the network says what a block's outputs can be at its inputs."""
     return all(change.restricts for change in block.changes())
 
 
-def is_stale(block, bounds: Bounds) -> bool:
+def is_stale(block: Any, bounds: Bounds) -> bool:
     """Whether bounds rely on a model that has changed since."""
     return bounds.scope != "box" and bounds.scope != model_scope(block)
 
 
-def check_scope(block, bounds: Bounds) -> None:
+def check_scope(block: Any, bounds: Bounds) -> None:
     """Raise if bounds rely on a model that has changed since.
 
     Raises
@@ -163,7 +163,7 @@ class _Search:
 
 
 def model_bounds(
-    block,
+    block: Any,
     start: Bounds,
     *,
     integer: bool = False,
@@ -195,7 +195,6 @@ def model_bounds(
     InfeasibleModelError
         A ValueError: if the model is infeasible, which is not hidden.
     """
-    begin = time.perf_counter()
     clock = Interruptible(time_limit)
     disjuncts = _users(block.model(), Disjunct)
     if disjuncts:
@@ -204,94 +203,114 @@ def model_bounds(
             "into account; transform the model first, where the block is outside of it, "
             "or tighten with 'lp', which asks the network alone."
         )
-    network = block.network
-    deadline = Deadline(time_limit)
     try:
-        copy, twin = _copy(block, deadline)
+        copy, twin = _copy(block, clock)
     except TimeUp:
         return start
-    lows = [a.copy() for a in start.lower]
-    highs = [b.copy() for b in start.upper]
-
-    def ask(node: int, units, variables, factors) -> None:
-        if clock.expired():
-            return
-        search = _Search(copy, integer, clock)
-        for u, v in zip(units, variables):
-            for sign in (1.0, -1.0):
-                if clock.expired():
-                    return
-                found = search.minimum(v, sign)
-                if found is None:
-                    continue
-                found /= factors[u]
-                if sign > 0:
-                    lows[node][u] = min(max(lows[node][u], found), highs[node][u])
-                else:
-                    highs[node][u] = max(min(highs[node][u], -found), lows[node][u])
-
-    def renew() -> Bounds:
-        """What the new numbers imply for the layers above, written into the copy."""
-        known = Bounds(
-            network, tuple(a.copy() for a in lows), tuple(b.copy() for b in highs), "model"
-        )
-        low, high = known.input_box
-        for entry, a, b in zip(twin.entries, low.tolist(), high.tolist()):
-            if not isinstance(entry, float) and entry.is_variable_type():
-                entry.setlb(a)
-                entry.setub(b)
-        found = compute_bounds(network, low, high, "crown", known)
-        for i in range(len(network.nodes)):
-            lows[i], highs[i] = found.lower[i].copy(), found.upper[i].copy()
-        twin.reformulate("bigm", bounds=found)
-        return found
-
-    for node, part in network.input_slices():
-        entries = list(twin.entries[part])
-        units = [
-            u
-            for u, e in enumerate(entries)
-            if inputs and not isinstance(e, float) and e.is_variable_type()
-        ]
-        ask(node, units, [entries[u] for u in units], np.ones(len(entries)))
-    found = renew()
-    for source in _layers(network):
-        reader = next(
-            i
-            for i, n in enumerate(network.nodes)
-            if isinstance(n, PiecewiseLinear) and n.source == source
-        )
-        unstable = np.flatnonzero(~found.stable(reader)).tolist()
-        held = _variables(twin, source)
-        units = [u for u in unstable if u in held]
-        if units and not clock.expired():
-            ask(source, units, [held[u] for u in units], twin.entry_factors(source))
-            found = renew()
-    for node, _ in network.output_slices():
-        held = _variables(twin, node)
-        ask(node, list(held), list(held.values()), twin.entry_factors(node))
+    work = _Tightening(copy, twin, start, integer, clock)
+    if inputs:
+        work.inputs()
+    work.hidden(work.renewed())
+    work.outputs()
     return Bounds(
-        network,
-        tuple(lows),
-        tuple(highs),
+        block.network,
+        tuple(work.lows),
+        tuple(work.highs),
         "model",
-        start.seconds + time.perf_counter() - begin,
+        start.seconds + clock.elapsed,
         model_scope(block),
     )
 
 
-def _layers(network) -> list[int]:
-    """Nodes that piecewise-linear nodes read, in order, inputs left out."""
-    return sorted(
-        {
-            n.source
-            for n in network.nodes
-            if isinstance(n, PiecewiseLinear) and n.source not in network.inputs
-        }
-    )
+class _Tightening:
+    """Bounds of a network that become tighter in a copy of its model.
+
+    Parameters
+    ----------
+    copy, twin : BlockData
+        The copy of the model, and the network block in it.
+    start : Bounds
+    integer : bool
+    clock : Interruptible
+    """
+
+    def __init__(
+        self, copy: Any, twin: Any, start: Bounds, integer: bool, clock: Interruptible
+    ) -> None:
+        self.copy, self.twin, self.network = copy, twin, twin.network
+        self.integer, self.clock = integer, clock
+        self.lows = [a.copy() for a in start.lower]
+        self.highs = [b.copy() for b in start.upper]
+
+    def _ask(self, node: int, held: dict[int, Any], factors: np.ndarray) -> None:
+        """Solve for both ends of the entries of a node, given as variables."""
+        if self.clock.expired():
+            return
+        search = _Search(self.copy, self.integer, self.clock)
+        low, high = self.lows[node], self.highs[node]
+        for (u, v), sign in product(held.items(), (1.0, -1.0)):
+            if self.clock.expired():
+                return
+            found = search.minimum(v, sign)
+            if found is None:
+                continue
+            found /= factors[u]
+            if sign > 0:
+                low[u] = min(max(low[u], found), high[u])
+            else:
+                high[u] = max(min(high[u], -found), low[u])
+
+    def renewed(self) -> Bounds:
+        """What the new numbers imply for the layers above, written into the copy."""
+        lows, highs = (tuple(a.copy() for a in s) for s in (self.lows, self.highs))
+        known = Bounds(self.network, lows, highs, "model")
+        low, high = known.input_box
+        for entry, a, b in zip(self.twin.entries, low.tolist(), high.tolist()):
+            if _is_variable(entry):
+                entry.setlb(a)
+                entry.setub(b)
+        found = compute_bounds(self.network, low, high, "crown", known)
+        self.lows = [a.copy() for a in found.lower]
+        self.highs = [b.copy() for b in found.upper]
+        self.twin.reformulate("bigm", bounds=found)
+        return found
+
+    def inputs(self) -> None:
+        """Bound the inputs that are variables."""
+        for node, part in self.network.input_slices():
+            entries = self.twin.entries[part]
+            held = {u: e for u, e in enumerate(entries) if _is_variable(e)}
+            self._ask(node, held, np.ones(len(entries)))
+
+    def hidden(self, found: Bounds) -> None:
+        """Bound the pre-activations that are unstable yet, layer by layer."""
+        nodes, readers = self.network.nodes, self.network.readers()
+        for source in range(len(nodes)):
+            of_units = [i for i in readers[source] if isinstance(nodes[i], PiecewiseLinear)]
+            if source in self.network.inputs or not of_units:
+                continue
+            held = _variables(self.twin, source)
+            stable = found.stable(min(of_units))
+            held = {u: held[u] for u in np.flatnonzero(~stable).tolist() if u in held}
+            if held and not self.clock.expired():
+                self._ask(source, held, self.twin.entry_factors(source))
+                found = self.renewed()
+
+    def outputs(self) -> None:
+        """Bound the outputs."""
+        for node, _ in self.network.output_slices():
+            self._ask(node, _variables(self.twin, node), self.twin.entry_factors(node))
 
 
-def _variables(block, node: int) -> dict[int, Any]:
+def _is_variable(entry: Any) -> bool:
+    return not isinstance(entry, float) and entry.is_variable_type()
+
+
+def _is_linear(expression: Any) -> bool:
+    return expression.polynomial_degree() in (0, 1)
+
+
+def _variables(block: Any, node: int) -> dict[int, Any]:
     """The variables that a formulation made for the entries of a node.
 
     Their values are :meth:`entry_factors` times those of the network.
@@ -304,7 +323,7 @@ def _variables(block, node: int) -> dict[int, Any]:
     return {} if out is None else dict(out.items())
 
 
-def _copy(block, deadline: Deadline) -> tuple[Any, Any]:
+def _copy(block: Any, deadline: Deadline) -> tuple[Any, Any]:
     """A copy of a block's model, and the block in it.
 
     It has no nonlinear rows, objectives and fixed variables, and networks in big-M. Other
@@ -318,26 +337,33 @@ def _copy(block, deadline: Deadline) -> tuple[Any, Any]:
         objective.deactivate()
     for v in copy.component_data_objects(Var):
         v.unfix()  # what is fixed now may be freed later
-    used: set[int] = set()
-    inside = {id(v) for v in twin.layer_variables}
-    for c in _users(copy, Constraint):
-        variables = {id(v) for v in identify_variables(c.body)}
-        if variables & inside or c.body.polynomial_degree() not in (0, 1):
-            c.deactivate()
-        used |= variables
+    used = _keep_linear_rows(copy, {id(v) for v in twin.layer_variables})
     for block in network_blocks(copy):
         deadline.check()
-        for entry in block.entries:
-            if not isinstance(entry, float) and entry.polynomial_degree() not in (0, 1):
-                raise ValueError(
-                    f"'{block.name}' has a nonlinear expression as an input; "
-                    "tighten('model') takes linear ones only."
-                )
-        for held in ("_bounds_method", "_tightened"):
-            known = getattr(block, held)
-            if isinstance(known, Bounds) and known.scope != "box":
-                setattr(block, held, None)
+        if not all(isinstance(e, float) or _is_linear(e) for e in block.entries):
+            raise ValueError(
+                f"'{block.name}' has a nonlinear expression as an input; "
+                "tighten('model') takes linear ones only."
+            )
+        block.forget_model_bounds()
         touched = any(id(v) in used for v in block.layer_variables)
         if block is twin or (_is_network(block) and not touched):
             block.reformulate("bigm")
     return copy, twin
+
+
+def _keep_linear_rows(copy: Any, inside: set[int]) -> set[int]:
+    """Deactivate the user's nonlinear rows and those on a network's own variables.
+
+    Returns
+    -------
+    set of int
+        ``id`` of the variables of all of the user's rows.
+    """
+    used: set[int] = set()
+    for row in _users(copy, Constraint):
+        variables = {id(v) for v in identify_variables(row.body)}
+        if variables & inside or not _is_linear(row.body):
+            row.deactivate()
+        used |= variables
+    return used

@@ -155,7 +155,7 @@ class Problem(LinearProgram):
             middle = 0.5 * (self.lower[crossed] + self.upper[crossed])
             self.lower[crossed] = self.upper[crossed] = middle
 
-    def _use_as_bound(self, i: int) -> None:
+    def _use_as_bound(self, i: np.integer) -> None:
         """Meet the bounds of a row's only column with the row's."""
         k = self.matrix.indptr[i]
         j, a = self.matrix.indices[k], self.matrix.data[k]

@@ -22,7 +22,7 @@ from pyomo_relu.presolve.compose import (
 )
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.programs import ProgramBuilder, part_of
+from pyomo_relu.programs import LinearProgram, ProgramBuilder, part_of
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.programs.strangers import check_model
 
@@ -147,9 +147,9 @@ class _Assembly:
                     low[j], high[j] = max(low[j], a), min(high[j], b)
                 else:
                     self.boxes.append((one.terms, a, b))
-        for j in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high))):
-            v = self.drivers[j]
-            link = next(k for k in self.live for one in k.inputs if id(v) in one.terms)
+        for k in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high))):
+            v = self.drivers[k]
+            link = next(b for b in self.live for one in b.inputs if id(v) in one.terms)
             raise ValueError(
                 f"'{link.block.name}': variable '{v.name}' in an input has no "
                 "finite bounds, so there is no box to search; give it bounds."
@@ -219,7 +219,9 @@ class _Assembly:
             infeasible=self._broken_constant(),
         )
 
-    def _program(self, columns: list[Any], place: dict[int, int], at: np.ndarray):
+    def _program(
+        self, columns: list[Any], place: dict[int, int], at: np.ndarray
+    ) -> LinearProgram:
         form, n, builder = self.form, len(self.drivers), ProgramBuilder()
         ends = np.array([self._column_bounds(v) for v in columns]).reshape(-1, 2)
         low, high = ends[:, 0].copy(), ends[:, 1].copy()

@@ -50,6 +50,12 @@ STATUS = {
     "kHighsInterrupt": Status.INTERRUPTED,
 }
 
+#: Endings that leave no point behind.
+UNUSABLE = (Status.FAILED, Status.INFEASIBLE, Status.INFEASIBLE_OR_UNBOUNDED)
+
+#: HiGHS's default feasibility tolerance.
+TOLERANCE = 1e-7
+
 #: HiGHS's mark of a point that satisfies the program within its tolerances.
 FEASIBLE = 2
 
@@ -125,7 +131,9 @@ class Answer:
         return self._basis
 
 
-def read_answer(highs: Any, ran: bool, is_mip: bool, maximize: bool, keyboard: bool):
+def read_answer(
+    highs: Any, ran: bool, is_mip: bool, maximize: bool, keyboard: bool
+) -> Answer:
     """Read what a run left behind.
 
     Parameters
@@ -138,34 +146,20 @@ def read_answer(highs: Any, ran: bool, is_mip: bool, maximize: bool, keyboard: b
     keyboard : bool
     """
     reason = highs.getModelStatus().name
-    status = STATUS.get(reason, Status.FAILED) if ran else Status.FAILED
-    if reason == "kModelEmpty" and ran:
-        status = _empty(highs)
-    none, empty = (math.inf, -math.inf) if maximize else (-math.inf, math.inf)
+    empty = reason == "kModelEmpty"
+    status = Status.FAILED
+    if ran:
+        status = _empty(highs) if empty else STATUS.get(reason, Status.FAILED)
     info = highs.getInfo()
-    usable = status not in (
-        Status.FAILED,
-        Status.INFEASIBLE,
-        Status.INFEASIBLE_OR_UNBOUNDED,
-    )
-    has_point = usable and (
-        info.primal_solution_status == FEASIBLE or reason == "kModelEmpty"
-    )
-    objective = float(info.objective_function_value) if has_point else None
-    bound = none
-    if status is Status.INFEASIBLE:
-        bound = empty
-    elif is_mip and (status is Status.OPTIMAL or status.stopped_early):
-        bound = float(info.mip_dual_bound)
-    elif status is Status.OPTIMAL and objective is not None:
-        bound = objective
-    if math.isnan(bound):
-        bound = none
+    usable = status not in UNUSABLE
+    objective = None
+    if usable and (info.primal_solution_status == FEASIBLE or empty):
+        objective = float(info.objective_function_value)
     return Answer(
         status,
         reason,
         objective,
-        bound,
+        _bound(info, status, objective, is_mip, maximize),
         float(info.mip_gap) if is_mip and usable else math.nan,
         max(int(info.mip_node_count), 0) if is_mip else 0,
         max(int(info.simplex_iteration_count), 0),
@@ -175,12 +169,26 @@ def read_answer(highs: Any, ran: bool, is_mip: bool, maximize: bool, keyboard: b
     )
 
 
+def _bound(
+    info: Any, status: Status, objective: float | None, is_mip: bool, maximize: bool
+) -> float:
+    """What no feasible point is better than."""
+    sign = -1.0 if maximize else 1.0
+    bound = -sign * math.inf
+    if status is Status.INFEASIBLE:
+        bound = sign * math.inf
+    elif is_mip and (status is Status.OPTIMAL or status.stopped_early):
+        bound = float(info.mip_dual_bound)
+    elif status is Status.OPTIMAL and objective is not None:
+        bound = objective
+    return -sign * math.inf if math.isnan(bound) else bound
+
+
 def _empty(highs: Any) -> Status:
     """HiGHS calls a program without columns empty and doesn't look at its rows."""
     lp = highs.getLp()
     low = np.array(lp.row_lower_, dtype=float)
     high = np.array(lp.row_upper_, dtype=float)
-    tolerance = 1e-7  # HiGHS's default feasibility tolerance
-    if lp.num_col_ == 0 and ((low > tolerance) | (high < -tolerance)).any():
+    if lp.num_col_ == 0 and ((low > TOLERANCE) | (high < -TOLERANCE)).any():
         return Status.INFEASIBLE
     return Status.OPTIMAL

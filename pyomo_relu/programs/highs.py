@@ -282,7 +282,9 @@ class HighsModel:
             )
         )
 
-    def add_row(self, columns: np.ndarray, values: np.ndarray, low: float, high: float):
+    def add_row(
+        self, columns: np.ndarray, values: np.ndarray, low: float, high: float
+    ) -> None:
         """Add one row at the end."""
         self._n_rows += 1
         at = np.asarray(columns, dtype=np.int32)

@@ -14,7 +14,9 @@ dictionary ``_data`` of an indexed component. Where a version of Pyomo differs,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
+from typing import Any
 from weakref import ref
 
 import numpy as np
@@ -42,13 +44,19 @@ class AffineRows:
     right : list of n_rows floats
     """
 
-    def __init__(self, matrix: Weight, variables, tails, right: list[float]) -> None:
+    def __init__(
+        self,
+        matrix: Weight,
+        variables: Iterable[Any],
+        tails: Iterable[Any],
+        right: list[float],
+    ) -> None:
         self.matrix = matrix
         self.variables = tuple(variables)
         self.tails = tuple(tails)
         self.right = right
 
-    def __deepcopy__(self, memo) -> AffineRows:
+    def __deepcopy__(self, memo: dict[int, Any]) -> AffineRows:
         new = AffineRows.__new__(AffineRows)
         memo[id(self)] = new
         new.matrix, new.right = self.matrix, self.right
@@ -85,7 +93,7 @@ class LazyRow(ConstraintData):
 
     __slots__ = ("_rows", "_position")
 
-    def __init__(self, rows: AffineRows, position: int, component, index) -> None:
+    def __init__(self, rows: AffineRows, position: int, component: Any, index: Any) -> None:
         # Slots of the base classes, which mypy doesn't look up there.
         self._component = component  # type: ignore[misc]
         self._active = True  # type: ignore[misc]
@@ -94,7 +102,9 @@ class LazyRow(ConstraintData):
         self._rows = rows
         self._position = position
 
-    def to_bounded_expression(self, evaluate_bounds: bool = False):
+    def to_bounded_expression(
+        self, evaluate_bounds: bool = False
+    ) -> tuple[float, Any, float]:
         """The bounds and the body; the body is made anew each time."""
         right = self._rows.right[self._position]
         return right, self._rows.body(self._position), right
@@ -104,7 +114,7 @@ class LazyRow(ConstraintData):
         return self._rows.part(self._position)[1]
 
     @property
-    def expr(self):
+    def expr(self) -> Any:
         """The expression; from now on the constraint keeps it."""
         body = self._rows.body(self._position)
         self.set_value(EqualityExpression((body, self._rows.right[self._position])))
@@ -115,7 +125,7 @@ class LazyRow(ConstraintData):
         """True."""
         return True
 
-    def set_value(self, expr) -> None:
+    def set_value(self, expr: Any) -> None:
         """Become an ordinary constraint with this expression."""
         rows, position = self._rows, self._position
         self._rows = self._position = None  # type: ignore[assignment]  # unused from here
@@ -141,15 +151,16 @@ def _supported() -> bool:
 SUPPORTED = _supported()
 
 
-def wants_lazy_rows(matrix: Weight, variables) -> bool:
+def wants_lazy_rows(matrix: Weight, variables: Iterable[Any]) -> bool:
     """Whether rows over these variables are big enough, and can be lazy."""
     size = matrix.nnz if sp.issparse(matrix) else matrix.size
     if not SUPPORTED or size < LAZY_ABOVE:
         return False
-    return len({id(v) for v in variables}) == len(variables)
+    ids = [id(v) for v in variables]
+    return len(set(ids)) == len(ids)
 
 
-def add_lazy_rows(block, name: str, units: list[int], rows: AffineRows) -> None:
+def add_lazy_rows(block: Any, name: str, units: list[int], rows: AffineRows) -> None:
     """Add a constraint over ``units``, one lazy row for each."""
     constraint = Constraint(index_set(units))
     block.add_component(name, constraint)

@@ -109,8 +109,8 @@ def stacked(top: sp.csr_array, bottom: sp.csr_array) -> sp.csr_array:
     )
 
 
-def part_of(matrix: np.ndarray | sp.csr_array, rows: np.ndarray | None = None) -> Part:
-    """The non-zero entries of a matrix, or of some of its rows, numbered from 0."""
+def part_of(matrix: Any, rows: np.ndarray | None = None) -> Part:
+    """The entries of a dense or CSR array, or of some of its rows, numbered from 0."""
     if not sp.issparse(matrix):
         some = matrix if rows is None else matrix[rows]
         r, columns = some.nonzero()

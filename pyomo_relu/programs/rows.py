@@ -23,7 +23,7 @@ class VariableRecorder:
         self.var_map: dict[int, Any] = {}
         self.order: dict[int, int] = {}
 
-    def add(self, variable) -> None:
+    def add(self, variable: Any) -> None:
         """Called by the visitor for a variable that it hasn't seen and that is free."""
         key = id(variable)
         self.order[key] = len(self.order)
@@ -44,6 +44,7 @@ class RowArrays:
         self._columns: dict[int, np.ndarray] = {}
 
     def add(self, linear: dict[int, float]) -> None:
+        """Add a row by coefficients, by ``id`` of the variable."""
         self._index.append(map(self.order.__getitem__, linear))
         self._data.append(linear.values())
         self._waiting += len(linear)
@@ -97,7 +98,7 @@ class RowArrays:
         self.counts.append(len(index))
         return constant
 
-    def _column(self, v) -> int:
+    def _column(self, v: Any) -> int:
         """The column of a variable, -1 if it is fixed."""
         column = self.order.get(id(v))
         if column is None:
@@ -118,6 +119,7 @@ class RowArrays:
         self._index, self._data, self._waiting = [], [], 0
 
     def matrix(self, n_columns: int) -> sp.csr_array:
+        """All rows, without entries that are zero."""
         self._flush()
         index = [c[0] for c in self.chunks] or [np.zeros(0, dtype=np.int32)]
         data = [c[1] for c in self.chunks] or [np.zeros(0)]

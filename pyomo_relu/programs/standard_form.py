@@ -78,27 +78,6 @@ class StandardForm(LinearProgram):
         """The model's objective at a point."""
         return float(self.cost @ x) + self.offset
 
-    def violation(self, x: np.ndarray) -> float:
-        """Largest violation of a row, a bound or integrality at a point.
-
-        Row violations are divided by ``max(1, |bound|)``.
-        """
-        worst = 0.0
-        if len(x):
-            worst = float(np.max(np.maximum(self.lower - x, x - self.upper), initial=0.0))
-            if self.integer.any():
-                z = x[self.integer]
-                worst = max(worst, float(np.max(np.abs(z - np.round(z)))))
-        if len(self.rows):
-            activity = self.matrix @ x
-            for gap, bound in (
-                (self.row_lower - activity, self.row_lower),
-                (activity - self.row_upper, self.row_upper),
-            ):
-                scale = np.where(np.isfinite(bound), np.maximum(1.0, np.abs(bound)), 1.0)
-                worst = max(worst, float(np.max(gap / scale, initial=0.0)))
-        return worst
-
 
 def compile_standard_form(
     model: Any,
@@ -140,95 +119,113 @@ def compile_standard_form(
     return form
 
 
-def _compile(model, solver: str, deadline: Deadline) -> StandardForm:
+def _compile(model: Any, solver: str, deadline: Deadline) -> StandardForm:
     sorter = FileDeterminism_to_SortComponents(FileDeterminism.ORDERED)
     _check_components(model, sorter, solver)
     recorder = VariableRecorder()
-    order = recorder.order
     visitor = LinearRepnVisitor({}, var_recorder=recorder)
-
-    objectives = list(model.component_data_objects(Objective, active=True, sort=sorter))
-    if len(objectives) > 1:
-        names = ", ".join(f"'{o.name}'" for o in objectives[:3])
-        raise IncompatibleModelError(
-            f"the model has {len(objectives)} active objectives ({names}); deactivate "
-            "all but one."
-        )
-    objective = objectives[0] if objectives else None
+    objective = _objective(model, sorter)
     cost: dict[int, float] = {}
     offset = 0.0
     if objective is not None:
         cost, offset = _linear(visitor, objective.expr, objective, solver)
-
-    rows: list[Any] = []
-    low: list[float] = []
-    high: list[float] = []
-    found = RowArrays(recorder)
-    waiting: list[LazyRow] = []  # neighbours of one layer, which go in together
-
-    def add_waiting() -> None:
-        if not waiting:
-            return
-        source, positions = waiting[0]._rows, [con._position for con in waiting]
-        constants = found.add_lazy(source, positions)
-        for con, i, constant in zip(waiting, positions, constants):
-            right = source.right[i] - _number(constant, "constraint", con)
-            rows.append(con)
-            low.append(right)
-            high.append(right)
-        waiting.clear()
-
+    rows = _RowReader(recorder, visitor, solver)
     for number, con in enumerate(
         model.component_data_objects(Constraint, active=True, sort=sorter)
     ):
         if number % CHECK_EVERY == 0:
             deadline.check()
-        if isinstance(con, LazyRow):
-            if waiting and waiting[0]._rows is not con._rows:
-                add_waiting()
-            waiting.append(con)
-            continue
-        add_waiting()
-        least, body, most = _parts(con)
-        if least == -math.inf and most == math.inf:
-            continue
-        linear, constant = _plain(body, recorder) or _linear(visitor, body, con, solver)
-        rows.append(con)
-        low.append(least - constant)
-        high.append(most - constant)
-        found.add(linear)
-    add_waiting()
+        rows.read(con)
+    rows.flush()
 
     columns = list(recorder.var_map.values())
     c = np.zeros(len(columns))
     for key, a in cost.items():
-        c[order[key]] = a
-    matrix = found.matrix(len(columns))
+        c[recorder.order[key]] = a
+    matrix = rows.found.matrix(len(columns))
     # Terms may cancel, so that a variable was seen but isn't used.
     used = c != 0
     used[matrix.indices] = True
     if not used.all():
         columns = [v for v, keep in zip(columns, used.tolist()) if keep]
         c, matrix = c[used], sp.csr_array(matrix[:, used])
-    check_variables(model, columns, solver, partial(_user_of, c, matrix, rows, objective))
+    user_of = partial(_user_of, c, matrix, rows.rows, objective)
+    check_variables(model, columns, solver, user_of)
     lower, upper, integer = _column_data(columns)
     return StandardForm(
         cost=c,
         lower=lower,
         upper=upper,
         matrix=matrix,
-        row_lower=np.array(low, dtype=float),
-        row_upper=np.array(high, dtype=float),
+        row_lower=np.array(rows.low, dtype=float),
+        row_upper=np.array(rows.high, dtype=float),
         integer=integer,
         offset=float(offset),
         maximize=objective is not None and objective.sense == -1,
         columns=columns,
-        rows=rows,
+        rows=rows.rows,
         objective=objective,
     )
 
 
-def _user_of(cost: np.ndarray, matrix, rows: list[Any], objective, column: int) -> str:
+def _objective(model: Any, sorter: SortComponents) -> Any:
+    """The one active objective; None where there is none."""
+    found = list(model.component_data_objects(Objective, active=True, sort=sorter))
+    if len(found) > 1:
+        names = ", ".join(f"'{o.name}'" for o in found[:3])
+        raise IncompatibleModelError(
+            f"the model has {len(found)} active objectives ({names}); deactivate "
+            "all but one."
+        )
+    return found[0] if found else None
+
+
+class _RowReader:
+    """Rows of a model in its order; lazy neighbours of one layer go in together."""
+
+    def __init__(self, recorder: VariableRecorder, visitor: Any, solver: str) -> None:
+        self.recorder, self.visitor, self.solver = recorder, visitor, solver
+        self.rows: list[Any] = []
+        self.low: list[float] = []
+        self.high: list[float] = []
+        self.found = RowArrays(recorder)
+        self.waiting: list[LazyRow] = []
+
+    def read(self, con: Any) -> None:
+        """Add a constraint, unless it says nothing."""
+        lazy = isinstance(con, LazyRow)
+        if self.waiting and not (lazy and self.waiting[0]._rows is con._rows):
+            self.flush()
+        if lazy:
+            self.waiting.append(con)
+            return
+        least, body, most = _parts(con)
+        if least == -math.inf and most == math.inf:
+            return
+        plain = _plain(body, self.recorder)
+        linear, constant = plain or _linear(self.visitor, body, con, self.solver)
+        self.rows.append(con)
+        self.low.append(least - constant)
+        self.high.append(most - constant)
+        self.found.add(linear)
+
+    def flush(self) -> None:
+        """Add the lazy rows that wait."""
+        if not self.waiting:
+            return
+        source, positions = self.waiting[0]._rows, [con._position for con in self.waiting]
+        constants = self.found.add_lazy(source, positions)
+        for con, i, constant in zip(self.waiting, positions, constants):
+            right = source.right[i] - _number(constant, "constraint", con)
+            self.rows.append(con)
+            self.low.append(right)
+            self.high.append(right)
+        self.waiting.clear()
+
+
+def _user_of(
+    cost: np.ndarray, matrix: sp.csr_array, rows: list[Any], objective: Any, column: int
+) -> str:
     """A row that uses a column, by name, or the objective."""
     if cost[column] and objective is not None:
         return f"the objective '{objective.name}'"
@@ -236,7 +233,7 @@ def _user_of(cost: np.ndarray, matrix, rows: list[Any], objective, column: int) 
     return f"constraint '{rows[int(found[0])].name}'"
 
 
-def _check_components(model, sorter: SortComponents, solver: str) -> None:
+def _check_components(model: Any, sorter: SortComponents, solver: str) -> None:
     _, unknown = categorize_valid_components(
         model, active=True, sort=sorter, valid=_VALID, targets={Objective, Suffix}
     )
@@ -258,14 +255,14 @@ def _check_components(model, sorter: SortComponents, solver: str) -> None:
         )
 
 
-def _in_network(component) -> bool:
+def _in_network(component: Any) -> bool:
     """Whether a network block holds the component."""
     while component is not None and not getattr(component, "is_network_block", False):
         component = component.parent_block()
     return component is not None
 
 
-def _parts(con) -> tuple[float, Any, float]:
+def _parts(con: Any) -> tuple[float, Any, float]:
     """Lower bound, body and upper bound of a row."""
     lower, body, upper = con.to_bounded_expression()
     if body is None:
@@ -276,7 +273,7 @@ def _parts(con) -> tuple[float, Any, float]:
     return _bound(lower, -math.inf, con), body, _bound(upper, math.inf, con)
 
 
-def _bound(bound: Any, none: float, con) -> float:
+def _bound(bound: Any, none: float, con: Any) -> float:
     if bound is None:
         return none
     found = bound if bound.__class__ is float else float(value(bound))
@@ -312,7 +309,9 @@ def _plain(body: Any, recorder: VariableRecorder) -> tuple[dict[int, float], flo
     return linear, constant
 
 
-def _linear(visitor, expression: Any, where, solver: str) -> tuple[dict[int, float], float]:
+def _linear(
+    visitor: Any, expression: Any, where: Any, solver: str
+) -> tuple[dict[int, float], float]:
     """Coefficients by ``id`` of the variable, and the constant."""
     kind = "objective" if where.ctype is Objective else "constraint"
     repn = visitor.walk_expression(expression)
@@ -333,7 +332,7 @@ def _linear(visitor, expression: Any, where, solver: str) -> tuple[dict[int, flo
     return repn.linear, constant
 
 
-def _number(a: Any, kind: str, where) -> float:
+def _number(a: Any, kind: str, where: Any) -> float:
     try:
         found = float(a)
     except (TypeError, ValueError):  # also Pyomo's InvalidNumber

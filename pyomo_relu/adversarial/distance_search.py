@@ -16,7 +16,7 @@ from pyomo_relu.adversarial.decision import Decision
 from pyomo_relu.adversarial.distance_program import distance
 from pyomo_relu.adversarial.nearest_settings import NEAREST
 from pyomo_relu.base.deadline import Deadline
-from pyomo_relu.bounds.progress import progress
+from pyomo_relu.base.progress import progress
 from pyomo_relu.network import Network, PiecewiseLinear
 from pyomo_relu.sides.distance_chain import NORMS, DistanceChain
 from pyomo_relu.sides.tree import SideTree

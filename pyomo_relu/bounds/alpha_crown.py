@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pyomo_relu.base.progress import Interruptible, progress
 from pyomo_relu.bounds.ascent import Pace
 from pyomo_relu.bounds.backward import Backward
 from pyomo_relu.bounds.bounds import Bounds, as_bounds
@@ -22,7 +23,6 @@ from pyomo_relu.bounds.chain import ancestors, is_relu_chain, without_inactive
 from pyomo_relu.bounds.crown import CHUNK, needed_rows, query, signed_rows
 from pyomo_relu.bounds.interval import meet, propagate, reads_inputs_only
 from pyomo_relu.bounds.linear import RULES
-from pyomo_relu.bounds.progress import Interruptible, progress
 from pyomo_relu.bounds.slopes import SlopeAscent
 from pyomo_relu.network import Network, PiecewiseLinear
 

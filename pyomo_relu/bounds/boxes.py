@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds.bounds import Bounds, as_bounds
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays, needed_rows
 from pyomo_relu.bounds.lp import from_crown
 from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.pool import Pool, halves
-from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.network import Affine, Network
 
 Arrays = list[np.ndarray]

@@ -16,6 +16,7 @@ from concurrent.futures import Executor
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import crown
@@ -28,7 +29,6 @@ from pyomo_relu.bounds.layers import (
 from pyomo_relu.bounds.lp_cuts import Separator
 from pyomo_relu.bounds.lp_parts import add_partitions
 from pyomo_relu.bounds.parallel import built
-from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.network import Network
 from pyomo_relu.programs import Certifier, Rows
 

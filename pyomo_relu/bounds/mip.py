@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.layers import (
@@ -31,7 +32,6 @@ from pyomo_relu.bounds.layers import (
 )
 from pyomo_relu.bounds.lp import AT_LEAST_CROWN, lp
 from pyomo_relu.bounds.parallel import built
-from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.network import Network
 from pyomo_relu.programs import NETWORK_DEFAULTS
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import Any
 
-from pyomo_relu.bounds.progress import Interruptible, progress
+from pyomo_relu.base.progress import Interruptible, progress
 from pyomo_relu.network import Network
 
 logger = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from pyomo.environ import Block, Constraint, Objective, Var, value
 from pyomo.gdp import Disjunct
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
+from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds import Bounds, compute_bounds
-from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks

@@ -19,10 +19,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from pyomo_relu.base.progress import progress
 from pyomo_relu.bounds.alpha_crown import alpha_crown
 from pyomo_relu.bounds.bounds import Bounds, preactivation_nodes
 from pyomo_relu.bounds.chain import without_inactive
-from pyomo_relu.bounds.progress import progress
 from pyomo_relu.network import Network
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.sides.tree import BATCH, SideTree

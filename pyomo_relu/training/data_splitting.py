@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
-from pyomo_relu.bounds.progress import progress
+from pyomo_relu.base.progress import progress
 from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.family import Data, merged
 from pyomo_relu.training.hybrid import refine

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from pyomo_relu.base.deadline import Deadline
-from pyomo_relu.bounds.progress import progress
+from pyomo_relu.base.progress import progress
 from pyomo_relu.network import Network, NetworkBuilder, activations
 from pyomo_relu.steps.step_network import StepNetwork, stack
 from pyomo_relu.training.estimator import (

@@ -12,7 +12,7 @@ import pyomo.environ as pyo
 from pyomo.opt import TerminationCondition
 
 from pyomo_relu.base.deadline import Deadline
-from pyomo_relu.bounds.progress import progress
+from pyomo_relu.base.progress import progress
 from pyomo_relu.programs.cp_sat import check_cp_sat, solve_cp_sat
 from pyomo_relu.programs.standard_form import compile_standard_form
 from pyomo_relu.steps.step_network import StepNetwork

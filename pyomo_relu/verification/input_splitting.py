@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.base.deadline import NEVER, Deadline
+from pyomo_relu.base.progress import progress
 from pyomo_relu.bounds.crown import LinearBounds
 from pyomo_relu.bounds.pool import Inherited, Parts, Pool, halves
-from pyomo_relu.bounds.progress import progress
 from pyomo_relu.verification.margins import Margins
 
 

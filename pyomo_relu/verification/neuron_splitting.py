@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pyomo_relu.base.deadline import NEVER, Deadline
-from pyomo_relu.bounds.progress import progress
+from pyomo_relu.base.progress import progress
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.sides.tree import SideTree
 from pyomo_relu.verification.verdict import SetVerdict

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyomo_relu.base.progress import Interruptible
 
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.bounds.boxes import BoxCover, even_cover
-from pyomo_relu.bounds.progress import Interruptible
 from tests.bounds.soundness import assert_contains_samples, random_case
 from tests.harness.random_networks import he_network
 from tests.harness.strategies import boxes, networks, points_in

@@ -5,9 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from pyomo_relu.base.progress import Interruptible, progress
 
 from pyomo_relu.bounds import Bounds, compute_bounds
-from pyomo_relu.bounds.progress import Interruptible, progress
 from tests.harness.random_networks import he_network
 
 NETWORK = he_network(0, [7, 10, 10, 1])

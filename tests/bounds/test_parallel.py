@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyomo_relu.base.progress import Interruptible
 
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.bounds import layers as layers_module
 from pyomo_relu.bounds.layers import Settings
 from pyomo_relu.bounds.lp import lp_chunk
 from pyomo_relu.bounds.parallel import run_chunks
-from pyomo_relu.bounds.progress import Interruptible
 from tests.harness.random_networks import he_network
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -173,7 +173,7 @@ def test_layers_out_of_time_use_the_tighter_layers_below(monkeypatch):
     monkeypatch.setattr(lp_module, "lp_chunk", slow)
     a = compute_bounds(network, -1, 1, "lp", start=start)
     monkeypatch.setattr(
-        "pyomo_relu.bounds.progress.Interruptible.details", lambda self: {"x": 1}
+        "pyomo_relu.base.progress.Interruptible.details", lambda self: {"x": 1}
     )
     b = compute_bounds(network, -1, 1, "lp", start=start)
     assert_contains_samples(b, np.random.default_rng(0), 500)

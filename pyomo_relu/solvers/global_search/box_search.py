@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.pool import Parts, Pool, halves
-from pyomo_relu.bounds.progress import Interruptible
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.box_bounds import (
     BoxBounds,

@@ -30,13 +30,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.bounds.facets import facets
 from pyomo_relu.bounds.linear import (
     EPS,
-    Segments,
     group_numbers,
     max_planes,
     segments,
-    support,
     undecided,
 )
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
@@ -50,12 +49,6 @@ class Encoding:
 
     #: Columns of an affine row from which on a folded program names it by a column.
     folded_terms: int = 40
-    #: Steepest line between two ends of a graph that becomes a facet of its hull.
-    steepest: float = 1e7
-    #: Relative difference of slopes up to which two facets are the same.
-    same_slope: float = 1e-12
-    #: Relative distance up to which a line touches a graph, and so may be a facet.
-    touching: float = 1e-9
     #: HiGHS drops smaller coefficients; its default, 1e-9, is too much for weights.
     smallest: float = 1e-12
 
@@ -360,21 +353,9 @@ class ArrayModel(ProgramBuilder):
     ) -> None:
         """The facets of the convex hull of each unit's graph."""
         low, high = self.lows[node.source][at], self.highs[node.source][at]
-        ends = segments(_sub(node, at), low[None], high[None])
-        for sign in (1.0, -1.0):
-            seen: list[np.ndarray] = []
-            for i in range(len(ends.x)):
-                for j in range(i + 1, len(ends.x)):
-                    s, const, ok = _facets(ends, i, j, sign, seen)
-                    if not ok.any():
-                        continue
-                    seen.append(np.where(ok, s, np.nan))
-                    k = np.flatnonzero(ok)
-                    bound = const[k]
-                    if sign > 0:
-                        self._unit_rows(y[k], s[k], x, at[k], bound, np.inf)
-                    else:
-                        self._unit_rows(y[k], -s[k], x, at[k], -np.inf, -bound)
+        for sign, k, s, const in facets(segments(_sub(node, at), low[None], high[None])):
+            above, below = (const, np.inf) if sign > 0 else (-np.inf, -const)
+            self._unit_rows(y[k], sign * s, x, at[k], above, below)
 
     def _relu_bigm(
         self, node: PiecewiseLinear, at: np.ndarray, x: Entries, y: np.ndarray
@@ -489,24 +470,6 @@ class ArrayModel(ProgramBuilder):
         return HighsModel(
             self.program, relaxed=relaxed, small_matrix_value=ENCODING.smallest
         )
-
-
-def _facets(
-    ends: Segments, i: int, j: int, sign: float, seen: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lines through two ends: slopes, constants, and where they are new facets."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        s = sign * (ends.y[j] - ends.y[i]) / (ends.x[j] - ends.x[i])
-    s = np.where(ends.x[j] > ends.x[i], s, np.nan)[0]
-    ok = ends.inside[i, 0] & ends.inside[j, 0] & (abs(s) < ENCODING.steepest) & (s != 0)
-    for other in seen:
-        ok &= ~(abs(s - other) <= ENCODING.same_slope * (1.0 + abs(s)))
-    s = np.where(ok, s, 0.0)
-    const = support(ends, s[None], sign)[0]
-    gap = sign * ends.y[i, 0] - s * ends.x[i, 0] - const
-    # Any line is valid; which are facets may be decided roughly.
-    reach = np.where(ends.inside, abs(ends.y) + abs(s * ends.x), 0.0)
-    return s, const, ok & (gap <= ENCODING.touching * reach.max(axis=(0, 1)))
 
 
 def _sub(node: PiecewiseLinear, at: np.ndarray) -> PiecewiseLinear:

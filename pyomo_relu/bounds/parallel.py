@@ -85,85 +85,97 @@ def run_chunks(
         Of the progress bar.
     """
     token = uuid.uuid4().hex
+    left: Iterator[int] = iter(range(len(chunks)))
     with progress(len(chunks), title, "chunk") as bar:
-        if executor is None or len(chunks) == 0:
-            for k, chunk in enumerate(chunks):
-                if clock.expired():
-                    return
-                result = None
-                with clock.guard():
-                    result = function(network, token, common, chunk)
-                if result is not None:
-                    yield k, result
+        if executor is not None and len(chunks):
+            shared = _Shared(function, network, common, chunks, executor, clock, token)
+            for k, result in shared.results():
                 bar.update()
-            _built.clear()
-            return
-        for k, result in _distribute(
-            function, network, common, chunks, executor, clock, token
-        ):
-            bar.update()
-            yield k, result
-
-
-def _distribute(
-    function: Work,
-    network: Network,
-    common: Any,
-    chunks: Sequence[Any],
-    executor: Executor,
-    clock: Interruptible,
-    token: str,
-) -> Iterator[tuple[int, Any]]:
-    blob: bytes | None = None
-    attempts = [0] * len(chunks)
-    pending: dict[Future, int] = {}
-    here: list[int] = []
-
-    def submit(k: int, payload: bytes | None) -> None:
-        # A broken executor refuses new work; what is left is computed here.
-        try:
-            future = executor.submit(
-                _task, function, network.fingerprint, payload, token, common, chunks[k]
-            )
-        except RuntimeError as e:
-            if k not in here:
-                logger.warning("the executor takes no more work (%s); computing here.", e)
-                here.append(k)
-            return
-        pending[future] = k
-
-    for k in range(len(chunks)):
-        submit(k, None)
-    try:
-        while pending and not clock.expired():
-            done, _ = wait(pending, timeout=clock.limit, return_when=FIRST_COMPLETED)
-            for future in done:
-                k = pending.pop(future)
-                error = None if future.cancelled() else future.exception()
-                if not future.cancelled() and error is None:
-                    result = future.result()
-                    if isinstance(result, str) and result == MISSING:
-                        blob = blob or pickle.dumps(network, protocol=5)
-                        submit(k, blob)
-                    else:
-                        yield k, result
-                    continue
-                attempts[k] += 1
-                if attempts[k] < ATTEMPTS:
-                    logger.warning("a worker was lost (%r); its chunk is repeated.", error)
-                    submit(k, blob)
-                else:
-                    here.append(k)
-        for k in here:
+                yield k, result
+            left = iter(shared.here)
+        for k in left:
             if clock.expired():
-                break
+                return
             result = None
             with clock.guard():
                 result = function(network, token, common, chunks[k])
             if result is not None:
                 yield k, result
-    except KeyboardInterrupt:
-        clock.keyboard = True
-    finally:
-        for future in pending:
-            future.cancel()
+            bar.update()
+        if executor is None:
+            _built.clear()
+
+
+class _Shared:
+    """Chunks on an executor.
+
+    Attributes
+    ----------
+    here : list of int
+        Chunks that no worker could compute.
+    """
+
+    def __init__(
+        self,
+        function: Work,
+        network: Network,
+        common: Any,
+        chunks: Sequence[Any],
+        executor: Executor,
+        clock: Interruptible,
+        token: str,
+    ) -> None:
+        self.function, self.network, self.common = function, network, common
+        self.chunks, self.executor = chunks, executor
+        self.clock, self.token = clock, token
+        self.blob: bytes | None = None
+        self.attempts = [0] * len(chunks)
+        self.pending: dict[Future, int] = {}
+        self.here: list[int] = []
+
+    def _submit(self, k: int, payload: bytes | None) -> None:
+        # A broken executor refuses new work; what is left is computed here.
+        fingerprint, chunk = self.network.fingerprint, self.chunks[k]
+        task = (self.function, fingerprint, payload, self.token, self.common, chunk)
+        try:
+            future = self.executor.submit(_task, *task)
+        except RuntimeError as e:
+            if k not in self.here:
+                logger.warning("the executor takes no more work (%s); computing here.", e)
+                self.here.append(k)
+            return
+        self.pending[future] = k
+
+    def results(self) -> Iterator[tuple[int, Any]]:
+        """Yield (position of the chunk, its result) as they come from the workers."""
+        for k in range(len(self.chunks)):
+            self._submit(k, None)
+        try:
+            while self.pending and not self.clock.expired():
+                done, _ = wait(self.pending, self.clock.limit, FIRST_COMPLETED)
+                for future in done:
+                    k = self.pending.pop(future)
+                    if self._arrived(k, future):
+                        yield k, future.result()
+        except KeyboardInterrupt:
+            self.clock.keyboard = True
+        finally:
+            for future in self.pending:
+                future.cancel()
+
+    def _arrived(self, k: int, future: Future) -> bool:
+        """Whether a future has the result of its chunk; else the chunk is given out anew."""
+        error = None if future.cancelled() else future.exception()
+        if not future.cancelled() and error is None:
+            if not (isinstance(future.result(), str) and future.result() == MISSING):
+                return True
+            self.blob = self.blob or pickle.dumps(self.network, protocol=5)
+            self._submit(k, self.blob)
+            return False
+        self.attempts[k] += 1
+        if self.attempts[k] < ATTEMPTS:
+            logger.warning("a worker was lost (%r); its chunk is repeated.", error)
+            self._submit(k, self.blob)
+        else:
+            self.here.append(k)
+        return False

@@ -5,20 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pyomo.environ as pyo
 import pytest
-import scipy.sparse as sp
-from scipy.optimize import linprog
 
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.presolve.reading import read_problem
-from pyomo_relu.programs import Certifier, LinearProgram
 from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
 from pyomo_relu.solvers.global_search.branching import choose_input
 from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.subsystems import Subsystem, find_subsystems
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes
-from tests.harness.random_networks import CONTINUOUS, he_network, random_network
+from tests.harness.random_networks import CONTINUOUS, random_network
 
 pytest.importorskip("highspy")
 
@@ -100,39 +97,6 @@ def test_tightening_keeps_every_wanted_point():
     assert shrunk > 50
 
 
-def test_any_multipliers_prove_a_bound_and_the_optimal_ones_the_optimum():
-    rng = np.random.default_rng(2)
-    for _ in range(40):
-        m, n = 3, 5
-        a, cost = rng.normal(size=(m, n)), rng.normal(size=n)
-        low, high = -rng.random(n), rng.random(n)
-        inside = low + rng.random(n) * (high - low)
-        row_low, row_high = (
-            a @ inside - 0.1,
-            np.where(rng.random(m) < 0.5, np.inf, a @ inside),
-        )
-        found = linprog(
-            cost,
-            np.vstack([-a, a[np.isfinite(row_high)]]),
-            np.concatenate([-row_low, row_high[np.isfinite(row_high)]]),
-            bounds=list(zip(low, high)),
-        )
-        certifier = Certifier(
-            LinearProgram(cost, low, high, sp.csr_array(a), row_low, row_high)
-        )
-        for _ in range(20):
-            assert certifier.lower_bound(cost, rng.normal(size=m)) <= found.fun + 1e-9
-        duals = -found.ineqlin.marginals[:m].copy()
-        duals[np.isfinite(row_high)] += found.ineqlin.marginals[m:]
-        assert certifier.lower_bound(cost, duals) == pytest.approx(found.fun, abs=1e-7)
-    one, free = np.ones(1), np.array([np.inf])
-    certifier = Certifier(
-        LinearProgram(one, -free, free, sp.csr_array(one[None]), one, free)
-    )
-    assert certifier.lower_bound(one, np.array([0.5])) == -np.inf
-    assert certifier.lower_bound(one, one) == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize("name", [*CONTINUOUS, "step", "pwl_jump"])
 def test_box_mip_writes_every_function(name):
     rng = np.random.default_rng(3)
@@ -159,39 +123,6 @@ def test_box_mip_writes_every_function(name):
             region.point[2], abs=1e-6
         )
         assert region.point[2] <= float(network.evaluate(x)[0]) + 1e-9
-
-
-def test_blocks_fed_by_blocks_and_expressions_compose():
-    rng = np.random.default_rng(4)
-    m = pyo.ConcreteModel()
-    m.x = pyo.Var(range(3), bounds=(-1, 1))
-    m.x[2].fix(0.3)
-    m.a = ReLUNetBlock(
-        network=he_network(0, (2, 5, 2)), inputs=[m.x[0], 0.4], formulation="bigm"
-    )
-    m.b = ReLUNetBlock(
-        network=he_network(1, (3, 5, 1)),
-        inputs=[m.a.outputs[1], 2 * m.x[1] - 0.5 * m.x[0] + 1, m.x[2]],
-        formulation="bigm",
-    )
-    m.obj = pyo.Objective(expr=m.b.outputs[0] + m.a.outputs[0])
-    p = read_problem(m)
-    assert p.n == 2 and p.q == 2 and p.is_box
-    x = rng.uniform(-1, 1, (50, 2))
-    names = [v.name for v in p.columns]
-    a = m.a.network.evaluate(np.column_stack([x[:, names.index("x[0]")], np.full(50, 0.4)]))
-    inner = np.column_stack(
-        [
-            a[:, 1],
-            2 * x[:, names.index("x[1]")] - 0.5 * x[:, names.index("x[0]")] + 1,
-            np.full(50, 0.3),
-        ]
-    )
-    b = m.b.network.evaluate(inner)
-    y = p.outputs(x)
-    assert y[:, names.index("a.outputs[0]") - 2] == pytest.approx(a[:, 0])
-    assert y[:, names.index("b.outputs[0]") - 2] == pytest.approx(b[:, 0])
-    assert m.a.component("layer").active
 
 
 def test_pricing_a_subsystem_is_exact_to_its_tolerance():

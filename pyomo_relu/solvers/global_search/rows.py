@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class DriverRows:
     bounds that is weakest; a row with an unbounded rest says nothing.
     """
 
-    def __init__(self, p: Problem, sides) -> None:
+    def __init__(self, p: Problem, sides: Sequence[tuple[int, float]]) -> None:
         self.p, self.n = p, p.n
         index = {side: k for k, side in enumerate(sides)}
         n, q = p.n, p.q
@@ -91,7 +92,9 @@ class DriverRows:
         slopes = w * planes.slopes[:, :, k] + p.cost[: self.n]
         return slopes, w * planes.consts[:, :, k] + self.cost_rest
 
-    def cost_bound(self, lower, upper, planes: Planes) -> np.ndarray:
+    def cost_bound(
+        self, lower: np.ndarray, upper: np.ndarray, planes: Planes
+    ) -> np.ndarray:
         """The least cost over each box, rounded down."""
         slopes, consts = self.cost_planes(planes)
         if not np.isfinite(self.cost_rest):
@@ -100,7 +103,9 @@ class DriverRows:
         size = abs(terms).sum(axis=2) + abs(consts)
         return (terms.sum(axis=2) + consts - 1e-14 * (self.n + 8) * size).max(axis=1)
 
-    def inequalities(self, planes: Planes, cutoff: float):
+    def inequalities(
+        self, planes: Planes, cutoff: float
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """``a x <= b`` that every wanted point fulfils, (N, K, n) and (N, K)."""
         count, rules = planes.consts.shape[:2]
         a, b = [], []

@@ -67,12 +67,14 @@ def run_many(
     ):
         watchdog = threading.Timer(len(paths) * (20 * limit + 900), process.kill)
         watchdog.start()
-        for line in process.stdout:
-            if line.startswith("RESULT "):
-                left -= 1
-                yield json.loads(line[len("RESULT ") :])
-        process.wait()
-        watchdog.cancel()
+        try:
+            for line in process.stdout:
+                if line.startswith("RESULT "):
+                    left -= 1
+                    yield json.loads(line[len("RESULT ") :])
+            process.wait()
+        finally:  # also where the caller takes no more: a timer keeps Python from ending
+            watchdog.cancel()
         errors.seek(0)
         last = (errors.read().strip().splitlines() or ["no answer"])[-1][:200]
     yield from ({"error": last} for _ in range(left))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import threading
+import time
 
 import pytest
 
@@ -58,3 +60,17 @@ def test_no_page_has_a_table_of_more_than_forty_rows():
         for line in page.read_text("utf8").splitlines():
             run = run + 1 if line.startswith("|") else 0
             assert run <= 42, f"{page.name}: {line}"
+
+
+def test_a_run_that_is_left_early_leaves_no_timer(tmp_path, monkeypatch):
+    """A timer that still waits would keep the script from ending after its last row."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    common = importlib.import_module("common")
+    monkeypatch.setattr(common, "HERE", tmp_path)
+    (tmp_path / "worker.py").write_text("for k in '12': print('RESULT', k)")
+    before = threading.active_count()
+    answers = common.run_many("solve", "pyomo_relu", [tmp_path, tmp_path], 1.0, None)
+    assert next(answers) == 1 and threading.active_count() > before
+    answers.close()
+    time.sleep(0.1)  # a cancelled timer ends at once, but in its own thread
+    assert threading.active_count() == before

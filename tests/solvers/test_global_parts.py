@@ -13,7 +13,7 @@ from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
 from pyomo_relu.solvers.global_search.branching import choose_input
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.subsystems import Subsystem, find_subsystems
+from pyomo_relu.solvers.global_search.subsystems import Prices, Subsystem, find_subsystems
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 from tests.harness.random_networks import CONTINUOUS, random_network
 
@@ -137,7 +137,7 @@ def test_pricing_a_subsystem_is_exact_to_its_tolerance():
     regions = linear_regions(network, low, high)
     for _ in range(8):
         v = rng.normal(size=2)
-        priced = subsystem.price(np.zeros(2), v, low, high, 1e-3, rounds=200)
+        priced = subsystem.price(Prices(np.zeros(2), v, low, high), 1e-3, rounds=200)
         exact = regions.optimum(v, "min").value
         assert priced.bound <= exact + 1e-9 <= priced.value + 2e-9
         assert priced.value - priced.bound <= 1e-3

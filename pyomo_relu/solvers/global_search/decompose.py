@@ -23,15 +23,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyomo_relu.base.deadline import TimeUp
-from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.bounds.pool import Pool, halves
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.branching import most_fractional, narrowest
 from pyomo_relu.solvers.global_search.cost_search import Limits, Report, RoundSearch
 from pyomo_relu.solvers.global_search.master import Master, Mixture
-from pyomo_relu.solvers.global_search.mip import BoxMIP
+from pyomo_relu.solvers.global_search.mip import BoxMIP, node_ranges
 from pyomo_relu.solvers.global_search.settings import PRICES
-from pyomo_relu.solvers.global_search.subsystems import Subsystem, find_subsystems
+from pyomo_relu.solvers.global_search.subsystems import Prices, Subsystem, find_subsystems
 
 
 class JointBox:
@@ -160,20 +159,23 @@ class Decomposition(RoundSearch):
             if bound is None:
                 return mixture
             best = max(best, bound)
-            if zero_cost and best > PRICES.infeasible:
-                box.bound = math.inf  # no mixture, so no point, meets the rows
+            if self._raised(box, best, zero_cost):
                 return mixture
-            if not zero_cost:
-                box.bound = max(box.bound, best)
-                if box.bound >= self.cutoff:
-                    return mixture
-                if step == 0 and self.counts.rounds == 0:
-                    self._tell("log")
+            if step == self.counts.rounds == 0:
+                self._tell("log")
             if not new or found.value - best <= tolerance:
                 break
         if not zero_cost and mixture is not None and mixture.missing > PRICES.missed:
             return self._price_out(box, zero_cost=True)
         return mixture
+
+    def _raised(self, box: JointBox, bound: float, zero_cost: bool) -> bool:
+        """Raise a box's bound; whether the box is done with."""
+        if not zero_cost:
+            box.bound = max(box.bound, bound)
+        elif bound > PRICES.infeasible:
+            box.bound = math.inf  # no mixture, so no point, meets the rows
+        return box.bound >= self.cutoff
 
     def _points(self, u: Subsystem, box: JointBox) -> np.ndarray:
         """Numbers of a subsystem's points in a box, its middle if there is none."""
@@ -200,7 +202,8 @@ class Decomposition(RoundSearch):
             if self._out_of_limits():
                 return None, new
             before = u.boxes
-            priced = u.price(*master.prices(k, duals, zero_cost), *box.part(u), share)
+            prices = Prices(*master.prices(k, duals, zero_cost), *box.part(u))
+            priced = u.price(prices, share)
             self.counts.boxes += u.boxes - before
             bound += priced.bound
             worth = mixture.convexity[k] - PRICES.new * share
@@ -301,12 +304,10 @@ class Decomposition(RoundSearch):
     def _finish(self, box: JointBox) -> None:
         """A box that can't be split: a MIP decides what is left of it."""
         p = self.problem
-        assert p.network is not None
         lower, upper = p.lower.copy(), p.upper.copy()
         lower[: p.n], upper[: p.n] = box.low, box.high
         lower[self.others], upper[self.others] = box.rest_low, box.rest_high
-        lows, highs = crown_arrays(p.network, lower[None, : p.n], upper[None, : p.n])
-        mip = BoxMIP(p, lower, upper, [a[0] for a in lows], [a[0] for a in highs])
+        mip = BoxMIP(p, lower, upper, *node_ranges(p, box.low, box.high))
         answer = mip.solve(self.cutoff, self.remaining)
         self.counts.mips += 1
         if answer.point is not None:

@@ -101,13 +101,8 @@ class Incumbent:
 
     def offer_inputs(self, x: np.ndarray) -> np.ndarray:
         """For a problem that is only a box: try drivers (N, n); returns their costs."""
-        p = self.problem
-        x = x.copy()
-        x[:, p.integer[: p.n]] = np.round(x[:, p.integer[: p.n]])
-        z = np.tile(self._rest(), (len(x), 1))
-        z[:, : p.n] = x
-        z[:, p.n : p.n + p.q] = p.outputs(x)
-        costs = z @ p.cost
+        z = self._complete(x)
+        costs = z @ self.problem.cost
         best = int(np.argmin(costs))
         if costs[best] < self.cost:
             self.offer(z[best])
@@ -118,10 +113,7 @@ class Incumbent:
 
         Returns the point that violates the rows least, and by how much.
         """
-        p = self.problem
-        z = np.tile(self._rest(), (len(x), 1))
-        z[:, : p.n] = np.where(p.integer[: p.n], np.round(x), x)
-        z[:, p.n : p.n + p.q] = p.outputs(z[:, : p.n])
+        p, z = self.problem, self._complete(x)
         activity = (p.matrix @ z.T).T
         worst = np.maximum(p.row_lower - activity, activity - p.row_upper)
         worst = worst.max(axis=1, initial=0.0)
@@ -132,6 +124,14 @@ class Incumbent:
             self.offer(z[best])
         least = int(np.argmin(worst))
         return z[least], float(worst[least])
+
+    def _complete(self, x: np.ndarray) -> np.ndarray:
+        """All columns (N, m) at drivers, with a rest that is fixed."""
+        p = self.problem
+        z = np.tile(self._rest(), (len(x), 1))
+        z[:, : p.n] = np.where(p.integer[: p.n], np.round(x), x)
+        z[:, p.n : p.n + p.q] = p.outputs(z[:, : p.n])
+        return z
 
     def _rest(self) -> np.ndarray:
         """A point with the columns of a rest that is fixed."""

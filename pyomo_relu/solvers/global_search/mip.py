@@ -16,6 +16,7 @@ import numpy as np
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.array_model import ArrayModel
+from pyomo_relu.bounds.crown import crown_arrays
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import (
     NETWORK_DEFAULTS,
@@ -66,6 +67,16 @@ class BoxAnswer:
     bound: float
     solved: bool
     reason: str | None = None
+
+
+def node_ranges(
+    p: Problem, low: np.ndarray, high: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Bounds of every node over a box of the drivers; none without a network."""
+    if p.network is None:
+        return [], []
+    lows, highs = crown_arrays(p.network, low[None], high[None])
+    return [a[0] for a in lows], [a[0] for a in highs]
 
 
 class BoxMIP:

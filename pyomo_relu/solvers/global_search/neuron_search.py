@@ -12,11 +12,11 @@ import math
 
 import numpy as np
 
-from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.sides.tree import SideTree
 from pyomo_relu.solvers.global_search.cost_search import RoundSearch
+from pyomo_relu.solvers.global_search.mip import node_ranges
 from pyomo_relu.solvers.global_search.settings import SIDES
 
 
@@ -57,16 +57,12 @@ class NeuronSearch(RoundSearch):
         p = self.problem
         assert p.network is not None
         self.incumbent.search_box()
-        low, high = p.box
-        lows, highs = crown_arrays(p.network, low[None], high[None])
         row = np.zeros(p.n_queries)
         if p.cost_query >= 0:
             row[p.cost_query] = p.cost_weight
         rest = slice(p.n + p.q, None)
         self.offset = float(p.cost[rest] @ p.lower[rest])
-        chain = ReluChain(
-            p.network, [a[0] for a in lows], [a[0] for a in highs], row, p.cost[: p.n]
-        )
+        chain = ReluChain(p.network, *node_ranges(p, *p.box), row, p.cost[: p.n])
         batch = int(np.clip(SIDES.numbers // chain.count, SIDES.fewest, SIDES.most))
         self.tree = SideTree(chain, batch)
         self._look(self.tree.start(self.target))

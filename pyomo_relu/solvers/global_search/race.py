@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.solvers.global_search.cost_search import CostSearch, RoundSearch
-from pyomo_relu.solvers.global_search.mip import BoxMIP
+from pyomo_relu.solvers.global_search.mip import BoxMIP, node_ranges
 from pyomo_relu.solvers.global_search.settings import TURNS
 
 
@@ -41,12 +40,7 @@ class WholeMIP(RoundSearch):
     def step(self) -> None:
         """Solve it anew, with more nodes than before."""
         p = self.problem
-        lows, highs = [], []
-        if p.network is not None:
-            low, high = p.box
-            found = crown_arrays(p.network, low[None], high[None])
-            lows, highs = ([a[0] for a in some] for some in found)
-        mip = BoxMIP(p, p.lower, p.upper, lows, highs)
+        mip = BoxMIP(p, p.lower, p.upper, *node_ranges(p, *p.box))
         answer = mip.solve(
             self.cutoff,
             self.remaining,

@@ -155,27 +155,18 @@ class Subsystem:
         return np.flatnonzero(((self.x >= low) & (self.x <= high)).all(axis=1))
 
     # ---------------------------------------------------------------------- pricing
-    def price(
-        self,
-        g: np.ndarray,
-        v: np.ndarray,
-        low: np.ndarray,
-        high: np.ndarray,
-        tolerance: float,
-        rounds: int = CELLS.rounds,
-    ) -> Priced:
-        """Bound ``min g x + v y`` over a box, cutting cells until it is tight.
+    def price(self, prices: Prices, tolerance: float, rounds: int = CELLS.rounds) -> Priced:
+        """Bound the minimum, cutting cells until it is tight.
 
         Parameters
         ----------
-        g, v, low, high
-            As in :class:`Prices`.
+        prices : Prices
         tolerance : float
             How far the bound may stay below the best point.
         rounds : int
             Of cutting; the bound is valid whenever it ends.
         """
-        prices, cells = Prices(g, v, low, high), self.cells
+        cells = self.cells
         best = self._known(prices)
         bound, corner = self._values(cells, prices)
         cells["bound"][:], cells["corner"][:] = bound, corner
@@ -330,18 +321,9 @@ def _alone(
     n, q = len(drivers), len(outputs)
     columns = np.concatenate([drivers, p.n + outputs])
     return Problem(
-        cost=np.zeros(n + q),
-        lower=p.lower[columns],
-        upper=p.upper[columns],
-        matrix=sp.csr_array((0, n + q)),
-        row_lower=np.zeros(0),
-        row_upper=np.zeros(0),
-        integer=p.integer[columns],
-        links=links,
-        n=n,
-        q=q,
-        columns=[p.columns[j] for j in columns],
-        bounded=np.zeros(q, dtype=bool),
-        network=network,
-        queries=sp.eye_array(q, format="csr"),
-    )
+        cost=np.zeros(n + q), lower=p.lower[columns], upper=p.upper[columns],
+        matrix=sp.csr_array((0, n + q)), row_lower=np.zeros(0), row_upper=np.zeros(0),
+        integer=p.integer[columns], links=links, n=n, q=q,
+        columns=[p.columns[j] for j in columns], bounded=np.zeros(q, dtype=bool),
+        network=network, queries=sp.eye_array(q, format="csr"),
+    )  # fmt: skip

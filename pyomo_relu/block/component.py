@@ -150,21 +150,19 @@ class ReLUNetBlock(Block):
     def _check_keywords(self, options: dict[str, Any]) -> None:
         """Refuse unknown keywords before the component joins a model."""
         spec = self._keywords["formulation"]
-        if isinstance(spec, str):
-            if spec in FORMULATIONS and options:
-                known = set(FORMULATIONS[spec].CONFIG.keys())
-                unknown = sorted(set(options) - known)
-                if unknown:
-                    keywords = {"network", "inputs", "input_bounds", *self._keywords}
-                    close = get_close_matches(
-                        unknown[0], (keywords | known | _READER_KEYWORDS) - set(options)
-                    )
-                    raise ValueError(
-                        f"ReLUNetBlock has no keyword '{unknown[0]}', and formulation "
-                        f"'{spec}' no such option"
-                        + (f"; it takes {sorted(known)}." if known else ".")
-                        + (f" Did you mean '{close[0]}'?" if close else "")
-                    )
+        if isinstance(spec, str) and spec in FORMULATIONS:
+            known = set(FORMULATIONS[spec].CONFIG.keys())
+            unknown = sorted(set(options) - known)
+            if unknown:
+                keywords = {"network", "inputs", "input_bounds", *self._keywords}
+                keywords = (keywords | known | _READER_KEYWORDS) - set(options)
+                close = get_close_matches(unknown[0], keywords)
+                raise ValueError(
+                    f"ReLUNetBlock has no keyword '{unknown[0]}', and formulation "
+                    f"'{spec}' no such option"
+                    + (f"; it takes {sorted(known)}." if known else ".")
+                    + (f" Did you mean '{close[0]}'?" if close else "")
+                )
         if spec is not None:
             network = self._init_network
             some = next(iter(network.values())) if isinstance(network, dict) else network

@@ -8,6 +8,7 @@ a writer or a solver's interface reads it. Printing it checks nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pyomo.core.base.constraint import ConstraintData
@@ -16,6 +17,16 @@ from pyomo.environ import Block, Constraint, value
 
 from pyomo_relu.block.disjuncts import check_while_relaxed
 from pyomo_relu.programs.lazy_rows import LazyRow, OrdinaryRow
+
+
+def _side(part: int, read: Callable[[Any], Any], doc: str) -> property:
+    """A property: one of a row's bounds, or None."""
+
+    def side(self: Any) -> Any:
+        bound = self._parts()[part]
+        return None if bound is None else read(bound)
+
+    return property(side, doc=doc)
 
 
 class BoxGuard:
@@ -87,33 +98,14 @@ class BoxGuard:
             self.__class__ = GUARDED.get(type(self), type(self))
 
     @property
-    def lower(self) -> Any:
-        """The lower bound as an expression, or None."""
-        low = self._parts()[0]
-        return None if low is None else as_numeric(low)
-
-    @property
     def body(self) -> Any:
         """The body."""
         return as_numeric(self._parts()[1])
 
-    @property
-    def upper(self) -> Any:
-        """The upper bound as an expression, or None."""
-        high = self._parts()[2]
-        return None if high is None else as_numeric(high)
-
-    @property
-    def lb(self) -> float | None:
-        """The lower bound, or None."""
-        low = self._parts()[0]
-        return None if low is None else value(low)
-
-    @property
-    def ub(self) -> float | None:
-        """The upper bound, or None."""
-        high = self._parts()[2]
-        return None if high is None else value(high)
+    lower = _side(0, as_numeric, "The lower bound as an expression, or None.")
+    upper = _side(2, as_numeric, "The upper bound as an expression, or None.")
+    lb = _side(0, value, "The lower bound, or None.")
+    ub = _side(2, value, "The upper bound, or None.")
 
     def __call__(self, exception: Any = True) -> Any:
         """The value of the body."""

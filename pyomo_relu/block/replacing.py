@@ -21,25 +21,21 @@ def check_replacement(block: Any, network: Network) -> None:
             f"{type(network).__name__}; a mapping from indices is for indexed blocks."
         )
     old = block.network
-    for what, has, needs in (
-        ("inputs", network.n_inputs, old.n_inputs),
-        ("outputs", network.n_outputs, old.n_outputs),
-    ):
+    for what in ("inputs", "outputs"):
+        has, needs = getattr(network, f"n_{what}"), getattr(old, f"n_{what}")
         if has != needs:
             raise ValueError(
                 f"'{block.name}': the new network has {has} {what}, the block {needs}; "
                 "another number needs another block, and rows written anew."
             )
-    for what, names, own in (
-        ("inputs", network.input_names, old.input_names),
-        ("outputs", network.output_names, old.output_names),
-    ):
-        if names is not None and own is not None and tuple(names) != tuple(own):
+    for what in ("input", "output"):
+        names, own = getattr(network, f"{what}_names"), getattr(old, f"{what}_names")
+        if names is not None and own is not None and names != own:
             k = next(k for k, (a, b) in enumerate(zip(names, own)) if a != b)
             raise ValueError(
-                f"'{block.name}': {what[:-1]} {k} of the new network is '{names[k]}', the "
-                f"block's is '{own[k]}'; bring the network's {what} into the block's order, "
-                f"or call them what the block does by {what[:-1]}_names=."
+                f"'{block.name}': {what} {k} of the new network is '{names[k]}', the "
+                f"block's is '{own[k]}'; bring the network's {what}s into the block's order, "
+                f"or call them what the block does by {what}_names=."
             )
 
 

@@ -53,7 +53,7 @@ SMALLEST_SUM, LARGEST_SUM = 1e-3, 1e3
 SAME_END = 1e-9
 
 
-@dataclass
+@dataclass(slots=True)
 class Quantity:
     """Something a unit reads: ``weight * row``, with ``row`` in ``[lower, upper]``."""
 

@@ -83,7 +83,7 @@ NEEDS_THREE = "split='equal_range' needs parts >= 3; take 'equal_size'."
 
 
 def equal_size(weights: np.ndarray, parts: int) -> list[np.ndarray]:
-    """Groups of as good as equal size, of neighbours in the order of the weights."""
+    """Neighbours in the order of the weights, in groups that differ by one at most."""
     return np.array_split(np.argsort(weights, kind="stable"), parts)
 
 

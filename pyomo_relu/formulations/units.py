@@ -17,7 +17,7 @@ from pyomo_relu.network import Max, Node, PiecewiseLinear
 SAME_VALUE = 1e-12
 
 
-@dataclass
+@dataclass(slots=True)
 class Piece:
     """``slope * x + intercept`` for ``lower <= x <= upper``."""
 

@@ -58,7 +58,7 @@ class Values:
         self.variable_list = [entries[i] for i in variables]
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """``sum coefs * variables + sum c * e + constant``.
 

@@ -236,3 +236,16 @@ def test_suffixes_forget_what_a_formulation_made():
     copy = m.clone()
     assert copy.priority[copy.x[0]] == 5
     pickle.dumps(m)
+
+
+def test_a_bound_that_is_a_param_counts_by_its_value():
+    m = model()
+    m.top = pyo.Param(mutable=True, initialize=0.5)
+    v = free(m)
+    before = v.ub
+    v.setub(m.top)
+    assert is_as_written(m.net) == (before == 0.5)
+    m.top.set_value(before)
+    assert is_as_written(m.net)
+    m.top.set_value(before + 1.0)
+    assert found(m) == [(f"'{v.name}' lost a bound", False)]

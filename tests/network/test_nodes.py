@@ -155,3 +155,14 @@ def test_max():
     assert (node(x) == naive).all()
     assert (node(x[0]) == naive[0]).all()
     assert list(node.group(2)) == [2, 3, 0]
+
+
+def test_what_can_be_the_maximum():
+    node = Max("m", (2,), 0, np.array([0, 4, 6]), np.array([2, 0, 1, 2, 3, 3]))
+    lower = np.array([-1.0, 0.0, -3.0, 5.0])
+    upper = np.array([0.0, 1.0, 0.5, 5.0])
+    # Entry 0 is at most 0, which entry 1 is at least; entry 2 may exceed it.
+    assert node.contenders(0, lower, upper).tolist() == [1, 2]
+    assert node.contenders(1, lower, upper).tolist() == [3]
+    with_margin = np.array([1e-9, 1.0, 0.5, 5.0])
+    assert node.contenders(0, lower, with_margin).tolist() == [0, 1, 2]

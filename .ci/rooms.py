@@ -41,7 +41,7 @@ FLOORS: list[dict[str, str]] = [
     {"readers": "one folder for each source: Keras, ONNX, PyTorch, scikit-learn"},
     {"programs": "linear programs as arrays, standard form; the only door to HiGHS"},
     {"network": "what a network is: three primitives on flat vectors"},
-    {"base": "deadlines, versions, lazy imports, index sets"},
+    {"base": "deadlines, progress, versions, lazy imports, index sets, tables"},
 ]
 
 

@@ -43,6 +43,8 @@ class Pace:
         The ascent ends where all problems together gain less than this share of their
         bounds between two looks. A single problem gains in leaps while steps are long:
         its pause says nothing.
+    patience : int
+        No ascent stalls before this step: the first steps may gain nothing.
     """
 
     rates: tuple[float, ...]
@@ -52,10 +54,7 @@ class Pace:
     look: int = 1
     crowd: float = 1.0
     stall: float = 0.0
-
-
-#: No ascent stalls before this step: the first steps may gain nothing.
-FIRST_STEPS = 8
+    patience: int = 8
 
 
 class Problems(Protocol):
@@ -112,7 +111,7 @@ def ascend(
             break
         if k % pace.look == 0:
             total, before = float(best.sum()), total
-            if k > FIRST_STEPS and total - before < pace.stall * (abs(total) + 1e-12):
+            if k > pace.patience and total - before < pace.stall * (abs(total) + 1e-12):
                 break
             left = best[at] < goal[at]
             if not left.any():

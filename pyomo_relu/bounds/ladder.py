@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pyomo_relu.bounds.alpha_crown import alpha_crown
 from pyomo_relu.bounds.bounds import Bounds
@@ -35,17 +38,29 @@ RUNGS: dict[str, Callable[..., Bounds]] = {
 #: Rungs whose numbers come from a solver, which drops and rounds by absolute tolerances.
 PROGRAMS = ("lp", "rolling", "mip")
 
-#: ``bounds=None`` is ``boxes`` for networks of at most this many inputs ...
-FEW_INPUTS = 5
 
-#: ... and from so many neurons on, where looser bounds cost a solver more than boxes do,
-LEAST_NEURONS = 50
+@dataclass(frozen=True)
+class Default:
+    """What ``bounds=None`` stands for, measured in docs/benchmarks/bounds.md.
 
-#: to so many, where a few hundred boxes take a fraction of a second.
-FEW_NEURONS = 400
+    Attributes
+    ----------
+    few_inputs : int
+        It is ``boxes`` for networks of at most so many inputs, if they have
+    least_neurons, few_neurons : int
+        more than so many neurons, where looser bounds cost a solver more than boxes do,
+        and at most so many, where a few hundred boxes take a fraction of a second.
+    boxes : int
+        How many boxes that are.
+    """
 
-#: How many boxes that are.
-DEFAULT_BOXES = 256
+    few_inputs: int = 5
+    least_neurons: int = 50
+    few_neurons: int = 400
+    boxes: int = 256
+
+
+DEFAULT = Default()
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +71,9 @@ def default_rung(network: Network) -> tuple[str, dict]:
     The best trade measured (docs/benchmarks/bounds.md): ``boxes`` where the inputs are
     few, tighter than ``lp`` in less time, and ``crown`` elsewhere.
     """
-    few = LEAST_NEURONS < network.n_neurons <= FEW_NEURONS
-    if network.n_inputs <= FEW_INPUTS and few:
-        return "boxes", {"count": DEFAULT_BOXES}
+    few = DEFAULT.least_neurons < network.n_neurons <= DEFAULT.few_neurons
+    if network.n_inputs <= DEFAULT.few_inputs and few:
+        return "boxes", {"count": DEFAULT.boxes}
     return "crown", {}
 
 
@@ -72,7 +87,9 @@ def register_bounds(name: str) -> Callable[[Callable[..., Bounds]], Callable[...
     return add
 
 
-def check_box(network: Network, lower, upper) -> tuple[np.ndarray, np.ndarray]:
+def check_box(
+    network: Network, lower: ArrayLike, upper: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the box as float64 arrays, or say what is wrong with it."""
     n = network.n_inputs
     low, high = (
@@ -141,7 +158,12 @@ def _check_options(name: str, options: Mapping) -> None:
 
 
 def _in_good_units(
-    name: str, network: Network, low, high, start: Bounds | None, options: dict
+    name: str,
+    network: Network,
+    low: np.ndarray,
+    high: np.ndarray,
+    start: Bounds | None,
+    options: dict,
 ) -> Bounds:
     """A rung's bounds, found in units in which a solver resolves every number."""
     start = from_crown(network, low, high, start)
@@ -155,11 +177,11 @@ def _in_good_units(
 
 def compute_bounds(
     network: Network,
-    lower,
-    upper,
+    lower: ArrayLike,
+    upper: ArrayLike,
     method: Step | Sequence[Step] | None = None,
     start: Bounds | None = None,
-    **options,
+    **options: Any,
 ) -> Bounds:
     """Bound every node of ``network`` over an input box.
 

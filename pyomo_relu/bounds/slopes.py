@@ -110,11 +110,12 @@ class GeneralFamily:
 
     def lines(self, shares: dict[str, np.ndarray]) -> Lines:
         """The lines with these shares."""
-        found = []
-        for side, sign in SIDES.items():
-            slope = self.slope(side, shares.get(side))
-            found += [sign * slope, sign * support(self.ends, slope, sign)]
-        return Lines(*found)
+        below, above = (
+            (sign * slope, sign * support(self.ends, slope, sign))
+            for side, sign in SIDES.items()
+            for slope in [self.slope(side, shares.get(side))]
+        )
+        return Lines(*below, *above)
 
     def gradient(
         self, side: str, shares: np.ndarray, a: np.ndarray, z: np.ndarray, out: np.ndarray

@@ -35,6 +35,7 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
+from pyomo_relu.network.nodes import Weight
 from pyomo_relu.network.rescaling import (
     bounds_with_factors,
     homogeneous,
@@ -42,36 +43,49 @@ from pyomo_relu.network.rescaling import (
     with_factors,
 )
 
-#: Of an entry whose importance is 1. Below it a violation of 1e-6, the feasibility
-#: tolerance of MIP solvers, is a thousandth of the range.
-SMALLEST_RANGE = 2.0**-10
 
-#: Above it presolves get into trouble: of random networks with inputs in units up to
-#: 1e12, HiGHS 1.16 was wrong in one that had a range of 8.6e5 and a weight of 1e-6.
-LARGEST_RANGE = 2.0**13
+@dataclass(frozen=True)
+class Limits:
+    """Which entries get another factor than 1, all in the units of the entries.
 
-#: Weights below it may get lost: HiGHS drops below 1e-9 (``small_matrix_value``), SCIP
-#: takes less than 1e-9 for zero; activations multiply them by their slopes before.
-SMALLEST_WEIGHT = 2.0**-25
+    Attributes
+    ----------
+    smallest_range, largest_range : float
+        Of an entry whose importance is 1. Below the first a violation of 1e-6, the
+        feasibility tolerance of MIP solvers, is a thousandth of the range. Above the
+        second presolves get into trouble: of random networks with inputs in units up to
+        1e12, HiGHS 1.16 was wrong in one that had a range of 8.6e5 and a weight of 1e-6.
+    smallest_weight : float
+        Weights below it may get lost: HiGHS drops below 1e-9 (``small_matrix_value``),
+        SCIP takes less than 1e-9 for zero; activations multiply them by their slopes
+        before.
+    harmless_size : float
+        A lost weight of an entry of at most this size changes a row by less than 1e-6,
+        what the row may be violated by in any case.
+    least_share : float
+        Terms that are a smaller share of their row's largest may get lost.
+    least_spread : float
+        The range of an entry that isn't constant counts as at least this share of its
+        size, so that a number that is nearly constant is not blown up.
+    constant : float
+        An interval of at most this share of its size is a constant with the margin of
+        its bounds around it.
+    passes : int
+        Rescaling one entry changes the weights of its neighbours, so the question is put
+        again; twice is enough in all that was tried.
+    """
 
-#: A lost weight of an entry of at most this size changes a row by less than 1e-6, what
-#: the row may be violated by in any case.
-HARMLESS_SIZE = 2.0**10
+    smallest_range: float = 2.0**-10
+    largest_range: float = 2.0**13
+    smallest_weight: float = 2.0**-25
+    harmless_size: float = 2.0**10
+    least_share: float = 2.0**-20
+    least_spread: float = 2.0**-16
+    constant: float = 2.0**-40
+    passes: int = 3
 
-#: Terms that are a smaller share of their row's largest may get lost.
-LEAST_SHARE = 2.0**-20
 
-#: The range of an entry that isn't constant counts as at least this share of its size,
-#: so that a number that is nearly constant is not blown up.
-LEAST_SPREAD = 2.0**-16
-
-#: An interval of at most this share of its size is a constant with the margin of its
-#: bounds around it.
-CONSTANT = 2.0**-40
-
-#: Rescaling one entry changes the weights of its neighbours, so the question is put
-#: again; twice is enough in all that was tried.
-PASSES = 3
+LIMITS = Limits()
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +108,7 @@ class WellScaled:
     def __copy__(self) -> WellScaled:
         return self
 
-    def __deepcopy__(self, memo) -> WellScaled:
+    def __deepcopy__(self, memo: dict) -> WellScaled:
         return self
 
     @property
@@ -143,7 +157,7 @@ def well_scaled(bounds: Bounds) -> WellScaled:
     WellScaled
     """
     total: tuple[np.ndarray, ...] | None = None
-    for _ in range(PASSES):
+    for _ in range(LIMITS.passes):
         factors = _factors(bounds)
         if factors is None:
             break
@@ -183,15 +197,17 @@ def _sizes_and_ranges(bounds: Bounds) -> tuple[list[np.ndarray], list[np.ndarray
     for low, high in zip(bounds.lower, bounds.upper):
         size, width = np.maximum(abs(low), abs(high)), high - low
         sizes.append(size)
-        varies = width > CONSTANT * size
-        ranges.append(np.where(varies, np.maximum(width, LEAST_SPREAD * size), 0.0))
+        varies = width > LIMITS.constant * size
+        ranges.append(np.where(varies, np.maximum(width, LIMITS.least_spread * size), 0.0))
     return sizes, ranges
 
 
 def _are_ordinary(sizes: np.ndarray, ranges: np.ndarray) -> bool:
     """Whether nothing needs another factor, however much it matters."""
-    ordinary = (ranges >= SMALLEST_RANGE) & (ranges <= LARGEST_RANGE)
-    return bool((sizes <= HARMLESS_SIZE).all() and (ordinary | (ranges == 0.0)).all())
+    ordinary = (ranges >= LIMITS.smallest_range) & (ranges <= LIMITS.largest_range)
+    return bool(
+        (sizes <= LIMITS.harmless_size).all() and (ordinary | (ranges == 0.0)).all()
+    )
 
 
 def _read_by_their_likes(network: Network) -> list[np.ndarray]:
@@ -209,7 +225,9 @@ def _read_by_their_likes(network: Network) -> list[np.ndarray]:
     return found
 
 
-def _wanted(bounds: Bounds, sizes, ranges) -> list[np.ndarray]:
+def _wanted(
+    bounds: Bounds, sizes: list[np.ndarray], ranges: list[np.ndarray]
+) -> list[np.ndarray]:
     """For each node, which entries need another factor by themselves."""
     network = bounds.network
     importance = [np.zeros(n.size) for n in network.nodes]
@@ -238,8 +256,8 @@ def _wanted(bounds: Bounds, sizes, ranges) -> list[np.ndarray]:
             np.maximum.at(importance[node.source], node.indices, passed)
     wanted = []
     for m, weight, away in zip(ranges, importance, lost):
-        small = (m > 0.0) & (weight * SMALLEST_RANGE > m)
-        wanted.append((weight > 0.0) & (small | (m > LARGEST_RANGE) | away))
+        small = (m > 0.0) & (weight * LIMITS.smallest_range > m)
+        wanted.append((weight > 0.0) & (small | (m > LIMITS.largest_range) | away))
     return wanted
 
 
@@ -255,55 +273,45 @@ def _steepest(bounds: Bounds, i: int) -> np.ndarray:
     return np.where(met, abs(node.slopes), 0.0).max(axis=1, initial=0.0)
 
 
-def _pass_affine(node: Affine, own, own_size, sizes, ranges, importance, lost) -> None:
+def _pass_affine(
+    node: Affine,
+    own: np.ndarray,
+    own_size: np.ndarray,
+    sizes: list[np.ndarray],
+    ranges: list[np.ndarray],
+    importance: list[np.ndarray],
+    lost: list[np.ndarray],
+) -> None:
     """Pass importance to the sources; note entries whose weights may get lost."""
     parts = [abs(w) for w in node.weights]
     # A row that hardly moves for its size matters by its size.
-    largest = LEAST_SPREAD * own_size
+    largest = LIMITS.least_spread * own_size
     for s, w in zip(node.sources, parts):
-        np.maximum(largest, _row_maximum(w, ranges[s]), out=largest)
+        np.maximum(largest, _maximum(w, ranges[s], 1), out=largest)
     per_row = np.divide(own, largest, out=np.zeros(node.size), where=largest > 0.0)
     for s, w in zip(node.sources, parts):
-        share = _column_maximum(w, per_row) * ranges[s]
+        share = _maximum(w, per_row[:, None], 0) * ranges[s]
         np.maximum(importance[s], np.minimum(1.0, share), out=importance[s])
-        big = sizes[s] > HARMLESS_SIZE
+        big = sizes[s] > LIMITS.harmless_size
         if big.any():
             lost[s] |= big & _loses(w, sizes[s], largest, own > 0.0)
 
 
-def _row_maximum(w, factors: np.ndarray) -> np.ndarray:
-    """``max_j w[i, j] * factors[j]`` for non-negative numbers."""
+def _maximum(w: Weight, factors: np.ndarray, axis: int) -> np.ndarray:
+    """The largest of ``w * factors`` along an axis, for non-negative numbers."""
     if sp.issparse(w):
-        return _sparse_maximum(w.data * factors[w.indices], _rows_of(w), w.shape[0])
-    return (w * factors).max(axis=1, initial=0.0)
+        return sp.csr_array(w * factors).max(axis=axis).toarray().ravel()
+    return (w * factors).max(axis=axis, initial=0.0)
 
 
-def _column_maximum(w, factors: np.ndarray) -> np.ndarray:
-    """``max_i w[i, j] * factors[i]`` for non-negative numbers."""
-    if sp.issparse(w):
-        return _sparse_maximum(w.data * factors[_rows_of(w)], w.indices, w.shape[1])
-    return (w * factors[:, None]).max(axis=0, initial=0.0)
-
-
-def _loses(w, sizes: np.ndarray, largest: np.ndarray, needed: np.ndarray) -> np.ndarray:
+def _loses(
+    w: Weight, sizes: np.ndarray, largest: np.ndarray, needed: np.ndarray
+) -> np.ndarray:
     """Columns with a weight that may get lost though its term matters."""
-    if sp.issparse(w):
-        rows, columns, data = _rows_of(w), w.indices, w.data
-    else:
-        rows, columns = np.nonzero(w)
-        data = w[rows, columns]
-    bad = (data > 0.0) & (data < SMALLEST_WEIGHT) & needed[rows]
-    bad &= data * sizes[columns] > LEAST_SHARE * largest[rows]
+    rows, columns = w.nonzero()
+    data = np.asarray(w[rows, columns])
+    bad = (data > 0.0) & (data < LIMITS.smallest_weight) & needed[rows]
+    bad &= data * sizes[columns] > LIMITS.least_share * largest[rows]
     found = np.zeros(w.shape[1], dtype=bool)
     found[columns[bad]] = True
-    return found
-
-
-def _rows_of(w) -> np.ndarray:
-    return np.repeat(np.arange(w.shape[0]), np.diff(w.indptr))
-
-
-def _sparse_maximum(data: np.ndarray, where: np.ndarray, size: int) -> np.ndarray:
-    found = np.zeros(size)
-    np.maximum.at(found, where, data)
     return found

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Inputs in the first program, and added in one round.
+#: The inputs in the first program, and those added in one round at most; by hand.
 COLUMNS = 120
 
 
 def least_change(
-    rows: np.ndarray, limits: np.ndarray, up, down, norm: str, price: float
+    rows: np.ndarray,
+    limits: np.ndarray,
+    up: np.ndarray,
+    down: np.ndarray,
+    norm: str,
+    price: float,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The least change ``d`` with ``rows @ d <= limits`` and ``-down <= d <= up``.
 
@@ -51,7 +56,14 @@ def least_change(
         columns, rest = np.concatenate([columns, rest[more]]), np.delete(rest, more)
 
 
-def _solve(rows, limits, up, down, norm: str, price: float):
+def _solve(
+    rows: np.ndarray,
+    limits: np.ndarray,
+    up: np.ndarray,
+    down: np.ndarray,
+    norm: str,
+    price: float,
+) -> tuple[np.ndarray, np.ndarray] | None:
     from scipy.optimize import linprog
 
     m, n = rows.shape

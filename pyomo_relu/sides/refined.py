@@ -12,29 +12,42 @@ arXiv 2103.06624, section 4, there with mixed-integer programs.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.progress import progress
 from pyomo_relu.bounds.alpha_crown import alpha_crown
 from pyomo_relu.bounds.bounds import Bounds, preactivation_nodes
 from pyomo_relu.bounds.chain import without_inactive
 from pyomo_relu.network import Network
 from pyomo_relu.sides.relu_chain import ReluChain
-from pyomo_relu.sides.tree import BATCH, SideTree
+from pyomo_relu.sides.tree import SideTree
 
-#: A search ends this close to a value that was seen, as a share of the range ...
-GAP = 0.02
 
-#: ... or after so many subproblems.
-NODES = 1000
+@dataclass(frozen=True)
+class Settings:
+    """What steers the small searches; all numbers were chosen by hand.
 
-#: The share of a layer's time for its searches; the rest is for the layers behind it.
-BEFORE = 0.9
+    Attributes
+    ----------
+    gap : float
+        A search ends this close to a value that was seen, as a share of the neuron's
+        range.
+    nodes : int
+        Or after so many subproblems.
+    share : float
+        The share of a layer's time for its searches; the rest is for the layers behind.
+    """
+
+    gap: float = 0.02
+    nodes: int = 1000
+    share: float = 0.9
+
+
+SETTINGS = Settings()
 
 
 def side_bounds(
@@ -42,8 +55,8 @@ def side_bounds(
     bounds: Bounds,
     *,
     time_limit: float | None = None,
-    gap: float = GAP,
-    nodes: int = NODES,
+    gap: float = SETTINGS.gap,
+    nodes: int = SETTINGS.nodes,
     enough: Callable[[Bounds], bool] | None = None,
 ) -> Bounds:
     """Tighten the bounds of a chain, layer by layer.
@@ -71,37 +84,39 @@ def side_bounds(
     """
     if not ReluChain.fits(network):
         raise ValueError("the network is no chain of affine layers and ReLU.")
-    begin = time.perf_counter()
-    end = math.inf if time_limit is None else begin + time_limit
+    deadline, seconds = Deadline(time_limit), bounds.seconds
     layers = [
         i for i in preactivation_nodes(network)[1:] if len(_undecided(bounds, i))
     ]  # the first layer's are exact
     count = 0
     for k, i in enumerate(layers):
-        now = time.perf_counter()
-        if now > end:
+        if deadline.expired():
             break
-        part = math.inf
-        if end < math.inf:
-            part = now + BEFORE * (end - now) / (len(layers) - k)
         lows, highs = [a.copy() for a in bounds.lower], [a.copy() for a in bounds.upper]
+        part = deadline.part(SETTINGS.share / (len(layers) - k))
         count += _refine(network, lows, highs, i, part, gap, nodes)
         bounds = replace(bounds, lower=tuple(lows), upper=tuple(highs))
         # What lies behind profits at once.
-        left = None if end == math.inf else max(0.0, end - time.perf_counter())
-        box = bounds.input_box
+        box, left = bounds.input_box, deadline.limit
         bounds = alpha_crown(network, *box, bounds, first=i + 1, time_limit=left)
         if enough is not None and enough(bounds):
             break
-    seconds = bounds.seconds + time.perf_counter() - begin
-    return bounds.renamed("sides", seconds, subproblems=count)
+    return bounds.renamed("sides", seconds + deadline.elapsed, subproblems=count)
 
 
 def _undecided(bounds: Bounds, i: int) -> np.ndarray:
     return np.flatnonzero((bounds.lower[i] < 0) & (bounds.upper[i] > 0))
 
 
-def _refine(network, lows, highs, i: int, end: float, gap: float, nodes: int) -> int:
+def _refine(
+    network: Network,
+    lows: list[np.ndarray],
+    highs: list[np.ndarray],
+    i: int,
+    deadline: Deadline,
+    gap: float,
+    nodes: int,
+) -> int:
     """Tighten node ``i`` in ``lows`` and ``highs``, in place; the subproblems it took."""
     low, high = lows[i], highs[i]
     open_ = np.flatnonzero((low < 0) & (high > 0))
@@ -119,10 +134,9 @@ def _refine(network, lows, highs, i: int, end: float, gap: float, nodes: int) ->
     count = 0
     with progress(len(queries), f"sides in '{network.nodes[i].name}'", "side") as bar:
         for k, (r, side) in enumerate(queries):
-            now = time.perf_counter()
-            if now > end:
+            if deadline.expired():
                 break
-            limit = now + (end - now) / (len(queries) - k) if end < math.inf else end
+            own = deadline.part(1.0 / (len(queries) - k))
             row = np.zeros(len(low))
             row[r] = side
             slack = gap * (high[r] - low[r])
@@ -136,9 +150,9 @@ def _refine(network, lows, highs, i: int, end: float, gap: float, nodes: int) ->
             # The other side may have decided the neuron.
             if not low[r] < 0 < high[r] or (low[r] if side > 0 else -high[r]) >= target():
                 continue
-            tree = SideTree(ReluChain(part, part_low, part_high, row), BATCH)
+            tree = SideTree(ReluChain(part, part_low, part_high, row))
             see(tree.start(target()))
-            while len(tree) and tree.nodes < nodes and time.perf_counter() < limit:
+            while len(tree) and tree.nodes < nodes and not own.expired():
                 see(tree.step(target()))
             count += tree.nodes
             if side > 0:

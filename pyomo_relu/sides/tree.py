@@ -15,10 +15,7 @@ import numpy as np
 
 from pyomo_relu.bounds.pool import Parts, Pool
 from pyomo_relu.sides.relu_chain import ReluChain
-from pyomo_relu.sides.subproblems import Ascended, Settings
-
-#: Subproblems split in a round.
-BATCH = Settings.batch
+from pyomo_relu.sides.subproblems import Ascended
 
 
 class SideTree:
@@ -27,8 +24,8 @@ class SideTree:
     Parameters
     ----------
     chain : ReluChain
-    batch : int
-        Subproblems split in a round.
+    batch : int, optional
+        Subproblems split in a round; as the chain's settings say if left out.
     depth_first : bool
         Take the last ones first. A counterexample is found sooner so, a bound rises
         faster otherwise.
@@ -42,9 +39,10 @@ class SideTree:
     """
 
     def __init__(
-        self, chain: ReluChain, batch: int = BATCH, depth_first: bool = False
+        self, chain: ReluChain, batch: int | None = None, depth_first: bool = False
     ) -> None:
-        self.chain, self.batch, self.depth_first = chain, batch, depth_first
+        self.chain, self.depth_first = chain, depth_first
+        self.batch = chain.settings.batch if batch is None else batch
         self.nodes = 0
         n = chain.count
         own = n if chain.has_ranges else 0

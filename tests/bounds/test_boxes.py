@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyomo_relu.base.progress import Interruptible
 
 from pyomo_relu.analysis import linear_regions
+from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.bounds.boxes import BoxCover, even_cover
 from tests.bounds.soundness import assert_contains_samples, random_case

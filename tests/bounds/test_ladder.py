@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 import pytest
-from pyomo_relu.base.progress import Interruptible, progress
 
+from pyomo_relu.base.progress import Interruptible, progress
 from pyomo_relu.bounds import Bounds, compute_bounds
 from tests.harness.random_networks import he_network
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyomo_relu.base.progress import Interruptible
 
+from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.bounds import layers as layers_module
 from pyomo_relu.bounds.layers import Settings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyomo_relu.bounds import compute_bounds
-from pyomo_relu.bounds.well_scaled import LARGEST_RANGE, SMALLEST_RANGE, well_scaled
+from pyomo_relu.bounds.well_scaled import LIMITS, well_scaled
 from pyomo_relu.network import NetworkBuilder, activations
 from tests.harness.checks import assert_sound
 from tests.harness.in_units import in_units
@@ -57,8 +57,8 @@ def test_ranges_of_inputs_and_outputs_are_of_order_one(seed):
     found = well_scaled(compute_bounds(world.network, low, high)).bounds
     widths = np.subtract(*found.outputs[::-1])
     size = np.maximum(*map(abs, found.outputs))
-    assert (widths <= LARGEST_RANGE).all()
-    assert ((widths >= SMALLEST_RANGE / 2) | (widths <= 1e-4 * size)).all()
+    assert (widths <= LIMITS.largest_range).all()
+    assert ((widths >= LIMITS.smallest_range / 2) | (widths <= 1e-4 * size)).all()
 
 
 def test_a_nearly_dead_neuron_is_left_alone():
@@ -68,7 +68,7 @@ def test_a_nearly_dead_neuron_is_left_alone():
     r = b.piecewise("relu", h, activations.relu())
     net = b.build([b.affine("out", [(r, [[1.0, 1.0]])])])
     bounds = compute_bounds(net, -1, 1)
-    assert bounds.upper[2][1] < SMALLEST_RANGE
+    assert bounds.upper[2][1] < LIMITS.smallest_range
     assert well_scaled(bounds).factors is None
 
 

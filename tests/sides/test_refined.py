@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pyomo_relu import NetworkBuilder, activations
 from pyomo_relu.bounds import compute_bounds
-from pyomo_relu.sides import refined as module
-from pyomo_relu.sides.refined import side_bounds, without_inactive
+from pyomo_relu.bounds.chain import without_inactive
+from pyomo_relu.sides.refined import side_bounds
+from pyomo_relu.sides.relu_chain import ReluChain
 from tests.harness.random_networks import he_network
 
 BOX = -np.ones(2), np.ones(2)
@@ -73,30 +75,12 @@ def test_one_subproblem_is_enough_to_be_valid(monkeypatch):
     net = he_network(2, [2, 9, 8, 7, 1])
     start = compute_bounds(net, *BOX, "crown")
     values = net.activations(grid(81))
-    monkeypatch.setattr(module, "BATCH", 1)
+    monkeypatch.setattr(ReluChain, "settings", replace(ReluChain.settings, batch=1))
     for nodes in (1, 2, 5):
         found = side_bounds(net, start, nodes=nodes)
         for i, value in enumerate(values):
             assert (found.lower[i] <= value.min(axis=0) + 1e-12).all()
             assert (found.upper[i] >= value.max(axis=0) - 1e-12).all()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_networks_without_inactive_neurons_are_equal(seed):
-    net = he_network(seed, [2, 12, 12, 3])
-    low, high = np.array([0.2, -0.4]), np.array([0.5, -0.1])
-    bounds = compute_bounds(net, low, high, "crown")
-    x = np.random.default_rng(0).uniform(low, high, (200, 2))
-    for end in (3, 5):
-        part, lows, highs = without_inactive(net, bounds.lower, bounds.upper, end)
-        assert part.n_neurons < sum(
-            n.size for n in net.nodes[:end] if n.kind == "piecewise"
-        )
-        values = part.activations(x)
-        np.testing.assert_allclose(values[-1], net.activations(x)[end], atol=1e-12)
-        for value, a, b in zip(values, lows, highs):
-            assert value.shape[1:] == a.shape == b.shape
-            assert (a <= value + 1e-12).all() and (value <= b + 1e-12).all()
 
 
 def test_a_layer_that_is_never_active():

@@ -16,11 +16,12 @@ import numpy as np
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds import Bounds, compute_bounds, linear_bounds_of
 from pyomo_relu.bounds.balls import both_ends, bounds_in_ball
+from pyomo_relu.bounds.chain import without_inactive
 from pyomo_relu.bounds.crown import CHUNK, crown_arrays
 from pyomo_relu.bounds.interval import meet
 from pyomo_relu.bounds.linear import RULES
 from pyomo_relu.network import Affine
-from pyomo_relu.sides.refined import side_bounds, without_inactive
+from pyomo_relu.sides.refined import side_bounds
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.verification.by_relu_global import decide_by_relu_global
 from pyomo_relu.verification.input_region import Ball

@@ -8,7 +8,6 @@ from pyomo_relu.analysis.difficulty import (
     layer_bounds,
     root_gap,
 )
-from pyomo_relu.analysis.plane_regions import LinearRegions, Optimum, linear_regions
 from pyomo_relu.analysis.plots import plot_big_m, plot_regions, plot_stability
 from pyomo_relu.analysis.report import Report, report
 from pyomo_relu.analysis.slices import (
@@ -17,6 +16,7 @@ from pyomo_relu.analysis.slices import (
     regions_on_plane,
     restrict,
 )
+from pyomo_relu.bounds.plane_regions import LinearRegions, Optimum, linear_regions
 
 __all__ = [
     "LinearRegions",

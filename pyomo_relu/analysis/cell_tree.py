@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pyomo_relu.analysis.affine_maps import ROUNDING, AffineMap, affine_map, chosen_map
 from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds import Bounds
+from pyomo_relu.bounds.affine_maps import ROUNDING, AffineMap, affine_map, chosen_map
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.programs import HighsModel, LinearProgram
 

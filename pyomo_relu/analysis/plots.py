@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.analysis.difficulty import RungSummary
-from pyomo_relu.analysis.plane_regions import LinearRegions
 from pyomo_relu.base.lazy import check_matplotlib
+from pyomo_relu.bounds.plane_regions import LinearRegions
 
 
 def _axes(ax: Any, height: float) -> Any:

@@ -17,7 +17,6 @@ from pyomo_relu.analysis.difficulty import (
     compare_bounds,
     root_gap,
 )
-from pyomo_relu.analysis.plane_regions import LinearRegions, linear_regions
 from pyomo_relu.analysis.plots import (
     plot_big_m,
     plot_regions,
@@ -26,6 +25,7 @@ from pyomo_relu.analysis.plots import (
 )
 from pyomo_relu.analysis.slices import regions_on_plane
 from pyomo_relu.bounds.ladder import check_box
+from pyomo_relu.bounds.plane_regions import LinearRegions, linear_regions
 from pyomo_relu.network import Network
 
 #: Regions are counted by linear programs for at most this many inputs and neurons.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyomo_relu.analysis.plane_regions import LinearRegions, linear_regions
+from pyomo_relu.bounds.plane_regions import LinearRegions, linear_regions
 from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
 
 

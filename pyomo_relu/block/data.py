@@ -52,6 +52,7 @@ class ReLUNetBlockData(BlockData):
         self._bounds: Bounds | None = None
         self._unread: np.ndarray | None = None
         self._well_scaled: WellScaled | None = None
+        self._written_of: Bounds | None = None  # of the network that is written
         self._formulations: dict[int, Formulation] | None = None
         self._spec: Any = None
         self._options: dict[str, Any] = {}

@@ -38,6 +38,25 @@ def two_neurons(formulation: Any, activation: str = "relu", **options: Any) -> A
     return m
 
 
+def hat(formulation: Any, **options: Any) -> pyo.ConcreteModel:
+    """A model ``m.net`` of one input ``x`` in [-2, 3]: 0, then ``x``, then ``2 - x``."""
+    from pyomo_relu.block import ReLUNetBlock
+    from pyomo_relu.network import NetworkBuilder, activations
+
+    b = NetworkBuilder()
+    h = b.affine("pre", [(b.input("x", (1,)), [[1.0], [1.0]])], [0.0, -1.0])
+    r = b.piecewise("relu", h, activations.relu())
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(-2, 3))
+    m.net = ReLUNetBlock(
+        network=b.build([b.affine("sum", [(r, [[1.0, -2.0]])])]),
+        inputs=[m.x],
+        formulation=formulation,
+        **options,
+    )
+    return m
+
+
 def show(model: Any, layer: str | None = None) -> None:
     """Print every constraint of the network's nonlinear layers, numbers to 6 digits.
 

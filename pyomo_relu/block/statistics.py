@@ -12,6 +12,7 @@ from pyomo.repn import generate_standard_repn
 
 from pyomo_relu.base.tables import aligned
 from pyomo_relu.bounds import Bounds
+from pyomo_relu.formulations.whole import LAYER, WHOLE
 from pyomo_relu.network import Affine, Max, PiecewiseLinear
 from pyomo_relu.programs.lazy_rows import LazyRow
 
@@ -166,7 +167,13 @@ def block_statistics(block: Any) -> BlockStatistics:
         return result
     result.bound_method, result.bound_seconds = bounds.method, bounds.seconds
     result.coefficients = _coefficients(block)
-    for i, node in enumerate(block.network.nodes):
+    if WHOLE in block.formulations:
+        layer = _whole_statistics(layers[LAYER], block.formulations[WHOLE])
+        result.layers.append(layer)
+        result.binaries += layer.binaries
+        return result
+    bounds = block._written_of
+    for i, node in enumerate(bounds.network.nodes):
         if isinstance(node, (PiecewiseLinear, Max)):
             formulation = block.formulations[i].name
             layer = _layer_statistics(i, node, bounds, layers[node.name], formulation)
@@ -195,6 +202,13 @@ def _layer_statistics(
     return LayerStatistics(
         node.name, function, formulation, node.size, stable, written, binaries, span
     )
+
+
+def _whole_statistics(held: Any, formulation: Any) -> LayerStatistics:
+    """Of a network that is written as a whole."""
+    rows = sum(1 for _ in held.component_data_objects(Constraint))
+    cells, name = f"{len(formulation.cells)} cells", formulation.chosen_name
+    return LayerStatistics(LAYER, cells, name, 0, 0, rows, _count_binaries(held), None)
 
 
 def _count_binaries(held: Any) -> int:

@@ -26,6 +26,7 @@ from pyomo_relu.block.written import WrittenRecord
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
+from pyomo_relu.formulations.whole import WHOLE, what_to_write, write_whole
 from pyomo_relu.network import Network
 from pyomo_relu.presolve.model_bounds import check_scope, is_stale, model_bounds
 
@@ -36,6 +37,7 @@ class Prepared:
 
     container: Block
     bounds: Bounds
+    of: Bounds
     well_scaled: WellScaled
     formulations: dict[int, Formulation]
     spec: Any
@@ -86,17 +88,22 @@ def prepare(
         found = bounds_at_hand(block, network)
     else:
         found = find_bounds(block, network, bounds)
+    inputs, outputs = list(block._entries), list(block._outputs)
     with PauseGC():
-        written = well_scaled(found)
-        writer = NetworkWriter(
-            written, formulations, list(block._entries), list(block._outputs)
-        )
-        container = writer.write()
+        of, formulations = what_to_write(formulations, found, inputs)
+        if WHOLE in formulations:
+            written = WellScaled(of)
+            container, unread = write_whole(of, formulations[WHOLE], inputs, outputs)
+        else:
+            written = well_scaled(of)
+            writer = NetworkWriter(written, formulations, inputs, outputs)
+            container = writer.write()
+            unread = np.concatenate([~writer.needed[i] for i in of.network.inputs])
     disjuncts.refuse_unrelaxable(block, container)
-    unread = np.concatenate([~writer.needed[i] for i in network.inputs])
     return Prepared(
         container,
         found,
+        of,
         written,
         formulations,
         formulation,
@@ -128,7 +135,7 @@ def install(block: Any, new: Prepared) -> None:
         block.add_component("layer", new.container)
         add_box_rows(block, new.well_scaled)
         block._bounds, block._unread = new.bounds, new.unread
-        block._well_scaled = new.well_scaled
+        block._well_scaled, block._written_of = new.well_scaled, new.of
         block._formulations = new.formulations
         block._spec, block._options = new.spec, dict(new.options)
         block._build_seconds = new.seconds

@@ -17,12 +17,16 @@ from pyomo_relu.formulations.disjunctive import Disjunctive
 from pyomo_relu.formulations.fixed_pattern import FixedPattern
 from pyomo_relu.formulations.hull import Hull
 from pyomo_relu.formulations.indicator import Indicator
+from pyomo_relu.formulations.logarithmic import Logarithmic
 from pyomo_relu.formulations.partition import Partition
+from pyomo_relu.formulations.regions import Regions
 from pyomo_relu.formulations.relaxation import Relaxation
 from pyomo_relu.formulations.sos1 import Sos1
+from pyomo_relu.formulations.table import Table
 from pyomo_relu.formulations.transformation import network_blocks
 from pyomo_relu.formulations.units import MaxLayer, Piece, PiecewiseLayer
 from pyomo_relu.formulations.values import Row, add_rows, add_variables
+from pyomo_relu.formulations.whole import WholeNetwork
 from pyomo_relu.formulations.writer import NetworkWriter
 
 __all__ = [
@@ -35,14 +39,18 @@ __all__ = [
     "Formulation",
     "Hull",
     "Indicator",
+    "Logarithmic",
     "MaxLayer",
     "NetworkWriter",
     "Partition",
     "Piece",
     "PiecewiseLayer",
+    "Regions",
     "Relaxation",
     "Row",
     "Sos1",
+    "Table",
+    "WholeNetwork",
     "add_rows",
     "add_variables",
     "choose_formulations",

@@ -7,9 +7,9 @@ decorate the class with :func:`register_formulation`: it is then a keyword of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pyomo.common.config import ConfigDict, ConfigValue
@@ -20,6 +20,9 @@ from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.transformation import register_transformation
 from pyomo_relu.formulations.units import MaxLayer, PiecesOf, PiecewiseLayer
 from pyomo_relu.network import Max, Network, Node, PiecewiseLinear
+
+if TYPE_CHECKING:
+    from pyomo_relu.formulations.whole import WholeNetwork
 
 
 def declared_options(**values: ConfigValue) -> ConfigDict:
@@ -47,6 +50,8 @@ class Formulation:
     ----------------
     name : str
         The keyword, and the transformation ``relu.<name>``.
+    writes_network : bool
+        Whether it writes whole networks, by :meth:`write_network`, and no layers.
     needs_preactivation : bool
         Whether ``layer.pre`` is wanted; else only ``layer.rows`` is filled in and no
         pre-activation variable is made.
@@ -68,6 +73,7 @@ class Formulation:
     """
 
     name: ClassVar[str] = ""
+    writes_network: ClassVar[bool] = False
     needs_preactivation: ClassVar[bool] = True
     needs_rows: ClassVar[bool] = False
     CONFIG: ClassVar[ConfigDict] = ConfigDict()
@@ -102,6 +108,42 @@ class Formulation:
         units; the others need :meth:`start` only.
         """
         self.start(written.network, written.bounds)
+
+    def replacement(
+        self, bounds: Bounds, inputs: Sequence[Any]
+    ) -> tuple[Bounds, Formulation] | None:
+        """What is written in place of the given network, and the way to write it.
+
+        Overridden by formulations of whole networks.
+
+        Parameters
+        ----------
+        bounds : Bounds
+            Of the given network.
+        inputs : sequence
+            A variable, float or expression for each entry of the flat input vector.
+
+        Returns
+        -------
+        Bounds
+            Of a network with the same inputs, and the same outputs over the box.
+        Formulation
+            Of its nonlinear nodes, or one that :attr:`writes_network`.
+        """
+        return None
+
+    def write_network(self, whole: WholeNetwork) -> None:
+        """Write a whole network; only where :attr:`writes_network` says so."""
+        raise NotImplementedError
+
+    def set_network_values(self, block: Any, x: np.ndarray, y: np.ndarray) -> None:
+        """Give the variables of :meth:`write_network` the values at an input.
+
+        Parameters
+        ----------
+        block : BlockData
+        x, y : (n_inputs,) and (n_outputs,) arrays
+        """
 
     def start(self, network: Network, bounds: Bounds) -> None:
         """Called once before any layer of ``network`` is written.

@@ -9,6 +9,7 @@ import numpy as np
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.base import Formulation
 from pyomo_relu.formulations.units import Piece, PiecesOf, assign, unit_pieces
+from pyomo_relu.formulations.whole import LAYER, WHOLE
 from pyomo_relu.network import Max, PiecewiseLinear
 
 
@@ -52,6 +53,11 @@ class LayerValues:
         if self.layers is None or self.written is None:
             return
         network = self.written.network
+        whole = self.formulations.get(WHOLE)
+        if whole is not None:
+            moved = np.asarray(point, dtype=float) + shift
+            whole.set_network_values(self.layers[LAYER], moved, network.evaluate(point))
+            return
         x = self.written.point(np.asarray(point, dtype=float).reshape(1, -1))
         values = [a[0] for a in network.activations(x)]
         for i, node in enumerate(network.nodes):

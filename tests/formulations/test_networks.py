@@ -30,6 +30,7 @@ EXACT = {
     "hull": ("hull", {}, MIP),
     "partition": ("partition", {"parts": 2}, MIP),
     "cuts": ("cuts", {}, MIP),
+    "logarithmic": ("logarithmic", {}, MIP),
     "disjunctive": ("disjunctive", {}, MIP),
     "disjunctive inputs": ("disjunctive", {"space": "inputs"}, MIP),
     "disjunctive gdp.bigm": ("disjunctive", {"transformation": "gdp.bigm"}, MIP),
@@ -195,4 +196,4 @@ def test_no_coefficient_is_rounding(choice):
 
 def test_all_formulations_are_here():
     tried = {formulation for formulation, _, _ in EXACT.values()}
-    assert set(FORMULATIONS) == tried | {"relaxation", "fixed_pattern"}
+    assert set(FORMULATIONS) == tried | {"relaxation", "fixed_pattern", "regions", "table"}

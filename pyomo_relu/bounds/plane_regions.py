@@ -22,14 +22,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyomo_relu.analysis.affine_maps import ROUNDING, AffineMap, affine_map, chosen_map
-from pyomo_relu.analysis.cells import Cells, NewCells, box_cell, cut, halves
+from pyomo_relu.bounds.affine_maps import ROUNDING, AffineMap, affine_map, chosen_map
+from pyomo_relu.bounds.cells import Cells, NewCells, box_cell, cut, halves
 from pyomo_relu.bounds.ladder import check_box
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 
 #: Distances up to this share of the box's size are no distance: thinner slivers than
 #: this are left to a neighbour.
 SLIVER = 1e-10
+
+
+class TooManyRegionsError(ValueError):
+    """A network has more linear regions over a box than were allowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,7 +309,7 @@ class _Splitter:
             for g, c, scale, p in self.maps
         ]
         if len(self.cells) > self.max_regions:
-            raise ValueError(
+            raise TooManyRegionsError(
                 f"the network has more than {self.max_regions} linear regions on this "
                 "box; take a smaller box, or raise max_regions."
             )

@@ -1,0 +1,248 @@
+r"""Regions: a network of one or two free inputs by its exact linear pieces.
+
+Over an interval of its only free input :math:`x` a network is affine on each of finitely
+many intervals, its linear regions. Each output is then
+
+.. math:: y_j = a_{jp} x + c_{jp} \quad\text{for}\quad t_{j,p} \le x \le t_{j,p+1}
+
+with few pieces, however many neurons the network has: neurons that switch where another
+one does, or that no longer matter, make none. Neighbours of one slope are joined. What is
+written is this curve, as one unit of a network with these breakpoints, by the
+formulation ``form``: ``bigm`` writes it with ordered binaries (the incremental model),
+``hull`` with a copy of the input for each piece (multiple choice), ``logarithmic`` with
+:math:`\lceil \log_2 P \rceil` binaries for :math:`P` pieces, ``sos1`` with special ordered
+sets. All of them have the convex hull of the curve as their relaxation, which a network
+written neuron by neuron has not.
+
+A network of two free inputs is affine on polygons, and one with steps on intervals or
+polygons that end at the steps. These are written with weights of their vertices
+(:mod:`~pyomo_relu.formulations.vertex_weights`), with :math:`\lceil \log_2 K \rceil` binaries for
+:math:`K` polygons or, with ``form="hull"``, one for each. Polygons with the same map are
+merged where their union is convex.
+
+Inputs that are numbers, or fixed by equal bounds, are
+folded in before anything is counted.
+
+Source: the wells of Grimstad and Andersson, arXiv 1907.03140, are such networks: 40
+neurons, 4 to 14 pieces; Vielma, Ahmed, Nemhauser, Operations Research 58(2), 2010, for the
+ways to write the curve.
+
+Examples
+--------
+>>> from pyomo_relu.block.example import hat, show
+>>> show(hat("regions"), "curve")
+argument[0]: position.out[0] - step[0,0] - step[0,1] - step[0,2] == -2
+value[0]: step[0,1] - step[0,2] - outputs[0] == 0
+order[0,0,full]: 2 beyond[0,0] - step[0,0] <= 0
+order[0,0,start]: step[0,1] - beyond[0,0] <= 0
+order[0,1,full]: beyond[0,1] - step[0,1] <= 0
+order[0,1,start]: step[0,2] - 2 beyond[0,1] <= 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pyomo.common.config import ConfigValue, PositiveInt
+
+from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.bounds.plane_regions import (
+    LinearRegions,
+    TooManyRegionsError,
+    linear_regions,
+)
+from pyomo_relu.formulations.base import (
+    Formulation,
+    declared_options,
+    make_formulation,
+    register_formulation,
+)
+from pyomo_relu.formulations.vertex_weights import WrittenCells, cells_of_regions
+from pyomo_relu.network import Input, Network, NetworkBuilder
+
+#: Slopes of neighbours count as the same where going on with the first one changes an
+#: output by at most this share of its largest absolute value; chosen by hand, far above
+#: rounding and far below any solver's tolerance.
+SAME = 1e-12
+#: The curve may differ from the network by this share of its largest absolute value, at
+#: the ends and the middle of each region; it is refused where it differs by more.
+EXACT = 1e-9
+
+
+@register_formulation
+class Regions(Formulation):
+    """The exact curve of a network of one free input, for any solver."""
+
+    name = "regions"
+    CONFIG = declared_options(
+        form=ConfigValue(
+            None,
+            description="the formulation that writes the curve, by its name: 'bigm' if left "
+            "out; 'logarithmic' or 'hull' for polygons",
+        ),
+        most=ConfigValue(
+            1000, PositiveInt, "how many linear regions the network may have over its box"
+        ),
+    )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.config.form == self.name:
+            raise ValueError("formulation 'regions' can't be its own form.")
+        make_formulation(self.config.form or "bigm")  # an unknown name is refused here
+
+    def replacement(
+        self, bounds: Bounds, inputs: Sequence[Any]
+    ) -> tuple[Bounds, Formulation]:
+        network, (low, high) = bounds.network, bounds.input_box
+        free = np.flatnonzero(low < high)
+        if len(free) > 2:
+            names = [f"{i} ('{inputs[i]}')" for i in free[:3]]
+            raise ValueError(
+                f"formulation 'regions' takes a network of one or two free inputs, but "
+                f"{len(free)} are free here: {', '.join(names)}"
+                f"{', ...' if len(free) > 3 else ''}. Give the others as numbers, or "
+                "choose another formulation, for example 'bigm'."
+            )
+        try:
+            regions = linear_regions(network, low, high, max_regions=self.config.most)
+        except TooManyRegionsError:
+            raise ValueError(
+                f"formulation 'regions': the network has more than {self.config.most} "
+                "linear regions over its box; raise the option most=, or choose another "
+                "formulation, for example 'bigm'."
+            ) from None
+        continuous = all(getattr(n, "is_continuous", True) for n in network.nodes)
+        if len(free) < 2 and continuous:
+            curve = curve_network(regions)
+            form = make_formulation(self.config.form or "bigm")
+            return compute_bounds(curve, low, high, "interval"), form
+        if self.config.form not in (None, "logarithmic", "hull"):
+            raise ValueError(
+                f"formulation 'regions': form='{self.config.form}' writes curves of one "
+                "free input without steps; others are written by 'logarithmic' or 'hull'."
+            )
+        cells = cells_of_regions(regions)
+        return bounds, WrittenCells(self.name, cells, self.config.form == "hull")
+
+
+def curve_network(regions: LinearRegions) -> Network:
+    """The network as one piecewise-linear unit of its free input for each output.
+
+    Parameters
+    ----------
+    regions : LinearRegions
+        Of a network without steps over a box with at most one free input.
+
+    Returns
+    -------
+    Network
+        With the inputs of the given one, of which only the free one is read, and its
+        outputs over the box.
+
+    Raises
+    ------
+    ValueError
+        If rounding has moved the curve too far.
+    """
+    network, lower, upper = regions.network, regions.lower, regions.upper
+    breakpoints, slopes, intercepts = _pieces(regions)
+    found = _built(network, regions.free, breakpoints, slopes, intercepts)
+    _check(network, found, lower, upper, regions.free, breakpoints)
+    return found
+
+
+def _pieces(
+    regions: LinearRegions,
+) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Breakpoints, slopes and intercepts of each output, neighbours of one slope joined."""
+    network, lower, upper = regions.network, regions.lower, regions.upper
+    first = network.evaluate(lower)
+    if not len(regions.free):
+        none = np.zeros(0)
+        return [none] * len(first), [np.zeros(1)] * len(first), [*first[:, None]]
+    ends = np.array([regions.cells.points(r)[:, 0] for r in range(len(regions.cells))])
+    order = np.argsort(ends.min(axis=1), kind="stable")
+    starts = ends.min(axis=1)[order]
+    maps = [regions.output_map(int(r)) for r in order]
+    gradients = np.array([g[:, 0] for g, _ in maps])
+    size = np.maximum(np.abs(regions.output_values()).max(axis=0), 1e-300)
+    length = upper[regions.free[0]] - lower[regions.free[0]]
+    breakpoints, slopes, intercepts = [], [], []
+    for j in range(network.n_outputs):
+        at, a = [], [gradients[0, j]]
+        c = [first[j] - a[0] * starts[0]]
+        for t, slope in zip(starts[1:], gradients[1:, j]):
+            if abs(slope - a[-1]) * length <= SAME * size[j]:
+                continue
+            at.append(t)
+            c.append(c[-1] + (a[-1] - slope) * t)
+            a.append(slope)
+        breakpoints.append(np.array(at))
+        slopes.append(np.array(a))
+        intercepts.append(np.array(c))
+    return breakpoints, slopes, intercepts
+
+
+def _built(
+    network: Network,
+    free: np.ndarray,
+    breakpoints: list[np.ndarray],
+    slopes: list[np.ndarray],
+    intercepts: list[np.ndarray],
+) -> Network:
+    """The network of the curves; those with fewer pieces repeat the last one."""
+    n, most = network.n_outputs, max(map(len, slopes))
+    t, a, c = np.zeros((n, most - 1)), np.zeros((n, most)), np.zeros((n, most))
+    for j in range(n):
+        k = len(slopes[j])
+        after = breakpoints[j][-1] if k > 1 else 0.0
+        t[j, : k - 1], t[j, k - 1 :] = breakpoints[j], after + np.arange(1, most - k + 1)
+        a[j, :k], a[j, k:] = slopes[j], slopes[j][-1]
+        c[j, :k], c[j, k:] = intercepts[j], intercepts[j][-1]
+    b = NetworkBuilder()
+    terms = []
+    for i, at in network.input_slices():
+        node = network.nodes[i]
+        assert isinstance(node, Input)
+        handle = b.input(node.name, node.shape)
+        inside = free[(free >= at.start) & (free < at.stop)] - at.start
+        if len(inside):
+            weights = np.zeros((n, node.size))
+            weights[:, inside[0]] = 1.0
+            terms.append((handle, weights))
+    if not terms:
+        terms = [(0, np.zeros((n, network.nodes[network.inputs[0]].size)))]
+    curve = b.piecewise("curve", b.affine("position", terms), ("curve", t, a, c))
+    return b.build(
+        [curve], input_names=network.input_names, output_names=network.output_names
+    )
+
+
+def _check(
+    network: Network,
+    found: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    free: np.ndarray,
+    breakpoints: list[np.ndarray],
+) -> None:
+    """Refuse a curve that isn't the network's: it would be a wrong answer in silence."""
+    if not len(free):
+        return
+    a, b = float(lower[free[0]]), float(upper[free[0]])
+    inner = np.unique(np.concatenate([[a, b], *breakpoints]))
+    at = np.concatenate([inner, (inner[1:] + inner[:-1]) / 2, np.linspace(a, b, 101)])
+    points = np.tile(lower, (len(at), 1))
+    points[:, free[0]] = at
+    true = network.evaluate(points)
+    off = np.abs(found.evaluate(points) - true).max(axis=0)
+    size = np.maximum(np.abs(true).max(axis=0), 1e-300)
+    if (off > EXACT * size).any():
+        j = int(np.argmax(off / size))
+        raise ValueError(
+            f"formulation 'regions': rounding has moved the curve of output {j} by "
+            f"{off[j]:.1e}; choose another formulation, for example 'bigm'."
+        )

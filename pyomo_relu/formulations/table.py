@@ -1,0 +1,170 @@
+r"""Table: a network whose inputs take few values, with the outputs at each of them.
+
+Where every free input is a linear expression of a few integers, or takes one of a few
+given values, the outputs are computed for all combinations, and rows choose one of them.
+The relaxation is the convex hull of the points, however large the network.
+
+.. math::
+    x = \sum_k v_k \lambda_k,\quad y = \sum_k f(v_k) \lambda_k,\quad
+    \sum_k \lambda_k = 1,\quad \sum_{k:\, B_l(k) = 1} \lambda_k = z_l
+
+with the code :math:`B(k)` of :math:`\lceil \log_2 K \rceil` digits for each of :math:`K` points.
+``values=`` says what any other input can be: it is a promise that the user's rows keep it
+there, and the table holds it to them. Where the user has a binary for each value, as rows
+:math:`x = \sum_a v_a s_a` and :math:`\sum_a s_a = 1` mostly do, ``values={0: {v: s, ...}}``
+names them. If all inputs have some, the code is not needed, and the relaxation is tighter:
+
+.. math:: \sum_{k:\, v_k = v_a} \lambda_k = s_a
+
+Source: the disaggregated logarithmic model of Vielma, Ahmed, Nemhauser, Operations Research
+58(2), 2010, with points for polytopes.
+
+Examples
+--------
+>>> from pyomo_relu.block.example import hat, show
+>>> show(hat("table", values={0: [-1, 0.5, 1, 2]}))
+network.argument[0]: 0.5 x + 0.75 network.weight[0] - 0.25 network.weight[2] - 0.75
+    network.weight[3] == 0.25
+network.value[0]: 2 outputs[0] + network.weight[0] - network.weight[2] +
+    network.weight[3] == 1
+network.one[0]: network.weight[0] + network.weight[1] + network.weight[2] +
+    network.weight[3] == 1
+network.cell[0]: network.weight[1] + network.weight[3] - network.digit[0] == 0
+network.cell[1]: network.weight[2] + network.weight[3] - network.digit[1] == 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pyomo.common.config import ConfigValue, PositiveInt
+from pyomo.environ import value
+from pyomo.repn import generate_standard_repn
+
+from pyomo_relu.bounds import Bounds
+from pyomo_relu.formulations.base import (
+    Formulation,
+    declared_options,
+    register_formulation,
+)
+from pyomo_relu.formulations.vertex_weights import CellsOfInputs, WrittenCells
+
+
+@register_formulation
+class Table(Formulation):
+    """The outputs at every value that the inputs can take."""
+
+    name = "table"
+    CONFIG = declared_options(
+        values=ConfigValue(
+            None,
+            description="what inputs can be: a mapping from positions or names of inputs "
+            "to mappings from numbers to the binaries that choose them, or to sequences "
+            "of numbers; expressions of integer variables need none",
+        ),
+        most=ConfigValue(1000, PositiveInt, "how many combinations of values there may be"),
+    )
+
+    def replacement(
+        self, bounds: Bounds, inputs: Sequence[Any]
+    ) -> tuple[Bounds, Formulation]:
+        network, (low, high) = bounds.network, bounds.input_box
+        given, binaries = _by_position(self.config["values"] or {}, network)
+        free = np.flatnonzero(low < high)
+        axes = [
+            self._values(int(i), inputs[i], float(low[i]), float(high[i]), given)
+            for i in free
+        ]
+        count = int(np.prod([len(a) for a in axes], dtype=object))
+        if count > self.config.most:
+            raise ValueError(
+                f"formulation 'table': the inputs take {count} combinations of values, "
+                f"more than {self.config.most}; raise the option most=, or choose another "
+                "formulation, for example 'bigm'."
+            )
+        grid = np.array(np.meshgrid(*axes, indexing="ij")).reshape(len(axes), count).T
+        points = np.tile(low, (count, 1))
+        points[:, free] = grid
+        selectors = [
+            (z, np.flatnonzero(grid[:, k] == v))
+            for k, i in enumerate(free.tolist())
+            for v, z in binaries.get(i, {}).items()
+        ]
+        if any(i not in binaries for i in free.tolist()):
+            selectors = []
+        cells = CellsOfInputs(free, grid, network.evaluate(points), np.arange(count + 1))
+        return bounds, WrittenCells(self.name, cells, False, selectors)
+
+    def _values(
+        self, i: int, entry: Any, low: float, high: float, given: Mapping[int, np.ndarray]
+    ) -> np.ndarray:
+        """The values of one input within its bounds."""
+        found = given.get(i)
+        if found is None:
+            found = _of_integers(entry, self.config.most)
+        if found is None:
+            raise ValueError(
+                f"formulation 'table': input {i} ('{entry}') is no linear expression of a "
+                f"few integers; say what it can be, values={{{i}: [...]}}, or choose "
+                "another formulation, for example 'bigm'."
+            )
+        kept = found[(found >= low) & (found <= high)]
+        if not len(kept):
+            raise ValueError(
+                f"formulation 'table': no value of input {i} ('{entry}') lies within its "
+                f"bounds [{low:g}, {high:g}]."
+            )
+        return kept
+
+
+def _of_integers(entry: Any, most: int) -> np.ndarray | None:
+    """The values of a linear expression of integer variables; None where there are none.
+
+    Of more than ``most`` combinations of the integers there is none, either.
+    """
+    repn = generate_standard_repn(entry)
+    if not repn.is_linear():
+        return None
+    found = np.array([float(value(repn.constant))])
+    for coefficient, v in zip(repn.linear_coefs, repn.linear_vars):
+        low, high = v.bounds
+        if not v.is_integer() or low is None or high is None:
+            return None
+        steps = np.arange(np.ceil(low - 1e-6), np.floor(high + 1e-6) + 1)
+        if len(found) * len(steps) > most:
+            return None
+        found = np.unique(np.add.outer(found, float(value(coefficient)) * steps))
+    return found
+
+
+def _by_position(
+    given: Mapping[Any, Any], network: Any
+) -> tuple[dict[int, np.ndarray], dict[int, dict[float, Any]]]:
+    """Values and binaries that the user gave, by positions of the flat input vector."""
+    names = list(network.input_names or ())
+    found: dict[int, np.ndarray] = {}
+    binaries: dict[int, dict[float, Any]] = {}
+    for key, some in given.items():
+        i = names.index(key) if key in names else key
+        if not isinstance(i, int) or not 0 <= i < network.n_inputs:
+            raise ValueError(
+                f"formulation 'table': values= names the input {key!r}; there are "
+                + (f"{names}." if names else f"{network.n_inputs}, from 0 on.")
+            )
+        if isinstance(some, Mapping):
+            binaries[i] = {float(v): z for v, z in some.items()}
+            wrong = [z for z in some.values() if not z.is_binary()]
+            if wrong:
+                raise ValueError(
+                    f"formulation 'table': values= of input {key!r} names '{wrong[0]}', "
+                    "which is no binary variable."
+                )
+        array = np.unique(np.array([*some], dtype=float))
+        if not array.size or not np.isfinite(array).all():
+            raise ValueError(
+                f"formulation 'table': values= of input {key!r} must be finite numbers."
+            )
+        found[i] = array
+    return found, binaries

@@ -1,0 +1,248 @@
+r"""A network of few free inputs as cells, on each of which it is affine.
+
+The cells :math:`C_k` are polytopes, given by their vertices :math:`v_{ki}`: the linear
+regions of a network of one or two free inputs, or single points that the inputs can take.
+Each vertex gets a weight, and each cell a binary code :math:`B(k)` of
+:math:`\lceil \log_2 K \rceil` digits:
+
+.. math::
+    x = \sum_{k,i} v_{ki} \lambda_{ki},\quad y = \sum_{k,i} f_k(v_{ki}) \lambda_{ki},\quad
+    \sum_{k,i} \lambda_{ki} = 1,\quad \lambda \ge 0,
+
+    \sum_{k:\, B_l(k) = 1} \sum_i \lambda_{ki} = z_l
+
+With :math:`z = B(k)` only the weights of cell :math:`k` are left. The relaxation is the convex
+hull of the network's graph over all cells. With ``choice`` each cell has a binary of its
+own instead, which is the sum of the weights of its vertices.
+
+Source: Vielma, Ahmed, Nemhauser, "Mixed-integer models for nonseparable piecewise-linear
+optimization", Operations Research 58(2), 2010, sections 3.1 and 3.2 (DCC, DLog).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyomo.environ import Binary
+
+from pyomo_relu.bounds.plane_regions import LinearRegions
+from pyomo_relu.formulations.base import Formulation
+from pyomo_relu.formulations.units import assign
+from pyomo_relu.formulations.values import Row, RowCollector, add_variables, combined, term
+from pyomo_relu.formulations.whole import WholeNetwork
+
+#: Maps of two cells are the same, and a union of two is convex, up to this relative
+#: difference; chosen by hand, far above rounding and far below any solver's tolerance.
+SAME = 1e-11
+#: Cells with one map are merged where there are no more; beyond, it costs more than it gains.
+MOST_TO_MERGE = 100
+#: A point counts as inside of a simplex where its coordinates there are above minus this.
+INSIDE = 1e-9
+
+
+@dataclass(frozen=True)
+class CellsOfInputs:
+    """Cells of the free inputs, and the outputs at their vertices.
+
+    Attributes
+    ----------
+    free : (d,) int array
+        Positions of the free inputs.
+    vertices : (V, d) array
+        Cell after cell, those of a polygon in cyclic order.
+    values : (V, n_outputs) array
+    start : (K + 1,) int array
+        Where the vertices of each cell begin.
+    """
+
+    free: np.ndarray
+    vertices: np.ndarray
+    values: np.ndarray
+    start: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    def simplices(self) -> np.ndarray:
+        """(S, d + 1) vertices of simplices that the cells are cut into, fan by fan.
+
+        A cell of fewer vertices repeats the last one.
+        """
+        d, found = self.vertices.shape[1], []
+        for a, b in zip(self.start[:-1].tolist(), self.start[1:].tolist()):
+            if d < 2 or b - a < 3:
+                found.append([min(a + i, b - 1) for i in range(d + 1)])
+            else:
+                found += [[a, i, i + 1] for i in range(a + 1, b - 1)]
+        return np.array(found, dtype=int)
+
+    def weights(self, x: np.ndarray, y: np.ndarray) -> tuple[int, dict[int, float]]:
+        """The cell of a point, and the weights of its vertices.
+
+        On a border, the cell whose values are nearest to ``y`` is taken.
+        """
+        simplices = self.simplices()
+        corners = self.vertices[simplices]  # (S, d + 1, d)
+        ones = np.ones((*corners.shape[:2], 1))
+        system = np.concatenate([corners, ones], axis=2).transpose(0, 2, 1)
+        right = np.append(x, 1.0)
+        shares = np.clip((np.linalg.pinv(system) @ right), 0.0, None)
+        shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-300)
+        size = np.maximum(np.ptp(self.vertices, axis=0), 1e-300)
+        missed = np.abs(np.einsum("sk,skd->sd", shares, corners) - x) / size
+        missed = missed.max(axis=1, initial=0.0)
+        values = np.einsum("sk,sko->so", shares, self.values[simplices])
+        off = np.abs(values - y).max(axis=1)
+        near = missed <= missed.min() + INSIDE
+        best = int(np.argmin(np.where(near, off, np.inf)))
+        cell = int(np.searchsorted(self.start, simplices[best, 0], side="right")) - 1
+        found: dict[int, float] = {}
+        for v, share in zip(simplices[best].tolist(), shares[best].tolist()):
+            found[v] = found.get(v, 0.0) + share
+        return cell, found
+
+
+class WrittenCells(Formulation):
+    """Writes a network as cells; made by formulations of whole networks, not by users.
+
+    Parameters
+    ----------
+    name : str
+        Of the formulation that the user chose.
+    cells : CellsOfInputs
+    choice : bool
+        Whether each cell has a binary of its own, in place of its code's digits.
+    selectors : sequence of (variable, vertices)
+        Binaries of the user's that choose some of the vertices; where there are any, they
+        choose the cell, and there are neither digits nor binaries of cells.
+    """
+
+    writes_network = True
+
+    def __init__(
+        self,
+        name: str,
+        cells: CellsOfInputs,
+        choice: bool,
+        selectors: Sequence[tuple[Any, np.ndarray]] = (),
+    ) -> None:
+        super().__init__()
+        self.chosen_name, self.cells, self.choice = name, cells, choice
+        self.selectors = list(selectors)
+
+    @property
+    def digits(self) -> int:
+        """Binaries of the code."""
+        return (len(self.cells) - 1).bit_length()
+
+    def write_network(self, whole: WholeNetwork) -> None:
+        cells, block = self.cells, whole.block
+        n = len(cells.vertices)
+        names = list(range(n))
+        weight = add_variables(block, "weight", names, [0.0] * n, [1.0] * n)
+        own = [term(v) for v in weight.values()]
+        rows = RowCollector()
+        for i, free in enumerate(cells.free.tolist()):
+            column = cells.vertices[:, i]
+            terms = [(1.0, whole.input_row(free))]
+            rows.zero("argument", free, _centred(terms, column, own))
+        for j, y in enumerate(whole.outputs):
+            terms = [(1.0, term(y))]
+            rows.zero("value", j, _centred(terms, cells.values[:, j], own))
+        rows.zero("one", 0, combined([(1.0, w) for w in own], -1.0))
+        for k, (z, members) in enumerate(self.selectors):
+            terms = [(1.0, own[v]) for v in members.tolist()]
+            rows.zero("selected", k, combined([*terms, (-1.0, term(z))]))
+        for name, keys, held in self._binaries():
+            z = add_variables(block, name, keys, domain=Binary)
+            for key, members in zip(keys, held):
+                terms = [(1.0, own[v]) for v in members.tolist()]
+                rows.zero("cell", key, combined([*terms, (-1.0, term(z[key]))]))
+        rows.add_to(block)
+
+    def _binaries(self) -> list[tuple[str, list[int], list[np.ndarray]]]:
+        """Name and keys of the binaries, and the vertices whose weights each sums up."""
+        cell_of = np.repeat(np.arange(len(self.cells)), np.diff(self.cells.start))
+        if len(self.cells) == 1 or self.selectors:
+            return []
+        if self.choice:
+            keys = list(range(len(self.cells)))
+            return [("chosen", keys, [np.flatnonzero(cell_of == k) for k in keys])]
+        keys = list(range(self.digits))
+        return [("digit", keys, [np.flatnonzero(cell_of >> d & 1) for d in keys])]
+
+    def set_network_values(self, block: Any, x: np.ndarray, y: np.ndarray) -> None:
+        cell, weights = self.cells.weights(x[self.cells.free], y)
+        assign(block, "weight", lambda v: weights.get(v, 0.0))
+        assign(block, "chosen", lambda k: int(cell == k))
+        assign(block, "digit", lambda d: cell >> d & 1)
+
+
+def _centred(terms: list[tuple[float, Row]], column: np.ndarray, own: Sequence[Row]) -> Row:
+    """``terms - column @ own``, with weights that sum to 1 and numbers of order one."""
+    middle = (column.max() + column.min()) / 2
+    size = np.ptp(column) / 2
+    scale = 1.0 if size == 0.0 else 2.0 ** -np.round(np.log2(size))
+    parts = [(scale * f, row) for f, row in terms]
+    parts += [(-scale * float(c - middle), w) for c, w in zip(column, own)]
+    return combined(parts, -scale * float(middle))
+
+
+def cells_of_regions(regions: LinearRegions) -> CellsOfInputs:
+    """The linear regions as cells; those of one map are merged where that is convex."""
+    gradients, offsets = map(
+        np.array, zip(*(regions.output_map(r) for r in range(len(regions.cells))))
+    )
+    parts = [regions.cells.points(r) for r in range(len(regions.cells))]
+    size = np.maximum(np.abs(regions.output_values()).max(axis=0), 1e-300)
+    reach = np.maximum(np.abs(regions.cells.vertices).max(axis=0), 1e-300)
+    maps = np.concatenate([gradients * reach, offsets[..., None]], axis=2) / size[:, None]
+    keys = np.round(maps.reshape(len(parts), -1) / SAME**0.75)
+    _, group = np.unique(keys, axis=0, return_inverse=True)
+    points: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    for g in range(group.max() + 1):
+        members = np.flatnonzero(group.ravel() == g)
+        first = members[0]
+        for part in _merged([parts[r] for r in members]):
+            points.append(part)
+            values.append(part @ gradients[first].T + offsets[first])
+    start = np.cumsum([0, *map(len, points)])
+    return CellsOfInputs(
+        regions.free, np.concatenate(points), np.concatenate(values), start
+    )
+
+
+def _merged(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Polytopes with convex unions of two joined, again and again."""
+    if not 1 < len(parts) <= MOST_TO_MERGE or not parts[0].shape[1]:
+        return parts
+    sizes = [_hull(p)[1] for p in parts]
+    merged = True
+    while merged:
+        merged = False
+        for i in range(len(parts)):
+            for j in range(len(parts) - 1, i, -1):
+                hull, size = _hull(np.concatenate([parts[i], parts[j]]))
+                if 0.0 < size <= (1.0 + SAME) * (sizes[i] + sizes[j]):
+                    parts[i], sizes[i] = hull, size
+                    del parts[j], sizes[j]
+                    merged = True
+    return parts
+
+
+def _hull(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """The vertices of a convex hull in cyclic order, and its length or area."""
+    if points.shape[1] == 1:
+        ends = points[[points[:, 0].argmin(), points[:, 0].argmax()]]
+        return ends, float(np.ptp(points))
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        hull = ConvexHull(points)
+    except QhullError:  # flat: a border that a step repeats
+        return points, 0.0
+    return points[hull.vertices], float(hull.volume)

@@ -1,0 +1,101 @@
+"""Formulations of whole networks: another network in its place, or no layers at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyomo.environ import Block, Set
+
+from pyomo_relu.bounds import Bounds
+from pyomo_relu.formulations.base import Formulation
+from pyomo_relu.formulations.values import Entry, Row, entry_row
+from pyomo_relu.network import Max, PiecewiseLinear
+
+#: The key of a formulation that writes the whole network, in place of a node's position.
+WHOLE = -1
+#: The name of the only layer of a network that is written as a whole.
+LAYER = "network"
+
+
+@dataclass
+class WholeNetwork:
+    """A network that a formulation writes as a whole.
+
+    Attributes
+    ----------
+    block : BlockData
+        Where its components go.
+    bounds : Bounds
+        Of the network.
+    inputs : list
+        A variable, float or expression for each entry of the flat input vector.
+    outputs : list of VarData
+    """
+
+    block: Any
+    bounds: Bounds
+    inputs: list[Entry]
+    outputs: list[Any]
+
+    def input_row(self, i: int) -> Row:
+        """Input ``i`` as a row with one term."""
+        low, high = self.bounds.input_box
+        return entry_row(self.inputs[i], float(low[i]), float(high[i]))
+
+
+def what_to_write(
+    chosen: dict[int, Formulation], bounds: Bounds, inputs: Sequence[Entry]
+) -> tuple[Bounds, dict[int, Formulation]]:
+    """The network that is written, with its bounds, and the formulation of each node.
+
+    Parameters
+    ----------
+    chosen : dict
+        As :func:`~pyomo_relu.formulations.choose_formulations` returns it.
+    bounds : Bounds
+        Of the network that the formulations were chosen for.
+    inputs : sequence
+        A variable, float or expression for each of its inputs.
+
+    Raises
+    ------
+    ValueError
+        If a formulation of whole networks was chosen for some layers only.
+    """
+    kinds = list(dict.fromkeys(chosen.values()))
+    for one in kinds:
+        found = one.replacement(bounds, inputs)
+        if found is None:
+            continue
+        if len(kinds) > 1:
+            raise ValueError(
+                f"formulation '{one.name}' writes whole networks; it can't be chosen for "
+                "some layers only."
+            )
+        other, formulation = found
+        if formulation.writes_network:
+            return other, {WHOLE: formulation}
+        nodes = enumerate(other.network.nodes)
+        nonlinear = [i for i, n in nodes if isinstance(n, (PiecewiseLinear, Max))]
+        return other, dict.fromkeys(nonlinear, formulation)
+    return bounds, chosen
+
+
+def write_whole(
+    bounds: Bounds,
+    formulation: Formulation,
+    inputs: Sequence[Entry],
+    outputs: Sequence[Any],
+) -> tuple[Block, np.ndarray]:
+    """Return a block with the one layer ``network``, and which inputs it doesn't read."""
+    container = Block(Set(initialize=[LAYER], dimen=1))
+    container.construct()
+    # By this the variables of a formulation that was replaced can be told.
+    container.is_network_layer = True
+    whole = WholeNetwork(container[LAYER], bounds, list(inputs), list(outputs))
+    formulation.write_network(whole)
+    low, high = bounds.input_box
+    return container, low == high

@@ -226,3 +226,18 @@ def test_the_relaxation_is_the_hull_of_the_polygons(seed):
         best = (corners @ a + values).min()
         assert pyo.value(m.goal) == pytest.approx(best, abs=1e-6 * max(1.0, size))
         m.del_component("goal")
+
+
+def test_cells_of_one_map_whose_union_is_not_convex():
+    """``max(0, min(x, y))`` is 0 on an L, which two cells make up, not its hull."""
+    b = NetworkBuilder()
+    x = b.input("x", (2,))
+    largest = b.max("max", b.affine("n", [(x, -np.eye(2))]), [[0, 1]])
+    low = b.affine("low", [(largest, [[-1.0]])])
+    net = b.build([b.piecewise("y", low, activations.relu())])
+    m = boxed_model(net, -1.0, 1.0, "regions", form="hull")
+    assert m.net.statistics().layers[0].function == "4 cells"
+    assert_embedding_matches(m, m.net)
+    m.goal = pyo.Objective(expr=m.net.outputs[0] - 0.5 * m.x[0] - 0.5 * m.x[1])
+    pyo.SolverFactory("appsi_highs").solve(m)
+    assert pyo.value(m.goal) == pytest.approx(-0.5, abs=1e-6)

@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pyomo.environ as pyo
 from matplotlib.patches import Polygon
+from scipy.spatial import ConvexHull
 
 from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.analysis import linear_regions, plot_regions
@@ -181,6 +182,87 @@ def _either(ax, names: tuple[str, str]) -> None:
     ax.set(xlabel=names[0], ylabel=names[1], xlim=(-0.12, 1.7), ylim=(-0.12, 1.7))
     ax.set_xticks([0])
     ax.set_yticks([0])
+
+
+@picture
+def logarithmic():
+    """Which ends of four pieces keep their weights for each value of two binaries."""
+    x, y = np.arange(5.0), np.array([0.0, 1.6, 0.6, 1.9, 1.2])
+    figure, axes = panels(4, 2.1, 2.4)
+    for p, ax in enumerate(axes):
+        gray = p ^ (p >> 1)
+        ax.plot(x, y, color=GRAY, lw=1)
+        ax.plot(x, y, "o", color="white", mec=GRAY, ms=6)
+        ax.plot(x[p : p + 2], y[p : p + 2], "o-", color=RED, lw=3, ms=6)
+        ax.set(title=f"z = ({gray & 1}, {gray >> 1})", xticks=[], yticks=[], xlabel="x")
+    axes[0].set_ylabel("y")
+    return figure
+
+
+def _wavy() -> Network:
+    """A network of one input on [0, 4] with a curve of several pieces."""
+    rng = np.random.default_rng(4)
+    b = NetworkBuilder()
+    t = np.linspace(0.3, 3.7, 8)
+    h = b.affine("h", [(b.input("x", (1,)), np.ones((8, 1)))], -t)
+    r = b.piecewise("r", h, activations.relu())
+    return b.build([b.affine("y", [(r, rng.normal(size=(1, 8)) * 1.5)], [1.0])])
+
+
+def _hull_of(formulation: str, **options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least and largest output of the relaxation for inputs in [0, 4]."""
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(0, 4))
+    m.net = ReLUNetBlock(network=_wavy(), inputs=[m.x], formulation=formulation, **options)
+    pyo.TransformationFactory("core.relax_integer_vars").apply_to(m)
+    grid, sides = np.linspace(0, 4, 41), []
+    for sense in (pyo.minimize, pyo.maximize):
+        m.goal = pyo.Objective(expr=m.net.outputs[0], sense=sense)
+        found = []
+        for x in grid:
+            m.x.fix(float(x))
+            pyo.SolverFactory("appsi_highs").solve(m)
+            found.append(pyo.value(m.goal))
+        m.del_component("goal")
+        sides.append(np.array(found))
+    return grid, *sides
+
+
+@picture
+def regions():
+    """A network of one input, its relaxation by neurons and by its curve."""
+    figure, axes = panels(2)
+    x = np.linspace(0, 4, 400)
+    y = _wavy().evaluate(x[:, None])[:, 0]
+    for ax, name, title in (
+        (axes[0], "bigm", "neuron by neuron"),
+        (axes[1], "regions", "the curve as a whole"),
+    ):
+        grid, low, high = _hull_of(name)
+        ax.fill_between(grid, low, high, color=BLUE, alpha=0.18, lw=0)
+        ax.plot(x, y, color=RED, lw=2)
+        ax.set(xlabel="x", ylabel="y", title=title)
+    axes[1].set_ylim(axes[0].get_ylim())
+    return figure
+
+
+@picture
+def table():
+    """The values at few inputs, and the hull of these points."""
+    figure, axes = panels(1, 4.6)
+    x = np.linspace(0, 4, 400)
+    at = np.array([0.5, 1.25, 2.0, 2.75, 3.5])
+    net = _wavy()
+    points = np.column_stack([at, net.evaluate(at[:, None])[:, 0]])
+    regions = ConvexHull(points)
+    axes[0].add_patch(
+        Polygon(points[regions.vertices], color=BLUE, alpha=0.18, lw=0, label="relaxation")
+    )
+    axes[0].plot(x, net.evaluate(x[:, None])[:, 0], color=GRAY, lw=1, label="network")
+    axes[0].plot(*points.T, "o", color=RED, label="table")
+    axes[0].set(xlabel="x", ylabel="y")
+    axes[0].legend(fontsize="small")
+    return figure
 
 
 @picture

@@ -157,7 +157,8 @@ class Grid:
                 at, left, right = [*at, t], [*left, p], [*right, p + 1]
         last = len(inner)
         ends = [*at, units[0][-1].upper], [*left, last], [*right, last]
-        return cls(*map(np.array, ends), last + 1)
+        at_array, left_array, right_array = map(np.array, ends)
+        return cls(at_array, left_array, right_array, last + 1)
 
     @property
     def digits(self) -> int:

@@ -74,8 +74,8 @@ class Table(Formulation):
         given, binaries = _by_position(self.config["values"] or {}, network)
         free = np.flatnonzero(low < high)
         axes = [
-            self._values(int(i), inputs[i], float(low[i]), float(high[i]), given)
-            for i in free
+            self._values(i, inputs[i], float(low[i]), float(high[i]), given)
+            for i in free.tolist()
         ]
         count = int(np.prod([len(a) for a in axes], dtype=object))
         if count > self.config.most:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pyomo_relu.adversarial.nearest_settings import NEAREST
 from pyomo_relu.network import Network
 
 
@@ -97,9 +98,11 @@ class Decision:
         return best, weights
 
     def wins(self, x: np.ndarray, margin: float = 0.0) -> bool:
-        """Whether the rule holds in a forward pass; ``ratio`` up to 1e-6 of the outputs."""
+        """Whether the rule holds in a forward pass; a ratio up to its slack."""
         y = self.network.evaluate(x[None])
-        slack = 0.0 if self.ratio is None else 1e-6 * (1.0 + abs(y).max())
+        slack = 0.0
+        if self.ratio is not None:
+            slack = NEAREST.ratio_slack * (1.0 + abs(y).max())
         return bool(self.excess(y, margin)[0] <= slack)
 
     def winner(self, x: np.ndarray) -> int:

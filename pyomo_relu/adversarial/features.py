@@ -131,18 +131,15 @@ def visualize_feature(
     RuntimeError
         If the solver found no point in its time.
     """
-    clock, network = Deadline(), read_network(network)
-    net = network if layer is None else cut_network(network, layer)
+    clock, net = Deadline(), read_network(network)
+    if layer is not None:
+        net = cut_network(net, layer)
     if not 0 <= unit < net.n_outputs:
         raise ValueError(f"there is no unit {unit}; the layer has {net.n_outputs}.")
-    if class_margin and net.n_outputs < 2:
-        raise ValueError("a class margin needs two outputs or more.")
-    if not weight >= 0:
-        raise ValueError(f"weight must not be negative, but is {weight}.")
+    others = _rivals(net, unit) if class_margin else []
     low, high = input_box(net, lower, upper)
     center = None if near is None else image_in_box(net, near, (low, high), "near=")
-    paid = _Penalty(penalty, low, high, center, shape)
-    others = [k for k in range(net.n_outputs) if k != unit] if class_margin else []
+    paid = _Penalty(penalty, weight, low, high, center, shape)
     m = pyo.ConcreteModel()
     input_variables(m, low, high)
     m.net = ReLUNetBlock(network=net, inputs=m.x, **block)
@@ -169,17 +166,27 @@ def visualize_feature(
     )
 
 
+def _rivals(net: Network, unit: int) -> list[int]:
+    """The outputs that a class has to exceed."""
+    if net.n_outputs < 2:
+        raise ValueError("a class margin needs two outputs or more.")
+    return [k for k in range(net.n_outputs) if k != unit]
+
+
 @dataclass
 class _Penalty:
     """A sum of absolute differences, without its weight."""
 
     kind: str | None
+    weight: float
     low: np.ndarray
     high: np.ndarray
     near: np.ndarray | None
     shape: Sequence[int] | None
 
     def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ValueError(f"weight must not be negative, but is {self.weight}.")
         if self.kind is not None and self.kind not in PENALTIES:
             raise ValueError(
                 f"there is no penalty '{self.kind}'; choose one of {PENALTIES}."

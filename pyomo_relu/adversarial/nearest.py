@@ -293,7 +293,7 @@ class _Search:
     def inwards(self) -> str:
         """Halve the gap: an empty distance is a bound, one with an image is the answer."""
         top = self.length
-        least = 1.0 if self.norm == "l0" else 1e-3 * top
+        least = 1.0 if self.norm == "l0" else NEAREST.inward_gap * top
         while self.deadline.left() > NEAREST.least_seconds and top - self.lower > least:
             radius = 0.5 * (self.lower + top)
             status = self.within(radius, self.deadline.part(NEAREST.inward_share))
@@ -366,7 +366,11 @@ class _Search:
         if warm and self.best is not None:
             program.set_point(self.best)
             program.model.net.warm_start(self.best)
-        limit = None if deadline.limit is None else max(0.1, deadline.left())
+        limit = (
+            None
+            if deadline.limit is None
+            else max(NEAREST.program_seconds, deadline.left())
+        )
         start = "auto" if radius is None and self.restrict else None
         solved = solve_program(program.model, self.solver, limit, warm, start)
         self.nodes += solved.nodes

@@ -23,10 +23,15 @@ class NearestSettings:
     first_share_with_sides: float = 0.85
     #: A smaller distance, tried when that is over, has this share of what is left.
     inward_share: float = 0.5
+    #: Smaller distances are tried until bound and distance are this close, as a share of
+    #: the distance; in ``l0`` until no smaller whole number is left.
+    inward_gap: float = 1e-3
+    #: A program has so many seconds at least, however late it is.
+    program_seconds: float = 0.1
     #: No further distance is tried with fewer seconds left.
     least_seconds: float = 1.0
-    #: The last of the rising distances without an image is the farthest one of the box,
-    #: the first one is halved so many times.
+    #: Without a known image the distances begin at the farthest one of the box, halved so
+    #: many times, and double.
     halvings: int = 6
 
     #: With at most so many unstable neurons the search is over before linear programs
@@ -46,6 +51,8 @@ class NearestSettings:
     beyond: float = 1e-6
     #: Changes up to this are the solver's tolerance, and undone where the rule allows it.
     noise: float = 1e-6
+    #: A rule with a ratio may be missed by this share of one plus the largest output.
+    ratio_slack: float = 1e-6
     #: A pixel counts as changed from this difference on.
     changed: float = 1e-9
 

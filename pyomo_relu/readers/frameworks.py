@@ -13,6 +13,9 @@ from pyomo_relu.readers.values import Call
 
 _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10}
 _EPSILON |= {"bfloat16": 2.0**-7}
+# The least numbers that a device needn't take for 0; many flush what is smaller.
+_SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-24}
+_SMALLEST |= {"bfloat16": 2.0**-126}
 _LARGEST = {"float64": 1e300, "float32": 3e38, "float16": 6e4, "bfloat16": 3e38}
 
 
@@ -29,12 +32,15 @@ class Arithmetic:
     largest : float
     mixed : bool
         Whether types are mixed, so that even a copy may round.
+    smallest : float
+        What is nearer to 0 may become 0.
     """
 
     dtype: str
     epsilon: float
     largest: float
     mixed: bool = False
+    smallest: float = 0.0
 
     @classmethod
     def of(cls, dtypes: Iterable[str], coarse: bool = False) -> Arithmetic:
@@ -59,7 +65,8 @@ class Arithmetic:
         if coarse:
             epsilon = max(epsilon, _EPSILON["float16"])
         largest = min(_LARGEST[d] for d in found)
-        return cls(coarsest, epsilon, largest, coarse or len(found) > 1)
+        smallest = max(_SMALLEST[d] for d in found)
+        return cls(coarsest, epsilon, largest, coarse or len(found) > 1, smallest)
 
     def represent(self, points: np.ndarray) -> np.ndarray:
         """``points`` rounded to numbers of the type, as float64."""

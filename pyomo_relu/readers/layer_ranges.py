@@ -49,7 +49,7 @@ def node_range(node: Node, sources: Sequence[Range], arithmetic: Arithmetic) -> 
         units = np.arange(node.size)
         slopes, shifts = node.slopes[units, piece], node.intercepts[units, piece]
         terms = np.abs(slopes * (low + high) / 2) + np.abs(shifts)
-        slack = ACTIVATION * arithmetic.epsilon * terms
+        slack = ACTIVATION * arithmetic.epsilon * terms + arithmetic.smallest
     return first - slack, last + slack
 
 
@@ -66,6 +66,7 @@ def _affine_range(node: Affine, sources: Sequence[Range], arithmetic: Arithmetic
         radius += (size @ r.T).T
         counts += row_nonzeros(w)
     own = arithmetic.epsilon * (ROUNDING[0] + ROUNDING[1] * np.sqrt(counts)) * sizes
+    own += arithmetic.smallest * (1.0 + counts)  # each product may underflow
     if not arithmetic.mixed:
         sums = _whole(node, middles, radii) & (sizes < 1.0 / arithmetic.epsilon)
         own = np.where(_copies(node) & (counts <= 1) | sums, 0.0, own)

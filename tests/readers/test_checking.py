@@ -245,3 +245,27 @@ def test_numbers_of_each_type():
     assert Arithmetic.of(["float32"], coarse=True).epsilon == 2.0**-10
     with pytest.raises(ValueError, match="dtype int7 is not known"):
         Arithmetic.of(["int7"])
+
+
+class Flushing(Framework):
+    """Two factors of 1e-160, on a device that takes what is smaller than normal for 0."""
+
+    def __init__(self, weight=1e-160):
+        super().__init__()
+        self.name, self.arithmetic = "the model", Arithmetic.of(["float64"])
+        self.weight = weight
+
+    def outputs(self, points):
+        values = (points * self.weight) * self.weight
+        return [np.where(np.abs(values) < np.finfo(float).tiny, 0.0, values)]
+
+
+def test_underflow_is_no_difference():
+    b = NetworkBuilder()
+    x = b.input("x", (2,))
+    h = b.affine("small", [(x, 1e-160 * np.eye(2))])
+    y = b.affine("smaller", [(h, 1e-160 * np.eye(2))])
+    network = b.build([y])
+    check_reading(Flushing(), network, b.nodes, [y])
+    with pytest.raises(ValueError, match="not what was read"):
+        check_reading(Flushing(1e-150), network, b.nodes, [y])

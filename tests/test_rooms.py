@@ -25,7 +25,6 @@ def test_no_arrow_points_up(rooms):
     assert not rooms.arrows_up()
 
 
-@pytest.mark.xfail(reason="circles in the Keras reader and in training")
 def test_no_circles_of_files(rooms):
     assert not rooms.circles()
 

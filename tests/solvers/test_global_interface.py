@@ -199,3 +199,22 @@ def test_a_search_is_more_than_its_limits():
     with pytest.raises(TypeError, match="abstract"):
         CostSearch(problem, Limits())
     assert BoxSearch(problem, Limits()).bound == -np.inf  # nothing is known before it runs
+
+
+def test_every_round_is_told_where_boxes_are_alone():
+    """With rows of the user's nothing else takes part, and no point may be found."""
+    m = box_model(he_network(0, (4, 16, 16, 2)))
+    m.row = pyo.Constraint(expr=m.net.outputs[1] <= 0.2)
+    kinds = []
+    results = NewFactory("relu_global").solve(
+        m, hand_over=False, progress=lambda event: kinds.append(event.kind)
+    )
+    assert results.extra_info.rounds > 3
+    assert kinds.count("log") == results.extra_info.rounds + 1
+
+
+@pytest.mark.parametrize("limit", ["time_limit", "cpu_time_limit"])
+def test_a_search_minds_the_clock_and_its_cpu_time(limit):
+    search = BoxSearch(read_problem(KINDS["boxes"]()), Limits(**{limit: 0.0}))
+    search.run()
+    assert search.stopped == "time" and search.bound <= search.incumbent.cost

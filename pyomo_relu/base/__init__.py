@@ -1,1 +1,1 @@
-"""What every room may use: clocks and versions. It knows nothing of networks."""
+"""What every room may use: clocks, progress, lazy imports. It knows nothing of networks."""

@@ -162,11 +162,10 @@ def _write_bends(
     if not keys:
         return {}
     ends = {(i, p): pieces[i][p].lower for i, p in keys}
-    zeros = [0.0] * len(keys)
     tops = [layer.upper[i] - ends[i, p] for i, p in keys]
-    above = add_variables(layer.block, "above", keys, zeros, tops)
+    above = add_variables(layer.block, "above", keys, 0.0, tops)
     tops = [ends[i, p] - layer.lower[i] for i, p in keys]
-    under = add_variables(layer.block, "under", keys, zeros, tops)
+    under = add_variables(layer.block, "under", keys, 0.0, tops)
     for i, found in pieces.items():
         g, x = found[0], layer.rows[i]
         value = [(-1.0, layer.post_row(i))]

@@ -191,8 +191,8 @@ def _write(
 ) -> None:
     """``row + slack >= 0`` and SOS1 of the binary and the slack, for each condition."""
     chosen = add_variables(block, "holds", keys, domain=Binary)
-    zeros, gaps = [0.0] * len(conditional), [gap for _, gap in conditional.values()]
-    slack = add_variables(block, "slack", list(conditional), zeros, gaps)
+    gaps = [gap for _, gap in conditional.values()]
+    slack = add_variables(block, "slack", list(conditional), 0.0, gaps)
     of_unit: dict[int, list[Any]] = {}
     for i, p in keys:
         of_unit.setdefault(i, []).append(chosen[i, p])

@@ -136,7 +136,7 @@ def add_incremental(layer: PiecewiseLayer, rows: dict[int, Row], pieces: dict) -
     """
     block, keys = layer.block, piece_keys(pieces)
     lengths = {(i, p): pieces[i][p].upper - pieces[i][p].lower for i, p in keys}
-    d = add_variables(block, "step", keys, [0.0] * len(keys), list(lengths.values()))
+    d = add_variables(block, "step", keys, 0.0, lengths.values())
     inner = [(i, p) for i, p in keys if p + 1 < len(pieces[i])]
     z = add_variables(block, "beyond", inner, domain=Binary)
     new = RowCollector()

@@ -90,10 +90,10 @@ class Relaxation(Formulation):
         rows.add_to(layer.block)
 
     def write_max(self, layer: MaxLayer) -> None:
-        keys, n = layer.keys, len(layer.keys)
+        keys = layer.keys
         low = {i: float(layer.source.lower[i]) for _, i in keys}
         high = {i: float(layer.source.upper[i]) for _, i in keys}
-        weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
+        weight = add_variables(layer.block, "weight", keys, 0.0, 1.0)
         share = add_variables(
             layer.block,
             "share",

@@ -148,7 +148,7 @@ def write_sides(
         if units:
             ends = (pieces[i][1 if side is right else 0] for i in units)
             tops = [g.upper - g.lower for g in ends]
-            side |= add_variables(layer.block, name, units, [0.0] * len(units), tops)
+            side |= add_variables(layer.block, name, units, 0.0, tops)
     for i in two:
         first, last = pieces[i]
         r, s = term(right[i]), term(left[i])
@@ -187,9 +187,9 @@ def _write_many(
     if not keys:
         return {}
     ends = [(i, p, e) for i, p in keys for e in ("lower", "upper")]
-    n, sets = len(keys), {}
-    weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
-    end = add_variables(layer.block, "end", ends, [0.0] * 2 * n, [1.0] * 2 * n)
+    sets = {}
+    weight = add_variables(layer.block, "weight", keys, 0.0, 1.0)
+    end = add_variables(layer.block, "end", ends, 0.0, 1.0)
     for i, found in pieces.items():
         argument = [(-1.0, layer.rows[i])]
         value = [(-1.0, layer.post_row(i))]
@@ -211,9 +211,8 @@ def write_choice(
 ) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """A maximum as each argument and how far it is below; a weight for each."""
     keys = layer.keys
-    n = len(keys)
-    weight = add_variables(layer.block, "weight", keys, [0.0] * n, [1.0] * n)
-    slack = add_variables(layer.block, "below", keys, [0.0] * n, max_gaps(layer))
+    weight = add_variables(layer.block, "weight", keys, 0.0, 1.0)
+    slack = add_variables(layer.block, "below", keys, 0.0, max_gaps(layer))
     for j, group in layer.arguments.items():
         for i in group:
             x, s = layer.argument_row(i), term(slack[j, i])

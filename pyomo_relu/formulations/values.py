@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -274,24 +275,28 @@ def add_variables(
     block: Any,
     name: str,
     units: Sequence,
-    lower: Iterable[float] | None = None,
-    upper: Iterable[float] | None = None,
+    lower: Iterable[float] | float | None = None,
+    upper: Iterable[float] | float | None = None,
     **options: Any,
 ) -> dict[Any, Any]:
     """Add a variable for each unit, with its bounds; return them by unit.
 
-    ``lower`` and ``upper`` are sequences in the order of ``units``.
+    ``lower`` and ``upper`` are one number for all, or sequences in the order of ``units``.
     """
     variable = Var(index_set(units), **options)
     block.add_component(name, variable)
     found = list(variable.values())
     if lower is not None:
-        for v, bound in zip(found, lower):
+        for v, bound in zip(found, _each(lower)):
             v.setlb(bound)
     if upper is not None:
-        for v, bound in zip(found, upper):
+        for v, bound in zip(found, _each(upper)):
             v.setub(bound)
     return dict(zip(variable.keys(), found))
+
+
+def _each(bounds: Iterable[float] | float) -> Iterable[float]:
+    return repeat(bounds) if isinstance(bounds, float) else bounds
 
 
 def add_rows(block: Any, name: str, rows: dict) -> None:

@@ -123,16 +123,23 @@ def ascend(
         rise = problems.gradients(point)
         length = pace.shrink**k * math.sqrt(1.0 - pace.square**k) / (1.0 - pace.mean**k)
         for rate, x, g, m, v in zip(pace.rates, point, rise, mean, square):
-            m *= pace.mean
-            m += (1.0 - pace.mean) * g
-            g *= g
-            v *= pace.square
-            g *= 1.0 - pace.square
-            v += g
-            step = np.sqrt(v)
-            step += 1e-30
-            np.divide(m, step, out=step)
-            step *= rate * length
-            x += step
+            _step(x, g, m, v, pace, rate * length)
         problems.project(point)
     return kept
+
+
+def _step(
+    x: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, pace: Pace, length: float
+) -> None:
+    """Move ``x`` along the gradient ``g`` and keep its moments, all in place."""
+    m *= pace.mean
+    m += (1.0 - pace.mean) * g
+    g *= g
+    v *= pace.square
+    g *= 1.0 - pace.square
+    v += g
+    step = np.sqrt(v)
+    step += 1e-30
+    np.divide(m, step, out=step)
+    step *= length
+    x += step

@@ -183,12 +183,10 @@ class Backward:
             ``query >= A x + c - e``.
         """
         first = rows[None] if rows.ndim == 2 else rows
-        if (
-            self.in_a_row
-            and first.shape[1] == 1
-            and not (rigorous or isinstance(rule, str))
-        ):
-            return self._run_in_a_row(node, first[:, 0], rule, trace, signs or {})
+        signs = signs or {}
+        alone = self.in_a_row and first.shape[1] == 1
+        if alone and not (rigorous or isinstance(rule, str)):
+            return self._run_in_a_row(node, first[:, 0], rule, trace, signs)
         zero = np.zeros((1, first.shape[1]), self.dtype)
         sofar = _Progress({node: first}, zero, zero, rigorous)
         for i in range(node, -1, -1):
@@ -197,7 +195,7 @@ class Backward:
                 continue
             a = sofar.coefs.pop(i)
             if isinstance(here, Affine):
-                self._replace_affine(i, a, sofar, signs.get(i) if signs else None)
+                self._replace_affine(i, a, sofar, signs.get(i))
                 continue
             if trace is not None:
                 trace[i] = a

@@ -30,7 +30,7 @@ from pyomo_relu.solvers.global_search.branching import (
     input_scores,
     most_fractional,
 )
-from pyomo_relu.solvers.global_search.cost_search import Limits, Report, RoundSearch
+from pyomo_relu.solvers.global_search.cost_search import Limits, PoolSearch, Report
 from pyomo_relu.solvers.global_search.lp import BoxLP, Relaxed
 from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.rows import DriverRows, needed_sides
@@ -63,7 +63,7 @@ class _Children:
     alive: np.ndarray
 
 
-class BoxSearch(RoundSearch):
+class BoxSearch(PoolSearch):
     """Branch and bound on boxes of one problem."""
 
     def __init__(
@@ -92,16 +92,6 @@ class BoxSearch(RoundSearch):
         self.rows = DriverRows(p, self.sides)
         few = [k for n, k in BOXES.leaves.items() if p.is_box and p.n <= n]
         self.leaf_neurons = min([limits.leaf_neurons, *few])
-
-    @property
-    def bound(self) -> float:
-        """A valid lower bound of the cost."""
-        return min(self.pool.bound, self.incumbent.cost)
-
-    @property
-    def open_boxes(self) -> int:
-        """Boxes that are neither pruned nor split."""
-        return len(self.pool)
 
     def neurons(self) -> int:
         """How many neurons are undecided over the whole box."""
@@ -194,7 +184,7 @@ class BoxSearch(RoundSearch):
     def _tighten(self, lower: np.ndarray, upper: np.ndarray, planes: Planes) -> np.ndarray:
         """Shrink boxes in place by the rows and the incumbent; which are empty."""
         a, b = self.rows.inequalities(planes, self.cutoff)
-        if a is None:
+        if a is None or b is None:
             return np.zeros(len(lower), dtype=bool)
         n = self.n
         empty = tighten_boxes(lower[:, :n], upper[:, :n], a, b, self.integer[:n])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.bounds.pool import Pool
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
 from pyomo_relu.solvers.global_search.settings import COST
@@ -194,3 +195,19 @@ class RoundSearch(CostSearch):
                 self.round()
         except KeyboardInterrupt:
             self.stopped = "interrupt"
+
+
+class PoolSearch(RoundSearch):
+    """A search whose open parts are boxes in a pool."""
+
+    pool: Pool
+
+    @property
+    def bound(self) -> float:
+        """A valid lower bound of the cost."""
+        return min(self.pool.bound, self.incumbent.cost)
+
+    @property
+    def open_boxes(self) -> int:
+        """Boxes that are neither pruned nor split."""
+        return len(self.pool)

@@ -26,7 +26,7 @@ from pyomo_relu.base.deadline import TimeUp
 from pyomo_relu.bounds.pool import Pool, halves
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.branching import most_fractional, narrowest
-from pyomo_relu.solvers.global_search.cost_search import Limits, Report, RoundSearch
+from pyomo_relu.solvers.global_search.cost_search import Limits, PoolSearch, Report
 from pyomo_relu.solvers.global_search.master import Master, Mixture
 from pyomo_relu.solvers.global_search.mip import BoxMIP, node_ranges
 from pyomo_relu.solvers.global_search.settings import PRICES
@@ -46,7 +46,7 @@ class JointBox:
         return self.low[u.drivers], self.high[u.drivers]
 
 
-class Decomposition(RoundSearch):
+class Decomposition(PoolSearch):
     """Branch and price over the subsystems of a problem."""
 
     def __init__(
@@ -71,16 +71,6 @@ class Decomposition(RoundSearch):
         self.integer = np.append(problem.integer[: problem.n], self.rest_integer)
         self.pool = Pool(lower=len(self.integer), upper=len(self.integer))
         self._tries = 0
-
-    @property
-    def bound(self) -> float:
-        """A valid lower bound of the cost."""
-        return min(self.pool.bound, self.incumbent.cost)
-
-    @property
-    def open_boxes(self) -> int:
-        """Boxes that are neither pruned nor split."""
-        return len(self.pool)
 
     def begin(self) -> None:
         """Choose among random points; the whole box is open."""

@@ -43,6 +43,7 @@ class Pool:
     def __init__(
         self,
         dtypes: Mapping[str, type] | None = None,
+        /,
         **widths: int | tuple[int, ...] | None,
     ) -> None:
         self.count, self.floor = 0, math.inf

@@ -97,7 +97,9 @@ def holds(seed: int, formulation: str, way: str) -> None:
     assert found == pytest.approx(right, abs=2e-4 if bilinear else 1e-5)
 
 
-COMBINATIONS = list(itertools.product(sorted(FORMULATIONS), TRANSFORMATIONS))
+# A table needs inputs of few values.
+NAMES = sorted(set(FORMULATIONS) - {"table"})
+COMBINATIONS = list(itertools.product(NAMES, TRANSFORMATIONS))
 FEW = np.random.default_rng(5).permutation(len(COMBINATIONS))[:14].tolist()
 
 

@@ -147,7 +147,9 @@ class ArrayModel(ProgramBuilder):
         self.network, self.lows, self.highs = network, lows, highs
         self.target, self.integer, self.pattern = target, integer, pattern
         self.fold = fold
-        self.longest = ENCODING.folded_terms if fold else 1
+        # A linear region has few rows, and names for what they read would be more of them.
+        folded = ENCODING.folded_terms if pattern is None else np.inf
+        self.longest = folded if fold else 1
         self.entries: dict[int, Entries] = {}
         self._pieces: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         below = set() if window is None else _below(network, target, window)

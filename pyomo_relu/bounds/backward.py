@@ -302,7 +302,7 @@ class Backward:
                     )
                     below += lines.lower_const
                 above += lines.upper_const
-                values[i] = np.where(a > 0, below, above)
+                values[i] = np.where(a >= 0, below, above)
         return values
 
     # ------------------------------------------------------------------ the pieces

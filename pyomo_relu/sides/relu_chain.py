@@ -95,6 +95,7 @@ class ReluChain:
         self.known = [a[None] for a in lows], [a[None] for a in highs]
         self.engine = Backward(network, *box, *self.known)
         self.zero = np.zeros((1, self.count))
+        self.rigorous = True
         self.fast = self._in_single_precision()
 
     def _in_single_precision(self) -> ReluChain:
@@ -105,6 +106,7 @@ class ReluChain:
                 setattr(other, name, value.astype(np.float32))
         box = self.low[None], self.high[None]
         other.engine = Backward(self.network, *box, *self.known, dtype=np.float32)
+        other.rigorous = False
         return other
 
     @staticmethod
@@ -143,7 +145,10 @@ class ReluChain:
         open_ = (low < 0) & (high > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             upper = np.where(open_, high / (high - low), (low >= 0).astype(dtype))
-        const = relu_chord_const(low, high, upper, open_)
+        if self.rigorous:
+            const = relu_chord_const(low, high, upper, open_)
+        else:
+            const = np.where(open_, -low * upper, np.zeros((), dtype))
         return Sides(fixed.astype(dtype), open_, upper, const)
 
     def backward(

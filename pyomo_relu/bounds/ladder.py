@@ -46,10 +46,11 @@ class Default:
     Attributes
     ----------
     few_inputs : int
-        It is ``boxes`` for networks of at most so many inputs, if they have
+        ``boxes`` is for networks of at most so many inputs.
     least_neurons, few_neurons : int
-        more than so many neurons, where looser bounds cost a solver more than boxes do,
-        and at most so many, where a few hundred boxes take a fraction of a second.
+        It is for networks of more neurons than the first number, where looser bounds cost
+        a solver more than boxes do, and of at most the second, where a few hundred boxes
+        take a fraction of a second.
     boxes : int
         How many boxes that are.
     """

@@ -23,7 +23,7 @@ import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.block import is_as_written
-from pyomo_relu.formulations import BigM, Cuts, Hull, Partition, network_blocks
+from pyomo_relu.formulations import BigM, Cuts, Hull, Logarithmic, Partition, network_blocks
 from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.network import PiecewiseLinear
@@ -39,7 +39,7 @@ from pyomo_relu.solvers.options import SETTINGS, Progress
 logger = logging.getLogger(__name__)
 
 #: Formulations whose feasible inputs and outputs are exactly the network's graph.
-EXACT = (BigM, Cuts, Hull, Partition)
+EXACT = (BigM, Cuts, Hull, Logarithmic, Partition)
 
 
 @dataclass

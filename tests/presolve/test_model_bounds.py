@@ -78,7 +78,7 @@ def test_tighter_and_valid(seed, integer):
             values = block.network.activations(point)
             for v, low, high in zip(values, block.bounds.lower, block.bounds.upper):
                 assert (v[0] >= low - 1e-9).all() and (v[0] <= high + 1e-9).all()
-    assert met > 100
+    assert met > 50
 
 
 def test_a_changed_model_is_refused():

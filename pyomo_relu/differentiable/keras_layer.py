@@ -10,6 +10,7 @@ without ``jit_compile``, and ``tf.function(jit_compile=True)`` refuses them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def _solution(milp: ParametricMILP, theta: Any, how: SolutionGradient) -> Any:
     return call(theta)
 
 
-class _MILPLayer(keras.layers.Layer):
+class _MILPLayer(keras.layers.Layer, ABC):
     """What both layers share: parameters that nothing rounds, and the type of results."""
 
     def __init__(self, milp: ParametricMILP, *, dtype: Any = None, **kwargs: Any) -> None:
@@ -124,9 +125,9 @@ class _MILPLayer(keras.layers.Layer):
         given = tf.as_dtype(given)
         return given.name if given.is_floating else "float64"
 
+    @abstractmethod
     def _solve(self, theta: Any) -> Any:
         """Results in float64; each layer has its own way."""
-        raise NotImplementedError  # MILPValue and MILPSolution override it
 
     def call(self, theta: Any) -> Any:
         """Solve each row."""

@@ -12,7 +12,7 @@ from pyomo.repn import generate_standard_repn
 
 from pyomo_relu.base.tables import aligned
 from pyomo_relu.bounds import Bounds
-from pyomo_relu.formulations.whole import LAYER, WHOLE
+from pyomo_relu.formulations.whole import LAYER, WholeFormulation, whole_of
 from pyomo_relu.network import Affine, Max, PiecewiseLinear
 from pyomo_relu.programs.lazy_rows import LazyRow
 
@@ -167,8 +167,9 @@ def block_statistics(block: Any) -> BlockStatistics:
         return result
     result.bound_method, result.bound_seconds = bounds.method, bounds.seconds
     result.coefficients = _coefficients(block)
-    if WHOLE in block.formulations:
-        layer = _whole_statistics(layers[LAYER], block.formulations[WHOLE])
+    whole = whole_of(block.formulations)
+    if whole is not None:
+        layer = _whole_statistics(layers[LAYER], whole)
         result.layers.append(layer)
         result.binaries += layer.binaries
         return result
@@ -204,11 +205,11 @@ def _layer_statistics(
     )
 
 
-def _whole_statistics(held: Any, formulation: Any) -> LayerStatistics:
+def _whole_statistics(held: Any, formulation: WholeFormulation) -> LayerStatistics:
     """Of a network that is written as a whole."""
     rows = sum(1 for _ in held.component_data_objects(Constraint))
-    cells, name = f"{len(formulation.cells)} cells", formulation.chosen_name
-    return LayerStatistics(LAYER, cells, name, 0, 0, rows, _count_binaries(held), None)
+    what, name = formulation.contents, formulation.chosen
+    return LayerStatistics(LAYER, what, name, 0, 0, rows, _count_binaries(held), None)
 
 
 def _count_binaries(held: Any) -> int:

@@ -26,7 +26,7 @@ from pyomo_relu.block.written import WrittenRecord
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
-from pyomo_relu.formulations.whole import WHOLE, what_to_write, write_whole
+from pyomo_relu.formulations.whole import what_to_write, whole_of, write_whole
 from pyomo_relu.network import Network
 from pyomo_relu.presolve.model_bounds import check_scope, is_stale, model_bounds
 
@@ -91,9 +91,10 @@ def prepare(
     inputs, outputs = list(block._entries), list(block._outputs)
     with PauseGC():
         of, formulations = what_to_write(formulations, found, inputs)
-        if WHOLE in formulations:
+        whole = whole_of(formulations)
+        if whole is not None:
             written = WellScaled(of)
-            container, unread = write_whole(of, formulations[WHOLE], inputs, outputs)
+            container, unread = write_whole(of, whole, inputs, outputs)
         else:
             written = well_scaled(of)
             writer = NetworkWriter(written, formulations, inputs, outputs)

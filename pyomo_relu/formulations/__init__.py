@@ -26,7 +26,7 @@ from pyomo_relu.formulations.table import Table
 from pyomo_relu.formulations.transformation import network_blocks
 from pyomo_relu.formulations.units import MaxLayer, Piece, PiecewiseLayer
 from pyomo_relu.formulations.values import Row, add_rows, add_variables
-from pyomo_relu.formulations.whole import WholeNetwork
+from pyomo_relu.formulations.whole import WholeFormulation, WholeNetwork
 from pyomo_relu.formulations.writer import NetworkWriter
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "Row",
     "Sos1",
     "Table",
+    "WholeFormulation",
     "WholeNetwork",
     "add_rows",
     "add_variables",

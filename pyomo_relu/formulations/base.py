@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pyomo.common.config import ConfigDict, ConfigValue
@@ -20,9 +20,6 @@ from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.transformation import register_transformation
 from pyomo_relu.formulations.units import MaxLayer, PiecesOf, PiecewiseLayer
 from pyomo_relu.network import Max, Network, Node, PiecewiseLinear
-
-if TYPE_CHECKING:
-    from pyomo_relu.formulations.whole import WholeNetwork
 
 
 def declared_options(**values: ConfigValue) -> ConfigDict:
@@ -50,8 +47,6 @@ class Formulation:
     ----------------
     name : str
         The keyword, and the transformation ``relu.<name>``.
-    writes_network : bool
-        Whether it writes whole networks, by :meth:`write_network`, and no layers.
     needs_preactivation : bool
         Whether ``layer.pre`` is wanted; else only ``layer.rows`` is filled in and no
         pre-activation variable is made.
@@ -73,7 +68,6 @@ class Formulation:
     """
 
     name: ClassVar[str] = ""
-    writes_network: ClassVar[bool] = False
     needs_preactivation: ClassVar[bool] = True
     needs_rows: ClassVar[bool] = False
     CONFIG: ClassVar[ConfigDict] = ConfigDict()
@@ -128,22 +122,10 @@ class Formulation:
         Bounds
             Of a network with the same inputs, and the same outputs over the box.
         Formulation
-            Of its nonlinear nodes, or one that :attr:`writes_network`.
+            Of its nonlinear nodes, or a
+            :class:`~pyomo_relu.formulations.WholeFormulation`.
         """
         return None
-
-    def write_network(self, whole: WholeNetwork) -> None:
-        """Write a whole network; only where :attr:`writes_network` says so."""
-        raise NotImplementedError
-
-    def set_network_values(self, block: Any, x: np.ndarray, y: np.ndarray) -> None:
-        """Give the variables of :meth:`write_network` the values at an input.
-
-        Parameters
-        ----------
-        block : BlockData
-        x, y : (n_inputs,) and (n_outputs,) arrays
-        """
 
     def start(self, network: Network, bounds: Bounds) -> None:
         """Called once before any layer of ``network`` is written.

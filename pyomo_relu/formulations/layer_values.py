@@ -9,7 +9,7 @@ import numpy as np
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.base import Formulation
 from pyomo_relu.formulations.units import Piece, PiecesOf, assign, unit_pieces
-from pyomo_relu.formulations.whole import LAYER, WHOLE
+from pyomo_relu.formulations.whole import LAYER, whole_of
 from pyomo_relu.network import Max, PiecewiseLinear
 
 
@@ -53,7 +53,7 @@ class LayerValues:
         if self.layers is None or self.written is None:
             return
         network = self.written.network
-        whole = self.formulations.get(WHOLE)
+        whole = whole_of(self.formulations)
         if whole is not None:
             moved = np.asarray(point, dtype=float) + shift
             whole.set_network_values(self.layers[LAYER], moved, network.evaluate(point))

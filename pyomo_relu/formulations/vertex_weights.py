@@ -29,10 +29,9 @@ import numpy as np
 from pyomo.environ import Binary
 
 from pyomo_relu.bounds.plane_regions import LinearRegions
-from pyomo_relu.formulations.base import Formulation
 from pyomo_relu.formulations.units import assign
 from pyomo_relu.formulations.values import Row, RowCollector, add_variables, combined, term
-from pyomo_relu.formulations.whole import WholeNetwork
+from pyomo_relu.formulations.whole import WholeFormulation, WholeNetwork
 
 #: Maps of two cells are the same, and a union of two is convex, up to this relative
 #: difference; chosen by hand, far above rounding and far below any solver's tolerance.
@@ -105,13 +104,13 @@ class CellsOfInputs:
         return cell, found
 
 
-class WrittenCells(Formulation):
+class WrittenCells(WholeFormulation):
     """Writes a network as cells; made by formulations of whole networks, not by users.
 
     Parameters
     ----------
-    name : str
-        Of the formulation that the user chose.
+    chosen : str
+        The name of the formulation that the user chose.
     cells : CellsOfInputs
     choice : bool
         Whether each cell has a binary of its own, in place of its code's digits.
@@ -120,18 +119,20 @@ class WrittenCells(Formulation):
         choose the cell, and there are neither digits nor binaries of cells.
     """
 
-    writes_network = True
-
     def __init__(
         self,
-        name: str,
+        chosen: str,
         cells: CellsOfInputs,
         choice: bool,
         selectors: Sequence[tuple[Any, np.ndarray]] = (),
     ) -> None:
-        super().__init__()
-        self.chosen_name, self.cells, self.choice = name, cells, choice
+        super().__init__(chosen)
+        self.cells, self.choice = cells, choice
         self.selectors = list(selectors)
+
+    @property
+    def contents(self) -> str:
+        return f"{len(self.cells)} cells"
 
     @property
     def digits(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,48 @@ class WholeNetwork:
         return entry_row(self.inputs[i], float(low[i]), float(high[i]))
 
 
+class WholeFormulation(Formulation, ABC):
+    """Writes a network as a whole, without its layers.
+
+    What :meth:`Formulation.replacement` of a formulation returns, which the user chose
+    and whose name this one has.
+
+    Parameters
+    ----------
+    chosen : str
+        The name of the formulation that the user chose.
+    """
+
+    def __init__(self, chosen: str) -> None:
+        super().__init__()
+        self.chosen = chosen
+
+    @property
+    @abstractmethod
+    def contents(self) -> str:
+        """What is written, in a few words for the statistics of a block."""
+
+    @abstractmethod
+    def write_network(self, whole: WholeNetwork) -> None:
+        """Write ``outputs == network(inputs)``."""
+
+    @abstractmethod
+    def set_network_values(self, block: Any, x: np.ndarray, y: np.ndarray) -> None:
+        """Give the variables of :meth:`write_network` the values at an input.
+
+        Parameters
+        ----------
+        block : BlockData
+        x, y : (n_inputs,) and (n_outputs,) arrays
+        """
+
+
+def whole_of(formulations: Mapping[int, Formulation]) -> WholeFormulation | None:
+    """The formulation that writes the whole network; None where layers are written."""
+    found = formulations.get(WHOLE)
+    return found if isinstance(found, WholeFormulation) else None
+
+
 def what_to_write(
     chosen: dict[int, Formulation], bounds: Bounds, inputs: Sequence[Entry]
 ) -> tuple[Bounds, dict[int, Formulation]]:
@@ -76,7 +119,7 @@ def what_to_write(
                 "some layers only."
             )
         other, formulation = found
-        if formulation.writes_network:
+        if isinstance(formulation, WholeFormulation):
             return other, {WHOLE: formulation}
         nodes = enumerate(other.network.nodes)
         nonlinear = [i for i, n in nodes if isinstance(n, (PiecewiseLinear, Max))]
@@ -86,7 +129,7 @@ def what_to_write(
 
 def write_whole(
     bounds: Bounds,
-    formulation: Formulation,
+    formulation: WholeFormulation,
     inputs: Sequence[Entry],
     outputs: Sequence[Any],
 ) -> tuple[Block, np.ndarray]:

@@ -2,19 +2,27 @@
 
 >>> from pyomo_relu import ReLUNetBlock, read_network
 
-No training framework is imported before a model of it is read.
+The block, the transformations and the solvers are registered by the import. No training
+framework is imported before a model of it is read; readers, bounds and searches for
+feasible points are imported when they are first asked for.
 """
+
+from typing import TYPE_CHECKING
 
 from pyomo.version import version_info as _pyomo
 
+from pyomo_relu.base.lazy import imports_later as _imports_later
 from pyomo_relu.base.versions import VERSION as _VERSION
 from pyomo_relu.base.versions import check_version as _check_version
 from pyomo_relu.block import ReLUNetBlock
-from pyomo_relu.bounds import Bounds, compute_bounds
-from pyomo_relu.heuristics import find_start
+from pyomo_relu.bounds import Bounds
 from pyomo_relu.network import Network, NetworkBuilder, activations
-from pyomo_relu.readers import read_network
 from pyomo_relu.solvers import ReluHighs  # registers relu_highs
+
+if TYPE_CHECKING:
+    from pyomo_relu.bounds import compute_bounds
+    from pyomo_relu.heuristics import find_start
+    from pyomo_relu.readers import read_network
 
 __version__ = _VERSION
 _check_version("pyomo", _pyomo[:3])
@@ -30,3 +38,12 @@ __all__ = [
     "find_start",
     "read_network",
 ]
+
+__getattr__, __dir__ = _imports_later(
+    __name__,
+    {
+        "compute_bounds": "pyomo_relu.bounds",
+        "find_start": "pyomo_relu.heuristics",
+        "read_network": "pyomo_relu.readers",
+    },
+)

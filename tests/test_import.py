@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -39,6 +40,42 @@ print(json.dumps(sorted(tops)))
     added = set(json.loads(python(code)))
     assert "pyomo_relu" in added
     assert not added & set(FRAMEWORKS)
+
+
+#: What only some models and scripts need: it is imported when it is first asked for.
+NEEDED_LATER = [
+    "adversarial", "analysis", "bounds.alpha_crown", "bounds.boxes", "bounds.ladder",
+    "bounds.lp", "bounds.mip", "bounds.plane_regions", "cli", "differentiable",
+    "heuristics", "presolve.model_bounds", "presolve.reading", "readers", "sides",
+    "solvers.boxes_first", "solvers.global_search.strategy", "steps", "training",
+    "verification",
+]  # fmt: skip
+
+
+def test_import_brings_in_what_every_model_needs_only():
+    code = "import sys, json, pyomo_relu; print(json.dumps(sorted(sys.modules)))"
+    loaded = set(json.loads(python(code)))
+    assert "pyomo_relu.block" in loaded
+    known = {"pyomo_relu", *(".".join(["pyomo_relu", name]) for name in NEEDED_LATER)}
+    for name in known:
+        assert importlib.util.find_spec(name) is not None, name  # a renamed one is seen
+    early = [n for n in NEEDED_LATER if f"pyomo_relu.{n}" in loaded]
+    assert not early
+
+
+def test_names_that_come_later_are_listed():
+    code = """
+import pyomo_relu, pyomo_relu.bounds
+for package in (pyomo_relu, pyomo_relu.bounds):
+    assert set(package.__all__) <= set(dir(package)), package
+    for name in package.__all__:
+        getattr(package, name)
+    try:
+        package.no_such_name
+    except AttributeError as error:
+        print(error)
+"""
+    assert "module 'pyomo_relu.bounds' has no attribute 'no_such_name'" in python(code)
 
 
 @pytest.mark.parametrize(

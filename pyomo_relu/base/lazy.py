@@ -7,6 +7,7 @@ statistics as well), which a model without a network need not pay.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,10 @@ if not TYPE_CHECKING:
     sparse = LazyModule("scipy.sparse")
 
 
-def imports_later(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's ``__getattr__``: the names of ``where`` come from their modules when asked.
+def imports_later(
+    package: str, where: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__getattr__`` and ``__dir__`` for names that come when asked for.
 
     Parameters
     ----------
@@ -48,7 +51,10 @@ def imports_later(package: str, where: Mapping[str, str]) -> Callable[[str], Any
             return getattr(importlib.import_module(where[name]), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return get
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *where})
+
+    return get, names
 
 
 def check_matplotlib() -> None:

@@ -20,7 +20,7 @@ from pyomo_relu.block.input_bounds import (
 )
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.values import add_rows, link_coefficient
-from pyomo_relu.presolve.model_bounds import check_scope
+from pyomo_relu.presolve.model_scope import check_scope
 
 #: Of a bound: the rounding of products with scaling factors and quotients by them, and
 #: what bounds of expressions are widened by.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +155,8 @@ class ReLUNetBlock(Block):
             if unknown:
                 keywords = {"network", "inputs", "input_bounds", *self._keywords}
                 keywords = (keywords | known | _READER_KEYWORDS) - set(options)
+                from difflib import get_close_matches
+
                 close = get_close_matches(unknown[0], keywords)
                 raise ValueError(
                     f"ReLUNetBlock has no keyword '{unknown[0]}', and formulation "

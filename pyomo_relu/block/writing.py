@@ -23,12 +23,12 @@ from pyomo_relu.block.point import input_values, set_layer_values
 from pyomo_relu.block.retired import retire
 from pyomo_relu.block.suffixes import forget
 from pyomo_relu.block.written import WrittenRecord
-from pyomo_relu.bounds import Bounds, compute_bounds
+from pyomo_relu.bounds import Bounds
 from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
 from pyomo_relu.formulations.whole import what_to_write, whole_of, write_whole
 from pyomo_relu.network import Network
-from pyomo_relu.presolve.model_bounds import check_scope, is_stale, model_bounds
+from pyomo_relu.presolve.model_scope import check_scope, is_stale
 
 
 @dataclass
@@ -185,6 +185,8 @@ def find_bounds(block: Any, network: Network, method: Any) -> Bounds:
     if key not in cache:
         if len(cache) > 64:
             cache.clear()
+        from pyomo_relu.bounds import compute_bounds
+
         cache[key] = compute_bounds(network, low, high, method)
     return cache[key]
 
@@ -247,6 +249,8 @@ def tightened(block: Any, method: Any, options: dict[str, Any], shared: dict) ->
         if (old_low <= low).all() and (high <= old_high).all():
             start = start.intersect(known)
     if method == "model":
+        from pyomo_relu.presolve.model_bounds import model_bounds
+
         found = model_bounds(block, start, **options)
     else:
         if start.scope != "box":  # the model keeps the inputs in a smaller box
@@ -254,6 +258,8 @@ def tightened(block: Any, method: Any, options: dict[str, Any], shared: dict) ->
             high = np.minimum(high, start.input_box[1])
         key = (network.fingerprint, low.tobytes(), high.tobytes(), id(start))
         if key not in shared:  # with the start, which must live as long as its id is a key
+            from pyomo_relu.bounds import compute_bounds
+
             bounds = compute_bounds(network, low, high, method or "lp", start, **options)
             shared[key] = (start, bounds)
         found = shared[key][1]

@@ -42,17 +42,12 @@ order[0,1,start]: step[0,2] - 2 beyond[0,1] <= 0
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyomo.common.config import ConfigValue, PositiveInt
 
-from pyomo_relu.bounds import Bounds, compute_bounds
-from pyomo_relu.bounds.plane_regions import (
-    LinearRegions,
-    TooManyRegionsError,
-    linear_regions,
-)
+from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations.base import (
     Formulation,
     declared_options,
@@ -61,6 +56,9 @@ from pyomo_relu.formulations.base import (
 )
 from pyomo_relu.formulations.vertex_weights import WrittenCells, cells_of_regions
 from pyomo_relu.network import Input, Network, NetworkBuilder
+
+if TYPE_CHECKING:
+    from pyomo_relu.bounds.plane_regions import LinearRegions
 
 #: Slopes of neighbours count as the same where going on with the first one changes an
 #: output by at most this share of its largest absolute value; chosen by hand, far above
@@ -96,6 +94,9 @@ class Regions(Formulation):
     def replacement(
         self, bounds: Bounds, inputs: Sequence[Any]
     ) -> tuple[Bounds, Formulation]:
+        from pyomo_relu.bounds import compute_bounds
+        from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
+
         network, (low, high) = bounds.network, bounds.input_box
         free = np.flatnonzero(low < high)
         if len(free) > 2:

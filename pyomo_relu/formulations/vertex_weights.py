@@ -23,15 +23,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyomo.environ import Binary
 
-from pyomo_relu.bounds.plane_regions import LinearRegions
 from pyomo_relu.formulations.units import assign
 from pyomo_relu.formulations.values import Row, RowCollector, add_variables, combined, term
 from pyomo_relu.formulations.whole import WholeFormulation, WholeNetwork
+
+if TYPE_CHECKING:
+    from pyomo_relu.bounds.plane_regions import LinearRegions
 
 #: Maps of two cells are the same, and a union of two is convex, up to this relative
 #: difference; chosen by hand, far above rounding and far below any solver's tolerance.

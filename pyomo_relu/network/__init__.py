@@ -34,7 +34,7 @@ __all__ = [
     "rescale",
 ]
 
-__getattr__ = imports_later(
+__getattr__, __dir__ = imports_later(
     __name__,
     {
         "Compression": "pyomo_relu.network.compression",

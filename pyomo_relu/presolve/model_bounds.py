@@ -5,19 +5,17 @@ A constraint on an output, or a link between two networks, also bounds neurons
 networks are written as big-M, and each input and unstable pre-activation is minimized
 and maximized over the copy: over its linear relaxation, or with the binaries kept.
 
-Such bounds hold for that model alone. They carry a mark of its constraints and
-variable bounds; a block whose model no longer has that mark refuses them.
+Such bounds hold for that model alone, see :mod:`~pyomo_relu.presolve.model_scope`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from itertools import product
 from typing import Any
 
 import numpy as np
-from pyomo.core.expr.visitor import identify_mutable_parameters, identify_variables
-from pyomo.environ import Block, Constraint, Objective, Var, value
+from pyomo.core.expr.visitor import identify_variables
+from pyomo.environ import Constraint, Objective, Var
 from pyomo.gdp import Disjunct
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
@@ -26,6 +24,7 @@ from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
+from pyomo_relu.presolve.model_scope import model_scope, speaks_for_itself, users_data
 from pyomo_relu.programs import Certifier, HighsModel
 
 EPS = float(np.finfo(float).eps)
@@ -36,89 +35,6 @@ MARGIN = 1e-6
 
 class InfeasibleModelError(ValueError):
     """No point satisfies the model's constraints, so they bound nothing."""
-
-
-def _users(model: Any, ctype: type) -> list[Any]:
-    """Active data of the user's own, what formulations wrote left out."""
-    written: set[int] = set()
-    for block in network_blocks(model, active=None):
-        layers, rows = block.component("layer"), block.component("input_box")
-        for layer in () if layers is None else layers.values():
-            written.update(id(d) for d in layer.component_data_objects(ctype))
-        if rows is not None:
-            written.update(id(d) for d in rows.values())
-    data = model.component_data_objects(ctype, active=True, descend_into=Block)
-    return [d for d in data if id(d) not in written]
-
-
-def model_mark(model: Any) -> str:
-    """A digest of the user's constraints and variable bounds.
-
-    Objectives, variable values and fixed variables don't count, and neither do the
-    networks' formulations and the bounds that these give the outputs.
-    """
-    digest = hashlib.sha256()
-    outputs: dict[int, tuple[float | None, float | None]] = {}
-    for block in network_blocks(model, active=None):
-        outputs.update(block.users_output_bounds())
-    for c in sorted(_users(model, Constraint), key=lambda c: c.name):
-        text = (
-            c.body.to_string(compute_values=False) if hasattr(c.body, "to_string") else ""
-        )
-        low, high = value(c.lower), value(c.upper)
-        digest.update(f"{c.name}|{low!r}|{text}|{high!r}\n".encode())
-        digest.update(repr(_parameters(c.body)).encode())
-    for v in sorted(_users(model, Var), key=lambda v: v.name):
-        low, high = outputs.get(id(v), (v.lb, v.ub))
-        digest.update(f"{v.name}|{low!r}|{high!r}|{v.domain}\n".encode())
-    for block in network_blocks(model, active=None):
-        digest.update(f"{block.name}|{block.active}|{block.network.fingerprint}".encode())
-    return digest.hexdigest()[:32]
-
-
-def _parameters(expression: Any) -> list[float]:
-    return [value(p, exception=False) for p in identify_mutable_parameters(expression)]
-
-
-def model_scope(block: Any) -> str:
-    """The scope of bounds that rely on the model of ``block`` as it is now.
-
-    Other networks count as they are written, or as the rows they have become.
-    """
-    model = block.model()
-    rewritten = [
-        other.name
-        for other in network_blocks(model, active=None)
-        if other is not block and not _is_network(other)
-    ]
-    text = "|".join([model_mark(model), *sorted(rewritten)])
-    return f"model {hashlib.sha256(text.encode()).hexdigest()[:32]}"
-
-
-def _is_network(block: Any) -> bool:
-    """Whether the network says what a block's outputs can be at its inputs."""
-    return all(change.restricts for change in block.changes())
-
-
-def is_stale(block: Any, bounds: Bounds) -> bool:
-    """Whether bounds rely on a model that has changed since."""
-    return bounds.scope != "box" and bounds.scope != model_scope(block)
-
-
-def check_scope(block: Any, bounds: Bounds) -> None:
-    """Raise if bounds rely on a model that has changed since.
-
-    Raises
-    ------
-    ValueError
-        Saying how to get valid ones.
-    """
-    if is_stale(block, bounds):
-        raise ValueError(
-            f"'{block.name}': its bounds were tightened with the constraints of the whole "
-            "model, which have changed since (or a variable's bounds have); call "
-            f"{block.name}.tighten('model') again, or reformulate(..., bounds='crown')."
-        )
 
 
 class _Search:
@@ -196,7 +112,7 @@ def model_bounds(
         A ValueError: if the model is infeasible, which is not hidden.
     """
     clock = Interruptible(time_limit)
-    disjuncts = _users(block.model(), Disjunct)
+    disjuncts = users_data(block.model(), Disjunct)
     if disjuncts:
         raise ValueError(
             f"'{block.name}': tighten('model') can't take the Disjunct '{disjuncts[0].name}' "
@@ -347,7 +263,7 @@ def _copy(block: Any, deadline: Deadline) -> tuple[Any, Any]:
             )
         block.forget_model_bounds()
         touched = any(id(v) in used for v in block.layer_variables)
-        if block is twin or (_is_network(block) and not touched):
+        if block is twin or (speaks_for_itself(block) and not touched):
             block.reformulate("bigm")
     return copy, twin
 
@@ -361,7 +277,7 @@ def _keep_linear_rows(copy: Any, inside: set[int]) -> set[int]:
         ``id`` of the variables of all of the user's rows.
     """
     used: set[int] = set()
-    for row in _users(copy, Constraint):
+    for row in users_data(copy, Constraint):
         variables = {id(v) for v in identify_variables(row.body)}
         if variables & inside or not _is_linear(row.body):
             row.deactivate()

@@ -27,7 +27,7 @@ __all__ = [
     "register_onnx_operator",
 ]
 
-__getattr__ = imports_later(
+__getattr__, __dir__ = imports_later(
     __name__,
     {
         "OnnxNode": "pyomo_relu.readers.onnx",

@@ -72,7 +72,7 @@ def test_tighten_and_reformulate_all():
 
 
 def test_equal_blocks_are_tightened_once(monkeypatch):
-    from pyomo_relu.block import writing
+    from pyomo_relu.bounds import ladder
 
     net = small_network(np.random.default_rng(1), 2, 1)
     m = pyo.ConcreteModel()
@@ -82,9 +82,9 @@ def test_equal_blocks_are_tightened_once(monkeypatch):
         range(4), network=net, inputs=lambda m, i: [m.x[i, 0], m.x[i, 1]], bounds="interval"
     )
     calls = []
-    real = writing.compute_bounds
+    real = ladder.compute_bounds
     monkeypatch.setattr(
-        writing, "compute_bounds", lambda *a, **k: calls.append(a) or real(*a, **k)
+        ladder, "compute_bounds", lambda *a, **k: calls.append(a) or real(*a, **k)
     )
     found = m.net.tighten("lp")
     assert len(calls) == 2  # three boxes are equal

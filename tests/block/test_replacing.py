@@ -11,7 +11,8 @@ from pyomo.dae import ContinuousSet, DerivativeVar
 
 from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations, compute_bounds
 from pyomo_relu.formulations import BigM
-from pyomo_relu.presolve.model_bounds import InfeasibleModelError, is_stale
+from pyomo_relu.presolve.model_bounds import InfeasibleModelError
+from pyomo_relu.presolve.model_scope import is_stale
 from tests.block.support import dense, optimum, small_network, wired
 from tests.formulations.test_swap import lp_text
 from tests.harness.checks import solver_or_skip

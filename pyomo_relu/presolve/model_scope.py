@@ -1,0 +1,99 @@
+"""Which model bounds hold for that rely on more than the box of the inputs.
+
+They carry a mark of the constraints and variable bounds of the model; a block whose model
+no longer has that mark refuses them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pyomo.core.expr.visitor import identify_mutable_parameters
+from pyomo.environ import Block, Constraint, Var, value
+
+from pyomo_relu.bounds import Bounds
+from pyomo_relu.formulations import network_blocks
+
+
+def users_data(model: Any, ctype: type) -> list[Any]:
+    """Active data of the user's own, what formulations wrote left out."""
+    written: set[int] = set()
+    for block in network_blocks(model, active=None):
+        layers, rows = block.component("layer"), block.component("input_box")
+        for layer in () if layers is None else layers.values():
+            written.update(id(d) for d in layer.component_data_objects(ctype))
+        if rows is not None:
+            written.update(id(d) for d in rows.values())
+    data = model.component_data_objects(ctype, active=True, descend_into=Block)
+    return [d for d in data if id(d) not in written]
+
+
+def model_mark(model: Any) -> str:
+    """A digest of the user's constraints and variable bounds.
+
+    Objectives, variable values and fixed variables don't count, and neither do the
+    networks' formulations and the bounds that these give the outputs.
+    """
+    digest = hashlib.sha256()
+    outputs: dict[int, tuple[float | None, float | None]] = {}
+    for block in network_blocks(model, active=None):
+        outputs.update(block.users_output_bounds())
+    for c in sorted(users_data(model, Constraint), key=lambda c: c.name):
+        text = (
+            c.body.to_string(compute_values=False) if hasattr(c.body, "to_string") else ""
+        )
+        low, high = value(c.lower), value(c.upper)
+        digest.update(f"{c.name}|{low!r}|{text}|{high!r}\n".encode())
+        digest.update(repr(_parameters(c.body)).encode())
+    for v in sorted(users_data(model, Var), key=lambda v: v.name):
+        low, high = outputs.get(id(v), (v.lb, v.ub))
+        digest.update(f"{v.name}|{low!r}|{high!r}|{v.domain}\n".encode())
+    for block in network_blocks(model, active=None):
+        digest.update(f"{block.name}|{block.active}|{block.network.fingerprint}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _parameters(expression: Any) -> list[float]:
+    return [value(p, exception=False) for p in identify_mutable_parameters(expression)]
+
+
+def model_scope(block: Any) -> str:
+    """The scope of bounds that rely on the model of ``block`` as it is now.
+
+    Other networks count as they are written, or as the rows they have become.
+    """
+    model = block.model()
+    rewritten = [
+        other.name
+        for other in network_blocks(model, active=None)
+        if other is not block and not speaks_for_itself(other)
+    ]
+    text = "|".join([model_mark(model), *sorted(rewritten)])
+    return f"model {hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def speaks_for_itself(block: Any) -> bool:
+    """Whether the network says what a block's outputs can be at its inputs."""
+    return all(change.restricts for change in block.changes())
+
+
+def is_stale(block: Any, bounds: Bounds) -> bool:
+    """Whether bounds rely on a model that has changed since."""
+    return bounds.scope != "box" and bounds.scope != model_scope(block)
+
+
+def check_scope(block: Any, bounds: Bounds) -> None:
+    """Raise if bounds rely on a model that has changed since.
+
+    Raises
+    ------
+    ValueError
+        Saying how to get valid ones.
+    """
+    if is_stale(block, bounds):
+        raise ValueError(
+            f"'{block.name}': its bounds were tightened with the constraints of the whole "
+            "model, which have changed since (or a variable's bounds have); call "
+            f"{block.name}.tighten('model') again, or reformulate(..., bounds='crown')."
+        )

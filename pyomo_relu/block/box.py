@@ -2,7 +2,8 @@
 
 A network is written over a box: its inputs' own bounds, cut to ``input_bounds=``. Sides
 that the inputs' own bounds don't imply become rows. What may change afterwards (bounds,
-fixed values, Params) is checked whenever a solver or writer reads the block.
+fixed values, Params) is checked whenever a solver or writer reads the block, and so is
+whatever else of the model the formulation relies on.
 """
 
 from __future__ import annotations
@@ -83,6 +84,10 @@ def check_box(block: Any) -> None:
     if bounds is None:
         return
     check_scope(block, bounds)
+    if any(f.sides_from_model is not None for f in block.formulations.values()):
+        from pyomo_relu.presolve.directions import check_sides
+
+        check_sides(block)
     enforced = _enforced(block)
     entries = block._in_own_units(block._entries)
     low, high = own_box(entries)

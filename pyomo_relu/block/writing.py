@@ -26,6 +26,7 @@ from pyomo_relu.block.written import WrittenRecord
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
+from pyomo_relu.formulations.base import Wiring
 from pyomo_relu.formulations.whole import what_to_write, whole_of, write_whole
 from pyomo_relu.network import Network
 from pyomo_relu.presolve.model_scope import check_scope, is_stale
@@ -90,7 +91,8 @@ def prepare(
         found = find_bounds(block, network, bounds)
     inputs, outputs = list(block._entries), list(block._outputs)
     with PauseGC():
-        of, formulations = what_to_write(formulations, found, inputs)
+        wiring = Wiring(inputs, lambda: _needed_sides(block))
+        of, formulations = what_to_write(formulations, found, wiring)
         whole = whole_of(formulations)
         if whole is not None:
             written = WellScaled(of)
@@ -112,6 +114,13 @@ def prepare(
         time.perf_counter() - begin,
         unread,
     )
+
+
+def _needed_sides(block: Any) -> tuple[str, ...]:
+    """The sides of the outputs' graphs that the model around a block needs now."""
+    from pyomo_relu.presolve.directions import needed_sides
+
+    return needed_sides(block)
 
 
 def install(block: Any, new: Prepared) -> None:

@@ -7,8 +7,9 @@ decorate the class with :func:`register_formulation`: it is then a keyword of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,23 @@ def known_transformation(option: str, kind: str, spec: Any) -> str | None:
     )
 
 
+@dataclass(frozen=True)
+class Wiring:
+    """What a formulation of whole networks may know of the model around its block.
+
+    Attributes
+    ----------
+    inputs : sequence
+        A variable, float or expression for each entry of the flat input vector.
+    sides : callable
+        The sides of the outputs' graphs that rows and objective of the model need now,
+        one of ``"both"``, ``"hypograph"``, ``"epigraph"`` for each output.
+    """
+
+    inputs: Sequence[Any]
+    sides: Callable[[], Sequence[str]]
+
+
 class Formulation:
     """Base class: writes the unstable units of a layer into its block.
 
@@ -52,6 +70,12 @@ class Formulation:
         pre-activation variable is made.
     needs_rows : bool
         Whether ``layer.rows`` is wanted next to ``layer.pre``.
+    says_all : bool
+        Whether what is written has the points of the network, no more and no fewer;
+        a relaxation, a part of the network or one side of its graph has not.
+    sides_from_model : tuple of str or None
+        What :attr:`Wiring.sides` said, where what is written relies on that: it is checked
+        whenever a solver or writer reads the block.
     CONFIG : ConfigDict
         The options.
 
@@ -70,6 +94,8 @@ class Formulation:
     name: ClassVar[str] = ""
     needs_preactivation: ClassVar[bool] = True
     needs_rows: ClassVar[bool] = False
+    says_all: ClassVar[bool] = True
+    sides_from_model: tuple[str, ...] | None = None
     CONFIG: ClassVar[ConfigDict] = ConfigDict()
 
     def __init__(self, **options: Any) -> None:
@@ -82,6 +108,11 @@ class Formulation:
             )
         self.config = self.CONFIG(options)
         self.config.value()  # a value that was never read can't be pickled
+
+    @property
+    def title(self) -> str:
+        """The name of the formulation that the user chose."""
+        return self.name
 
     def for_one_write(self) -> Formulation:
         """A copy with the same options, for one write of one network.
@@ -104,7 +135,7 @@ class Formulation:
         self.start(written.network, written.bounds)
 
     def replacement(
-        self, bounds: Bounds, inputs: Sequence[Any]
+        self, bounds: Bounds, wiring: Wiring
     ) -> tuple[Bounds, Formulation] | None:
         """What is written in place of the given network, and the way to write it.
 
@@ -114,8 +145,7 @@ class Formulation:
         ----------
         bounds : Bounds
             Of the given network.
-        inputs : sequence
-            A variable, float or expression for each entry of the flat input vector.
+        wiring : Wiring
 
         Returns
         -------

@@ -49,6 +49,7 @@ class FixedPattern(Formulation):
     """The linear region of the input ``at``: no binaries, exact within the region."""
 
     name = "fixed_pattern"
+    says_all = False
     needs_preactivation = False
     CONFIG = declared_options(
         at=ConfigValue(

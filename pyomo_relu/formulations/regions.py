@@ -20,6 +20,13 @@ polygons that end at the steps. These are written with weights of their vertices
 :math:`K` polygons or, with ``form="hull"``, one for each. Polygons with the same map are
 merged where their union is convex.
 
+With ``side="hypograph"`` or ``"epigraph"`` only one side of the curve is written, for models
+that want an output large, or small, at any time: binaries then count its concave (convex)
+stretches, and a concave curve of which only the hypograph is needed has none
+(:mod:`~pyomo_relu.formulations.stretches`). ``side="model"`` finds out what the rows and the
+objective of the model need. A point of such a model may leave its output on that side of the
+curve; ``block.error()`` says by how much.
+
 Inputs that are numbers, or fixed by equal bounds, are
 folded in before anything is counted.
 
@@ -41,7 +48,6 @@ order[0,1,start]: step[0,2] - 2 beyond[0,1] <= 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,9 +56,16 @@ from pyomo.common.config import ConfigValue, PositiveInt
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations.base import (
     Formulation,
+    Wiring,
     declared_options,
     make_formulation,
     register_formulation,
+)
+from pyomo_relu.formulations.stretches import (
+    Curves,
+    WrittenLines,
+    WrittenStretches,
+    sides_of,
 )
 from pyomo_relu.formulations.vertex_weights import WrittenCells, cells_of_regions
 from pyomo_relu.network import Input, Network, NetworkBuilder
@@ -80,6 +93,13 @@ class Regions(Formulation):
             description="the formulation that writes the curve, by its name: 'bigm' if left "
             "out; 'logarithmic' or 'hull' for polygons",
         ),
+        side=ConfigValue(
+            "both",
+            description="which side of the curve the model needs: 'both', 'hypograph' "
+            "(outputs at most the curve) where an output is only wanted large, 'epigraph' "
+            "where it is only wanted small, a mapping from names or positions of outputs "
+            "to these, or 'model' for what rows and objective of the model need now",
+        ),
         most=ConfigValue(
             1000, PositiveInt, "how many linear regions the network may have over its box"
         ),
@@ -91,33 +111,20 @@ class Regions(Formulation):
             raise ValueError("formulation 'regions' can't be its own form.")
         make_formulation(self.config.form or "bigm")  # an unknown name is refused here
 
-    def replacement(
-        self, bounds: Bounds, inputs: Sequence[Any]
-    ) -> tuple[Bounds, Formulation]:
+    def replacement(self, bounds: Bounds, wiring: Wiring) -> tuple[Bounds, Formulation]:
         from pyomo_relu.bounds import compute_bounds
-        from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
 
         network, (low, high) = bounds.network, bounds.input_box
-        free = np.flatnonzero(low < high)
-        if len(free) > 2:
-            names = [f"{i} ('{inputs[i]}')" for i in free[:3]]
-            raise ValueError(
-                f"formulation 'regions' takes a network of one or two free inputs, but "
-                f"{len(free)} are free here: {', '.join(names)}"
-                f"{', ...' if len(free) > 3 else ''}. Give the others as numbers, or "
-                "choose another formulation, for example 'bigm'."
-            )
-        try:
-            regions = linear_regions(network, low, high, max_regions=self.config.most)
-        except TooManyRegionsError:
-            raise ValueError(
-                f"formulation 'regions': the network has more than {self.config.most} "
-                "linear regions over its box; raise the option most=, or choose another "
-                "formulation, for example 'bigm'."
-            ) from None
+        sides = self._sides(network, wiring)
+        regions = self._regions(bounds, wiring)
         continuous = all(getattr(n, "is_continuous", True) for n in network.nodes)
-        if len(free) < 2 and continuous:
+        if len(regions.free) < 2 and continuous:
             curve = curve_network(regions)
+            if len(regions.free) and any(side != "both" for side in sides):
+                written = self._one_sided(regions, sides)
+                if self.config.side == "model":
+                    written.sides_from_model = sides
+                return bounds, written
             form = make_formulation(self.config.form or "bigm")
             return compute_bounds(curve, low, high, "interval"), form
         if self.config.form not in (None, "logarithmic", "hull"):
@@ -127,6 +134,51 @@ class Regions(Formulation):
             )
         cells = cells_of_regions(regions)
         return bounds, WrittenCells(self.name, cells, self.config.form == "hull")
+
+    def _sides(self, network: Network, wiring: Wiring) -> tuple[str, ...]:
+        """The side of each output that is written."""
+        if self.config.side == "model":
+            return tuple(wiring.sides())
+        return sides_of(self.config.side, network)
+
+    def _regions(self, bounds: Bounds, wiring: Wiring) -> LinearRegions:
+        """The linear regions, or an error that says why there are none."""
+        from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
+
+        low, high = bounds.input_box
+        free = np.flatnonzero(low < high)
+        if len(free) > 2:
+            names = [f"{i} ('{wiring.inputs[i]}')" for i in free[:3]]
+            raise ValueError(
+                f"formulation 'regions' takes a network of one or two free inputs, but "
+                f"{len(free)} are free here: {', '.join(names)}"
+                f"{', ...' if len(free) > 3 else ''}. Give the others as numbers, or "
+                "choose another formulation, for example 'bigm'."
+            )
+        most = self.config.most
+        try:
+            return linear_regions(bounds.network, low, high, max_regions=most)
+        except TooManyRegionsError:
+            raise ValueError(
+                f"formulation 'regions': the network has more than {most} "
+                "linear regions over its box; raise the option most=, or choose another "
+                "formulation, for example 'bigm'."
+            ) from None
+
+    def _one_sided(self, regions: LinearRegions, sides: tuple[str, ...]) -> Formulation:
+        """What writes one side of the curve of an output or more."""
+        low, high = (float(b[regions.free[0]]) for b in (regions.lower, regions.upper))
+        curves = Curves(low, high, *pieces_of_outputs(regions))
+        if len(curves.borders(sides)) == 2:
+            return WrittenLines(self.name, curves, int(regions.free[0]), sides)
+        if self.config.form not in (None, "logarithmic", "hull"):
+            raise ValueError(
+                f"formulation 'regions': form='{self.config.form}' writes both sides of a "
+                "curve; one side of one that is neither concave nor convex is written by "
+                "'logarithmic' or 'hull'."
+            )
+        cells = curves.stretches(sides, regions.free)
+        return WrittenStretches(self.name, cells, self.config.form == "hull", sides)
 
 
 def curve_network(regions: LinearRegions) -> Network:
@@ -149,13 +201,13 @@ def curve_network(regions: LinearRegions) -> Network:
         If rounding has moved the curve too far.
     """
     network, lower, upper = regions.network, regions.lower, regions.upper
-    breakpoints, slopes, intercepts = _pieces(regions)
+    breakpoints, slopes, intercepts = pieces_of_outputs(regions)
     found = _built(network, regions.free, breakpoints, slopes, intercepts)
     _check(network, found, lower, upper, regions.free, breakpoints)
     return found
 
 
-def _pieces(
+def pieces_of_outputs(
     regions: LinearRegions,
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Breakpoints, slopes and intercepts of each output, neighbours of one slope joined."""

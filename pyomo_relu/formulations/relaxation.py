@@ -73,6 +73,7 @@ class Relaxation(Formulation):
     """The convex hull of each unit over its bounds: an LP, no binaries."""
 
     name = "relaxation"
+    says_all = False
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
         rows = RowCollector()

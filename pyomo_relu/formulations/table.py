@@ -35,7 +35,7 @@ network.cell[1]: network.weight[2] + network.weight[3] - network.digit[1] == 0
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ from pyomo.repn import generate_standard_repn
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations.base import (
     Formulation,
+    Wiring,
     declared_options,
     register_formulation,
 )
@@ -67,10 +68,9 @@ class Table(Formulation):
         most=ConfigValue(1000, PositiveInt, "how many combinations of values there may be"),
     )
 
-    def replacement(
-        self, bounds: Bounds, inputs: Sequence[Any]
-    ) -> tuple[Bounds, Formulation]:
+    def replacement(self, bounds: Bounds, wiring: Wiring) -> tuple[Bounds, Formulation]:
         network, (low, high) = bounds.network, bounds.input_box
+        inputs = wiring.inputs
         given, binaries = _by_position(self.config["values"] or {}, network)
         free = np.flatnonzero(low < high)
         axes = [

@@ -53,7 +53,8 @@ class CellsOfInputs:
     free : (d,) int array
         Positions of the free inputs.
     vertices : (V, d) array
-        Cell after cell, those of a polygon in cyclic order.
+        Cell after cell, those of a polygon in cyclic order, those of an interval in
+        increasing order.
     values : (V, n_outputs) array
     start : (K + 1,) int array
         Where the vertices of each cell begin.
@@ -74,7 +75,9 @@ class CellsOfInputs:
         """
         d, found = self.vertices.shape[1], []
         for a, b in zip(self.start[:-1].tolist(), self.start[1:].tolist()):
-            if d < 2 or b - a < 3:
+            if d == 1 and b - a > 1:
+                found += [[i, i + 1] for i in range(a, b - 1)]
+            elif d < 2 or b - a < 3:
                 found.append([min(a + i, b - 1) for i in range(d + 1)])
             else:
                 found += [[a, i, i + 1] for i in range(a + 1, b - 1)]
@@ -154,7 +157,7 @@ class WrittenCells(WholeFormulation):
             rows.zero("argument", free, _centred(terms, column, own))
         for j, y in enumerate(whole.outputs):
             terms = [(1.0, term(y))]
-            rows.zero("value", j, _centred(terms, cells.values[:, j], own))
+            self.add_value(rows, j, _centred(terms, cells.values[:, j], own))
         rows.zero("one", 0, combined([(1.0, w) for w in own], -1.0))
         for k, (z, members) in enumerate(self.selectors):
             terms = [(1.0, own[v]) for v in members.tolist()]
@@ -165,6 +168,10 @@ class WrittenCells(WholeFormulation):
                 terms = [(1.0, own[v]) for v in members.tolist()]
                 rows.zero("cell", key, combined([*terms, (-1.0, term(z[key]))]))
         rows.add_to(block)
+
+    def add_value(self, rows: RowCollector, j: int, row: Row) -> None:
+        """Note that output ``j`` is the weighted sum of the values: ``row == 0``."""
+        rows.zero("value", j, row)
 
     def _binaries(self) -> list[tuple[str, list[int], list[np.ndarray]]]:
         """Name and keys of the binaries, and the vertices whose weights each sums up."""

@@ -11,7 +11,7 @@ import numpy as np
 from pyomo.environ import Block, Set
 
 from pyomo_relu.bounds import Bounds
-from pyomo_relu.formulations.base import Formulation
+from pyomo_relu.formulations.base import Formulation, Wiring
 from pyomo_relu.formulations.values import Entry, Row, entry_row
 from pyomo_relu.network import Max, PiecewiseLinear
 
@@ -64,6 +64,10 @@ class WholeFormulation(Formulation, ABC):
         self.chosen = chosen
 
     @property
+    def title(self) -> str:
+        return self.chosen
+
+    @property
     @abstractmethod
     def contents(self) -> str:
         """What is written, in a few words for the statistics of a block."""
@@ -90,7 +94,7 @@ def whole_of(formulations: Mapping[int, Formulation]) -> WholeFormulation | None
 
 
 def what_to_write(
-    chosen: dict[int, Formulation], bounds: Bounds, inputs: Sequence[Entry]
+    chosen: dict[int, Formulation], bounds: Bounds, wiring: Wiring
 ) -> tuple[Bounds, dict[int, Formulation]]:
     """The network that is written, with its bounds, and the formulation of each node.
 
@@ -100,8 +104,8 @@ def what_to_write(
         As :func:`~pyomo_relu.formulations.choose_formulations` returns it.
     bounds : Bounds
         Of the network that the formulations were chosen for.
-    inputs : sequence
-        A variable, float or expression for each of its inputs.
+    wiring : Wiring
+        What stands around the network.
 
     Raises
     ------
@@ -110,7 +114,7 @@ def what_to_write(
     """
     kinds = list(dict.fromkeys(chosen.values()))
     for one in kinds:
-        found = one.replacement(bounds, inputs)
+        found = one.replacement(bounds, wiring)
         if found is None:
             continue
         if len(kinds) > 1:

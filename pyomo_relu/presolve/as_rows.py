@@ -11,8 +11,6 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pyomo_relu.formulations import FixedPattern, Relaxation
-
 
 @contextmanager
 def without_layers(blocks: Iterable[Any]) -> Iterator[None]:
@@ -45,7 +43,7 @@ def note_of_rows(block: Any, why: str) -> str:
     Raises
     ------
     ValueError
-        For a block without rows, and one whose rows are no more than a relaxation.
+        For a block without rows, and one whose rows don't say all of its network.
     """
     remedy = (
         f"undo that, or call {block.name}.reformulate('bigm') and make the change again "
@@ -57,9 +55,9 @@ def note_of_rows(block: Any, why: str) -> str:
             f"network, but {why}; give it one before that."
         )
     for formulation in block.formulations.values():
-        if isinstance(formulation, (FixedPattern, Relaxation)):
+        if not formulation.says_all:
             raise ValueError(
-                f"'{block.name}' holds the formulation '{formulation.name}', which doesn't "
+                f"'{block.name}' holds the formulation '{formulation.title}', which doesn't "
                 f"say all of its network, and can't be left aside, since {why}; {remedy}"
             )
     return f"'{block.name}' counts as its rows, not as its network, since {why}"

@@ -16,15 +16,21 @@ from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations import network_blocks
 
 
-def users_data(model: Any, ctype: type) -> list[Any]:
-    """Active data of the user's own, what formulations wrote left out."""
+def written_data(model: Any, ctype: type, *, in_disjuncts: bool = False) -> set[int]:
+    """The ``id`` of the data that formulations wrote, and of the rows of boxes."""
     written: set[int] = set()
-    for block in network_blocks(model, active=None):
+    for block in network_blocks(model, active=None, in_disjuncts=in_disjuncts):
         layers, rows = block.component("layer"), block.component("input_box")
         for layer in () if layers is None else layers.values():
             written.update(id(d) for d in layer.component_data_objects(ctype))
         if rows is not None:
             written.update(id(d) for d in rows.values())
+    return written
+
+
+def users_data(model: Any, ctype: type) -> list[Any]:
+    """Active data of the user's own, what formulations wrote left out."""
+    written = written_data(model, ctype)
     data = model.component_data_objects(ctype, active=True, descend_into=Block)
     return [d for d in data if id(d) not in written]
 

@@ -159,6 +159,7 @@ class CalledFramework(Framework):
         self.arithmetic = Arithmetic.of(["float64"])
 
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
+        """The outputs (N, ...) of the source at points (N, n)."""
         return self.run(points)
 
     def replay(self, points: np.ndarray) -> tuple[list[Record], None]:

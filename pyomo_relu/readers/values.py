@@ -30,6 +30,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
+        """How many entries the tensor has."""
         return prod(self.shape)
 
     @property

@@ -52,6 +52,7 @@ for _class, _function in {
 
 @enter(OPERATIONS, "Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid")
 def head(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Head:
+    """A softmax or sigmoid at the end, or its logarithm, which ``logits=True`` takes off."""
     function = type(operation).__name__.replace("Log", "log_").lower()
     return Head(x, function, describe(operation), operation)
 
@@ -92,16 +93,19 @@ def _operands(operation: Any, *values: Any) -> list[Value]:
 
 @enter(OPERATIONS, "Add")
 def add(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    """``x1 + x2``."""
     return graph.add(name, _operands(operation, x1, x2))
 
 
 @enter(OPERATIONS, "Subtract")
 def subtract(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    """``x1 - x2``."""
     return graph.add(name, _operands(operation, x1, x2), [1.0, -1.0])
 
 
 @enter(OPERATIONS, "Multiply")
 def multiply(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    """``x1 * x2``, one of which is constant."""
     if isinstance(x1, Tensor) and isinstance(x2, Tensor):
         raise refuse(operation, "multiplies two tensors, which is not piecewise linear.")
     return graph.multiply(name, *_operands(operation, x1, x2))
@@ -109,6 +113,7 @@ def multiply(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) ->
 
 @enter(OPERATIONS, "Divide", "TrueDivide")
 def divide(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    """``x1 / x2`` for a constant ``x2`` without zeros."""
     if isinstance(x2, Tensor):
         raise refuse(operation, "divides by a tensor, which is not piecewise linear.")
     divisor = _constant(operation, x2, len(x1.shape))
@@ -119,11 +124,13 @@ def divide(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> T
 
 @enter(OPERATIONS, "Maximum")
 def maximum(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    """The larger one of two, entry by entry."""
     return graph.maximum(name, _operands(operation, x1, x2))
 
 
 @enter(OPERATIONS, "Minimum")
 def minimum(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    """The smaller one of two, entry by entry."""
     return graph.maximum(name, _operands(operation, x1, x2), -1.0)
 
 

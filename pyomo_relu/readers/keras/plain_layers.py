@@ -55,6 +55,7 @@ def prelu(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
 
 @enter(LAYERS, "Softmax")
 def softmax(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Head:
+    """A softmax at the end, which ``logits=True`` takes off."""
     return Head(x, "softmax", describe(layer), layer)
 
 
@@ -125,6 +126,7 @@ def _with_the_same_rank(graph: TensorGraph, layer: Any, xs: tuple) -> list[Tenso
 
 @enter(LAYERS, "Add", "Subtract", "Average")
 def weighted_sum(graph: TensorGraph, name: str, layer: Any, *xs: Tensor) -> Tensor:
+    """The sum of tensors, the difference of two, or their mean."""
     n = len(xs)
     factors = {"Add": [1.0] * n, "Subtract": [1.0, -1.0], "Average": [1.0 / n] * n}[
         type(layer).__name__
@@ -161,15 +163,18 @@ def flatten(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
 
 @enter(LAYERS, "Reshape")
 def reshape(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """The entries in another shape, the batch axis first."""
     return graph.reshape(x, (1, *layer.target_shape), name)
 
 
 @enter(LAYERS, "Permute")
 def permute(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """The axes of a sample in another order, counted from 1."""
     return graph.transpose(name, x, [0, *layer.dims])
 
 
 @enter(LAYERS, "RepeatVector")
 def repeat_vector(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """``n`` copies of a vector, along a new axis before its own."""
     wide = graph.reshape(x, (1, 1, x.size), name)
     return graph.broadcast(name, wide, (1, layer.n, x.size))

@@ -81,6 +81,7 @@ def _layer_window(layer: Any, x: Tensor, size: Sequence[int]) -> Window:
 
 @_for_axes("Conv")
 def convolution(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head:
+    """``activation(x * kernel + bias)``, in groups of channels where there are some."""
     kernel = _filters_first(layer.kernel)
     window = _layer_window(layer, x, kernel.shape[2:])
     return _convolved(graph, name, layer, x, kernel, window, layer.groups)
@@ -137,6 +138,7 @@ def _pool_window(layer: Any, x: Tensor) -> Window:
 
 @_for_axes("MaxPooling")
 def max_pooling(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """The largest entry of each window."""
     window = _pool_window(layer, x)
     return spatial.max_pool(graph, name, x, window, _is_channels_last(layer))
 
@@ -159,11 +161,13 @@ def average_pooling(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Ten
 
 @_for_axes("GlobalAveragePooling")
 def global_average(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """The mean over all spatial axes."""
     return graph.reduce(name, x, _spatial_axes(layer, x), "mean", layer.keepdims)
 
 
 @_for_axes("GlobalMaxPooling")
 def global_max(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """The largest entry over all spatial axes."""
     return graph.reduce(name, x, _spatial_axes(layer, x), "max", layer.keepdims)
 
 
@@ -192,11 +196,13 @@ def _padded(
 
 @_for_axes("ZeroPadding")
 def zero_padding(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """Zeros around the spatial axes."""
     return _padded(graph, name, layer, x, _pairs(layer.padding))
 
 
 @_for_axes("Cropping")
 def cropping(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor:
+    """The spatial axes without their ends."""
     pairs = [(-begin, -end) for begin, end in _pairs(layer.cropping)]
     return _padded(graph, name, layer, x, pairs)
 

@@ -45,6 +45,7 @@ register_onnx_operator("Sub")(_weighted_sum([1.0, -1.0]))
 
 @register_onnx_operator("Mean")
 def mean(node: OnnxNode) -> Tensor:
+    """The mean of several tensors, entry by entry."""
     n = len(node.inputs)
     return node.graph.add(node.name, node.values(), [1.0 / n] * n)
 
@@ -71,12 +72,14 @@ def gemm(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("MatMul")
 def matmul(node: OnnxNode) -> Tensor:
+    """A matrix product, one factor of which is constant."""
     a, b = node.values()
     return node.graph.matmul(node.name, a, b)
 
 
 @register_onnx_operator("Mul")
 def multiply(node: OnnxNode) -> Tensor:
+    """A product entry by entry, one factor of which is constant."""
     a, b = node.values()
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         raise node.error("both factors depend on the input, which is not piecewise linear")
@@ -85,6 +88,7 @@ def multiply(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Div")
 def divide(node: OnnxNode) -> Tensor:
+    """A quotient with a constant divisor without zeros."""
     divisor = node.value(1)
     if isinstance(divisor, Tensor):
         raise node.error("the divisor depends on the input, which is not piecewise linear")
@@ -96,11 +100,13 @@ def divide(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Not")
 def negation(node: OnnxNode) -> Tensor:
+    """``1 - x``, for truth values 0 and 1."""
     return node.graph.scale(node.name, node.tensor(0), -1.0, 1.0)
 
 
 @register_onnx_operator("BatchNormalization")
 def batch_normalization(node: OnnxNode) -> Tensor:
+    """``scale * (x - mean) / sqrt(variance + epsilon) + B``, with given statistics."""
     if node.flag("training_mode"):
         raise node.error("training_mode=1 computes with the batch; export in eval mode")
     if not node.flag("spatial", True):
@@ -115,12 +121,14 @@ def batch_normalization(node: OnnxNode) -> Tensor:
 # ----------------------------------------------------------- maxima and reductions
 @register_onnx_operator("Max", "Min")
 def maximum(node: OnnxNode) -> Tensor:
+    """The largest or the smallest of several tensors, entry by entry."""
     sign = 1.0 if node.operator == "Max" else -1.0
     return node.graph.maximum(node.name, node.values(), sign)
 
 
 @register_onnx_operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin")
 def reduce(node: OnnxNode) -> Tensor:
+    """A sum, mean, maximum or minimum along axes; along all where none is named."""
     axes = node.integers(1, "axes")
     if not axes:
         if node.flag("noop_with_empty_axes"):
@@ -134,23 +142,27 @@ def reduce(node: OnnxNode) -> Tensor:
 # ---------------------------------------------------------------------- activations
 @register_onnx_operator("LeakyRelu")
 def leaky_relu(node: OnnxNode) -> Tensor:
+    """``x`` above zero and ``alpha * x`` below."""
     return node.graph.leaky(node.name, node.tensor(0), node.attributes.get("alpha", 0.01))
 
 
 @register_onnx_operator("PRelu")
 def prelu(node: OnnxNode) -> Tensor:
+    """``x`` above zero and ``slope * x`` below, with constant slopes that broadcast."""
     slope = _array(node.constant(1, "slope"))
     return node.graph.leaky(node.name, node.tensor(0), slope)
 
 
 @register_onnx_operator("ThresholdedRelu")
 def thresholded_relu(node: OnnxNode) -> Tensor:
+    """``x`` above ``alpha`` and 0 below."""
     alpha = node.attributes.get("alpha", 1.0)
     return node.graph.threshold(node.name, node.tensor(0), alpha, 0.0)
 
 
 @register_onnx_operator("Clip")
 def clip(node: OnnxNode) -> Tensor:
+    """``min(max(x, min), max)``; a limit beyond every float32 is none."""
     low, high = _limit(node, 1, "min"), _limit(node, 2, "max")
     if low is not None and low <= -_UNBOUNDED:
         low = None
@@ -174,6 +186,7 @@ def _limit(node: OnnxNode, k: int, key: str) -> float | None:
 
 @register_onnx_operator("HardSigmoid")
 def hard_sigmoid(node: OnnxNode) -> Tensor:
+    """``max(0, min(1, alpha * x + beta))``."""
     alpha = node.attributes.get("alpha", 0.2)
     beta = node.attributes.get("beta", 0.5)
     if alpha <= 0:
@@ -192,6 +205,7 @@ def comparison(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Dropout")
 def dropout(node: OnnxNode) -> list[Value]:
+    """The input and a mask of ones, as at inference."""
     training = node.constant(2, "training_mode")
     if training is not None and bool(np.asarray(training).any()):
         raise node.error("training_mode=true drops at random; export in eval mode")

@@ -39,6 +39,7 @@ def rearrangement(node: OnnxNode) -> list[Value]:
 
 @register_onnx_operator("Squeeze")
 def squeeze(node: OnnxNode) -> Tensor:
+    """A tensor without some axes of length 1."""
     x = node.tensor(0)
     rank = len(x.shape)
     axes = node.integers(1, "axes")
@@ -56,6 +57,7 @@ def squeeze(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Pad")
 def pad(node: OnnxNode) -> Tensor:
+    """Constant entries around a tensor, or cut ends where a width is negative."""
     x = node.tensor(0)
     rank = len(x.shape)
     pads = node.integers(1, "pads" if "pads" in node.attributes else "paddings")
@@ -81,6 +83,7 @@ def pad(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Where")
 def where(node: OnnxNode) -> Tensor:
+    """Entries of two tensors, chosen by a constant condition."""
     if len(node.values()) != 3:
         raise node.error("it takes a condition and two values")
     _, a, b = node.values()
@@ -90,6 +93,7 @@ def where(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Cast")
 def cast(node: OnnxNode) -> Tensor:
+    """Another float dtype; the values stay."""
     if node.required("to") not in _FLOATS:
         raise node.error("only casts to floating-point types are piecewise linear")
     return node.tensor(0)
@@ -97,10 +101,12 @@ def cast(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Shape")
 def shape(node: OnnxNode) -> np.ndarray:
+    """The lengths of the axes, from ``start`` to ``end``."""
     dims = np.array(node.tensor(0).shape, dtype=np.int64)
     return dims[slice(node.attributes.get("start", 0), node.attributes.get("end"))]
 
 
 @register_onnx_operator("Size")
 def size(node: OnnxNode) -> np.ndarray:
+    """How many entries there are."""
     return np.array(node.tensor(0).size, dtype=np.int64)

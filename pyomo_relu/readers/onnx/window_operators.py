@@ -48,6 +48,7 @@ def _kernel(node: OnnxNode) -> np.ndarray:
 
 @register_onnx_operator("Conv")
 def convolution(node: OnnxNode) -> Tensor:
+    """A convolution with a constant kernel, in groups of channels."""
     kernel = _kernel(node)
     return spatial.convolution(
         node.graph,
@@ -62,6 +63,7 @@ def convolution(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("ConvTranspose")
 def transposed_convolution(node: OnnxNode) -> Tensor:
+    """A transposed convolution with a constant kernel."""
     kernel = _kernel(node)
     rank = kernel.ndim - 2
     attributes = node.attributes
@@ -110,6 +112,7 @@ def _transposed_pads(
 
 @register_onnx_operator("MaxPool")
 def max_pool(node: OnnxNode) -> Tensor:
+    """The largest entry of each window."""
     if node.n_outputs > 1:
         raise node.error("the positions of the maxima are not piecewise linear")
     window = _window(node, node.required("kernel_shape"), node.flag("ceil_mode"))
@@ -118,6 +121,7 @@ def max_pool(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("AveragePool")
 def average_pool(node: OnnxNode) -> Tensor:
+    """The mean of each window; whether padding counts, says the node."""
     window = _window(node, node.required("kernel_shape"), node.flag("ceil_mode"))
     count = node.flag("count_include_pad")
     return spatial.average_pool(node.graph, node.name, node.tensor(0), window, count)
@@ -125,6 +129,7 @@ def average_pool(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("GlobalAveragePool", "GlobalMaxPool")
 def global_pool(node: OnnxNode) -> Tensor:
+    """The mean or the largest entry over all spatial axes."""
     x = node.tensor(0)
     kind = "mean" if node.operator == "GlobalAveragePool" else "max"
     return node.graph.reduce(node.name, x, range(2, len(x.shape)), kind, True)

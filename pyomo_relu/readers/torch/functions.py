@@ -32,6 +32,7 @@ class Extremes(NamedTuple):
 
 
 def operands(*values: Any) -> list:
+    """Tensors as they are, and constants as arrays."""
     return [operand(v) for v in values]
 
 
@@ -55,6 +56,7 @@ function("matmul", "mm", "bmm", "mv", "dot")(
 def divide(
     g: TensorGraph, n: str, x: Tensor, other: Any, *, rounding_mode: Any = None
 ) -> Tensor:
+    """``x / other`` for a constant ``other`` without zeros."""
     divisor = constant(other, n, "divisor")
     if rounding_mode is not None or not np.all(divisor):
         raise ValueError(f"layer '{n}' rounds, or divides by zero.")
@@ -63,6 +65,7 @@ def divide(
 
 @function("linear")
 def linear(g: TensorGraph, n: str, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
+    """``x @ weight.T + bias``."""
     w = constant(weight, n, "weight")
     return g.matmul(n, x, w.T, 0.0 if bias is None else constant(bias, n, "bias"))
 
@@ -71,6 +74,7 @@ def linear(g: TensorGraph, n: str, x: Tensor, weight: Any, bias: Any = None) -> 
 def addmm(
     g: TensorGraph, n: str, bias: Any, x: Any, other: Any, **factors: float
 ) -> Tensor:
+    """``beta * bias + alpha * (x @ other)``."""
     product = g.matmul(f"{n}_product", *operands(x, other))
     beta, alpha = factors.get("beta", 1.0), factors.get("alpha", 1.0)
     return g.add(n, [operand(bias), product], [float(beta), float(alpha)])
@@ -117,11 +121,13 @@ for _name, _names in {
 def leaky_relu(
     g: TensorGraph, n: str, x: Tensor, negative_slope: float = 0.01, inplace: bool = False
 ) -> Tensor:
+    """``x`` above zero and ``negative_slope * x`` below."""
     return g.leaky(n, x, negative_slope)
 
 
 @function("prelu")
 def prelu(g: TensorGraph, n: str, x: Tensor, weight: Any) -> Tensor:
+    """``x`` above zero and ``weight * x`` below, one weight for all entries or for each channel."""
     slope = constant(weight, n, "slope").reshape(-1)
     if len(slope) > 1:  # one for each channel, and channels are axis 1
         slope = slope.reshape((-1,) + (1,) * (len(x.shape) - 2))
@@ -130,6 +136,7 @@ def prelu(g: TensorGraph, n: str, x: Tensor, weight: Any) -> Tensor:
 
 @function("clamp", "clip", "clamp_min")
 def clamp(g: TensorGraph, n: str, x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """``min(max(x, min), max)``."""
     sides = [None if v is None else constant(v, n, "limit") for v in (min, max)]
     return g.clip(n, x, *sides)
 
@@ -162,6 +169,7 @@ for _names, _less, _strict in (
 @function("to", "type_as", "contiguous", "clone", "detach", "alias", "lift_fresh_copy")
 @function("_to_copy", "positive")
 def as_it_is(g: TensorGraph, n: str, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """What leaves the values alone: copies, and casts between float dtypes."""
     kinds = [str(v) for v in (*args, *kwargs.values()) if str(v).startswith("torch.")]
     if any(("int" in k or "bool" in k) and "memory" not in k for k in kinds):
         raise ValueError(f"layer '{n}' casts to {kinds[0]}; that is not piecewise linear.")
@@ -172,6 +180,7 @@ def as_it_is(g: TensorGraph, n: str, x: Tensor, *args: Any, **kwargs: Any) -> Te
 def dropout(
     g: TensorGraph, n: str, x: Tensor, p: float = 0.5, training: bool = False, **_: Any
 ) -> Tensor:
+    """The tensor itself, as at inference."""
     if training:
         raise ValueError(
             f"layer '{n}' drops at random even in eval mode; write "
@@ -183,6 +192,7 @@ def dropout(
 # ----------------------------------------------------------------------------- shapes
 @function("reshape", "view", "_unsafe_view", "view_copy")
 def reshape(g: TensorGraph, n: str, x: Tensor, *shape: Any, size: Any = None) -> Tensor:
+    """The entries in another shape."""
     if shape:
         size = shape[0] if isinstance(shape[0], (tuple, list)) else shape
     return g.reshape(x, [int(s) for s in size], n)
@@ -195,12 +205,14 @@ function("view_as", "reshape_as")(lambda g, n, x, other: g.reshape(x, other.shap
 def flatten(
     g: TensorGraph, n: str, x: Tensor, start_dim: int = 0, end_dim: int = -1
 ) -> Tensor:
+    """One axis in place of those from ``start_dim`` to ``end_dim``."""
     first, last = (normalized_axis(a, len(x.shape), n) for a in (start_dim, end_dim))
     return g.reshape(x, (*x.shape[:first], -1, *x.shape[last + 1 :]), n)
 
 
 @function("unflatten")
 def unflatten(g: TensorGraph, n: str, x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Several axes in place of one."""
     axis = normalized_axis(dim, len(x.shape), n)
     inner = [int(s) for s in sizes]
     if -1 in inner:
@@ -274,6 +286,8 @@ def indices_of(n: str, indices: Sequence[Any]) -> list[Any]:
 
 @function("index")
 def index(g: TensorGraph, n: str, x: Tensor, indices: Sequence[Any]) -> Any:
+    """The entries at constant positions."""
+
     import torch
 
     places = indices_of(n, indices)

@@ -40,6 +40,7 @@ def convolve(
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> Tensor:
+    """A convolution with a constant kernel, in groups of channels."""
     kernel = constant(weight, n, "kernel")
     rank = kernel.ndim - 2
     dilation = _per_axis(dilation, rank)
@@ -70,6 +71,7 @@ def transposed(
     groups: int = 1,
     dilation: Lengths = 1,
 ) -> Tensor:
+    """A transposed convolution with a constant kernel."""
     kernel = constant(weight, n, "kernel")
     rank = kernel.ndim - 2
     strides, dilations, pads, extra = (
@@ -117,6 +119,7 @@ def max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
+    """The largest entry of each window."""
     if return_indices:
         raise ValueError(f"layer '{n}' returns positions; that is not piecewise linear.")
     window = _window(x, kernel_size, stride, padding, dilation, ceil_mode)
@@ -135,6 +138,7 @@ def average_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
+    """The mean of each window."""
     if divisor_override is not None:
         raise ValueError(f"layer '{n}': divisor_override is not supported; use None.")
     window = _window(x, kernel_size, stride, padding, 1, ceil_mode)
@@ -169,12 +173,14 @@ def _adaptive(name: str, x: Tensor, output_size: Any) -> list[int]:
 
 
 def adaptive_average_pool(g: TensorGraph, n: str, x: Tensor, output_size: Any) -> Tensor:
+    """The mean of each of ``output_size`` windows of equal size."""
     return average_pool(g, n, x, _adaptive(n, x, output_size))
 
 
 def adaptive_max_pool(
     g: TensorGraph, n: str, x: Tensor, output_size: Any, return_indices: bool = False
 ) -> Tensor:
+    """The largest entry of each of ``output_size`` windows of equal size."""
     window = _adaptive(n, x, output_size)
     return max_pool(g, n, x, window, return_indices=return_indices)
 
@@ -193,6 +199,7 @@ def pad(
     mode: Any = "constant",
     value: float | None = None,
 ) -> Tensor:
+    """Entries around a tensor: constant, reflected, repeated or circular."""
     widths = [int(w) for w in pad]
     if isinstance(mode, (int, float)):  # aten.constant_pad_nd(x, pad, value)
         mode, value = "constant", mode
@@ -232,6 +239,7 @@ def normalize(
 
 @function("batch_norm")
 def batch_norm(g: TensorGraph, n: str, x: Tensor, *args: Any, **named: Any) -> Tensor:
+    """``weight * (x - mean) / sqrt(variance + eps) + bias``, with running statistics."""
     order: tuple[str, ...] = ("running_mean", "running_var", "weight", "bias")
     order += ("training", "momentum", "eps")
     if len(args) == 8:  # those of aten, the last of which is about cuDNN

@@ -51,6 +51,8 @@ def index_put(
     values: Any,
     accumulate: bool = False,
 ) -> Any:
+    """A tensor in which the entries at constant positions are replaced."""
+
     import torch
 
     if accumulate:
@@ -63,6 +65,7 @@ def index_put(
 def scatter(
     g: TensorGraph, n: str, x: Any, dim: int, index: Any, source: Any, *, reduce: Any = None
 ) -> Any:
+    """A tensor in which entries along an axis are replaced, at constant positions."""
     if isinstance(index, Tensor) or reduce is not None:
         raise ValueError(
             f"layer '{n}' combines entries, or its positions depend on the input."

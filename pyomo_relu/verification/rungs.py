@@ -4,6 +4,9 @@ Projected gradients look for a counterexample; linear bounds prove sets unreacha
 few inputs, branch and bound on the inputs, first of all sets in one batch, then by
 ``relu_global``; else optimized linear bounds, a longer attack, branch and bound on the
 sides of neurons, and a mixed-integer program for each unsafe set that is left.
+
+A rung looks first whether it has anything to say about the problem. If not, it returns at
+once; if it has, it puts its name into the verifier's ``method`` and goes to work.
 """
 
 from __future__ import annotations
@@ -37,13 +40,14 @@ if TYPE_CHECKING:
 
 def attack_first(verifier: Verifier) -> None:
     """Projected gradients, in many sets for the first ones only if bounds follow."""
+    verifier.method = "attack"
     most = VERIFY.first_sets if "bounds" in verifier.methods else None
     verifier.attack(VERIFY.first_attack, most)
 
 
 def bound(verifier: Verifier) -> None:
     """Linear bounds with every rule, and an attack from where they are attained."""
-    clock = Deadline()
+    verifier.method, clock = "bounds", Deadline()
     network, ball = verifier.margins.network, verifier.margins.ball
     if ball is None:
         asked = [i for i, x in enumerate(network.nodes) if isinstance(x, Affine)]
@@ -91,8 +95,8 @@ def split_on_inputs(verifier: Verifier) -> None:
     if isinstance(region, Ball) and region.norm == "l1" and wide > 2:
         return  # boxes know little of such a ball
     if wide > VERIFY.batched_inputs:
-        verifier.method = "bounds"
         return
+    verifier.method = "splitting"
     last = verifier.methods[-1] == "splitting"
     sets = verifier.open()
     found = split_inputs(
@@ -111,6 +115,7 @@ def ask_relu_global(verifier: Verifier) -> None:
     """Branch and bound on the inputs, one set after the other."""
     if verifier.region.free > VERIFY.few_inputs:
         return
+    verifier.method = "relu_global"
     for d, deadline in verifier.in_turn(verifier.open(), verifier.deadline):
         local, confirm = int(verifier.local(d)), verifier.seen.confirm
         found = decide_by_relu_global(verifier.margins, local, confirm, deadline)
@@ -118,11 +123,11 @@ def ask_relu_global(verifier: Verifier) -> None:
 
 
 def _optimize(verifier: Verifier) -> None:
-    """Optimized bounds and a longer attack, once."""
+    """Bound the neurons by optimized slopes and attack for longer, once in a run."""
     if verifier.optimized:
         return
     verifier.optimized = True
-    method, region = verifier.method, verifier.region
+    region = verifier.region
     if not verifier.bounds:
         bound(verifier)
     if not verifier.done() and verifier.margins.ball is None:
@@ -140,12 +145,10 @@ def _optimize(verifier: Verifier) -> None:
     if not verifier.done():
         verifier.method = "attack"
         verifier.attack(VERIFY.long_attack)
-    if not verifier.done():
-        verifier.method = method
 
 
 def split_on_neurons(verifier: Verifier) -> None:
-    """Branch and bound on the sides of neurons, for sets of one row."""
+    """Branch and bound on the sides of neurons, for sets that have one row."""
     margins = verifier.margins
     if margins.ball is not None or not ReluChain.fits(margins.network):
         return
@@ -157,6 +160,7 @@ def split_on_neurons(verifier: Verifier) -> None:
     known = verifier.bounds.statistics()
     if several and known["neurons"] - known["stable"] <= VERIFY.few_unstable:
         return
+    verifier.method = "neurons"
     # The rest of the time is for the programs: small networks are quicker there.
     deadline = verifier.deadline
     if several:
@@ -172,7 +176,7 @@ def split_on_neurons(verifier: Verifier) -> None:
 
 
 def refine(verifier: Verifier, deadline: Deadline, nodes: int) -> None:
-    """Tighter bounds of the neurons inside."""
+    """Tighten the bounds of the neurons inside by branching on sides."""
 
     def enough(bounds: Bounds) -> bool:
         verifier.raise_rows(bounds.lower[verifier.margins.node])
@@ -209,7 +213,7 @@ def search_sides(verifier: Verifier, deadline: Deadline, most: float = np.inf) -
 
 
 def solve_programs(verifier: Verifier) -> None:
-    """One program for each set that is left, the easiest first."""
+    """Solve one program for each set that is left, the easiest first."""
     _optimize(verifier)
     if verifier.done():
         return

@@ -47,7 +47,9 @@ class Verification:
     outputs : (n_outputs,) array or None
         The network's at the counterexample.
     method : str
-        The rung that decided, or the last one.
+        What decided, or was tried last: one of the ``methods``, or ``alpha_crown`` for bounds
+        with optimized slopes, with which ``neurons`` and ``mip`` begin; ``none`` where the
+        time was up or no rung had anything to say.
     lower : (sets,) array
         A lower bound of the margin of each unsafe set; positive where it is proved
         unreachable, infinite where no number is known besides.

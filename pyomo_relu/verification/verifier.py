@@ -42,7 +42,7 @@ def verify(
     prop: Property,
     *,
     time_limit: float | None = 60.0,
-    methods: Sequence[str] = METHODS,
+    methods: str | Sequence[str] = METHODS,
     reference: Reference | None = None,
     seed: int = 0,
 ) -> Verification:
@@ -57,8 +57,11 @@ def verify(
         See :mod:`pyomo_relu.verification.properties`.
     time_limit : float, optional
         Seconds; None for no limit.
-    methods : sequence of str
-        The rungs to climb, of :data:`METHODS`.
+    methods : str or sequence of str
+        Which rungs of :data:`METHODS` are climbed, always in the order of that list. A
+        rung that says nothing about the problem is skipped. ``neurons`` and ``mip`` build on
+        bounds with optimized slopes and on an attack from these, and begin with them
+        whether those rungs are named or not.
     reference : callable, optional
         Another program for the same network, ``x (n_inputs,) -> y (n_outputs,)``. A
         counterexample counts only where both agree up to their rounding.
@@ -73,12 +76,16 @@ def verify(
     Raises
     ------
     ValueError
-        Where region or property don't fit the network, and for an unknown method.
+        Where region or property don't fit the network, for an unknown method, and where no
+        method is named.
     """
     network = read_network(network)
+    methods = [methods] if isinstance(methods, str) else list(methods)
     unknown = sorted(set(methods) - set(METHODS))
     if unknown:
         raise ValueError(f"there is no method '{unknown[0]}'; choose from {list(METHODS)}.")
+    if not methods:
+        raise ValueError(f"methods= names no method; choose from {list(METHODS)}.")
     deadline, region = Deadline(time_limit), as_region(region, network.n_inputs)
     prop.check(network.n_inputs, network.n_outputs)
     some = [m for m in METHODS if m in methods]
@@ -86,20 +93,22 @@ def verify(
 
 
 class Verifier:
-    """One run of :func:`verify`: what is known of the unsafe sets.
+    """One run of :func:`verify`, and what it knows of the unsafe sets.
 
     Attributes
     ----------
     method : str
-        The rung of the moment.
+        The work that was begun last: a name of :data:`METHODS`, or ``alpha_crown`` for
+        bounds with optimized slopes; ``none`` before any.
     lower : (sets,) array
-        Bounds below the margins.
+        A lower bound of the margin of each set.
     active : int array
-        The sets that ``margins`` and ``bounds`` have.
+        The numbers of the sets that ``margins`` and ``bounds`` still have.
     bounds : Bounds or None
-        Of all nodes of ``margins.network``.
+        The bounds of all nodes of ``margins.network``; None before the first rung that
+        finds some.
     optimized : bool
-        Whether the bounds have been optimized.
+        Whether slopes have been optimized for the bounds.
     """
 
     def __init__(
@@ -119,12 +128,12 @@ class Verifier:
         self.strict = np.array([u.strict for u in prop.unsafe], dtype=bool)
         self.starts = Starts(region)
         self.seen = Candidates(network, region, prop, self.starts, reference)
-        self.method = "no unsafe set"
+        self.method = "none" if n else "no unsafe set"
         self.details: dict[str, Any] = {}
         self.bounds: Bounds | None = None
         self.optimized = False
         if not all(len(u.limit) for u in prop.unsafe):
-            # A set without rows is everything.
+            # A set without rows holds every output, so that any point is a counterexample.
             self.method = "attack"
             self.seen.offer([], region.samples(1, np.random.default_rng(seed)), np.zeros(1))
         elif n:
@@ -132,11 +141,10 @@ class Verifier:
 
     # ------------------------------------------------------------------------ the run
     def climb(self) -> Verification:
-        """One rung after the other."""
+        """Climb one rung after the other, until one decides or the time is up."""
         for method in self.methods:
             if self.done():
                 break
-            self.method = method
             self.narrow()
             if not self.deadline.expired():
                 RUNGS[method](self)
@@ -146,17 +154,18 @@ class Verifier:
         return self.result()
 
     def done(self) -> bool:
+        """Whether there is a counterexample, or every set is excluded."""
         return self.seen.witness is not None or not len(self.open())
 
     def open(self) -> np.ndarray:
-        """The sets that aren't excluded."""
+        """The numbers of the sets that aren't excluded."""
         excluded = np.where(self.strict, self.lower >= 0, self.lower > 0)
         return np.flatnonzero(~excluded)
 
     def in_turn(
         self, sets: np.ndarray, deadline: Deadline
     ) -> Iterator[tuple[int, Deadline]]:
-        """Some sets, the easiest first, each with its share of the time that is left."""
+        """Yield some sets, the easiest first, each with its share of the time that is left."""
         order = sets[np.argsort(-self.lower[sets], kind="stable")].tolist()
         for k, d in enumerate(order):
             if self.seen.witness is not None or deadline.expired():
@@ -168,7 +177,7 @@ class Verifier:
         return np.searchsorted(self.active, sets)
 
     def narrow(self) -> None:
-        """Leave the rows of excluded sets out, where they are many."""
+        """Drop the rows of excluded sets from the margins where there are many."""
         left = self.open()
         few = self.margins.ends[-1] <= VERIFY.many_rows
         if few or not len(left) or 2 * len(left) > len(self.active):
@@ -183,21 +192,22 @@ class Verifier:
 
     # -------------------------------------------------------------------- what is found
     def raise_rows(self, rows: np.ndarray) -> None:
-        """Take lower bounds of all rows over."""
+        """Raise the sets' lower bounds to what lower bounds of all rows say."""
         found = self.margins.of_rows(rows)
         self.lower[self.active] = np.maximum(self.lower[self.active], found)
 
     def take(self, d: int, found: SetVerdict, counted: str) -> None:
-        """Take over what a search found of a set, and what it counted."""
+        """Note what a search found out about a set, and what it counted."""
         self.count(counted, found.nodes)
         self.lower[d] = max(self.lower[d], found.lower)
         self.seen.witness = found.witness
 
     def count(self, what: str, more: int) -> None:
+        """Add to a count of the details."""
         self.details[what] = self.details.get(what, 0) + more
 
     def attack(self, how: AttackSettings, most: int | None = None) -> None:
-        """Look for counterexamples, in many sets in the most promising ones first."""
+        """Look for counterexamples; of many sets, in the most promising ones first."""
         sets, deadline = self.open(), self.deadline.part(how.share)
         if len(sets) > VERIFY.first_sets:
             sets = self._promising(sets, how.restarts)[:most]
@@ -216,7 +226,7 @@ class Verifier:
                 return
 
     def _promising(self, sets: np.ndarray, count: int) -> np.ndarray:
-        """The sets in the order of their margins at a few points."""
+        """Some sets, in the order of their least margins at a few points."""
         points = self.region.samples(count, np.random.default_rng(self.seed))
         margins = self.margins.of_rows(self.margins.rows(points))[:, self.local(sets)]
         best, values = margins.argmin(axis=0), margins.min(axis=0)
@@ -224,6 +234,7 @@ class Verifier:
         return sets[np.argsort(values, kind="stable")]
 
     def result(self) -> Verification:
+        """What was found; a counterexample is checked once more."""
         found = Verification(
             "undecided",
             method=self.method,
@@ -235,7 +246,6 @@ class Verifier:
         )
         if self.seen.witness is not None:
             x = self.seen.witness
-            # Once more, whatever rung it came from.
             if not self.seen.confirm(x):
                 raise RuntimeError(
                     "a counterexample did not survive its last check; please report this."

@@ -54,6 +54,40 @@ def test_output_limits_against_exact_regions(seed, methods):
     assert below.outputs == pytest.approx(net.evaluate(x))
 
 
+@pytest.mark.parametrize(
+    ("methods", "widths", "climbed"),
+    [
+        ("bounds", (2, 8, 8, 1), "bounds"),
+        ("splitting", (2, 8, 8, 1), "splitting"),
+        (("bounds", "splitting"), (40, 8, 8, 1), "bounds"),  # too many inputs to split
+        (("splitting",), (40, 8, 8, 1), "none"),
+        (("attack", "relu_global"), (40, 8, 8, 1), "attack"),
+    ],
+)
+def test_the_method_is_what_was_tried_last(methods, widths, climbed):
+    net = he_network(3, widths)
+    n = widths[0]
+    values = net.evaluate(np.random.default_rng(0).uniform(-1, 1, (2000, n)))[:, 0]
+    # No random point reaches this, and linear bounds don't exclude it.
+    limit = float(values.max() + 0.3 * np.ptp(values))
+    found = verify(
+        net, (-np.ones(n), np.ones(n)), output_bounds([-1e3], [limit]), methods=methods
+    )
+    assert found.method == climbed
+
+
+def test_without_time_nothing_was_tried():
+    net = he_network(0, [2, 8, 1])
+    found = verify(net, ([-1, -1], [1, 1]), output_bounds([-1], [1]), time_limit=0.0)
+    assert found.status == "undecided" and found.method == "none"
+
+
+def test_no_method_is_refused():
+    net = he_network(0, [2, 8, 1])
+    with pytest.raises(ValueError, match="names no method; choose from"):
+        verify(net, ([-1, -1], [1, 1]), output_bounds([-1], [1]), methods=())
+
+
 def test_a_wrong_reference_makes_no_counterexample():
     net = he_network(0, [2, 8, 1])
     found = verify(

@@ -11,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pyomo.core.expr.relational_expr import EqualityExpression, InequalityExpression
+from pyomo.core.expr.relational_expr import (
+    EqualityExpression,
+    InequalityExpression,
+    RangedExpression,
+)
 from pyomo.environ import Block, Constraint, SOSConstraint
 from pyomo.gdp import Disjunct
 from pyomo.mpec import Complementarity
@@ -96,6 +100,9 @@ def make_relaxable(container: Any) -> None:
         (c, v), shift = terms[0], repn.constant
         if row.equality:
             row.set_value(EqualityExpression((-c * v, shift - high)))
+        elif low is not None and high is not None:
+            ends = (shift - high, -c * v, shift - low)
+            row.set_value(RangedExpression(ends, (False, False)))
         elif high is not None:
             row.set_value(InequalityExpression((shift - high, -c * v), False))
         elif low is not None:

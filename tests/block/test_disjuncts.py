@@ -9,8 +9,10 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 from pyomo.gdp import Disjunct, Disjunction
+from pyomo.repn import generate_standard_repn
 
 from pyomo_relu import ReLUNetBlock
+from pyomo_relu.block.disjuncts import make_relaxable
 from pyomo_relu.formulations import FORMULATIONS
 from tests.block.support import dense, optimum, small_network
 from tests.harness.checks import solver_or_skip
@@ -142,6 +144,29 @@ def test_rows_of_one_variable(formulation, way):
     transform(m, way)
     solver = "scip_direct" if way == "gdp.binary_multiplication" else "appsi_highs"
     assert optimum(m, solver) == pytest.approx(net.evaluate([-1.0])[0], abs=1e-5)
+
+
+def test_rows_of_one_variable_keep_what_they_say():
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var()
+    m.rows = pyo.ConstraintList()
+    for row in (
+        -m.x <= -3.0,
+        -2.0 * m.x >= -8.0,
+        pyo.inequality(-4.0, 1.0 - m.x, -2.0),
+        1.0 - 2.0 * m.x == -6.0,
+        m.x <= 5.0,
+    ):
+        m.rows.add(row)
+    sides = []
+    make_relaxable(m)
+    for row in m.rows.values():
+        low, body, high = row.to_bounded_expression()
+        repn = generate_standard_repn(body)
+        (c,) = repn.linear_coefs
+        assert c > 0
+        sides.append([None if b is None else (b - repn.constant) / c for b in (low, high)])
+    assert sides == [[3.0, None], [None, 4.0], [3.0, 5.0], [3.5, 3.5], [None, 5.0]]
 
 
 def test_reformulated_before_and_not_after():

@@ -23,7 +23,7 @@ from pyomo_relu.bounds.chain import ancestors, is_relu_chain, without_inactive
 from pyomo_relu.bounds.crown import CHUNK, needed_rows, query, signed_rows
 from pyomo_relu.bounds.interval import meet, propagate, reads_inputs_only
 from pyomo_relu.bounds.linear import RULES
-from pyomo_relu.bounds.slopes import SlopeAscent
+from pyomo_relu.bounds.slopes import SlopeProblems
 from pyomo_relu.network import Network, PiecewiseLinear
 
 
@@ -34,7 +34,7 @@ class Settings:
     Attributes
     ----------
     pace : Pace
-        Of the ascent; its rate is a share of the range of a slope. Chosen by hand.
+        What steers the ascent; its rate is a share of the range of a slope. Chosen by hand.
     last : float
         The last step of an ascent has shrunk to this share of the first, however many
         steps there are. Chosen by hand.
@@ -61,8 +61,9 @@ class Optimizer:
         Over the box, with bounds of the nodes so far.
     lower, upper : (1, n_inputs) arrays
     steps : int or None
-        Of each ascent; None for what :class:`Settings` says.
+        How many steps each ascent has; None for what :class:`Settings` says.
     rate : float
+        The length of the first steps, as a share of the range of a slope.
     clock : Interruptible
     """
 
@@ -78,11 +79,11 @@ class Optimizer:
         self.engine, self.network = engine, engine.network
         self.lower, self.upper = lower, upper
         self.steps, self.rate, self.clock = steps, rate, clock
-        self._search: tuple[int, SlopeAscent] | None = None
+        self._problems: tuple[int, SlopeProblems] | None = None
 
-    def search(self, i: int) -> SlopeAscent:
-        """The ascent for queries on node ``i``, over a part of the network if that does."""
-        if self._search is None or self._search[0] != i:
+    def problems(self, i: int) -> SlopeProblems:
+        """The slopes of queries on node ``i``; a chain is cut to its active part first."""
+        if self._problems is None or self._problems[0] != i:
             engine, target = self.engine, i
             if is_relu_chain(self.network, i):
                 low, high = ([a[0] for a in v] for v in (engine.lows, engine.highs))
@@ -95,13 +96,13 @@ class Optimizer:
                     *([a[None] for a in side] for side in ranges),
                 )
                 target = len(part.nodes) - 1
-            self._search = i, SlopeAscent(engine, target)
-        return self._search[1]
+            self._problems = i, SlopeProblems(engine, target)
+        return self._problems[1]
 
     def maximize(
         self, i: int, rows: np.ndarray, rules: np.ndarray, goal: np.ndarray
     ) -> np.ndarray:
-        """Best lower bounds of queries on node ``i`` found in some steps.
+        """The best lower bounds of queries on node ``i`` that some steps find.
 
         Parameters
         ----------
@@ -112,20 +113,20 @@ class Optimizer:
         goal : (q,) array
             A bound from which on the query is decided; infinite where there is none.
         """
-        search = self.search(i)
+        problems = self.problems(i)
         steps = self.steps
         if steps is None:
             units = sum(
-                isinstance(search.engine.network.nodes[j], PiecewiseLinear)
-                for j in search.above
+                isinstance(problems.engine.network.nodes[j], PiecewiseLinear)
+                for j in problems.above
             )
             steps = SETTINGS.steps + SETTINGS.steps_per_layer * units
         pace = replace(
             SETTINGS.pace, rates=(self.rate,), shrink=SETTINGS.last ** (1.0 / max(steps, 1))
         )
-        relaxed = search.best(rows, rules, steps, pace, goal, self.clock)
-        found = search.engine.run(search.target, rows[:, None, :], relaxed)
-        return search.engine.lower_bound(*found)[:, 0]
+        relaxed = problems.best(rows, rules, steps, pace, goal, self.clock)
+        found = problems.engine.run(problems.target, rows[:, None, :], relaxed)
+        return problems.engine.lower_bound(*found)[:, 0]
 
     def tighten(self, i: int, low: np.ndarray, high: np.ndarray) -> None:
         """Tighten the ranges (1, size) of an affine node, in place."""
@@ -140,7 +141,7 @@ class Optimizer:
             sides.append(np.concatenate([a[0], -b[0]]))
         best = np.asarray(RULES)[np.argmax(sides, axis=0)]
         t = threshold(self.network, i, readers)[rows]
-        # Where there is no threshold (NaN), no bound is tight enough.
+        # An entry without a threshold (NaN) is never decided: no bound is tight enough.
         left = np.isnan(t) | ((low[0, rows] < t) & (t <= high[0, rows]))
         goal = np.concatenate([t, -t])
         goal[np.isnan(goal)] = np.inf
@@ -194,10 +195,10 @@ def alpha_crown(
     start : Bounds, optional
         Valid bounds to start from.
     iterations : int, optional
-        Steps for each neuron's bound, at most; 10 and 20 more for each layer of units
-        below it if left out.
+        How many steps each neuron's bound has at most; what :class:`Settings` says for the
+        layers below it if left out.
     rate : float
-        Length of the first steps, as a share of the range of a slope.
+        The length of the first steps, as a share of the range of a slope.
     time_limit : float, optional
         Seconds; the layers that are left get the bounds of ``crown``.
     first : int

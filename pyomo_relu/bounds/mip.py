@@ -35,20 +35,21 @@ from pyomo_relu.bounds.parallel import built
 from pyomo_relu.network import Network
 from pyomo_relu.programs import NETWORK_DEFAULTS
 
-#: Rungs whose bounds an exact model may start from.
-AT_LEAST_LP = tuple(m for m in AT_LEAST_CROWN if m != "crown")
+#: The methods whose bounds an exact model starts from as they are. All of them are tighter
+#: than ``crown``; from looser bounds ``lp`` is climbed first.
+ABOVE_CROWN = tuple(m for m in AT_LEAST_CROWN if m != "crown")
 
 
 @dataclass(frozen=True)
 class Tolerances:
     """How far the solver's dual bounds are believed; chosen by hand."""
 
-    #: A program with larger numbers is beyond what HiGHS's absolute tolerances can be
-    #: trusted with; its neurons keep their bounds.
+    #: HiGHS's absolute tolerances can't be trusted with a program whose numbers are larger
+    #: than this; its neurons keep their bounds.
     largest: float = 1e7
-    #: What is taken off a dual bound, relative to the sizes of its terms.
+    #: This share of the sizes of its terms is taken off a dual bound.
     margin: float = 1e-6
-    #: Gaps at which HiGHS may stop.
+    #: HiGHS may stop at these gaps between its point and its bound.
     relative_gap: float = 1e-6
     absolute_gap: float = 1e-7
 
@@ -57,7 +58,7 @@ TOLERANCES = Tolerances()
 
 
 class LayerMIP:
-    """The mixed-integer program of one layer; objectives change."""
+    """The mixed-integer program of one layer, for one objective after the other."""
 
     def __init__(self, model: ArrayModel) -> None:
         self.model = model
@@ -80,8 +81,8 @@ class LayerMIP:
         # A new object for each solve: what an old one keeps would make a bound depend
         # on the solves before, and so on how the work was shared out.
         h = self.model.in_highs(relaxed=False)
-        # Their heuristics look for points; these solves want dual bounds (2-20-20-1 net:
-        # 3.2 -> 2.6 CPU seconds without them).
+        # The defaults leave HiGHS's heuristics out: they look for points, but these solves
+        # want dual bounds (a network 2-20-20-1 takes 2.6 CPU seconds instead of 3.2).
         h.set(
             mip_rel_gap=TOLERANCES.relative_gap,
             mip_abs_gap=TOLERANCES.absolute_gap,
@@ -89,7 +90,7 @@ class LayerMIP:
         )
         h.set_costs(c)
 
-        # What is taken off for the solver's tolerances; a decision must outlast it.
+        # The margin is for the solver's tolerances, and a decision must outlast it.
         share = TOLERANCES.margin
         margin = share * (1.0 + self.scale + 0.1 * reach)
         enough = goal + 2.0 * (margin + share * abs(goal))
@@ -151,7 +152,7 @@ def mip(
     time_limit : float, optional
         Seconds for all solves; what isn't reached keeps its bounds.
     executor : concurrent.futures.Executor, optional
-        Where to solve; here if left out.
+        Where the programs are solved; in this process if left out.
     only_stability : bool
         Spend no solve on a neuron that samples show on both sides of its breakpoint.
     """
@@ -201,7 +202,7 @@ def _solve(
     options: dict[str, Any],
 ) -> Bounds:
     clock = Interruptible(time_limit)
-    if not usable(start, AT_LEAST_LP, lower, upper):
+    if not usable(start, ABOVE_CROWN, lower, upper):
         start = lp(network, lower, upper, start, time_limit=clock.limit, executor=executor)
     assert start is not None
     if start.details.get("keyboard"):

@@ -1,10 +1,14 @@
 r"""Slopes of lines as the problems of an ascent, for queries on any graph.
 
 Any slope of a unit's lower hull is valid, so each query may have slopes of its own. The
-bound ``g`` of a query is piecewise smooth in them, and its gradient needs no automatic
-differentiation: keep the coefficients :math:`A^j` on each relaxed node from the backward
-pass, take the corner of the box that attains ``g``, and run it forward through the lines
-that the query uses. With :math:`z` the relaxed pre-activation and :math:`v` the point
+ascent (:mod:`pyomo_relu.bounds.ascent`) moves each slope as a *share*, from 0 to 1, of the
+range of slopes that the hull has. A ReLU's range is from 0 to 1, so that its share is the
+slope itself.
+
+The bound ``g`` of a query is piecewise smooth in the slopes, and its gradient needs no
+automatic differentiation: keep the coefficients :math:`A^j` on each relaxed node from the
+backward pass, take the corner of the box that attains ``g``, and run it forward through the
+lines that the query uses. With :math:`z` the relaxed pre-activation and :math:`v` the point
 where a line of slope ``s`` touches the graph,
 
 .. math:: \partial g / \partial s_i = \max(A_i^j, 0)\,(z_i - v_i)
@@ -40,7 +44,7 @@ SIDES = {"lower": 1.0, "upper": -1.0}
 
 
 class ReluFamily:
-    """Lower lines ``s x`` with ``0 <= s <= 1``; the chord above.
+    """Lower lines ``s x`` with ``0 <= s <= 1``, where ``s`` is the share; the chord above.
 
     Attributes
     ----------
@@ -56,19 +60,19 @@ class ReluFamily:
         self.zero = np.zeros((1, node.size))
         self.free = {"lower": open_.astype(float)} if open_.any() else {}
 
-    def share(self, side: str, lines: Lines) -> np.ndarray:
-        """The slope of given lines; those of decided units count, and never move."""
+    def shares_of(self, side: str, lines: Lines) -> np.ndarray:
+        """The shares that give these lines; those of decided units count, and never move."""
         return lines.lower_slope
 
     def lines(self, shares: dict[str, np.ndarray]) -> Lines:
-        """The lines with these slopes; the chord is theirs where a unit is decided."""
+        """The lines with these shares; a decided unit has its chord on both sides."""
         lower = shares.get("lower", self.chord)
         return Lines(lower, self.zero, self.chord, self.const, False)
 
     def gradient(
         self, side: str, shares: np.ndarray, a: np.ndarray, z: np.ndarray, out: np.ndarray
     ) -> None:
-        """By the slopes, at coefficients ``a`` of values ``z``."""
+        """The gradient by the shares, at coefficients ``a`` of values ``z``."""
         np.maximum(a, 0.0, out=out)
         out *= z
         out *= self.free[side]
@@ -77,7 +81,16 @@ class ReluFamily:
 class GeneralFamily:
     """Lower and upper lines of any piecewise-linear function, tangent to its hulls.
 
-    A slope is ``start + share * span``, for a share from 0 to 1 of the hull's slopes.
+    A slope is ``start + share * span``. On the upper side it is that of a line below the
+    negative of the function.
+
+    Attributes
+    ----------
+    start : dict
+        By side, the slope at a share of 0, (N, size) arrays.
+    free : dict
+        By side, the span of the slopes, (N, size) arrays, 0 where there is no choice; a
+        side on which no unit has a choice is left out.
     """
 
     def __init__(self, node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> None:
@@ -96,8 +109,8 @@ class GeneralFamily:
             if span.any():
                 self.free[side] = span
 
-    def share(self, side: str, lines: Lines) -> np.ndarray:
-        """The shares that come nearest to given lines."""
+    def shares_of(self, side: str, lines: Lines) -> np.ndarray:
+        """The shares whose lines come nearest to these."""
         slope = lines.lower_slope if side == "lower" else -lines.upper_slope
         span = self.free[side]
         share = (slope - self.start[side]) / np.where(span > 0, span, 1.0)
@@ -120,7 +133,7 @@ class GeneralFamily:
     def gradient(
         self, side: str, shares: np.ndarray, a: np.ndarray, z: np.ndarray, out: np.ndarray
     ) -> None:
-        """By the shares, at coefficients ``a`` of values ``z``."""
+        """The gradient by the shares, at coefficients ``a`` of values ``z``."""
         sign, slope = SIDES[side], self.slope(side, shares)
         best, touch = np.full(slope.shape, np.inf), np.zeros(slope.shape)
         for x, y, inside in zip(self.ends.x, self.ends.y, self.ends.inside):
@@ -134,8 +147,10 @@ class GeneralFamily:
 Family = ReluFamily | GeneralFamily
 
 
-class SlopeAscent:
-    """The slopes of one query in each of many boxes, or of many queries in one box.
+class SlopeProblems:
+    """The problems of an ascent: the best slopes of each query.
+
+    There is one query in each of many boxes, or there are many queries in one box.
 
     Parameters
     ----------
@@ -175,6 +190,7 @@ class SlopeAscent:
                     self.size += node.size
             elif node.kind in ("piecewise", "max"):
                 self.fixed[j] = engine.lines(j, rule)
+        # The gradients need the values of nodes below the last unit with a choice only.
         last = max((j for j, _ in self.parts), default=0)
         self.below = [i for i in self.above if i < last]
 
@@ -187,7 +203,7 @@ class SlopeAscent:
         goal: np.ndarray | float = np.inf,
         deadline: Deadline = NEVER,
     ) -> dict[int, Relaxed]:
-        """Relaxations with the best slopes that were met.
+        """Relaxations with the best slopes that the ascent met.
 
         Parameters
         ----------
@@ -203,19 +219,19 @@ class SlopeAscent:
             for rule in set(rules.tolist()):
                 lines = self.engine.lines(j, rule)
                 assert isinstance(lines, Lines)
-                share, own = self.families[j].share(side, lines), rules == rule
+                share, own = self.families[j].shares_of(side, lines), rules == rule
                 start[own, part] = share if len(share) == 1 else share[own]
         if self.parts:
             self.rows = rows[:, None, :]
             (start,) = ascend(self, [start], steps, pace, goal, deadline)
         return self.relaxed(start)
 
-    def relaxed(self, slopes: np.ndarray) -> dict[int, Relaxed]:
-        """The relaxation of every ancestor with given slopes, (N, total)."""
+    def relaxed(self, shares: np.ndarray) -> dict[int, Relaxed]:
+        """The relaxation of every ancestor with given shares, (N, total)."""
         found = dict(self.fixed)
         for j, family in self.families.items():
             own = {side: self.parts[j, side] for side in family.free}
-            found[j] = family.lines({side: slopes[:, part] for side, part in own.items()})
+            found[j] = family.lines({side: shares[:, part] for side, part in own.items()})
         return found
 
     # ---------------------------------------------------------- what the ascent asks for
@@ -229,13 +245,13 @@ class SlopeAscent:
         return value[:, 0]
 
     def gradients(self, point: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """By the slopes, from a forward pass."""
+        """The gradients by the shares, from a forward pass."""
         nodes = self.engine.network.nodes
         lines = self.lines or self.relaxed(point[0])
         z = self.engine.along(self.corner, lines, self.trace, self.below)
         found = np.zeros(point[0].shape)
         for (j, side), part in self.parts.items():
-            if j in self.trace:  # no query reads the others
+            if j in self.trace:  # no query reads the other nodes
                 a, own = self.trace[j][:, 0], z[nodes[j].sources[0]]
                 out = found[:, part]
                 self.families[j].gradient(side, point[0][:, part], a, own, out)

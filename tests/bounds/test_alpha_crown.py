@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.bounds.backward import Backward
 from pyomo_relu.bounds.crown import crown_arrays
-from pyomo_relu.bounds.slopes import SlopeAscent
+from pyomo_relu.bounds.slopes import SlopeProblems
 from tests.bounds.soundness import assert_contains_samples, random_case
 from tests.harness.random_networks import he_network, random_network
 from tests.harness.strategies import boxes, networks
@@ -38,32 +38,32 @@ def test_clearly_tighter_on_a_deep_network():
     assert b < 0.8 * a
 
 
-def ascent(network, lower, upper):
+def slopes_of_output(network, lower, upper):
     """The slopes of queries on the output over crown bounds."""
     lows, highs = crown_arrays(network, lower, upper)
-    return SlopeAscent(Backward(network, lower, upper, lows, highs), network.outputs[0])
+    return SlopeProblems(Backward(network, lower, upper, lows, highs), network.outputs[0])
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "clip", "step", "pwl_jump"])
 def test_gradient_is_the_slope_of_the_bound(name):
     rng = np.random.default_rng(5)
     network = random_network(rng, n_inputs=2, widths=(4, 4), activations=(name,))
-    search = ascent(network, -np.ones((1, 2)), np.ones((1, 2)))
-    search.rows = np.array([[[1.0]], [[-1.0]]])
-    shares = rng.uniform(0.2, 0.8, (2, search.size))
+    problems = slopes_of_output(network, -np.ones((1, 2)), np.ones((1, 2)))
+    problems.rows = np.array([[[1.0]], [[-1.0]]])
+    shares = rng.uniform(0.2, 0.8, (2, problems.size))
     if name == "relu":  # decided neurons keep their own slopes
-        for (j, side), part in search.parts.items():
-            decided = search.families[j].free[side][0] == 0
-            shares[:, part][:, decided] = search.families[j].chord[:, decided]
-    search.bounds([shares])
-    (gradient,) = search.gradients([shares])
+        for (j, side), part in problems.parts.items():
+            decided = problems.families[j].free[side][0] == 0
+            shares[:, part][:, decided] = problems.families[j].chord[:, decided]
+    problems.bounds([shares])
+    (gradient,) = problems.gradients([shares])
     checked, h = 0, 1e-6
-    for part in search.parts.values():
+    for part in problems.parts.values():
         for k in range(part.start, part.stop):
             up, down = shares.copy(), shares.copy()
             up[:, k] += h
             down[:, k] -= h
-            expected = (search.bounds([up]) - search.bounds([down])) / (2 * h)
+            expected = (problems.bounds([up]) - problems.bounds([down])) / (2 * h)
             if name == "relu" and not gradient[:, k].any():
                 continue
             assert gradient[:, k] == pytest.approx(expected, abs=1e-5)
@@ -74,17 +74,17 @@ def test_gradient_is_the_slope_of_the_bound(name):
 def test_queries_that_are_left_keep_their_gradients():
     """What leaves a batch takes its own rows, coefficients and corner along."""
     network = he_network(4, [3, 9, 8, 7, 2])
-    search = ascent(network, -0.5 * np.ones((1, 3)), np.ones((1, 3)))
+    problems = slopes_of_output(network, -0.5 * np.ones((1, 3)), np.ones((1, 3)))
     rows = np.concatenate([np.eye(2), -np.eye(2)])
-    shares = np.random.default_rng(0).uniform(0.2, 0.8, (4, search.size))
+    shares = np.random.default_rng(0).uniform(0.2, 0.8, (4, problems.size))
     left = np.array([True, False, False, True])
-    search.rows = rows[:, None]
-    values = search.bounds([shares])
-    (gradient,) = search.gradients([shares])
-    search.keep(left)
-    (part,) = search.gradients([shares[left]])
+    problems.rows = rows[:, None]
+    values = problems.bounds([shares])
+    (gradient,) = problems.gradients([shares])
+    problems.keep(left)
+    (part,) = problems.gradients([shares[left]])
     assert part == pytest.approx(gradient[left]) and abs(part).sum() > 0
-    assert search.bounds([shares[left]]) == pytest.approx(values[left])
+    assert problems.bounds([shares[left]]) == pytest.approx(values[left])
 
 
 def test_a_chain_is_as_tight_as_the_general_search(monkeypatch):

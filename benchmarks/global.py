@@ -35,7 +35,7 @@ from pyomo_relu import (  # noqa: E402
 )
 from pyomo_relu.presolve.reading import read_problem  # noqa: E402
 from pyomo_relu.solvers.global_search.box_search import BoxSearch  # noqa: E402
-from pyomo_relu.solvers.global_search.cost_search import Limits  # noqa: E402
+from pyomo_relu.solvers.global_search.limits import Limits  # noqa: E402
 from tests.harness.random_networks import he_network  # noqa: E402
 from tests.paths import data_folder  # noqa: E402
 

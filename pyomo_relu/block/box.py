@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.block.input_bounds import (
     as_given,
     check_input_box,
@@ -25,7 +26,7 @@ from pyomo_relu.presolve.model_scope import check_scope
 
 #: Of a bound: the rounding of products with scaling factors and quotients by them, and
 #: what bounds of expressions are widened by.
-SCALED = 64 * np.finfo(float).eps
+SCALED = 64 * EPS
 #: How far outside of its box a value still counts as on its side: a share of the box's
 #: width, and of the larger bound. Solvers leave as much at their default tolerances.
 OF_WIDTH, OF_BOUND = 1e-6, 1e-9

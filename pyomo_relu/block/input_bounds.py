@@ -12,11 +12,12 @@ from pyomo.core.base.units_container import _PyomoUnit
 from pyomo.core.expr.visitor import identify_mutable_parameters, identify_variables
 from pyomo.environ import value
 
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.network import Network
 
 #: What bounds of expressions are widened by, relative to their size: the rounding of an
 #: interval computation of some ten steps (chosen by hand).
-WIDENING = 16 * np.finfo(float).eps
+WIDENING = 16 * EPS
 
 Pair = tuple[float, float]
 

@@ -30,9 +30,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.facets import facets
 from pyomo_relu.bounds.linear import (
-    EPS,
     group_numbers,
     max_planes,
     segments,

@@ -37,7 +37,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.bounds.linear import EPS, Lines, MaxPlanes, max_planes, piecewise_lines
+from pyomo_relu.base.rounding import EPS
+from pyomo_relu.bounds.linear import Lines, MaxPlanes, max_planes, piecewise_lines
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
 from pyomo_relu.network.nodes import Weight
 from pyomo_relu.network.weights import absolute, dense, row_nonzeros

@@ -12,10 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.crown import LinearBounds, linear_bounds_of, needed_rows
 from pyomo_relu.bounds.interval import meet, propagate, reads_inputs_only
-from pyomo_relu.bounds.linear import EPS, RULES
+from pyomo_relu.bounds.linear import RULES
 from pyomo_relu.network import Network
 
 

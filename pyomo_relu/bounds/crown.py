@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.backward import Backward, times
 from pyomo_relu.bounds.bounds import Bounds, as_bounds
 from pyomo_relu.bounds.interval import meet, propagate, reads_inputs_only
@@ -193,7 +194,7 @@ def linear_bounds_of(
     # The constant is moved outwards; what is left of rounding is the evaluation of
     # the function over the box, which reaches |A| |x| + |c|.
     reach = np.matmul(abs(a), (abs(engine.center) + engine.radius)[:, :, None])[:, :, 0]
-    c = c - 1.01 * e - 4.0 * (lower.shape[1] + 4.0) * np.finfo(float).eps * (reach + abs(c))
+    c = c - 1.01 * e - 4.0 * (lower.shape[1] + 4.0) * EPS * (reach + abs(c))
     q, shape = len(both) // 2, (len(lower), len(both), lower.shape[1])
     a, c = np.broadcast_to(a, shape), np.broadcast_to(c, shape[:2])
     return LinearBounds(a[:, :q], c[:, :q], -a[:, q:], -c[:, q:])

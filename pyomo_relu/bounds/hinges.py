@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.array_model import ArrayModel
-from pyomo_relu.bounds.linear import EPS
 from pyomo_relu.network import Affine, PiecewiseLinear
 from pyomo_relu.programs import Part
 

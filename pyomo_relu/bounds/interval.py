@@ -20,12 +20,11 @@ import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.bounds import Bounds, as_bounds
 from pyomo_relu.network import Affine, Input, Max, Network, Node, PiecewiseLinear
 from pyomo_relu.network.nodes import Weight
 from pyomo_relu.network.weights import absolute, row_nonzeros
-
-EPS = float(np.finfo(np.float64).eps)
 
 
 def rounding_slack(node: Affine, magnitudes: list[np.ndarray]) -> np.ndarray:

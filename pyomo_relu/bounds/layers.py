@@ -19,11 +19,11 @@ import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.progress import Interruptible
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.alpha_crown import threshold
 from pyomo_relu.bounds.bounds import Bounds, as_bounds
 from pyomo_relu.bounds.crown import crown_arrays, needed_rows
 from pyomo_relu.bounds.interval import meet, propagate, reads_inputs_only
-from pyomo_relu.bounds.linear import EPS
 from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.network import Network
 

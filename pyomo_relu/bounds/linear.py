@@ -29,9 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.network import Max, PiecewiseLinear
-
-EPS = float(np.finfo(np.float64).eps)
 
 #: Rules whose bounds are intersected by default.
 RULES = ("adaptive", "zero", "one", "parallel")

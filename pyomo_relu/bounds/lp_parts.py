@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.array_model import ArrayModel
 from pyomo_relu.bounds.hinges import Hinges, hinge_units
-from pyomo_relu.bounds.linear import EPS
 
 
 def add_partitions(model: ArrayModel, parts: int) -> None:

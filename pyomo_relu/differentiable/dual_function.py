@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.programs.branch_and_bound import Tree, branch_and_bound
 from pyomo_relu.programs.program import Program
 
@@ -95,7 +96,7 @@ class DualFunction:
         total = ((np.abs(program.cost) + size @ abs(program.matrix)) * reach).sum(axis=1)
         sides = np.where(self.duals > 0, program.row_lower, program.row_upper)
         total += np.abs(_times(self.duals, sides)).sum(axis=1) + abs(program.offset)
-        error = (m + n + 10) * np.finfo(float).eps * total
+        error = (m + n + 10) * EPS * total
         return np.where(np.isfinite(error), error, 0.0)
 
     def _boxes(self, program: Program) -> tuple[np.ndarray, np.ndarray]:

@@ -20,14 +20,13 @@ from pyomo.gdp import Disjunct
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.base.progress import Interruptible
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.model_scope import model_scope, speaks_for_itself, users_data
 from pyomo_relu.programs import Certifier, HighsModel
-
-EPS = float(np.finfo(float).eps)
 
 #: Margin of solver bounds that have no certificate, relative to ``1 + |bound|``.
 MARGIN = 1e-6

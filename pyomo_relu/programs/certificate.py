@@ -19,9 +19,8 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.programs.linear_program import LinearProgram
-
-EPS = float(np.finfo(float).eps)
 
 #: A reduced cost up to this share of the largest cost is a rounding error on a column
 #: that has no bound on the side where it would count (chosen by hand).

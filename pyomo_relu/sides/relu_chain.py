@@ -19,10 +19,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.ascent import ascend
 from pyomo_relu.bounds.backward import Backward
 from pyomo_relu.bounds.chain import is_relu_chain
-from pyomo_relu.bounds.linear import EPS, Lines, relu_chord_const
+from pyomo_relu.bounds.linear import Lines, relu_chord_const
 from pyomo_relu.network import Affine, Network, PiecewiseLinear
 from pyomo_relu.network.weights import dense
 from pyomo_relu.sides.subproblems import Ascended, Below, Settings, SideAscent, Sides

@@ -30,11 +30,13 @@ from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.programs.standard_form import StandardForm
-from pyomo_relu.solvers.global_search.cost_search import CostSearch, Limits
+from pyomo_relu.solvers.global_search.cost_search import CostSearch
+from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.strategy import by_turns
 from pyomo_relu.solvers.global_search.subsystems import connected, find_subsystems
-from pyomo_relu.solvers.options import SETTINGS, Progress
+from pyomo_relu.solvers.highs_settings import SETTINGS
+from pyomo_relu.solvers.watch import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -21,14 +21,10 @@ from pyomo_relu.formulations import network_blocks
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.programs import HighsModel, ProgramError, highs_version
 from pyomo_relu.programs.standard_form import StandardForm
+from pyomo_relu.solvers.for_highs import apply_config, gaps, stops_early
+from pyomo_relu.solvers.highs_settings import SETTINGS
 from pyomo_relu.solvers.legacy import LegacyCall
-from pyomo_relu.solvers.options import (
-    SETTINGS,
-    ReluHighsConfig,
-    apply_config,
-    gaps,
-    stops_early,
-)
+from pyomo_relu.solvers.options import ReluHighsConfig
 from pyomo_relu.solvers.results import boxed_results, empty_results, read_results
 from pyomo_relu.solvers.skeleton import NetworkSolver
 from pyomo_relu.solvers.starting import check_networks, present_values

@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from pyomo_relu.programs import Answer, HighsModel
 from pyomo_relu.programs.highs import Event
-from pyomo_relu.solvers.options import Progress
 from pyomo_relu.solvers.results import relative_gap
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress callback gets.
+
+    Attributes
+    ----------
+    kind : {'boxes', 'log', 'incumbent'}
+        A round of the boxes that go first, a line of HiGHS's MIP log or a round of
+        ``relu_global``, or a better solution.
+    seconds : float
+        Since the boxes, HiGHS, or the search of ``relu_global`` began.
+    incumbent, bound : float
+        In the sense of the model's objective; infinite where there is none.
+    gap : float
+        Relative, as HiGHS defines it.
+    nodes : int
+        Of HiGHS's tree, or boxes.
+    """
+
+    kind: str
+    seconds: float
+    incumbent: float
+    bound: float
+    gap: float
+    nodes: int
 
 
 class Log:

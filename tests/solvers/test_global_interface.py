@@ -19,7 +19,8 @@ from pyomo.contrib.solver.common.util import (
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.solvers.global_search.box_search import BoxSearch
-from pyomo_relu.solvers.global_search.cost_search import CostSearch, Limits
+from pyomo_relu.solvers.global_search.cost_search import CostSearch
+from pyomo_relu.solvers.global_search.limits import Limits
 from tests.harness.random_networks import he_network
 from tests.solvers.global_models import random_model
 from tests.solvers.test_global import TIGHT, box_model, solve, status, subsystems

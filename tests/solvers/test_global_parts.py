@@ -11,11 +11,13 @@ from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
+from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.branching import choose_input
-from pyomo_relu.solvers.global_search.mip import BoxMIP
+from pyomo_relu.solvers.global_search.limits import Limits
+from pyomo_relu.solvers.global_search.mip import BoxAnswer, BoxMIP
 from pyomo_relu.solvers.global_search.subsystems import Prices, Subsystem, find_subsystems
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes
-from tests.harness.random_networks import CONTINUOUS, random_network
+from tests.harness.random_networks import CONTINUOUS, he_network, random_network
 
 pytest.importorskip("highspy")
 
@@ -132,7 +134,7 @@ def test_pricing_a_subsystem_is_exact_to_its_tolerance():
     m.row = pyo.Constraint(expr=m.net.outputs[1] <= 50.0)
     p = read_problem(m)
     ((drivers, outputs),) = find_subsystems(p)
-    subsystem = Subsystem(p, drivers, outputs)
+    subsystem = Subsystem(p, drivers, outputs, leaf_neurons=12)
     low, high = np.array([-0.5, -1.0]), np.array([1.0, 0.4])
     regions = linear_regions(network, low, high)
     for _ in range(8):
@@ -144,3 +146,30 @@ def test_pricing_a_subsystem_is_exact_to_its_tolerance():
     # The cells are still a partition of the whole box.
     volumes = np.prod(subsystem.cells["upper"] - subsystem.cells["lower"], axis=1)
     assert volumes.sum() == pytest.approx(4.0)
+
+
+def test_the_first_point_is_a_gain():
+    search = BoxSearch(read_problem(model_of(he_network(0, (2, 6, 1)))), Limits())
+    assert not search.gained(np.inf)  # there is none yet
+    search.incumbent.offer_inputs(np.zeros((1, 2)))
+    cost = search.incumbent.cost
+    assert search.gained(np.inf) and search.gained(cost + 1.0)
+    assert not search.gained(cost) and not search.gained(cost + 1e-5 * abs(cost))
+
+
+def test_a_box_too_narrow_to_split_is_not_split(monkeypatch):
+    """Where the MIP doesn't decide it either, its bound stays, and the search ends."""
+    p = read_problem(model_of(he_network(0, (2, 6, 1)), 0.3, 0.3 + 1e-12))
+    asked = []
+
+    def undecided(self, *args, **kwargs):
+        asked.append(self)
+        return BoxAnswer(None, -np.inf, solved=False, reason="error")
+
+    monkeypatch.setattr(BoxMIP, "solve", undecided)
+    search = BoxSearch(p, Limits(rel_gap=0.0, abs_gap=0.0, node_limit=50))
+    search.run()
+    assert asked and search.counts.boxes == 1
+    assert search.stopped is None and not search.open_boxes
+    least = min(p.network.evaluate(x)[0] for x in (p.lower[:2], p.upper[:2]))
+    assert search.bound <= least

@@ -16,7 +16,7 @@ from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.sides import tree as side_tree
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.solvers.global_search.box_search import BoxSearch
-from pyomo_relu.solvers.global_search.cost_search import Limits
+from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.race import Race, WholeMIP
 from pyomo_relu.solvers.global_search.strategy import choose_search

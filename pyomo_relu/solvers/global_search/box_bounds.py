@@ -11,21 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.bounds.ascent import Pace
+from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.backward import Backward
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
 from pyomo_relu.bounds.linear import undecided
 from pyomo_relu.bounds.pool import Inherited
-from pyomo_relu.bounds.slopes import SlopeAscent
+from pyomo_relu.bounds.slopes import SlopeProblems
 from pyomo_relu.network import Max, Network, PiecewiseLinear
-
-EPS = float(np.finfo(float).eps)
-
-
-#: The ascent of the slopes of a query that decides over a box; the first step is 0.3. A
-#: few steps are enough: they cost about as much as the bounds of one layer, and in ten
-#: dimensions a third fewer boxes are left to bound.
-PACE = Pace(rates=(0.3 / 0.93,), shrink=0.93)
+from pyomo_relu.solvers.global_search.settings import BOXES
 
 
 @dataclass
@@ -76,12 +69,12 @@ class BoxBounds:
         One input node; the last node holds the queries.
     sides : list of (query, sign)
     rules : sequence of str
-        Slope rules for hidden neurons.
+        The slope rules for hidden neurons.
     plane_rules : sequence of str
-        Slope rules for the queries' planes.
+        The slope rules for the queries' planes.
     steps : int
-        Steps that improve the slopes of each plane, see
-        :class:`~pyomo_relu.bounds.slopes.SlopeAscent`.
+        How many steps improve the slopes of each plane, see
+        :class:`~pyomo_relu.bounds.slopes.SlopeProblems`.
     """
 
     def __init__(
@@ -151,14 +144,16 @@ class BoxBounds:
         self, engine: Backward, rule: str
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What :meth:`Backward.run` gives for the sides."""
-        search = SlopeAscent(engine, self.last, rule, general=False) if self.steps else None
-        if search is None or not search.parts:
+        if not self.steps:
+            return engine.run(self.last, self.rows, rule)
+        problems = SlopeProblems(engine, self.last, rule, general=False)
+        if not problems.parts:
             return engine.run(self.last, self.rows, rule)
         parts = []
         for row in self.rows:
             rows = np.broadcast_to(row, (engine.batch, len(row)))
             rules = np.full(engine.batch, rule)
-            relaxed = search.best(rows, rules, self.steps + 1, PACE)
+            relaxed = problems.best(rows, rules, self.steps + 1, BOXES.pace)
             parts.append(engine.run(self.last, rows[:, None, :], relaxed))
         a, c, e = (np.concatenate(part, axis=1) for part in zip(*parts))
         return a, c, e

@@ -30,7 +30,8 @@ from pyomo_relu.solvers.global_search.branching import (
     input_scores,
     most_fractional,
 )
-from pyomo_relu.solvers.global_search.cost_search import Limits, PoolSearch, Report
+from pyomo_relu.solvers.global_search.cost_search import PoolSearch, Report
+from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.lp import BoxLP, Relaxed
 from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.rows import DriverRows, needed_sides
@@ -319,7 +320,7 @@ class BoxSearch(PoolSearch):
 
     # ------------------------------------------------------------------- small MIPs
     def _leaves(self, new: _Children) -> None:
-        """Give boxes with few undecided neurons to a MIP, and those with no split."""
+        """Give boxes with few undecided neurons to a MIP, and those too narrow to split."""
         few = (new.planes.unstable <= self.leaf_neurons) | (new.dim < 0)
         for i in np.flatnonzero(new.alive & few):
             if self._out_of_limits():
@@ -338,7 +339,9 @@ class BoxSearch(PoolSearch):
         self.counts.mips += 1
         new.bound[i] = max(new.bound[i], answer.bound)
         taken = answer.point is None or self.incumbent.offer(answer.point)
-        done = answer.solved and (taken or new.dim[i] < 0)
+        # Nothing more can be done with a box that is too narrow to split: whatever the MIP
+        # says, its bound is the last word.
+        done = (answer.solved and taken) or new.dim[i] < 0
         if done:
             self.pool.close(new.bound[i])
         return done

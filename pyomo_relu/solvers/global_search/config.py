@@ -7,6 +7,7 @@ from typing import Any
 
 from pyomo.common.config import Bool, NonNegativeInt, PositiveInt
 
+from pyomo_relu.solvers.global_search.limits import DEFAULTS
 from pyomo_relu.solvers.options import NetworkSolverConfig
 
 
@@ -24,8 +25,8 @@ class ReluGlobalConfig(NetworkSolverConfig):
     Attributes
     ----------
     rel_gap, abs_gap : float
-        The search ends when the bound is within either of the incumbent; 1e-4 relative
-        to the objective, and 1e-6.
+        The search ends when the bound is within either of the incumbent, the first one
+        relative to the objective.
     time_limit : float
         Seconds.
     node_limit : int
@@ -47,16 +48,16 @@ class ReluGlobalConfig(NetworkSolverConfig):
     warmstart : bool
         Offer the variables' present values as the first point.
     progress : callable, optional
-        Called with a :class:`~pyomo_relu.solvers.options.Progress` after each round and
+        Called with a :class:`~pyomo_relu.solvers.watch.Progress` after each round and
         each better point; a true return value ends the search with its best point.
     """
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self.rel_gap, self.abs_gap = 1e-4, 1e-6
+        self.rel_gap, self.abs_gap = DEFAULTS.rel_gap, DEFAULTS.abs_gap
         self.add("node_limit", None, NonNegativeInt, "boxes at most")
-        self.add("batch_size", 128, PositiveInt, "boxes in a round")
-        self.add("leaf_neurons", 12, NonNegativeInt, "for the small MIP")
-        self.add("hand_over", True, Bool, "many inputs to the MIP")
-        self.add("seed", 0, NonNegativeInt, "of the incumbents")
+        self.add("batch_size", DEFAULTS.batch_size, PositiveInt, "boxes in a round")
+        self.add("leaf_neurons", DEFAULTS.leaf_neurons, NonNegativeInt, "for the small MIP")
+        self.add("hand_over", DEFAULTS.hand_over, Bool, "many inputs to the MIP")
+        self.add("seed", DEFAULTS.seed, NonNegativeInt, "of the incumbents")
         self.add("executor", None, _executor, "parallel batches")

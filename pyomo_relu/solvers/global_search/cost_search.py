@@ -1,4 +1,4 @@
-"""What every search has: limits, counts, an incumbent, a cut-off."""
+"""What every search has: counts, an incumbent, a cut-off."""
 
 from __future__ import annotations
 
@@ -11,44 +11,10 @@ from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.pool import Pool
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
+from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.settings import COST
-from pyomo_relu.solvers.options import Progress
 from pyomo_relu.solvers.results import relative_gap
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When the search ends, and how it works.
-
-    Attributes
-    ----------
-    rel_gap, abs_gap : float
-    time_limit, cpu_time_limit : float
-        Seconds on the clock, and of this process.
-    node_limit : float
-        Boxes bounded.
-    batch_size : int
-        Boxes split in a round.
-    leaf_neurons : int
-        A box with at most so many undecided neurons goes to a MIP.
-    seed : int
-    hand_over : bool
-        Whether a MIP may take over where it suits the problem better.
-    slope_steps : int
-        Steps that improve the slopes of each box's plane, where nothing but the box
-        constrains the inputs.
-    """
-
-    rel_gap: float = 1e-4
-    abs_gap: float = 1e-6
-    time_limit: float = math.inf
-    cpu_time_limit: float = math.inf
-    node_limit: float = math.inf
-    batch_size: int = 128
-    leaf_neurons: int = 12
-    seed: int = 0
-    hand_over: bool = True
-    slope_steps: int = 3
+from pyomo_relu.solvers.watch import Progress
 
 
 @dataclass
@@ -148,7 +114,12 @@ class CostSearch(ABC):
         )
 
     def gained(self, before: float) -> bool:
-        """Whether the best point is so much better than one of cost ``before``."""
+        """Whether the best point is clearly better than one of cost ``before``.
+
+        The first point of all, where ``before`` is infinite, is.
+        """
+        if not math.isfinite(before):
+            return self.incumbent.cost < before
         least = COST.better * max(COST.least_cost, abs(before))
         return self.incumbent.cost < before - least
 

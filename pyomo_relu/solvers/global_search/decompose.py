@@ -26,7 +26,8 @@ from pyomo_relu.base.deadline import TimeUp
 from pyomo_relu.bounds.pool import Pool, halves
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.branching import most_fractional, narrowest
-from pyomo_relu.solvers.global_search.cost_search import Limits, PoolSearch, Report
+from pyomo_relu.solvers.global_search.cost_search import PoolSearch, Report
+from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.master import Master, Mixture
 from pyomo_relu.solvers.global_search.mip import BoxMIP, node_ranges
 from pyomo_relu.solvers.global_search.settings import PRICES

@@ -72,7 +72,7 @@ class ReluGlobal(NetworkSolver):
     ) -> Results:
         """Read the model, choose a search, and run it."""
         from pyomo_relu.presolve.reading import read_problem
-        from pyomo_relu.solvers.global_search.cost_search import Limits
+        from pyomo_relu.solvers.global_search.limits import Limits
         from pyomo_relu.solvers.global_search.outcome import early_results, read_results
         from pyomo_relu.solvers.global_search.strategy import choose_search
 

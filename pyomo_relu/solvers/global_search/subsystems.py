@@ -95,6 +95,9 @@ class Subsystem:
     ----------
     drivers, outputs : int arrays
         Its columns of the problem; outputs count from the first output column.
+    leaf_neurons : int
+        What is left of a pricing goes to a small MIP where it has at most so many undecided
+        neurons.
     cells : Pool
         The partition. ``lower``, ``upper``, and ``stored``, ``steep`` as in
         :class:`~pyomo_relu.solvers.global_search.box_bounds.Planes`; ``slopes`` (2 q, n)
@@ -107,7 +110,7 @@ class Subsystem:
     """
 
     def __init__(
-        self, p: Problem, drivers: np.ndarray, outputs: np.ndarray, leaf_neurons: int = 12
+        self, p: Problem, drivers: np.ndarray, outputs: np.ndarray, leaf_neurons: int
     ) -> None:
         self.drivers, self.outputs = drivers, outputs
         self.leaf_neurons, self.mips, self.boxes = leaf_neurons, 0, 0

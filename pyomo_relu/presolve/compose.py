@@ -7,7 +7,8 @@ costs no tightness.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,21 @@ class LinearInput:
 
     terms: dict[int, float]
     constant: float
+
+
+def substituted(one: LinearInput, made_of: Mapping[int, LinearInput]) -> LinearInput:
+    """A linear function with some of its variables written as functions of others."""
+    terms: dict[int, float] = {}
+    constant = one.constant
+    for key, a in one.terms.items():
+        other = made_of.get(key)
+        if other is None:
+            terms[key] = terms.get(key, 0.0) + a
+            continue
+        constant += a * other.constant
+        for inner, b in other.terms.items():
+            terms[inner] = terms.get(inner, 0.0) + a * b
+    return LinearInput({key: a for key, a in terms.items() if a != 0}, constant)
 
 
 @dataclass
@@ -97,8 +113,16 @@ def _fixed_value(block: Any, i: int, entry: Any) -> float:
     return number
 
 
-def order_links(links: Sequence[BlockLinks]) -> tuple[list[BlockLinks], set[int]]:
+def order_links(
+    links: Sequence[BlockLinks], known: Collection[int] = ()
+) -> tuple[list[BlockLinks], set[int]]:
     """Each block after those it reads; where they read each other in a circle, cut it.
+
+    Parameters
+    ----------
+    links : sequence of BlockLinks
+    known : collection of int
+        ``id`` of outputs that are inputs of their own, whatever order there is.
 
     Returns
     -------
@@ -108,17 +132,31 @@ def order_links(links: Sequence[BlockLinks]) -> tuple[list[BlockLinks], set[int]
         to the output by a row.
     """
     maker = {id(v): k for k, link in enumerate(links) for v in link.outputs}
-    needs = [
-        {key for one in link.inputs for key in one.terms if key in maker} for link in links
+    missing = [
+        {key for one in link.inputs for key in one.terms if key in maker} - set(known)
+        for link in links
     ]
+    readers: dict[int, list[int]] = {}
+    for k, keys in enumerate(missing):
+        for key in keys:
+            readers.setdefault(key, []).append(k)
+    # The block that misses the fewest outputs is next, the first of equals.
+    heap = [(len(keys), k) for k, keys in enumerate(missing)]
+    heapq.heapify(heap)
     order: list[int] = []
-    left = list(range(len(links)))
-    cut: set[int] = set()
-    while left:
-        open_ = [{key for key in needs[k] - cut if maker[key] in left} for k in left]
-        fewest = min(range(len(left)), key=lambda j: len(open_[j]))
-        cut |= open_[fewest]
-        order.append(left.pop(fewest))
+    cut, done = set(known), [False] * len(links)
+    while heap:
+        count, k = heapq.heappop(heap)
+        if done[k] or count != len(missing[k]):
+            continue  # it missed more when this was noted
+        done[k] = True
+        order.append(k)
+        cut |= missing[k]
+        for key in [*missing[k], *(id(v) for v in links[k].outputs)]:
+            for reader in readers.pop(key, ()):
+                missing[reader].discard(key)
+                if not done[reader]:
+                    heapq.heappush(heap, (len(missing[reader]), reader))
     return [links[k] for k in order], cut
 
 

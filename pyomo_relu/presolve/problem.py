@@ -9,12 +9,15 @@ outputs               network outputs that the rest of the model uses
 rest                  the user's other variables
 ====================  ================================================================
 
-and linear rows between them.
+and linear rows between them. Some columns of the rest are *defined*: a row gives their
+value, so inputs that were theirs read what they are made of
+(:mod:`~pyomo_relu.presolve.substitute`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -68,6 +71,16 @@ class Problem(LinearProgram):
         Which network blocks count as the rows of their formulation, and why: the user
         has changed something inside, or uses a variable of theirs. Their variables are
         in the rest.
+    defined : (d,) int array
+        Columns of the rest that are ``definition @ z + definition_constant``, of drivers
+        and outputs.
+    definition : (d, m) CSR array
+    definition_constant : (d,) array
+    implied : (m,) bool array
+        Defined columns that no row and no cost uses, within their bounds whatever the
+        drivers are: a search may leave them aside.
+    make_points_view : callable or None
+        Makes :attr:`for_points`.
     """
 
     links: list[BlockLinks]
@@ -87,6 +100,39 @@ class Problem(LinearProgram):
     infeasible: str | None = None
     unbounded: str | None = None
     as_rows: list[str] = field(default_factory=list)
+    defined: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    definition: sp.csr_array = None
+    definition_constant: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    implied: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    make_points_view: Callable[[], Problem | None] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.implied) != len(self.columns):
+            self.implied = np.zeros(len(self.columns), dtype=bool)
+
+    @cached_property
+    def for_points(self) -> Problem:
+        """The same model with fewer free drivers, for those who look for points.
+
+        There what outputs of networks and sums of variables define is replaced, too. The
+        problem itself where nothing more is defined.
+        """
+        view = None if self.make_points_view is None else self.make_points_view()
+        return self if view is None else view
+
+    def in_columns_of(self, other: Problem, z: np.ndarray) -> np.ndarray:
+        """Points (N, m) of this view in the columns (N, ...) of another one.
+
+        Outputs are evaluated and defined columns settled before. An output that is a
+        driver, too, is meant as the driver.
+        """
+        z = z.copy()
+        z[:, self.n : self.n + self.q] = self.outputs(z[:, : self.n])
+        self.settle(z)
+        place: dict[int, int] = {}
+        for j, v in enumerate(self.columns):
+            place.setdefault(id(v), j)
+        return z[:, [place[id(v)] for v in other.columns]]
 
     @cached_property
     def by_id(self) -> dict[int, Any]:
@@ -106,7 +152,7 @@ class Problem(LinearProgram):
         return (
             not len(self.row_lower)
             and not self.bounded.any()
-            and bool((self.lower[rest] == self.upper[rest]).all())
+            and bool((self.implied | (self.lower == self.upper))[rest].all())
         )
 
     @property
@@ -129,6 +175,11 @@ class Problem(LinearProgram):
             return np.zeros((len(x), 0))
         return self.network.evaluate(x)[:, : self.q]
 
+    def settle(self, z: np.ndarray) -> None:
+        """Give the defined columns of points (N, m) their values, in place."""
+        if len(self.defined):
+            z[:, self.defined] = (self.definition @ z.T).T + self.definition_constant
+
     # ------------------------------------------------------------------- simplification
     def simplify(self) -> None:
         """Make rows of one column bounds, drop rows that always hold, fix free columns."""
@@ -138,9 +189,7 @@ class Problem(LinearProgram):
             self.infeasible = "a constraint without variables doesn't hold"
         for i in np.flatnonzero(counts == 1):
             self._use_as_bound(i)
-        keep = counts > 1
-        self.matrix = sp.csr_array(self.matrix[keep])
-        self.row_lower, self.row_upper = self.row_lower[keep], self.row_upper[keep]
+        self._keep_rows(counts > 1)
         self._fix_free_rest()
         whole = self.integer & np.isfinite(self.lower)
         self.lower[whole] = np.ceil(self.lower[whole] - WHOLE)
@@ -154,6 +203,44 @@ class Problem(LinearProgram):
                 self.infeasible = f"the bounds of '{name}' cross"
             middle = 0.5 * (self.lower[crossed] + self.upper[crossed])
             self.lower[crossed] = self.upper[crossed] = middle
+
+    def drop_implied(self) -> None:
+        """Drop the row of each defined column that nothing else needs.
+
+        Asked after :meth:`simplify`. The bounds of such a column must hold for all drivers
+        in their box, or its row stays.
+        """
+        d, n = self.defined, self.n
+        if not len(d):
+            return
+        low, high = self.box
+        parts = sp.csr_array(self.definition[:, :n])
+        up, down = parts.maximum(0.0), parts.minimum(0.0)
+        least = up @ low + down @ high + self.definition_constant
+        most = up @ high + down @ low + self.definition_constant
+        others = sp.csr_array(self.definition[:, n:])
+        within = np.asarray(np.diff(others.indptr) == 0)
+        for bound, excess in (
+            (self.lower[d], self.lower[d] - least),
+            (self.upper[d], most - self.upper[d]),
+        ):
+            size = np.where(np.isfinite(bound), np.maximum(1.0, abs(bound)), 1.0)
+            within &= excess <= CROSSING * size
+        uses = sp.csc_array(self.matrix)
+        single = np.diff(uses.indptr)[d] == 1
+        alone = within & single & (self.cost[d] == 0)
+        found = d[alone]
+        self.lower[found] = np.maximum(self.lower[found], least[alone])
+        self.upper[found] = np.minimum(self.upper[found], most[alone])
+        rows = uses.indices[uses.indptr[found]]
+        keep = np.ones(len(self.row_lower), dtype=bool)
+        keep[rows] = False
+        self.implied[found] = True
+        self._keep_rows(keep)
+
+    def _keep_rows(self, keep: np.ndarray) -> None:
+        self.matrix = sp.csr_array(self.matrix[keep])
+        self.row_lower, self.row_upper = self.row_lower[keep], self.row_upper[keep]
 
     def _use_as_bound(self, i: np.integer) -> None:
         """Meet the bounds of a row's only column with the row's."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,17 @@ from pyomo_relu.formulations import network_blocks
 from pyomo_relu.presolve.as_rows import note_of_rows, variable_used, without_layers
 from pyomo_relu.presolve.compose import (
     BlockLinks,
+    LinearInput,
     compose,
     fold_constants,
     order_links,
     read_links,
 )
+from pyomo_relu.presolve.eliminate import eliminate
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.programs import LinearProgram, ProgramBuilder, part_of
+from pyomo_relu.presolve.substitute import Definitions, find_definitions
+from pyomo_relu.programs import LinearProgram, ProgramBuilder, matrix_of, part_of
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.programs.strangers import check_model
 
@@ -62,17 +67,67 @@ def read_problem(model: Any, deadline: Deadline = NEVER) -> Problem:
             name = variable_used(block, used).name
             as_rows.append(note_of_rows(block, f"'{name}' is used outside of it"))
         networks = [b for b in networks if all(b is not t for t in touched)]
-    links, cut = order_links(links)
-    assembly = _Assembly(form, links, cut, variables)
-    problem = assembly.problem()
-    problem.as_rows = as_rows
-    problem.simplify()
-    problem.find_queries()
-    if problem.q:
-        drivers, wanted = assembly.drivers, assembly.wanted
-        queries = problem.queries
-        problem.network = compose(assembly.live, drivers, wanted, queries, deadline)
-    return problem
+    return _Reading(form, *order_links(links), variables, as_rows).problem(deadline)
+
+
+@dataclass
+class _Reading:
+    """What both views of a model are made from.
+
+    Attributes
+    ----------
+    form : StandardForm
+        Of the model without the rows of its networks.
+    links : list of BlockLinks
+        As the user wrote them, each after those it reads.
+    cut : set of int
+        ``id`` of outputs that are read before they are made: inputs of their own, which
+        a row makes equal to the output.
+    variables : dict
+        What inputs depend on, by ``id``.
+    as_rows : list of str
+    """
+
+    form: StandardForm
+    links: list[BlockLinks]
+    cut: set[int]
+    variables: dict[int, Any]
+    as_rows: list[str]
+
+    def problem(self, deadline: Deadline) -> Problem:
+        """The view for bounds: what is affine in one variable is replaced."""
+        definitions = self._definitions(general=False)
+        problem = self._view(definitions, (), deadline)
+
+        def for_points() -> Problem | None:
+            more = self._definitions(general=True)
+            if more.row.keys() == definitions.row.keys():
+                return None
+            return self._view(more, [id(v) for v in problem.columns], NEVER)
+
+        problem.make_points_view = for_points
+        return problem
+
+    def _definitions(self, general: bool) -> Definitions:
+        return find_definitions(self.form, self.links, self.cut, self.variables, general)
+
+    def _view(
+        self, definitions: Definitions, asked: Iterable[int], deadline: Deadline
+    ) -> Problem:
+        """The model, its inputs written with their definitions."""
+        links, cut = order_links(definitions.in_links(self.links), self.cut)
+        assembly = _Assembly(self.form, links, cut, self.variables, definitions, asked)
+        problem = assembly.problem()
+        problem.as_rows = self.as_rows
+        eliminate(problem, assembly.own_rows)
+        problem.simplify()
+        problem.drop_implied()
+        problem.find_queries()
+        if problem.q:
+            drivers, wanted = assembly.drivers, assembly.wanted
+            queries = problem.queries
+            problem.network = compose(assembly.live, drivers, wanted, queries, deadline)
+        return problem
 
 
 def _networks(model: Any, deadline: Deadline) -> tuple[list[Any], list[str]]:
@@ -105,10 +160,13 @@ class _Assembly:
     links : list of BlockLinks
         Each after those it reads.
     cut : set of int
-        ``id`` of outputs that are read before they are made: inputs of their own, which
-        a row makes equal to the output.
+        ``id`` of outputs that are inputs of their own.
     variables : dict
-        What inputs depend on, by ``id``.
+        What inputs of the user's blocks depend on, by ``id``.
+    definitions : Definitions
+        With which the inputs of the links are written.
+    asked : iterable of int
+        ``id`` of variables that shall be columns in any case.
     """
 
     def __init__(
@@ -117,10 +175,13 @@ class _Assembly:
         links: list[BlockLinks],
         cut: set[int],
         variables: dict[int, Any],
+        definitions: Definitions,
+        asked: Iterable[int],
     ) -> None:
         self.form, self.links, self.cut = form, links, cut
-        made = {id(v) for link in links for v in link.outputs} - cut
-        self.drivers = [v for key, v in variables.items() if key not in made]
+        self.definitions, self.asked = definitions, set(asked)
+        self.by_id = variables | {id(v): v for v in form.columns}
+        self.drivers = self._drivers(variables)
         self.constant = fold_constants(links)
         self.live = [link for link in links if any(one.terms for one in link.inputs)]
         # Boxes of expressions and of outputs: terms, least and largest value.
@@ -129,24 +190,65 @@ class _Assembly:
         self.wanted, self.bounded = self._wanted()
         known = {id(v) for v in (*self.drivers, *self.wanted)}
         self.rest = [v for v in form.columns if id(v) not in known]
+        known |= {id(v) for v in form.columns}
+        self.rest += [v for key, v in variables.items() if self._alone(key, known)]
+
+    def _drivers(self, variables: dict[int, Any]) -> list[Any]:
+        """What inputs read and no network makes, in the order in which it is met."""
+        made = {id(v) for link in self.links for v in link.outputs} - self.cut
+        read = {key for link in self.links for one in link.inputs for key in one.terms}
+        return [v for key, v in self.by_id.items() if key in read and key not in made]
+
+    def _ends(self, v: Any) -> tuple[float, float]:
+        """The bounds of a variable; where it has none, what rows of one variable say."""
+        low, high = _bounds(v)
+        if math.isinf(low) or math.isinf(high):
+            return self.definitions.columns.box(v)
+        return low, high
+
+    def _outside(self) -> str | None:
+        """Why the model is infeasible, where a constant input isn't in its given box."""
+        for link in self.links:
+            for i, one in enumerate(link.inputs):
+                low, high = (float(side[i]) for side in link.given_box)
+                slack = TOLERANCE * max(1.0, abs(one.constant))
+                if not one.terms and not low - slack <= one.constant <= high + slack:
+                    return (
+                        f"input {i} of '{link.block.name}' is {one.constant:g}, outside of "
+                        f"the bounds [{low:g}, {high:g}] that its block was given"
+                    )
+        return None
+
+    def _alone(self, key: int, known: set[int]) -> bool:
+        """Whether a variable of inputs occurs in nothing else, and has one value."""
+        return key in self.definitions.made_of and key not in known
 
     def _driver_box(self) -> tuple[np.ndarray, np.ndarray]:
         """The box of the drivers; what else boxes of inputs say is kept for rows."""
-        ends = np.array([_bounds(v) for v in self.drivers]).reshape(-1, 2)
+        ends = np.array([self._ends(v) for v in self.drivers], dtype=float).reshape(-1, 2)
         low, high = ends[:, 0].copy(), ends[:, 1].copy()
         column = {id(v): j for j, v in enumerate(self.drivers)}
+
+        def meet(one: LinearInput, a: float, b: float) -> bool:
+            """Shrink the box where a linear function has one term; whether it has."""
+            if len(one.terms) != 1:
+                return False
+            ((key, w),) = one.terms.items()
+            if key not in column:
+                return False
+            a, b = (a - one.constant) / w, (b - one.constant) / w
+            j = column[key]
+            low[j], high[j] = max(low[j], min(a, b)), min(high[j], max(a, b))
+            return True
+
         for link in self.live:
             for one, a, b in zip(link.inputs, *map(np.ndarray.tolist, link.given_box)):
                 if not one.terms or (a == -math.inf and b == math.inf):
                     continue
-                a, b = a - one.constant, b - one.constant
-                (key, w), *more = one.terms.items()
-                if not more and key in column:
-                    a, b = (a / w, b / w) if w > 0 else (b / w, a / w)
-                    j = column[key]
-                    low[j], high[j] = max(low[j], a), min(high[j], b)
-                else:
-                    self.boxes.append((one.terms, a, b))
+                if not meet(one, a, b):
+                    self.boxes.append((one.terms, a - one.constant, b - one.constant))
+        for key, one in self.definitions.made_of.items():
+            meet(one, *self._ends(self.by_id[key]))
         for k in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high))):
             v = self.drivers[k]
             link = next(b for b in self.live for one in b.inputs if id(v) in one.terms)
@@ -161,7 +263,7 @@ class _Assembly:
         outputs = [v for link in self.live for v in link.outputs]
         tight = self._tight(outputs)
         asked = self.form.column_numbers().keys() | self.cut
-        asked |= {key for terms, _, _ in self.boxes for key in terms}
+        asked |= {key for terms, _, _ in self.boxes for key in terms} | self.asked
         keep = [k for k, v in enumerate(outputs) if tight[k] or id(v) in asked]
         return [outputs[k] for k in keep], tight[keep]
 
@@ -200,6 +302,17 @@ class _Assembly:
         np.add.at(cost, at, sign * form.cost)
         program = self._program(columns, place, at)
         assert program.integer is not None
+        defined = [key for key in self.definitions.made_of if key in self.definitions.row]
+        made_of = [self.definitions.made_of[key] for key in defined]
+        self.own_rows = np.array([self.definitions.row[k] for k in defined], dtype=int)
+        parts = [
+            (
+                np.full(len(one.terms), k),
+                [place[j] for j in one.terms],
+                [*one.terms.values()],
+            )
+            for k, one in enumerate(made_of)
+        ]
         return Problem(
             cost=cost,
             lower=program.lower,
@@ -216,14 +329,19 @@ class _Assembly:
             bounded=self.bounded,
             sign=sign,
             objective=form.objective,
-            infeasible=self._broken_constant(),
+            infeasible=self._broken_constant() or self._outside(),
+            defined=np.array([place[key] for key in defined], dtype=int),
+            definition=matrix_of(len(defined), len(columns), parts),
+            definition_constant=np.array([one.constant for one in made_of]),
         )
 
     def _program(
         self, columns: list[Any], place: dict[int, int], at: np.ndarray
     ) -> LinearProgram:
         form, n, builder = self.form, len(self.drivers), ProgramBuilder()
-        ends = np.array([self._column_bounds(v) for v in columns]).reshape(-1, 2)
+        ends = np.array([self._column_bounds(v) for v in columns], dtype=float).reshape(
+            -1, 2
+        )
         low, high = ends[:, 0].copy(), ends[:, 1].copy()
         low[:n], high[:n] = np.maximum(low[:n], self.low), np.minimum(high[:n], self.high)
         builder.add_columns(low, high, [v.is_integer() for v in columns])

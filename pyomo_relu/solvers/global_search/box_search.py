@@ -78,7 +78,7 @@ class BoxSearch(PoolSearch):
         p, self.executor, self.n = problem, executor, problem.n
         assert p.network is not None
         rest = np.arange(len(p.columns)) >= p.n + p.q
-        free = rest & (p.lower < p.upper)
+        free = rest & (p.lower < p.upper) & ~p.implied
         self.whole = np.flatnonzero(p.integer & free)
         self.integer = np.append(p.integer[: p.n], np.ones(len(self.whole), dtype=bool))
         self.sides, self.side_weights = needed_sides(p)

@@ -60,6 +60,8 @@ class Incumbent:
             # At a step the closed graph counts, as in every formulation.
             candidates.append(found.copy())
             candidates[1][outputs] = z[outputs]
+        for one in candidates:
+            p.settle(one[None])
         feasible = [c for c in candidates if p.violation(c) <= INCUMBENT.feasible]
         if feasible:
             self._take(min(feasible, key=lambda c: float(p.cost @ c)))

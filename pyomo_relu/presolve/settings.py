@@ -1,0 +1,29 @@
+"""What steers the reading of a model: one record for each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SubstitutionSettings:
+    """Which inputs are replaced by what a row of the model makes them."""
+
+    #: The variable that a row defines has at least this share of the row's largest
+    #: coefficient: what the row may miss is divided by it (chosen by hand).
+    least_share: float = 1e-4
+    #: A definition may have so many terms, written out: more would make the network's
+    #: first layer larger than what they save (chosen by hand).
+    most_terms: int = 200
+    #: A definition may bring so many drivers that were none, if they are integers; else
+    #: one, so that the free drivers don't become more (chosen by hand).
+    most_new: int = 8
+    #: Numbers that cancel to less than this share of their size are 0 (chosen by hand,
+    #: some thousand roundings).
+    cancelled: float = 1e-12
+    #: A bound that a definition implies is looser by this share of its size, so that
+    #: rounding cuts nothing off (chosen by hand).
+    loose: float = 1e-9
+
+
+SUBSTITUTION = SubstitutionSettings()

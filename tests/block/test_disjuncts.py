@@ -25,6 +25,9 @@ TRANSFORMATIONS = (
     "gdp.binary_multiplication",
 )
 SETS = ("sos1", "indicator")  # special ordered sets, which pyomo.gdp can't relax
+#: Pyomo's cuts separate a point from a convex relaxation. SCIP fails on two of ten such
+#: programs ("error in LP solver"), and works on one without an end.
+NOT_CONVEX = ("complementarity", "gdp.cuttingplane")
 POINT = [0.3, -0.4]
 
 
@@ -90,6 +93,8 @@ def holds(seed: int, formulation: str, way: str) -> None:
         with pytest.raises(ValueError, match="special ordered sets .* formulation='bigm'"):
             model(seed, formulation)
         return
+    if (formulation, way) == NOT_CONVEX:
+        pytest.skip("gdp.cuttingplane is for convex rows, which products of slacks aren't")
     bilinear = formulation == "complementarity" or way == "gdp.binary_multiplication"
     m = model(seed, formulation)
     transform(m, way, "scip_direct" if formulation == "complementarity" else "highs")

@@ -233,7 +233,7 @@ def _pattern_model(network: Network, bounds: Bounds) -> tuple[pyo.ConcreteModel,
             on = m.net.layer[node.name].on[u]
             z = m.net.layer[network.nodes[node.source].name].out[u] / float(factors[u])
             t = float(node.breakpoints[u, 0])
-            # In units of the range, so that one number means the same for all.
+            # Distances are in units of the range, so that one number means the same for all.
             a, b, width = low[u], high[u], high[u] - low[u]
             m.sides.add(m.margin <= (z - t) / width + (1.0 - a / width) * (1 - on))
             m.sides.add(m.margin <= (t - z) / width + (1.0 + b / width) * on)

@@ -152,7 +152,7 @@ class NetworkInputs(IndexedComponent):
         self._data = dict(zip(self.index_set(), self._given))
 
     def _create_objects_for_deepcopy(self, memo: Any, component_list: Any) -> Any:
-        # As Pyomo does for References: the variables may live outside a cloned block.
+        # Pyomo does so for References: the variables may live outside a cloned block.
         new = self.__class__.__new__(self.__class__)
         found = memo.setdefault(id(self), new)
         if found is new:

@@ -75,7 +75,7 @@ def bounds_in_ball(
 
     def ask(i: int, low: np.ndarray, high: np.ndarray) -> None:
         rows = needed_rows(network, i, readers[i], low, high)
-        # Of what is affine in the inputs, every rule gives the node itself.
+        # Every rule gives the node itself where that is affine in the inputs.
         some = rules[:1] if reads_inputs_only(network, i) else rules
         for rule in some if len(rows) else ():
             known = [*lows, low], [*highs, high]

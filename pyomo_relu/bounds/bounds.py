@@ -226,7 +226,7 @@ class Bounds:
             with memory_limit(f"'{path}'"):
                 data = read_arrays(path)
             fingerprint = str(data["fingerprint"])
-            # Without it: a file of an older version of this package.
+            # A file without it is of an older version of this package.
             own = str(data["own_fingerprint"]) if "own_fingerprint" in data else None
             n = sum(key.startswith("lower") for key in data)
             lows = tuple(data[f"lower{i}"] for i in range(n))

@@ -121,7 +121,7 @@ def halves(
         j = (k + 1) % m
         q, other = points[j], h[j]
         if min(value, other) < -tolerance and max(value, other) > tolerance:
-            # From the nearer end, so that the crossing stays within the edge.
+            # It is measured from the nearer end, so that the crossing stays within the edge.
             if abs(value) > abs(other):
                 p, q, value, other = q, p, other, value
             crossing = p + (q - p) * (value / (value - other))

@@ -73,6 +73,6 @@ def _clipped(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> Piecew
             np.hstack([np.zeros_like(at), a]),
             np.hstack([flat, c]),
         )
-    # Never the old name: "relu" and "abs" are evaluated by name.
+    # The old name can't stay: "relu" and "abs" are evaluated by name.
     name = f"clipped_{node.function.removeprefix('clipped_')}"
     return replace(node, function=name, breakpoints=t, slopes=a, intercepts=c)

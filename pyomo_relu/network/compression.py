@@ -265,7 +265,7 @@ class _Compressor:
         matrix = np.hstack([weights.dense(part.terms[h]) for h in handles])
         read = np.flatnonzero(matrix.any(axis=0))
         if len(matrix) >= len(read):
-            # As many rows as entries they read: no narrower than those entries.
+            # A node with as many rows as entries that they read is no narrower than these.
             basis, combination = _row_basis(matrix[:, read])
             if len(basis) >= len(read):
                 self.merged += len(matrix) - len(basis)

@@ -196,7 +196,7 @@ class PiecewiseLinear(Node):
         t = self.breakpoints
         rise, base = self.slopes, self.intercepts
         left, right = rise[:, :-1] * t, rise[:, 1:] * t
-        # Of the terms themselves: a step of 1e-13 between values of 1e-13 is one.
+        # The slack is relative to the terms: a step of 1e-13 between values of 1e-13 is one.
         scale = abs(left) + abs(right) + abs(base[:, :-1]) + abs(base[:, 1:])
         jump = (right + base[:, 1:]) - (left + base[:, :-1])
         return np.where(abs(jump) <= 1e-12 * scale, 0.0, jump)

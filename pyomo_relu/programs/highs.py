@@ -384,7 +384,7 @@ class HighsModel:
     def cancel(self) -> None:
         """Ask a run, from another thread or from a callback, to end soon."""
         self._cancelled = True
-        # Only now: a simplex run without listeners costs no calls into Python.
+        # Listeners are added only now: a simplex run without any makes no calls into Python.
         self._heed_interrupts()
 
     # ---------------------------------------------------------------------------- run

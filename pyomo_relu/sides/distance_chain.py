@@ -253,7 +253,7 @@ class DistanceChain(ReluChain):
         """The largest change: all inputs move by the same, as far as they can."""
         order = np.argsort(room, axis=1)
         s, e = (np.take_along_axis(v, order, axis=1) for v in (steep, room))
-        # With all inputs moved by e[k]: those before k as far as they can.
+        # All inputs move by e[k], those before k as far as they can.
         before = np.cumsum(s * e, axis=1) - s * e
         after = np.cumsum(s[:, ::-1], axis=1)[:, ::-1]
         n = np.arange(len(s))

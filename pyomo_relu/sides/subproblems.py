@@ -22,7 +22,8 @@ class Settings:
     Attributes
     ----------
     pace : Pace
-        Of the ascent of slopes, multipliers of sides and further multipliers.
+        What steers the ascent; its rates are those of slopes, of multipliers of sides and
+        of further multipliers.
     first, later : int
         The points tried for the whole box, and for a child that begins with the slopes
         and multipliers of its parent.

@@ -1,4 +1,4 @@
-"""Boxes of the inputs: best ones first, many at a time.
+"""Branch and bound on boxes of the inputs: the best ones first, many at a time.
 
 One round takes the boxes with the least bounds, splits each, bounds all children in
 one NumPy batch, tightens them by the incumbent and the rows, bounds the survivors by an
@@ -46,13 +46,16 @@ class _Children:
     Attributes
     ----------
     lower, upper : (N, k) arrays
-        Of the inputs, then of the user's other integers.
+        The sides of the inputs, then those of the user's other integers.
     planes : Planes
+        What the bounds of the networks say over each box.
     bound : (N,) array
+        A lower bound of the cost over each box.
     dim, point : (N,) arrays
-        Where each is to be split; a ``dim`` of -1 says nowhere.
+        The column that each box is split along, and where; a ``dim`` of -1 stands for a box
+        in which no input is wide enough.
     alive : (N,) bool array
-        False for what is done with.
+        Whether a box is still open; it isn't once its bound is the last word on it.
     """
 
     lower: np.ndarray
@@ -82,7 +85,8 @@ class BoxSearch(PoolSearch):
         self.whole = np.flatnonzero(p.integer & free)
         self.integer = np.append(p.integer[: p.n], np.ones(len(self.whole), dtype=bool))
         self.sides, self.side_weights = needed_sides(p)
-        # Worth it where one plane decides; with rows, several share the work of an LP.
+        # Better slopes are worth their time where one plane decides; where there are rows, an
+        # LP combines several planes.
         steps = limits.slope_steps if p.is_box else 0
         self.bounder = BoxBounds(p.network, self.sides, steps=steps)
         self.lp = None if p.is_box else BoxLP(p, self.sides)
@@ -158,7 +162,7 @@ class BoxSearch(PoolSearch):
     def _place(
         self, lower: np.ndarray, upper: np.ndarray, steep: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The input to split and the point, for each box."""
+        """Which input each box is split along, and where."""
         lower, upper = lower[:, : self.n], upper[:, : self.n]
         scores = input_scores(lower, upper, steep, weights)
         return choose_input(lower, upper, scores, self.integer[: self.n])
@@ -183,7 +187,7 @@ class BoxSearch(PoolSearch):
         return stack([found[k] for k in range(len(chunks))])
 
     def _tighten(self, lower: np.ndarray, upper: np.ndarray, planes: Planes) -> np.ndarray:
-        """Shrink boxes in place by the rows and the incumbent; which are empty."""
+        """Shrink boxes in place by the rows and the incumbent; returns which are empty."""
         a, b = self.rows.inequalities(planes, self.cutoff)
         if a is None or b is None:
             return np.zeros(len(lower), dtype=bool)
@@ -210,7 +214,7 @@ class BoxSearch(PoolSearch):
     def _columns(
         self, lower: np.ndarray, upper: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of all columns for one box."""
+        """The bounds of all columns of the problem for one box."""
         p, n = self.problem, self.n
         low, high = p.lower.copy(), p.upper.copy()
         low[:n], high[:n] = lower[:n], upper[:n]
@@ -238,7 +242,7 @@ class BoxSearch(PoolSearch):
         new.alive[i] = False
 
     def _relax_one(self, lp: BoxLP, new: _Children, i: int) -> np.ndarray | None:
-        """Solve the LP of a box; its point, if it has one and the box is still open."""
+        """Solve the LP of a box; returns its point if there is one and the box stays open."""
         low, high = self._columns(new.lower[i], new.upper[i])
         for k, (query, sign) in enumerate(self.sides):
             if query < self.problem.q:
@@ -256,7 +260,8 @@ class BoxSearch(PoolSearch):
             self._drop(new, i)
             return None
         if found.unbounded:
-            # Networks are bounded on a box: it is the user's variables, everywhere.
+            # Networks are bounded on a box, so it is the user's variables that are not, and
+            # that in every box.
             self.stopped = self.stopped or "unbounded"
             return None
         if found.point is not None:
@@ -302,7 +307,7 @@ class BoxSearch(PoolSearch):
         self.lp_use += BOXES.lp_memory * (gain - self.lp_use)
 
     def _improve(self, new: _Children, best: np.ndarray | None) -> None:
-        """Look for a better point: middles of the boxes, then the best LP's region."""
+        """Look for a better point in the middles of the boxes, then from the best LP's point."""
         n, alive = self.n, new.alive
         if not self.lp_needed and alive.any():
             middle = 0.5 * (new.lower[alive, :n] + new.upper[alive, :n])
@@ -328,7 +333,7 @@ class BoxSearch(PoolSearch):
             new.alive[i] = not self._leaf(new, int(i))
 
     def _leaf(self, new: _Children, i: int) -> bool:
-        """Solve the MIP of a box; whether it is done with. Changes its bound."""
+        """Solve the MIP of a box and raise its bound; returns whether the box is done with."""
         low, high = self._columns(new.lower[i], new.upper[i])
         one, n = slice(i, i + 1), self.n
         ranges = self.bounder.arrays(

@@ -184,7 +184,7 @@ def _affine(layer: Any, kind: str, low: Any, high: Any) -> Interval:
             shape[-1 if layer.data_format == "channels_last" else 1] = -1
             middle = middle + ops.reshape(layer.bias, shape)
     elif kind == "BatchNormalization":
-        # With the moving statistics: these are what the trained network has.
+        # The moving statistics are used: these are what the trained network has.
         ends = layer(low, training=False), layer(high, training=False)
         return ops.minimum(*ends), ops.maximum(*ends)
     else:  # Rescaling

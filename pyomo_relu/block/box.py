@@ -22,7 +22,7 @@ from pyomo_relu.block.input_bounds import (
 )
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.values import add_rows, link_coefficient
-from pyomo_relu.presolve.model_scope import check_scope
+from pyomo_relu.presolve.model_scope import check_scope, table_rows_around
 
 #: Of a bound: the rounding of products with scaling factors and quotients by them, and
 #: what bounds of expressions are widened by.
@@ -85,10 +85,7 @@ def check_box(block: Any) -> None:
     if bounds is None:
         return
     check_scope(block, bounds)
-    if any(f.sides_from_model is not None for f in block.formulations.values()):
-        from pyomo_relu.presolve.directions import check_sides
-
-        check_sides(block)
+    _check_model(block)
     enforced = _enforced(block)
     entries = block._in_own_units(block._entries)
     low, high = own_box(entries)
@@ -117,6 +114,18 @@ def check_box(block: Any) -> None:
         above = settled[1] > old_high[i] + slacks[i] and not upper
         if below or above:
             raise _fixed_outside(block, i, settled, old_low[i], old_high[i])
+
+
+def _check_model(block: Any) -> None:
+    """Raise if what is written relies on more of the model, and that has changed."""
+    if any(f.sides_from_model is not None for f in block.formulations.values()):
+        from pyomo_relu.presolve.directions import check_sides
+
+        check_sides(block)
+    if any(table_rows_around(block)):
+        from pyomo_relu.presolve.table_rows import check_table_rows
+
+        check_table_rows(block)
 
 
 def _enforced(block: Any) -> set[tuple[int, str]]:

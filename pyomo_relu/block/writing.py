@@ -47,6 +47,16 @@ class Prepared:
     unread: np.ndarray
     tightened: Bounds | None = None
 
+    @property
+    def output_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of the outputs: of the network, and of what is written of it."""
+        whole = whole_of(self.formulations)
+        known = [b.outputs for b in (self.bounds, self.of)]
+        if whole is not None and whole.output_range is not None:
+            known.append(whole.output_range)
+        low, high = zip(*known)
+        return np.max(low, axis=0), np.min(high, axis=0)
+
 
 def prepare(
     block: Any,
@@ -151,7 +161,7 @@ def install(block: Any, new: Prepared) -> None:
         block._build_seconds = new.seconds
         if new.tightened is not None:
             block._tightened = new.tightened
-        low, high = new.bounds.outputs
+        low, high = new.output_range
         bound_outputs(block._outputs, low, high)
         block._output_bounds = (low.tolist(), high.tolist())
         guard_box(block)

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 SAME = 1e-11
 #: Cells with one map are merged where there are no more; beyond, it costs more than it gains.
 MOST_TO_MERGE = 100
+#: A range of values is widened by this share of the largest one; chosen by hand, far above
+#: rounding and far below any solver's tolerance.
+RANGE = 1e-12
 #: A point counts as inside of a simplex where its coordinates there are above minus this.
 INSIDE = 1e-9
 
@@ -144,12 +147,29 @@ class WrittenCells(WholeFormulation):
         """Binaries of the code."""
         return (len(self.cells) - 1).bit_length()
 
+    @property
+    def are_selected(self) -> bool:
+        """Whether each vertex has a binary of the user's, which then is its weight."""
+        chosen = [v for _, members in self.selectors for v in members.tolist()]
+        return (
+            sorted(chosen)
+            == list(range(len(self.cells.vertices)))
+            == list(range(len(self.selectors)))
+        )
+
+    def weights_in(self, block: Any) -> list[Any]:
+        """The variable that is the weight of each vertex, in a block that was written."""
+        if not self.are_selected:
+            return list(block.weight.values())
+        found = {int(members[0]): z for z, members in self.selectors}
+        return [found[v] for v in range(len(found))]
+
     def write_network(self, whole: WholeNetwork) -> None:
         cells, block = self.cells, whole.block
         n = len(cells.vertices)
-        names = list(range(n))
-        weight = add_variables(block, "weight", names, [0.0] * n, [1.0] * n)
-        own = [term(v) for v in weight.values()]
+        if not self.are_selected:
+            add_variables(block, "weight", list(range(n)), [0.0] * n, [1.0] * n)
+        own = [term(v) for v in self.weights_in(block)]
         rows = RowCollector()
         for i, free in enumerate(cells.free.tolist()):
             column = cells.vertices[:, i]
@@ -159,7 +179,7 @@ class WrittenCells(WholeFormulation):
             terms = [(1.0, term(y))]
             self.add_value(rows, j, _centred(terms, cells.values[:, j], own))
         rows.zero("one", 0, combined([(1.0, w) for w in own], -1.0))
-        for k, (z, members) in enumerate(self.selectors):
+        for k, (z, members) in enumerate(() if self.are_selected else self.selectors):
             terms = [(1.0, own[v]) for v in members.tolist()]
             rows.zero("selected", k, combined([*terms, (-1.0, term(z))]))
         for name, keys, held in self._binaries():
@@ -168,6 +188,13 @@ class WrittenCells(WholeFormulation):
                 terms = [(1.0, own[v]) for v in members.tolist()]
                 rows.zero("cell", key, combined([*terms, (-1.0, term(z[key]))]))
         rows.add_to(block)
+
+    @property
+    def output_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """The values at the vertices, widened by what rounding may add to their sums."""
+        low, high = self.cells.values.min(axis=0), self.cells.values.max(axis=0)
+        slack = RANGE * np.maximum(np.abs(low), np.abs(high))
+        return low - slack, high + slack
 
     def add_value(self, rows: RowCollector, j: int, row: Row) -> None:
         """Note that output ``j`` is the weighted sum of the values: ``row == 0``."""

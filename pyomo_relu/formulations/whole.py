@@ -72,6 +72,16 @@ class WholeFormulation(Formulation, ABC):
     def contents(self) -> str:
         """What is written, in a few words for the statistics of a block."""
 
+    @property
+    def output_range(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Bounds of the outputs, where what is written knows better ones than the network's.
+
+        Returns
+        -------
+        (n_outputs,) arrays, or None
+        """
+        return None
+
     @abstractmethod
     def write_network(self, whole: WholeNetwork) -> None:
         """Write ``outputs == network(inputs)``."""

@@ -11,13 +11,19 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pyomo_relu.presolve.model_scope import table_rows_around
+
 
 @contextmanager
 def without_layers(blocks: Iterable[Any]) -> Iterator[None]:
-    """The formulations' constraints deactivated for a moment."""
-    stopped = []
+    """The formulations' constraints deactivated for a moment, and what they imply."""
+    stopped, implied = [], []
     try:
         for block in blocks:
+            for rows in table_rows_around(block):
+                if rows.active:
+                    rows.deactivate()
+                    implied.append(rows)
             layers = block.component("layer")
             if layers is None:
                 continue
@@ -30,6 +36,8 @@ def without_layers(blocks: Iterable[Any]) -> Iterator[None]:
         for layers, data in stopped:
             data.activate()
             layers._active = True
+        for rows in implied:
+            rows.activate()
 
 
 def variable_used(block: Any, used: Container[int]) -> Any:

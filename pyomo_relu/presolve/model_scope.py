@@ -7,6 +7,7 @@ no longer has that mark refuses them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 from pyomo.core.expr.visitor import identify_mutable_parameters
@@ -15,9 +16,22 @@ from pyomo.environ import Block, Constraint, Var, value
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations import network_blocks
 
+#: The block with rows that tables imply, which are no rows of the user's.
+TABLE_ROWS = "table_rows"
+
+
+def table_rows_around(block: Any) -> Iterator[Any]:
+    """Blocks of such rows in the blocks around one, the nearest first."""
+    around = block.parent_block()
+    while around is not None:
+        found = around.component(TABLE_ROWS)
+        if found is not None and hasattr(found, "relied_on"):
+            yield found
+        around = around.parent_block()
+
 
 def written_data(model: Any, ctype: type, *, in_disjuncts: bool = False) -> set[int]:
-    """The ``id`` of the data that formulations wrote, and of the rows of boxes."""
+    """The ``id`` of what formulations wrote, of rows of boxes and rows of tables."""
     written: set[int] = set()
     for block in network_blocks(model, active=None, in_disjuncts=in_disjuncts):
         layers, rows = block.component("layer"), block.component("input_box")
@@ -25,6 +39,10 @@ def written_data(model: Any, ctype: type, *, in_disjuncts: bool = False) -> set[
             written.update(id(d) for d in layer.component_data_objects(ctype))
         if rows is not None:
             written.update(id(d) for d in rows.values())
+    for around in model.block_data_objects(active=None, descend_into=Block):
+        implied = around.component(TABLE_ROWS)
+        if hasattr(implied, "relied_on"):
+            written.update(id(d) for d in implied.component_data_objects(ctype))
     return written
 
 

@@ -76,6 +76,8 @@ class Formulation:
     sides_from_model : tuple of str or None
         What :attr:`Wiring.sides` said, where what is written relies on that: it is checked
         whenever a solver or writer reads the block.
+    reason : str
+        Why it was chosen, where a formulation chose it in its own place.
     CONFIG : ConfigDict
         The options.
 
@@ -96,6 +98,7 @@ class Formulation:
     needs_rows: ClassVar[bool] = False
     says_all: ClassVar[bool] = True
     sides_from_model: tuple[str, ...] | None = None
+    reason: str = ""
     CONFIG: ClassVar[ConfigDict] = ConfigDict()
 
     def __init__(self, **options: Any) -> None:

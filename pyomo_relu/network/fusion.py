@@ -29,18 +29,18 @@ def _compose(outer: Affine, inner: dict[int, Affine]) -> Affine:
     """``outer`` with some of its sources, the affine nodes ``inner``, written out."""
     terms: dict[int, Weight] = {}
     bias = outer.bias.copy()
-    largest = outer
+    name, most = outer.name, outer.nonzeros
     for source, w in zip(outer.sources, outer.weights):
         node = inner.get(source)
         new = [(source, w)]
         if node is not None:
             bias = bias + w @ node.bias
             new = [(s, weights.product(w, v)) for s, v in zip(node.sources, node.weights)]
-            if node.nonzeros > largest.nonzeros:
-                largest = node
+            if node.nonzeros > most:
+                name, most = node.name, node.nonzeros
         for s, v in new:
             weights.add_to(terms, s, v)
-    return Affine(largest.name, outer.shape, tuple(terms), tuple(terms.values()), bias)
+    return Affine(name, outer.shape, tuple(terms), tuple(terms.values()), bias)
 
 
 def fuse_affine(nodes: list[Node], outputs: list[int]) -> list[Node]:

@@ -17,7 +17,7 @@ value, so inputs that were theirs read what they are made of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -26,8 +26,9 @@ import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Network
-from pyomo_relu.presolve.compose import BlockLinks
+from pyomo_relu.presolve.compose import BlockLinks, LinearInput
 from pyomo_relu.programs import LinearProgram, matrix_of
+from pyomo_relu.programs.linear_program import stacked
 
 #: An integer's bound is rounded inwards from so far outside (chosen by hand).
 WHOLE = 1e-6
@@ -71,9 +72,12 @@ class Problem(LinearProgram):
         Which network blocks count as the rows of their formulation, and why: the user
         has changed something inside, or uses a variable of theirs. Their variables are
         in the rest.
+    tabulated : list of BlockLinks
+        Network blocks that are rows here, since binaries choose among few inputs
+        (:mod:`~pyomo_relu.presolve.tabulate`); inputs and outputs are columns.
     defined : (d,) int array
-        Columns of the rest that are ``definition @ z + definition_constant``, of drivers
-        and outputs.
+        Columns of the rest that are ``definition @ z + definition_constant``, of drivers,
+        outputs and binaries.
     definition : (d, m) CSR array
     definition_constant : (d,) array
     implied : (m,) bool array
@@ -100,6 +104,7 @@ class Problem(LinearProgram):
     infeasible: str | None = None
     unbounded: str | None = None
     as_rows: list[str] = field(default_factory=list)
+    tabulated: list[BlockLinks] = field(default_factory=list)
     defined: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     definition: sp.csr_array = None
     definition_constant: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -138,7 +143,8 @@ class Problem(LinearProgram):
     def by_id(self) -> dict[int, Any]:
         """Every variable that inputs depend on, by ``id``."""
         found = {id(v): v for v in self.columns}
-        return found | {id(v): v for link in self.links for v in link.outputs}
+        links = [*self.tabulated, *self.links]
+        return found | {id(v): v for link in links for v in link.outputs}
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
@@ -174,6 +180,27 @@ class Problem(LinearProgram):
         if self.network is None:
             return np.zeros((len(x), 0))
         return self.network.evaluate(x)[:, : self.q]
+
+    def define(self, made_of: Mapping[int, LinearInput]) -> None:
+        """Add definitions of columns of the rest, by ``id``; others have theirs already."""
+        place = {id(v): j for j, v in reversed(list(enumerate(self.columns)))}
+        known = {*self.defined.tolist(), *range(self.n + self.q)}
+        some = [
+            (place[key], one) for key, one in made_of.items() if place[key] not in known
+        ]
+        parts = [
+            (
+                np.full(len(one.terms), k),
+                [place[j] for j in one.terms],
+                [*one.terms.values()],
+            )
+            for k, (_, one) in enumerate(some)
+        ]
+        more = matrix_of(len(some), len(self.columns), parts)
+        constant = [one.constant for _, one in some]
+        self.defined = np.append(self.defined, np.array([j for j, _ in some], dtype=int))
+        self.definition = stacked(self.definition, more)
+        self.definition_constant = np.append(self.definition_constant, constant)
 
     def settle(self, z: np.ndarray) -> None:
         """Give the defined columns of points (N, m) their values, in place."""

@@ -27,6 +27,7 @@ from pyomo_relu.presolve.eliminate import eliminate
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.presolve.substitute import Definitions, find_definitions
+from pyomo_relu.presolve.tabulate import Tabulated, tabulate
 from pyomo_relu.programs import LinearProgram, ProgramBuilder, matrix_of, part_of
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.programs.strangers import check_model
@@ -67,7 +68,10 @@ def read_problem(model: Any, deadline: Deadline = NEVER) -> Problem:
             name = variable_used(block, used).name
             as_rows.append(note_of_rows(block, f"'{name}' is used outside of it"))
         networks = [b for b in networks if all(b is not t for t in touched)]
-    return _Reading(form, *order_links(links), variables, as_rows).problem(deadline)
+    links, cut = order_links(links)
+    table = tabulate(form, links)
+    cut &= {id(v) for link in table.links for v in link.outputs}
+    return _Reading(table, cut, variables, as_rows).problem(deadline)
 
 
 @dataclass
@@ -76,10 +80,9 @@ class _Reading:
 
     Attributes
     ----------
-    form : StandardForm
-        Of the model without the rows of its networks.
-    links : list of BlockLinks
-        As the user wrote them, each after those it reads.
+    table : Tabulated
+        The model without the rows of its networks, and these as the user wrote them, each
+        after those it reads; some are rows of the model.
     cut : set of int
         ``id`` of outputs that are read before they are made: inputs of their own, which
         a row makes equal to the output.
@@ -88,8 +91,7 @@ class _Reading:
     as_rows : list of str
     """
 
-    form: StandardForm
-    links: list[BlockLinks]
+    table: Tabulated
     cut: set[int]
     variables: dict[int, Any]
     as_rows: list[str]
@@ -109,17 +111,21 @@ class _Reading:
         return problem
 
     def _definitions(self, general: bool) -> Definitions:
-        return find_definitions(self.form, self.links, self.cut, self.variables, general)
+        form, links = self.table.form, self.table.links
+        return find_definitions(form, links, self.cut, self.variables, general)
 
     def _view(
         self, definitions: Definitions, asked: Iterable[int], deadline: Deadline
     ) -> Problem:
         """The model, its inputs written with their definitions."""
-        links, cut = order_links(definitions.in_links(self.links), self.cut)
-        assembly = _Assembly(self.form, links, cut, self.variables, definitions, asked)
+        table = self.table
+        links, cut = order_links(definitions.in_links(table.links), self.cut)
+        assembly = _Assembly(table.form, links, cut, self.variables, definitions, asked)
         problem = assembly.problem()
         problem.as_rows = self.as_rows
         eliminate(problem, assembly.own_rows)
+        problem.tabulated = table.as_rows
+        problem.define(table.made_of)
         problem.simplify()
         problem.drop_implied()
         problem.find_queries()
@@ -347,7 +353,7 @@ class _Assembly:
         builder.add_columns(low, high, [v.is_integer() for v in columns])
         r, c, values = part_of(form.matrix)
         builder.add_rows(
-            len(form.rows), [(r, at[c], values)], form.row_lower, form.row_upper
+            len(form.row_lower), [(r, at[c], values)], form.row_lower, form.row_upper
         )
         zero = np.zeros(1, dtype=int)
         for terms, a, b in self.boxes:

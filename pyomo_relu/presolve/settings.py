@@ -26,4 +26,23 @@ class SubstitutionSettings:
     loose: float = 1e-9
 
 
+@dataclass(frozen=True)
+class ValueSettings:
+    """Which variables count as taking few values."""
+
+    #: A variable has so many values at most, and a choice so many members: each is a box
+    #: or a row of a table (as many as formulation "table" takes by default).
+    most: int = 1000
+    #: Numbers that differ by less than this, relative to them, are one value (chosen by
+    #: hand, far above rounding and far below what users write).
+    same: float = 1e-9
+    #: A value that is outside of a column's bounds by less than this, relative to it,
+    #: counts as the bound: as much as solvers allow.
+    outside: float = 1e-6
+    #: A network is tabulated where outputs times values are at most so many entries of
+    #: rows (chosen by hand: as many as a network of 300 neurons a layer has).
+    most_entries: int = 100_000
+
+
 SUBSTITUTION = SubstitutionSettings()
+VALUES = ValueSettings()

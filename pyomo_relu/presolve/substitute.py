@@ -209,7 +209,9 @@ class _Search:
         best, rank = -1, (False, -1)
         for k, key in enumerate(keys):
             v = self.drivers.get(key)
-            if v is None or key in found or v.is_integer() or abs(values[k]) < least:
+            if v is None or key in found or key not in self.readers:
+                continue
+            if v.is_integer() or abs(values[k]) < least:
                 continue
             if general and not self._affordable(keys, key):
                 continue

@@ -60,7 +60,7 @@ def violation(m: pyo.ConcreteModel) -> float:
     return max(*rows, *bounds, *whole)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_both_views_have_the_optimum_and_points_map_back(seed):
     m = random_wired(seed)
     p = read_problem(m)
@@ -93,7 +93,7 @@ def load(m: pyo.ConcreteModel, p: Problem, point: np.ndarray) -> None:
             v.set_value(y, skip_validation=True)
 
 
-@pytest.mark.parametrize("seed", range(60, 80))
+@pytest.mark.parametrize("seed", range(60, 72))
 def test_relu_global_solves_wired_models(seed):
     m = random_wired(seed)
     expected = written_optimum(m)
@@ -153,7 +153,8 @@ def test_states_of_a_chain_stay_drivers_for_bounds_only(alias):
 
 def test_what_is_affine_in_one_variable_leaves_rows_and_search():
     m = pyo.ConcreteModel()
-    m.r, m.p, m.q = pyo.Var(domain=pyo.Binary), pyo.Var(bounds=(0, 5)), pyo.Var()
+    m.r, m.p, m.q = pyo.Var(bounds=(0, 3)), pyo.Var(bounds=(0, 5)), pyo.Var()
+    m.r.domain = pyo.Integers
     m.net = ReLUNetBlock(
         network=he_network(0, (2, 4, 1)), inputs=[m.p, m.q], input_bounds=[(0, 5), (0, 9)]
     )
@@ -168,7 +169,7 @@ def test_what_is_affine_in_one_variable_leaves_rows_and_search():
     assert p.matrix.toarray()[0].tolist() == [1.125, 1.0, 0.0, 0.0]
     assert p.row_upper[0] == pytest.approx(100 - 3.375)
     expected = {}
-    for r in (0, 1):
+    for r in range(4):
         x = 1.25 + 0.75 * r
         y = m.net.network.evaluate(np.array([x, (x + 1) / 2]))[0]
         expected[r] = float(y) - (x + 1) / 2

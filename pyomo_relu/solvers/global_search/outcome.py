@@ -37,7 +37,8 @@ class GlobalSolutionLoader(PointLoader):
     def _pairs(self) -> Iterable[tuple[Any, float]]:
         assert self._point is not None
         found = ComponentMap(zip(self._problem.columns, self._point.tolist()))
-        for link in self._problem.links:  # each reads only what is known by now
+        # Each reads only what is known by now.
+        for link in [*self._problem.tabulated, *self._problem.links]:
             x = np.array([self._input(one, found) for one in link.inputs])
             for v, y in zip(link.outputs, link.block.network.evaluate(x).tolist()):
                 if not v.fixed and v not in found:
@@ -50,7 +51,7 @@ class GlobalSolutionLoader(PointLoader):
         )
 
     def _load_inside(self) -> None:
-        for link in self._problem.links:
+        for link in [*self._problem.tabulated, *self._problem.links]:
             point = link.block.input_values()
             if point is not None:
                 link.block.set_layer_values(point)

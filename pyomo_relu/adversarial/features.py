@@ -40,7 +40,7 @@ class Feature:
     status : {'optimal', 'feasible'}
     image : (n_inputs,) array
     activation : float
-        Of the unit at the image, in a forward pass.
+        The activation of the unit at the image, in a forward pass.
     penalty : float
         Without its weight.
     bound : float
@@ -110,13 +110,13 @@ def visualize_feature(
         the sum of differences of neighbouring pixels; ``near``: the sum of changes from
         the image ``near``.
     weight : float
-        Of the penalty.
+        What the penalty counts.
     near : array_like, optional
         A data point, for ``penalty='near'``.
     lower, upper : float or array_like
         The box.
     shape : (height, width), optional
-        Of the picture, for ``tv``; square if left out.
+        The shape of the picture, for ``tv``; square if left out.
     solver : str or solver
         Any Pyomo solver for mixed-integer linear programs.
     time_limit : float, optional

@@ -56,7 +56,7 @@ class Adversarial:
     image : (n_inputs,) array or None
         Run through the network: it obeys the rule in float64, the margin left out.
     distance : float
-        Of the image, in the norm; infinite without one.
+        The distance of the image, in the norm; infinite without one.
     bound : float
         No image is closer, within the solver's tolerance; without one where the search
         on sides of neurons was completed.
@@ -70,7 +70,7 @@ class Adversarial:
     start : float
         The distance of the first image, infinite where none was found.
     nodes : int
-        Of all search trees.
+        How many nodes all search trees have.
     """
 
     status: str
@@ -171,7 +171,7 @@ def find_adversarial(
     time_limit : float, optional
         Seconds.
     seed : int
-        Of the attack.
+        The seed of the attack.
     start : bool or (n_inputs,) array_like
         An image that obeys the rule, or whether to look for one.
     examples : (N, n_inputs) array_like, optional

@@ -87,7 +87,7 @@ def max_regions(network: Network, bounds: Bounds | None = None) -> int:
     Returns
     -------
     int
-        Of any size; for networks that are no chain, without the loss of dimension.
+        It may be any size; for networks that are no chain, without the loss of dimension.
     """
     free = network.n_inputs
     if bounds is not None:

@@ -136,9 +136,9 @@ class RootGap:
     bound : float
         Best bound at the end.
     nodes : int
-        Of the branch and bound.
+        How many nodes the branch and bound had.
     seconds : float
-        Of relaxation and search.
+        How long relaxation and search took.
     """
 
     root: float

@@ -164,7 +164,7 @@ def plot_stability(rungs: Sequence[RungSummary], *, ax: Any = None) -> Any:
     Parameters
     ----------
     rungs : sequence of RungSummary
-        Of one network.
+        The rungs of one network.
     ax : matplotlib Axes, optional
 
     Returns
@@ -190,7 +190,7 @@ def plot_big_m(rungs: Sequence[RungSummary], *, ax: Any = None) -> Any:
     Parameters
     ----------
     rungs : sequence of RungSummary
-        Of one network.
+        The rungs of one network.
     ax : matplotlib Axes, optional
 
     Returns

@@ -35,7 +35,7 @@ def restrict(
     origin : (n_inputs,) array_like
     directions : (d, n_inputs) array_like
     names : sequence of str, optional
-        Of the d coordinates.
+        The names of the d coordinates.
 
     Returns
     -------
@@ -98,7 +98,8 @@ def regions_on_line(
     Returns
     -------
     LinearRegions
-        Of a network with the one input ``t``; the point is ``start + t (end - start)``.
+        The regions of a network with the one input ``t``; the point is
+        ``start + t (end - start)``.
     """
     a, b = (np.asarray(p, dtype=float).reshape(-1) for p in (start, end))
     if a.shape != b.shape or not (a != b).any():
@@ -149,7 +150,7 @@ def regions_on_plane(
     Returns
     -------
     LinearRegions
-        Of a network with the two inputs ``s`` and ``t``; the point is
+        The regions of a network with the two inputs ``s`` and ``t``; the point is
         ``origin + s (first - origin) + t (second - origin)``.
     """
     x, a, b = (np.asarray(p, dtype=float).reshape(-1) for p in (origin, first, second))

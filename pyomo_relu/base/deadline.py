@@ -19,7 +19,7 @@ class Deadline:
     seconds : float or None
         On the clock from now; None for no end.
     cpu_seconds : float or None
-        Of this process from now; None for no end.
+        How much this process may compute from now on; None for no end.
 
     Raises
     ------

@@ -127,7 +127,7 @@ class ArrayModel(ProgramBuilder):
     needed : dict
         The entries that matter of each node that does, as bool arrays.
     entries : dict of Entries
-        Of each such node but the target.
+        The entries of each such node but the target.
     """
 
     def __init__(

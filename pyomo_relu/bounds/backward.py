@@ -406,7 +406,7 @@ class Backward:
     ) -> None:
         """``A+ diag(lower) W + A- diag(upper) W`` as ``A M - |A| D`` (mean, half gap).
 
-        Of a pair of opposite rows, both products are needed once.
+        Where rows come in opposite pairs, both products are needed once for a pair.
         """
         weights, bias = self.affine(s)
         a = positive + negative

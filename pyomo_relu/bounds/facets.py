@@ -31,7 +31,7 @@ def facets(ends: Segments) -> Iterator[tuple[float, np.ndarray, np.ndarray, np.n
     Parameters
     ----------
     ends : Segments
-        Of one box, so that its arrays are (P, 1, size).
+        The ends over one box, so that their arrays are (P, 1, size).
     """
     for sign in (1.0, -1.0):
         seen: list[np.ndarray] = []

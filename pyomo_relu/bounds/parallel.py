@@ -82,7 +82,7 @@ def run_chunks(
         Chunks not begun when it expires are left out. Ctrl-C ends the work and is
         remembered there.
     title : str
-        Of the progress bar.
+        The title of the progress bar.
     """
     token = uuid.uuid4().hex
     left: Iterator[int] = iter(range(len(chunks)))

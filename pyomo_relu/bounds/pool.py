@@ -28,7 +28,7 @@ class Pool:
     Parameters
     ----------
     dtypes : mapping, optional
-        Of fields that are not of float64.
+        The types of fields that are not of float64.
     **widths
         For each field the shape of a part's row: ``lower=3`` is an (N, 3) array, None
         stands for a plain (N,) one. There are always the plain fields ``bound``, below

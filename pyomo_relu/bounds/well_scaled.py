@@ -51,7 +51,7 @@ class Limits:
     Attributes
     ----------
     smallest_range, largest_range : float
-        Of an entry whose importance is 1. Below the first a violation of 1e-6, the
+        The range of an entry whose importance is 1. Below the first a violation of 1e-6, the
         feasibility tolerance of MIP solvers, is a thousandth of the range. Above the
         second presolves get into trouble: of random networks with inputs in units up to
         1e12, HiGHS 1.16 was wrong in one that had a range of 8.6e5 and a weight of 1e-6.
@@ -95,7 +95,7 @@ class WellScaled:
     Attributes
     ----------
     bounds : Bounds
-        Of the scaled network, which they carry.
+        The bounds of the scaled network, which they carry.
     factors : tuple of (size,) arrays or None
         For each node: its value in the scaled network is the factor times its value in
         the given one. None where the network is the given one.
@@ -150,7 +150,7 @@ def well_scaled(bounds: Bounds) -> WellScaled:
     Parameters
     ----------
     bounds : Bounds
-        Of every node; they carry the network.
+        The bounds of every node; they carry the network.
 
     Returns
     -------

@@ -85,7 +85,7 @@ def certify(
     tree : Tree
         Grown with the same ``tie``.
     jacobian : (n_data, p) sparse array
-        Of the data in the parameters.
+        The derivatives of the data in the parameters.
     sign : float
         -1 if the program is the negative of a maximization.
     tie : float

@@ -51,7 +51,7 @@ class ChvatalFunction:
     x : list of Fraction
         An optimal point.
     duals : list of Fraction
-        Of rows, then of cuts.
+        The duals of rows, then those of cuts.
     cuts : list of dict
         For each cut the multipliers of earlier rows and cuts, by their number.
 

@@ -39,7 +39,7 @@ def milp_value(milp: ParametricMILP, theta: Any) -> Any:
     ----------
     milp : ParametricMILP
     theta : (N, p) tensor or array_like
-        Of any floating type, which the values have as well; integers count as float64.
+        Any floating type, which the values have as well; integers count as float64.
     """
     theta = _parameters(theta)
     return tf.cast(_value(milp, tf.cast(theta, tf.float64)), theta.dtype)
@@ -54,7 +54,7 @@ def milp_solution(
     ----------
     milp : ParametricMILP
     theta : (N, p) tensor or array_like
-        Of any floating type, which the points have as well; integers count as float64.
+        Any floating type, which the points have as well; integers count as float64.
     how : SolutionGradient, optional
         By default the derivative of the optimal basis.
     """

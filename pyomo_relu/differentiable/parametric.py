@@ -47,7 +47,7 @@ class ParametricSolution:
     x : (n,) array
         The variables, integers exact.
     lp : Solution
-        Of the linear program with fixed integers, a minimization.
+        What the linear program with fixed integers gives, a minimization.
     program : Program
         The data at these parameters, a minimization.
     """
@@ -66,7 +66,7 @@ class ParametricMILP:
     Attributes
     ----------
     names : list of str
-        Of the parameters.
+        The names of the parameters.
     initial : (p,) array
         Their values in the model, the default of every method's ``theta``.
 
@@ -273,7 +273,7 @@ class ParametricMILP:
         tie : float
             Relative difference below which two values count as equal.
         node_limit : int
-            Of the tree.
+            How many nodes the tree may have.
 
         Raises
         ------

@@ -21,7 +21,7 @@ def solution_derivative(
     solution : Solution
         With its basis.
     jacobian : (n_data, p) sparse array
-        Of the program's data.
+        The derivatives of the program's data.
 
     Returns
     -------

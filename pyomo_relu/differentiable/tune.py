@@ -262,9 +262,9 @@ def largest_radius(
         Positive; of the value, so less slacks if there are costs.
     hidden : int
     costs : (n,) array, optional
-        Of slacks; by default every point must be right.
+        What slacks cost; by default every point must be right.
     tolerance : float
-        Of the radius and of the margin.
+        How far the radius and the margin may be off.
 
     Returns
     -------

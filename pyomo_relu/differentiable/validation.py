@@ -49,7 +49,7 @@ class ValidationFit:
     margin : float
         ``t' - costs @ slacks`` of the trained network on the points for validation.
     cost_gradient : (n,) array
-        Of the value in the costs of the points for training.
+        The derivatives of the value in the costs of the points for training.
     radius_gradient : float
     x_gradient : (n, d) array
         In the features of the points for training.
@@ -78,7 +78,7 @@ class ValidationMargin:
     y_validation : (m,) array
     n_features : int
     validation_costs : (m,) array
-        Of falling short of the margin; their sum should be above 1, or every margin is
+        What falling short of the margin costs; their sum should be above 1, or every margin is
         worth more than its slacks.
     hidden : int
         Step neurons.
@@ -131,7 +131,7 @@ class ValidationMargin:
         costs : (n,) array
             Positive.
         radius : float
-            Of the boxes around the points for training.
+            The radius of the boxes around the points for training.
         start : ValidationFit, optional
             An earlier one, whose points both searches start from.
         """

@@ -28,7 +28,7 @@ def clip_activations(network: Network, bounds: Any) -> Network:
     ----------
     network : Network
     bounds : Bounds
-        Of this network over an input box.
+        The bounds of this network over an input box.
 
     Returns
     -------

@@ -113,7 +113,7 @@ def compress(network: Network, bounds: Any) -> Compression:
     ----------
     network : Network
     bounds : Bounds
-        Of this network over the box; the tighter, the smaller the result.
+        The bounds of this network over the box; the tighter, the smaller the result.
 
     Returns
     -------

@@ -66,7 +66,7 @@ class Rescaling:
         Parameters
         ----------
         bounds : Bounds
-            Of the network that was rescaled.
+            The bounds of the network that was rescaled.
 
         Raises
         ------
@@ -105,7 +105,7 @@ def rescale(
         ``u - l`` of unstable neurons. (The sum of big-M constants alone has no
         minimum: it tends to 0 while the weights behind grow.)
     bounds : Bounds, optional
-        Of the network, for ``'big_m'``.
+        The bounds of the network, for ``'big_m'``.
     power : float
         Each term enters by this power.
     powers_of_two : bool

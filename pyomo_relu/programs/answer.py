@@ -70,7 +70,7 @@ class Answer:
     reason : str
         HiGHS's own name of the ending, for messages.
     objective : float or None
-        Of the point; None where there is none.
+        The value of the point; None where there is none.
     bound : float
         No feasible point is better than this, within the solver's tolerances. Infinite
         on the side of no use where nothing is proved; infinite on the other side where
@@ -78,7 +78,7 @@ class Answer:
     gap : float
         Relative, as HiGHS defines it.
     nodes, iterations : int
-        Of the search tree and of the simplex method.
+        How large the search tree is, and how many steps the simplex method made.
     keyboard : bool
         Whether Ctrl-C ended the run.
     """

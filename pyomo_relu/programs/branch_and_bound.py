@@ -61,7 +61,7 @@ class Leaf:
     lower, upper : (n,) arrays
     y : (m,) array
     bound : float
-        Of the relaxation; infinite if that has no point.
+        The bound of the relaxation; infinite if that has no point.
     x : (n,) array or None
         The relaxation's optimal point.
     integral : bool

@@ -120,7 +120,7 @@ class HighsModel:
     relaxed : bool
         Leave integrality out.
     threads : int
-        Of a run. 1, the default, makes runs repeatable; 0 is HiGHS's choice.
+        How many a run has. 1, the default, makes runs repeatable; 0 is HiGHS's choice.
     **options
         HiGHS's own.
 

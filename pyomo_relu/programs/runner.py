@@ -71,7 +71,7 @@ def run(function: Callable[[], Any], threads: int, cancel: Callable[[], None]) -
     Returns
     -------
     (result, bool)
-        Of the function, and whether Ctrl-C was pressed meanwhile.
+        What the function returned, and whether Ctrl-C was pressed meanwhile.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def probing_points(network: Network, largest: float = np.inf, seed: int = 0) -> 
         What no value inside the network may come near: the largest number of the
         framework's floating-point type.
     seed : int
-        Of a generator of its own; no global state is touched.
+        The seed of a generator of its own; no global state is touched.
 
     Returns
     -------

@@ -28,7 +28,7 @@ def least_change(
     up, down : (n,) arrays
     norm : {'l1', 'linf'}
     price : float
-        Of a violation by one.
+        What a violation by one costs.
 
     Returns
     -------

@@ -80,7 +80,7 @@ def side_bounds(
     Returns
     -------
     Bounds
-        Of the method ``sides``; ``details["subproblems"]`` counts.
+        Their method is ``sides``, and ``details["subproblems"]`` says how many there were.
     """
     if not ReluChain.fits(network):
         raise ValueError("the network is no chain of affine layers and ReLU.")

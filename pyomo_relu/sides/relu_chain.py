@@ -174,7 +174,8 @@ class ReluChain:
         rigorous : bool
             Whether rounding is taken off.
         share : float
-            Of the objective; with 0 a positive bound shows that no point has the sides.
+            What the objective counts; with 0 a positive bound shows that no point has the
+            sides.
         """
         rows = np.broadcast_to(share * self.row, (len(sides.fixed), len(self.row)))
         below = self.pull(sides, alpha, beta, rows, rigorous)
@@ -263,7 +264,7 @@ class ReluChain:
         extra : (N, extras) array, optional
             Further multipliers to start from.
         ranges : pair of (N, count) arrays, optional
-            Of the pre-activations; those that hold for all subproblems if left out.
+            Ranges of the pre-activations; those that hold for all subproblems if left out.
         """
         self.aim(enough)
         sides = self.sides(fixed, ranges)
@@ -322,7 +323,7 @@ class ReluChain:
     ) -> np.ndarray:
         """The neuron to split for each subproblem, (N,); -1 where none is open.
 
-        Of a few neurons with a large share in the relaxation, the one whose children
+        It is the one of a few neurons with a large share in the relaxation whose children
         have the best bounds.
 
         Parameters

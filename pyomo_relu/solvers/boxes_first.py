@@ -53,7 +53,7 @@ class Boxed:
     point : (n_columns,) array
         Feasible in the standard form.
     value, bound : float
-        Of the model's objective, there and at best.
+        The model's objective there, and a bound of it.
     proven : bool
         Whether they are within the gap.
     stopped : str or None
@@ -85,7 +85,7 @@ def may_go_first(model: Any, form: StandardForm, problem: NetworkProblem) -> boo
     ----------
     model : BlockData
     form : StandardForm
-        Of the whole model.
+        The whole model as arrays.
     problem : NetworkProblem
         Its networks.
     """
@@ -127,7 +127,7 @@ def search_boxes(
     nodes : int
         Boxes bounded at most.
     cpu_seconds, seconds : float
-        Of the process and on the clock, at most.
+        How long the boxes may take of the process's time, and on the clock.
     gaps : (float, float)
         Relative and absolute.
     report : callable, optional

@@ -25,11 +25,11 @@ class Solved:
     ----------
     status : {'optimal', 'infeasible', 'stopped'}
     value : float or None
-        Of the objective at the best point; None without one.
+        The objective at the best point; None without one.
     bound : float
         The solver's dual bound of the objective; NaN where it gives none.
     nodes : int
-        Of the search tree; 0 where the solver doesn't say.
+        How many nodes the search tree has; 0 where the solver doesn't say.
     """
 
     status: str

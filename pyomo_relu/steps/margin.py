@@ -47,7 +47,7 @@ class MarginFit:
     weights : tuple of (h, d) and (1, h) arrays
     biases : tuple of (h,) and (1,) arrays
     x_gradient : (n, d) array
-        Of the value in the features.
+        The derivatives of the value in the features.
     cost_gradient : (n,) array
         In the costs of slacks: ``-slacks`` (times ``tilt`` for validation).
     radius_gradient : float
@@ -322,7 +322,7 @@ class MarginProgram:
         ----------
         x : (n, d) array
         costs : (n,) array or float, optional
-            Of falling short of the margin, with ``soft``. Costs with a sum of at most 1
+            What falling short of the margin costs, with ``soft``. Costs with a sum of at most 1
             make every margin worthless.
         radius : float
             Every pattern must hold on the box of this radius around each point.

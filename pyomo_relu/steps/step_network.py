@@ -40,7 +40,7 @@ class StepNetwork:
     weights : tuple of (n_out, n_in) arrays
     biases : tuple of (n_out,) arrays
     activation : {'step', 'sign'}
-        Of the hidden neurons. The last layer's pre-activations are the scores.
+        What the hidden neurons do. The last layer's pre-activations are the scores.
     """
 
     weights: tuple[np.ndarray, ...]

@@ -84,9 +84,9 @@ class TrainingMIP(ModelWriter):
     ----------
     model : ConcreteModel
     w, b : dict of arrays of variables
-        Of the layers that are not given; a bias that there isn't is the number 0.
+        Those of the layers that are not given; a bias that there isn't is the number 0.
     rows : dict of LayerRows
-        Of every layer that isn't evaluated beforehand.
+        Those of every layer that isn't evaluated beforehand.
     u : dict of (cells, neurons) arrays of binaries
     margin : dict of (neurons,) arrays of variables
     """

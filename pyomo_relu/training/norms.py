@@ -47,7 +47,7 @@ def dual_norm(weights: np.ndarray, norm: str) -> np.ndarray:
     ----------
     weights : (n, d) array
     norm : {'linf', 'l1', 'l2'}
-        Of the ball.
+        The norm of the ball.
     """
     dual, size = DUAL_NORMS[norm], np.abs(weights)
     if dual == "l1":

@@ -171,7 +171,7 @@ def rounded(mip: TrainingMIP, deadline: Deadline) -> StepNetwork | None:
     mip : TrainingMIP
         One for which :func:`applies`.
     deadline : Deadline
-        Of the relaxation, and of the changes where it leaves some.
+        When the relaxation ends, and the changes where it leaves some time.
     """
     relaxed, neuron = RelaxedNeuron(mip, deadline), _Neuron(mip)
     if mip.loss_name == "min_nonzero":

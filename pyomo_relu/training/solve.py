@@ -70,7 +70,7 @@ class Solve:
         'optimal', 'time_limit', 'feasible' (stopped for another reason), 'infeasible'
         or 'nothing' (stopped without a network).
     objective, bound : float
-        Of the program; infinite where there is none.
+        The value and the bound of the program; infinite where there is none.
     seconds : float
     compared : int
         Activations that the network was found to have as the program says.
@@ -104,7 +104,7 @@ def solve(
     start : StepNetwork, optional
         A network to begin with.
     title : str
-        Of the progress bar.
+        The title of the progress bar.
 
     Raises
     ------

@@ -97,7 +97,7 @@ class Training:
         As :class:`~pyomo_relu.training.solve.Solve`; 'optimal' only where it is proved
         that no network of the family has a smaller loss on the data.
     loss, bound : float
-        Of the network on the training data, and a lower bound for all networks.
+        The loss of the network on the training data, and a lower bound for all networks.
     compared : int
         Activations found to be as the programs say.
     history : list of dict

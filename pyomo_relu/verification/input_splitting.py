@@ -90,7 +90,7 @@ def split_inputs(
     Parameters
     ----------
     margins : Margins
-        Of a region that is a box, or lies in one.
+        The margins over a region that is a box, or lies in one.
     sets : sequence or array of int
     confirm : callable
         Whether a point (n_inputs,) is a counterexample.

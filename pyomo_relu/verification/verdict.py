@@ -22,7 +22,7 @@ class SetVerdict:
     nodes : int
         Boxes, subproblems or nodes that were bounded.
     binaries : int
-        Of a mixed-integer program.
+        How many binaries a mixed-integer program had.
     """
 
     lower: float = -np.inf
@@ -56,7 +56,7 @@ class Verification:
     upper : (sets,) array
         The least margin of each set at any point seen.
     names : tuple of str
-        Of the sets.
+        The names of the sets.
     seconds : float
     details : dict
         Counts of the rungs: ``boxes``, ``splits``, ``nodes``,

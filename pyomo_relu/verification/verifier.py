@@ -66,7 +66,7 @@ def verify(
         Another program for the same network, ``x (n_inputs,) -> y (n_outputs,)``. A
         counterexample counts only where both agree up to their rounding.
     seed : int
-        Of the attack's random starts.
+        The seed of the attack's random starts.
 
     Returns
     -------

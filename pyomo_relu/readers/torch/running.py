@@ -20,9 +20,9 @@ class TorchModel(Framework):
     source : torch.nn.Module
         In eval mode.
     shapes : list of tuple of int
-        Of one sample of each input, without the batch axis.
+        The shape of one sample of each input, without the batch axis.
     kind : (dtype, device)
-        Of the inputs.
+        What the inputs are made of, and where.
     program : Program, optional
         What was read of it.
     values : mapping, optional

@@ -39,7 +39,7 @@ class ReluGlobalConfig(NetworkSolverConfig):
         Whether sides of neurons and a MIP of the whole may take part, by turns, and
         what has too many inputs for boxes goes to the MIP at once.
     seed : int
-        Of the searches for incumbents.
+        The seed of the searches for incumbents.
     executor : Executor, optional
         Bounds the batches of boxes in parallel, with the same result as without. Serves
         one group of inputs; subsystems and hand-overs run in one process and say so.

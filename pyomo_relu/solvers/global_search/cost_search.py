@@ -39,7 +39,7 @@ class CostSearch(ABC):
     incumbent : Incumbent
     counts : Counts
     deadline : Deadline
-        Of the search, which began when it was made.
+        The end of the search, which began when it was made.
     stopped : str or None
         ``"time"``, ``"nodes"``, ``"interrupt"``, ``"callback"``, ``"unbounded"``; None while
         it runs and after a proof.

@@ -25,7 +25,7 @@ class Incumbent:
     Attributes
     ----------
     cost : float
-        Of the best point, infinite before there is one.
+        The cost of the best point, infinite before there is one.
     point : (m,) array or None
     found : int
         How often it improved.
@@ -225,7 +225,7 @@ def descend(
     weights, linear : (n_outputs,), (n,) arrays
         What is descended: ``weights @ network(x) + linear @ x``.
     length : float
-        Of the step, as a share of the box.
+        The length of the step, as a share of the box.
     """
     width = high - low
     slope = (backward(network, network.activations(x), weights) + linear) * width

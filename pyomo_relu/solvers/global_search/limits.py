@@ -23,7 +23,7 @@ class Limits:
     leaf_neurons : int
         A box with at most so many undecided neurons goes to a MIP.
     seed : int
-        Of the searches for incumbents.
+        The seed of the searches for incumbents.
     hand_over : bool
         Whether a MIP may take over where it suits the problem better.
     slope_steps : int

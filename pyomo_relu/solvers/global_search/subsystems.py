@@ -167,7 +167,7 @@ class Subsystem:
         tolerance : float
             How far the bound may stay below the best point.
         rounds : int
-            Of cutting; the bound is valid whenever it ends.
+            How often cells are cut; the bound is valid whenever it ends.
         """
         cells = self.cells
         best = self._known(prices)

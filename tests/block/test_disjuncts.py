@@ -25,8 +25,8 @@ TRANSFORMATIONS = (
     "gdp.binary_multiplication",
 )
 SETS = ("sos1", "indicator")  # special ordered sets, which pyomo.gdp can't relax
-#: Pyomo's cuts separate a point from a convex relaxation. SCIP fails on two of ten such
-#: programs ("error in LP solver"), and works on one without an end.
+#: Pyomo's cuts separate a point from a convex relaxation. Where it isn't, SCIP fails on two
+#: of ten programs ("error in LP solver").
 NOT_CONVEX = ("complementarity", "gdp.cuttingplane")
 POINT = [0.3, -0.4]
 

@@ -18,15 +18,22 @@ from tests.harness.search import best_found, box_points
 from tests.harness.strategies import points_in
 
 
+def without_log(solver, name: str) -> None:
+    """Turn SCIP's log off.
+
+    Pyomo 6.10 reads it in a thread that SCIP doesn't let run: a log of more than a pipe
+    holds, 64 KiB, stops both for good.
+    """
+    if name == "scip_direct":
+        solver.options["display/verblevel"] = 0
+
+
 def solver_or_skip(name: str = "appsi_highs"):
     """The solver, or a skipped test where it is missing."""
     solver = pyo.SolverFactory(name)
     if not solver.available(exception_flag=False):
         pytest.skip(f"the solver '{name}' is not available")
-    if name == "scip_direct":
-        # Pyomo 6.10 reads SCIP's log in a thread that SCIP doesn't let run: a log of more
-        # than a pipe holds, 64 KiB, stops both for good.
-        solver.options["display/verblevel"] = 0
+    without_log(solver, name)
     if hasattr(solver, "update_config"):
         # Else appsi writes every row anew that has a variable fixed at another point.
         solver.update_config.treat_fixed_vars_as_params = False

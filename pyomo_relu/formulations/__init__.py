@@ -4,7 +4,6 @@ Knows networks and their bounds, and Pyomo; the component is in
 :mod:`pyomo_relu.block`. A formulation of one's own is written with what is exported here.
 """
 
-from pyomo_relu.formulations.auto import Auto
 from pyomo_relu.formulations.base import (
     FORMULATIONS,
     Formulation,
@@ -32,7 +31,6 @@ from pyomo_relu.formulations.writer import NetworkWriter
 
 __all__ = [
     "FORMULATIONS",
-    "Auto",
     "BigM",
     "Complementarity",
     "Cuts",

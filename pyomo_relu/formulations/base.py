@@ -76,8 +76,6 @@ class Formulation:
     sides_from_model : tuple of str or None
         What :attr:`Wiring.sides` said, where what is written relies on that: it is checked
         whenever a solver or writer reads the block.
-    reason : str
-        Why it was chosen, where a formulation chose it in its own place.
     CONFIG : ConfigDict
         The options.
 
@@ -98,7 +96,6 @@ class Formulation:
     needs_rows: ClassVar[bool] = False
     says_all: ClassVar[bool] = True
     sides_from_model: tuple[str, ...] | None = None
-    reason: str = ""
     CONFIG: ClassVar[ConfigDict] = ConfigDict()
 
     def __init__(self, **options: Any) -> None:

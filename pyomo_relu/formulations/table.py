@@ -103,7 +103,7 @@ class Table(Formulation):
         """The values of one input within its bounds."""
         found = given.get(i)
         if found is None:
-            found = values_of_integers(entry, self.config.most)
+            found = _of_integers(entry, self.config.most)
         if found is None:
             raise ValueError(
                 f"formulation 'table': input {i} ('{entry}') is no linear expression of a "
@@ -119,7 +119,7 @@ class Table(Formulation):
         return kept
 
 
-def values_of_integers(entry: Any, most: int) -> np.ndarray | None:
+def _of_integers(entry: Any, most: int) -> np.ndarray | None:
     """The values of a linear expression of integer variables; None where there are none.
 
     Of more than ``most`` combinations of the integers there is none, either.

@@ -38,6 +38,8 @@ class ModelImage:
     def __init__(self, model: Any, deadline: Deadline = NEVER) -> None:
         check_model(model, CALLER)
         self.model = model
+        #: What the form is of: the model, or its copy.
+        self.source = model
         own = list(network_blocks(model))
         changes = {b.name: list(b.changes()) for b in own}
         self.own_blocks = _as_written(model, own, changes)
@@ -73,6 +75,7 @@ class ModelImage:
         for block in blocks:
             deadline.check()
             block.reformulate("bigm")
+        self.source = image
         self.form = compile_with_networks(image, CALLER, deadline)
         pairs = zip(_outside(image, blocks), _outside(model, own))
         self._original = {id(copy): v for copy, v in pairs}

@@ -207,6 +207,31 @@ class NetworkProblem:
                 self.deadline.check()
                 target[one.own] = one.layer_values(one.inputs(point[None, :])[0], shift)
 
+    def from_columns(self, columns: Iterable[Any], values: np.ndarray) -> np.ndarray | None:
+        """The point at which variables have values, layers filled in; None if some lack.
+
+        Parameters
+        ----------
+        columns : iterable of VarData
+            All drivers and all of the user's other variables, perhaps more.
+        values : array
+            As many.
+        """
+        numbers = self._numbers
+        point = np.full(len(self.form.columns), math.nan)
+        for v, x in zip(columns, values.tolist()):
+            j = numbers.get(id(v))
+            if j is not None:
+                point[j] = x
+        if np.isnan(point[self.drivers]).any() or np.isnan(point[self.rest]).any():
+            return None
+        point[self.layer_columns] = 0.0
+        return self.fill_layers(np.nan_to_num(point, nan=0.0))
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        return self.form.column_numbers()
+
     def pattern(self, point: np.ndarray) -> np.ndarray:
         """Values of :attr:`pattern_columns` at the drivers of a point."""
         return self.fill_layers(point.copy())[self.pattern_columns]

@@ -1,9 +1,10 @@
 """`find_start`: a good feasible point of a model with networks, found by the networks.
 
-First a batch of gradient paths, whose ends are repaired by the linear program of their
-region; where the user has variables of his own, walks by linearization from the same
-points; then walks from region to region; then small MIPs over the units on the border
-of the best region; then walks from LP relaxations with units forced the other way.
+Where the user has rows or integers, sequences of linear and mixed-integer programs with
+the networks made linear come first. Then a batch of gradient paths, whose ends are
+repaired by the linear program of their region; walks from region to region; small MIPs
+over the units on the border of the best region; walks from LP relaxations with units
+forced the other way. While there is no point, and time, the sequences go on.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pyomo.contrib.solver.common.util import IncompatibleModelError
 
-from pyomo_relu.base.deadline import Deadline, TimeUp
+from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
 from pyomo_relu.heuristics.gradient_paths import ascend, batch_size, box_samples
 from pyomo_relu.heuristics.image import ModelImage
-from pyomo_relu.heuristics.linearized import walk_linearized
 from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.region_walk import RegionPoint, RegionSolver, solve_fixed
+from pyomo_relu.heuristics.sequential import SequentialSearch
 from pyomo_relu.heuristics.start_settings import START
+from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.presolve.reading import read_problem
 
 
 @dataclass
@@ -76,7 +80,8 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
     model : Block
         A linear model with active network blocks, several and chained ones included.
     time_limit : float
-        In seconds; the search ends earlier when nothing improves any more.
+        In CPU seconds of this process, at most three times as many on the clock; the
+        search ends earlier when nothing improves any more.
     seed : int
         Of the random choices.
 
@@ -95,12 +100,13 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
     IncompatibleModelError
         If the user's part of the model isn't linear.
     """
-    deadline = Deadline(time_limit)
+    deadline = Deadline(START.wall_per_cpu * time_limit, time_limit)
     try:
         image = ModelImage(model, Deadline(time_limit + START.reading))
     except TimeUp:
         return Start(seconds=deadline.elapsed)
-    search = _Search(image.problem, deadline, seed, START.patience)
+    wired = read_wired(image.source, deadline)
+    search = _Search(image.problem, wired, deadline, seed, START.patience)
     result = search.run(image.present())
     if result.point is not None:
         image.write(result.point)
@@ -108,12 +114,39 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
     return result
 
 
-def search_start(problem: NetworkProblem, time_limit: float, seed: int = 0) -> Start:
-    """As :func:`find_start` on a compiled model; no value in the model changes."""
-    before, problem.deadline = problem.deadline, Deadline(time_limit)
+def read_wired(model: Any, deadline: Deadline) -> Problem | None:
+    """A model as networks and rows; None where that is a box, or can't be read so."""
+    try:
+        problem = read_problem(model, deadline)
+    except (IncompatibleModelError, ValueError, TimeUp):
+        return None
+    plain = problem.is_box and not problem.integer.any()
+    return None if plain or problem.infeasible or problem.unbounded else problem
+
+
+def search_start(
+    problem: NetworkProblem,
+    time_limit: float,
+    seed: int = 0,
+    wired: Problem | None = None,
+) -> Start:
+    """As :func:`find_start` on a compiled model; no value in the model changes.
+
+    Parameters
+    ----------
+    problem : NetworkProblem
+    time_limit : float
+        In CPU seconds.
+    seed : int
+    wired : Problem, optional
+        The same model by :func:`read_wired`.
+    """
+    before = problem.deadline
+    problem.deadline = Deadline(START.wall_per_cpu * time_limit, time_limit)
     try:
         patience = START.patience_for_solver
-        result = _Search(problem, problem.deadline, seed, patience).run(None)
+        search = _Search(problem, wired, problem.deadline, seed, patience)
+        result = search.run(None)
         result.seconds = problem.deadline.elapsed
     finally:
         problem.deadline = before
@@ -124,9 +157,15 @@ class _Search:
     """One run of all heuristics over one problem."""
 
     def __init__(
-        self, problem: NetworkProblem, deadline: Deadline, seed: int, patience: int
+        self,
+        problem: NetworkProblem,
+        wired: Problem | None,
+        deadline: Deadline,
+        seed: int,
+        patience: int,
     ) -> None:
         self.problem, self.form = problem, problem.form
+        self.wired, self.seed = wired, seed
         self.deadline, self.patience = deadline, patience
         self.rng = np.random.default_rng(seed)
         self.sign = 1.0 if self.form.maximize else -1.0
@@ -134,6 +173,8 @@ class _Search:
         #: Violation and value of the latest candidate.
         self.latest = np.inf, np.nan
         self.seen: set[bytes] = set()
+        #: Violation and columns of the wired model's point that comes closest.
+        self._closest: tuple[float, np.ndarray] | None = None
         self.regions: RegionSolver
 
     # ------------------------------------------------------------------- candidates
@@ -184,23 +225,66 @@ class _Search:
     def run(self, present: np.ndarray | None) -> Start:
         """All heuristics in turn, until the time is up or nothing is left to try."""
         try:
-            self._run(present)
+            if present is not None:
+                self.offer(present, "present values")
+            sequences = self._sequences(present)
+            self._by_regions(present)
+            if sequences is not None:
+                sequences.run(self.deadline, self.patience)
         except TimeUp:
             pass
+        self._least_violated()
         return self.best
 
-    def _run(self, present: np.ndarray | None) -> None:
+    def _sequences(self, present: np.ndarray | None) -> SequentialSearch | None:
+        """Linear programs in a trust region, until they have a point that no start betters."""
+        p = self.wired
+        if p is None:
+            return None
+        drivers = None
+        if present is not None:
+            place = {id(v): x for v, x in zip(self.form.columns, present.tolist())}
+            known = [place.get(id(v)) for v in p.columns[: p.n]]
+            if None not in known:
+                drivers = np.array(known, dtype=float)
+        search = SequentialSearch(p, self._judge, self.deadline, self.seed)
+        search.run(self.deadline.part(START.sequential_share), self.patience, drivers)
+        if search.point is None:
+            search.run(self.deadline)
+        return search
+
+    def _judge(self, z: np.ndarray) -> None:
+        """Offer a point of the wired model where it is the best so far."""
+        p = self.wired
+        assert p is not None
+        violation, value = p.violation(z), p.user_objective(float(p.cost @ z))
+        if violation <= START.feasible:
+            if self._better(violation, value):
+                point = self.problem.from_columns(p.columns, z)
+                if point is not None:
+                    self.offer(point, "sequence")
+        elif self._closest is None or violation < self._closest[0]:
+            self._closest = violation, z
+
+    def _least_violated(self) -> None:
+        """Without a feasible point the least violated one is better than none."""
+        if self._closest is None or self.best.feasible or self.wired is None:
+            return
+        self.problem.deadline = NEVER
+        point = self.problem.from_columns(self.wired.columns, self._closest[1])
+        if point is not None:
+            self.offer(point, "sequence")
+
+    def _by_regions(self, present: np.ndarray | None) -> None:
+        """Gradient paths, and walks from region to region."""
         problem, total = self.problem, self.deadline.left()
         paths = batch_size(problem, START.paths_share * total)
         starts = self._random_drivers(paths)
         if present is not None:
-            self.offer(present, "present values")
             starts[0] = present[problem.drivers]
-        self._linearized(starts[:1])
         cost = np.zeros(len(self.form.columns))
         cost[problem.io] = self.sign * self.form.cost[problem.io]
         ends = ascend(problem, cost, starts, Deadline(START.ascent_share * total))
-        self._linearized(ends[: START.linearized, problem.drivers])
         for point in ends[: START.completed]:
             self._complete(point)
         self.regions = RegionSolver(problem)
@@ -254,20 +338,6 @@ class _Search:
             full = solve_fixed(self.form, known, point[known], limit)
         if full is not None:
             self.offer(full, "gradient")
-
-    def _linearized(self, starts: np.ndarray) -> None:
-        """Linear programs over the user's rows, which the gradient knows only in part."""
-        if not len(self.problem.rest) or len(self.problem.users_integers):
-            return
-        limit = self.deadline.part(START.linearized_share)
-        for drivers in starts:
-            walk_linearized(self.problem, drivers, self._score, limit)
-
-    def _score(self, point: np.ndarray) -> float:
-        """What a point is worth once its layers are filled in; minus infinity if not."""
-        self.offer(point, "linearization")
-        violation, value = self.latest
-        return self.sign * value if violation <= START.feasible else -np.inf
 
     def _walk(self, point: np.ndarray, source: str) -> bool:
         walk = self.regions.walk(point, self.deadline, self.seen)

@@ -16,6 +16,8 @@ class StartSettings:
     #: Reading a model, and judging its values, may take so many seconds beyond the limit:
     #: half of the two seconds that any call may be late.
     reading: float = 1.0
+    #: A search may take so many seconds on the clock for each of its CPU seconds.
+    wall_per_cpu: float = 3.0
     #: ``find_start`` ends after so many walks in a row without success.
     patience: int = 20
     #: A search for a solver ends after so many, since the solver goes on from there.
@@ -46,16 +48,9 @@ class StartSettings:
     completed: int = 2
     completion_share: float = 0.2
 
-    #: So many walks by linearization begin at ends of paths; they share this much time.
-    linearized: int = 4
-    linearized_share: float = 0.5
-    #: A trust region is a share of the drivers' box: this one after the first step, and
-    #: the walk ends below the other one.
-    first_radius: float = 0.5
-    last_radius: float = 1e-3
-    #: A step that succeeds and one that fails multiply the trust region by these.
-    wider: float = 2.0
-    narrower: float = 0.25
+    #: Sequences of linear programs may take this share of the time before other searches,
+    #: and all of it without a point.
+    sequential_share: float = 0.6
 
     #: The linear relaxation may take this share of the time that is left.
     relaxation_share: float = 0.5
@@ -81,3 +76,63 @@ class StartSettings:
 
 #: The settings of every search.
 START = StartSettings()
+
+
+@dataclass(frozen=True)
+class SequentialSettings:
+    """The numbers of :class:`~pyomo_relu.heuristics.sequential.SequentialSearch`."""
+
+    #: A row holds up to this violation, relative to its bound.
+    holds: float = 1e-7
+    #: So many random starts follow the plain ones, each with ``kicks`` near the best point,
+    #: of whose drivers the share ``moved`` moves, by the share ``nearby`` of the box, and
+    #: whose choices are drawn anew with a chance of ``flipped``.
+    random_starts: int = 1000
+    #: Their first integers are chosen within these trust regions, in turn; 0 means the
+    #: closest that the rows allow.
+    radii: tuple[float, ...] = (1.0, 0.3, 0.0)
+    kicks: int = 3
+    moved: float = 0.5
+    nearby: float = 0.3
+    flipped: float = 0.15
+    #: A random start is the best of as many points as the networks take in so many
+    #: seconds, within these limits.
+    sample_seconds: float = 0.01
+    fewest_samples: int = 4
+    most_samples: int = 256
+    #: The trust region is a share of the drivers' box: this one at first, and a sequence
+    #: ends below the other one, or after so many steps.
+    first_radius: float = 0.5
+    last_radius: float = 1e-3
+    most_steps: int = 40
+    #: A step that succeeds and one that fails multiply the trust region by these.
+    wider: float = 2.0
+    narrower: float = 0.25
+    #: Drivers that move by less stand still.
+    still: float = 1e-9
+    #: The filter asks for this share less of violation, or this relative gain in cost.
+    margin: float = 0.05
+    gain: float = 1e-7
+    #: Where rows have to be broken, the cost counts by this share of a violation of 1.
+    cost_weight: float = 1e-3
+    #: A choice of integers that isn't better shrinks its trust region by this factor, down
+    #: to this share of the box.
+    closer: float = 0.5
+    least_radius: float = 0.03
+    #: So many choices of integers may bring nothing better before the next start.
+    patience: int = 8
+    #: So many choices of binaries are forbidden to the next programs, the latest.
+    remembered: int = 50
+    #: A mixed-integer program ends at this relative gap, or after the larger of so many
+    #: seconds, longer by a factor whenever they weren't enough, and this share of the
+    #: time left.
+    mip_gap: float = 0.01
+    mip_seconds: float = 0.2
+    longer: float = 1.5
+    mip_share: float = 0.1
+    #: It gets the point around which it lies as a start where that holds up to this.
+    start_holds: float = 1e-6
+
+
+#: The settings of every sequential search.
+SEQUENTIAL = SequentialSettings()

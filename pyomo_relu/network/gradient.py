@@ -91,6 +91,11 @@ def value_and_gradient(
 def jacobian(network: Network, x: np.ndarray) -> np.ndarray:
     """The (n_outputs, n_inputs) derivative at one point."""
     point, _ = network.flat_inputs(x)
-    eye = np.eye(network.n_outputs)
-    values = network.activations(np.repeat(point, len(eye), axis=0))
-    return backward(network, values, eye)
+    return jacobians(network, point)[0]
+
+
+def jacobians(network: Network, x: np.ndarray) -> np.ndarray:
+    """The derivatives at points (N, n_inputs), an (N, n_outputs, n_inputs) array."""
+    n, eye = len(x), np.eye(network.n_outputs)
+    values = network.activations(np.repeat(x, len(eye), axis=0))
+    return backward(network, values, np.tile(eye, (n, 1))).reshape(n, len(eye), -1)

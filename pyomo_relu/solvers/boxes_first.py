@@ -14,7 +14,6 @@ model as it is, or nothing of the search is used.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -220,14 +219,5 @@ def _in_columns(
     """The search's point in all columns of the model; None if it doesn't hold there."""
     if found is None:
         return None
-    numbers = form.column_numbers()
-    point = np.full(len(form.columns), math.nan)
-    for v, x in zip(inputs.columns, found.tolist()):
-        j = numbers.get(id(v))
-        if j is not None:
-            point[j] = x
-    if np.isnan(point[problem.drivers]).any() or np.isnan(point[problem.rest]).any():
-        return None
-    point[problem.layer_columns] = 0.0
-    point = problem.fill_layers(np.nan_to_num(point, nan=0.0))
-    return point if form.violation(point) <= START.feasible else None
+    point = problem.from_columns(inputs.columns, found)
+    return None if point is None or form.violation(point) > START.feasible else point

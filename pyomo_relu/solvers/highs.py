@@ -150,7 +150,7 @@ class ReluHighs(NetworkSolver):
         if not networks or config.start != "auto" or seconds <= 0:
             return None, None
         from pyomo_relu.heuristics.network_columns import NetworkProblem
-        from pyomo_relu.heuristics.start import search_start
+        from pyomo_relu.heuristics.start import read_wired, search_start
 
         try:
             problem = NetworkProblem(form, networks, deadline)
@@ -159,7 +159,8 @@ class ReluHighs(NetworkSolver):
                 watch.bound = boxed.bound
                 watch.write(f"relu_highs: {boxed}")
                 return boxed, boxed.point
-            found = search_start(problem, time_limit=seconds)
+            wired = read_wired(model, deadline)
+            found = search_start(problem, seconds, wired=wired)
         except TimeUp:
             return None, None
         except Exception as error:  # a start is a gift: its failure must not cost the solve

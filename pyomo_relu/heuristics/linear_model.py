@@ -1,0 +1,352 @@
+"""A model with its networks replaced by linear functions that agree with them at a point.
+
+What is linear in the user's model stays as it is, integers included, so one program sees
+all rows at once; only the networks are believed no farther than a trust region. Where
+binaries choose an input among a few values, what the network is at each of them takes the
+place of its derivative, which says nothing of a step so long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pyomo_relu.base.deadline import NEVER, Deadline
+from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.network import Network
+from pyomo_relu.network.gradient import jacobians
+from pyomo_relu.presolve.choices import Choice, find_choices
+from pyomo_relu.presolve.compose import BlockLinks
+from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.programs import LinearProgram, Rows, matrix_of
+
+
+@dataclass
+class _Batch:
+    """Blocks of one network that depend on earlier batches only.
+
+    Attributes
+    ----------
+    reads : (k * n_inputs, columns) CSR array
+        The inputs of all blocks, one after another, are ``reads @ point + constant``.
+    outputs : (k, n_outputs) int array
+        Columns.
+    smooth : (k * n_inputs, columns) CSR array
+        ``reads`` without the drivers that a choice determines.
+    choices : _ChosenInputs
+    """
+
+    network: Network
+    reads: sp.csr_array
+    constant: np.ndarray
+    outputs: np.ndarray
+    smooth: sp.csr_array
+    choices: _ChosenInputs
+
+    def inputs(self, points: np.ndarray) -> np.ndarray:
+        """Inputs of the blocks at points (N, n_columns), (N, k, n_inputs)."""
+        flat = (self.reads @ points.T).T + self.constant
+        return flat.reshape(len(points), len(self.outputs), -1)
+
+    def evaluate(self, points: np.ndarray) -> np.ndarray:
+        """Outputs of the blocks at points (N, n_columns), (N, k, n_outputs)."""
+        u = self.inputs(points)
+        found = self.network.evaluate(u.reshape(-1, u.shape[2]))
+        return found.reshape(len(points), *self.outputs.shape)
+
+
+class _ChosenInputs:
+    """What choices add to the inputs of the blocks of a batch.
+
+    A pair is a block and a choice that it reads. Each has a state for each binary, and
+    one in which all binaries are 0.
+
+    Parameters
+    ----------
+    reads : (k * n_inputs, columns) CSR array
+    n_inputs : int
+    choices : sequence of Choice
+    """
+
+    def __init__(
+        self, reads: sp.csr_array, n_inputs: int, choices: Sequence[Choice]
+    ) -> None:
+        self.n_inputs, by_column = n_inputs, sp.csc_array(reads)
+        blocks: list[int] = []  # of each pair
+        self.present: list[tuple[np.ndarray, Choice, np.ndarray]] = []
+        pair_of, column_of, inputs, exactly = [], [], [], []
+        for choice in choices:
+            part = sp.csr_array(by_column[:, choice.drivers])
+            rows = np.flatnonzero(np.diff(part.indptr))
+            for block in np.unique(rows // n_inputs).tolist():
+                weights = part[block * n_inputs : (block + 1) * n_inputs].toarray()
+                states = np.vstack([choice.values, choice.none]) @ weights.T
+                pair_of += [len(blocks)] * len(states)
+                column_of += [*choice.columns.tolist(), -1]
+                inputs.append(states)
+                self.present.append((weights, choice, choice.drivers))
+                exactly.append(choice.exactly)
+                blocks.append(block)
+        self.block = np.array(blocks, dtype=int)
+        self.exactly = np.array(exactly, dtype=bool)
+        self.pair_of, self.column_of = np.array(pair_of, int), np.array(column_of, int)
+        self.inputs = np.concatenate(inputs) if inputs else np.zeros((0, n_inputs))
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    def moved(self, u: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """The inputs of each state's block in that state, (states, n_inputs)."""
+        now = np.array([w @ point[drivers] for w, _, drivers in self.present])
+        return u[self.block[self.pair_of]] - now[self.pair_of] + self.inputs
+
+
+@dataclass
+class Tangent:
+    """The networks' outputs as linear functions at a point: ``matrix @ z == right``.
+
+    Attributes
+    ----------
+    point : (n_columns,) array
+        The drivers and the outputs that the networks give there; the rest is 0.
+    """
+
+    point: np.ndarray
+    matrix: sp.csr_array
+    right: np.ndarray
+
+
+class LinearModel:
+    """The columns and rows of a problem, and what its networks are at a point.
+
+    The columns are those of the problem, then outputs that only other blocks read.
+
+    Attributes
+    ----------
+    n_columns : int
+    soft : (rows,) bool array
+        Which rows hold outputs, so that a linear function's error may break them.
+    rows : Rows
+        The problem's own, then the bounds of outputs that say more than the network.
+    integers : (k,) int array
+        Columns of the user's integers.
+    chosen, choosing : int arrays
+        Drivers that choices determine, and the binaries that do so.
+    """
+
+    def __init__(self, problem: Problem, deadline: Deadline = NEVER) -> None:
+        self.problem = p = problem
+        place = {id(v): j for j, v in enumerate(p.columns[: p.n])}
+        made = {id(v): p.n + j for j, v in enumerate(p.columns[p.n : p.n + p.q])}
+        live = [link for link in p.links if any(one.terms for one in link.inputs)]
+        count = len(p.columns)
+        for link in live:
+            for v in link.outputs:
+                if id(v) not in made:
+                    made[id(v)] = count
+                    count += 1
+        self.n_columns = count
+        place = {**made, **place}
+        self.choices = find_choices(p)
+        none = np.zeros(0, dtype=int)
+        self.chosen = np.concatenate([none, *(c.drivers for c in self.choices)])
+        self.choosing = np.concatenate([none, *(c.columns for c in self.choices)])
+        self.batches = []
+        for group in _groups(live, deadline):
+            self.batches.append(self._batch(group, place, made))
+        self.integers = np.flatnonzero(p.integer)
+        self.rows = self._rows()
+        holds = np.zeros(count)
+        holds[p.n : p.n + p.q] = 1.0
+        self.soft = np.asarray(abs(self.rows.matrix) @ holds).ravel() > 0
+        self.cost = np.concatenate([p.cost, np.zeros(count - len(p.cost))])
+
+    def _batch(
+        self, links: Sequence[BlockLinks], place: dict[int, int], made: dict[int, int]
+    ) -> _Batch:
+        rows, columns, values = list[int](), list[int](), list[float]()
+        constant = list[float]()
+        for link in links:
+            for one in link.inputs:
+                for key, a in one.terms.items():
+                    rows.append(len(constant))
+                    columns.append(place[key])
+                    values.append(a)
+                constant.append(one.constant)
+        shape = (len(constant), self.n_columns)
+        at = np.array(rows, dtype=int), np.array(columns, dtype=int)
+        reads = sp.csr_array((np.array(values), at), shape=shape)
+        outputs = np.array([[made[id(v)] for v in link.outputs] for link in links])
+        free = np.ones(self.n_columns)
+        free[self.chosen] = 0.0
+        smooth = sp.csr_array(reads @ sp.diags_array(free))
+        smooth.eliminate_zeros()
+        network = links[0].block.network
+        chosen = _ChosenInputs(reads, network.n_inputs, self.choices)
+        return _Batch(network, reads, np.array(constant), outputs, smooth, chosen)
+
+    def _rows(self) -> Rows:
+        """The user's rows over all columns, and bounds of outputs that the user gave."""
+        p = self.problem
+        wide = p.matrix.copy()
+        wide.resize((wide.shape[0], self.n_columns))
+        own = Rows(sp.csr_array(wide), p.row_lower, p.row_upper)
+        at = p.n + np.flatnonzero(p.bounded)
+        part = (np.arange(len(at)), at, np.ones(len(at)))
+        bounds = matrix_of(len(at), self.n_columns, [part])
+        return Rows(
+            sp.csr_array(sp.vstack([own.matrix, bounds], format="csr")),
+            np.concatenate([own.lower, p.lower[at]]),
+            np.concatenate([own.upper, p.upper[at]]),
+        )
+
+    # ------------------------------------------------------------------- the networks
+    def roll_out(self, points: np.ndarray) -> np.ndarray:
+        """Set the outputs of (N, n_columns) points by their drivers, block after block."""
+        for batch in self.batches:
+            points[:, batch.outputs] = batch.evaluate(points)
+        return points
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        """Drivers (n,) and the outputs they lead to, (n_columns,); the rest is 0."""
+        point = np.zeros((1, self.n_columns))
+        point[0, : self.problem.n] = x
+        return self.roll_out(point)[0]
+
+    def tangent(self, x: np.ndarray, deadline: Deadline = NEVER) -> Tangent:
+        """The networks as linear functions at drivers ``x``."""
+        point = self.at(x)
+        parts, right = [], []
+        for batch in self.batches:
+            deadline.check()
+            k, q = batch.outputs.shape
+            u = batch.inputs(point[None])[0]
+            slopes = jacobians(batch.network, u)
+            across = sp.csr_array(_block_diagonal(slopes) @ batch.smooth)
+            here = batch.network.evaluate(u)
+            value = here.ravel() - across @ point
+            if len(batch.choices):
+                steps, shift = self._steps(batch, u, here, point)
+                across, value = sp.csr_array(across + steps), value + shift
+            at = np.arange(k * q)
+            own = sp.csr_array((np.ones(k * q), (at, batch.outputs.ravel())), across.shape)
+            parts.append(sp.csr_array(own - across))
+            right.append(value)
+        if not parts:
+            return Tangent(point, sp.csr_array((0, self.n_columns)), np.zeros(0))
+        stacked = sp.csr_array(sp.vstack(parts, format="csr"))
+        return Tangent(point, stacked, np.concatenate(right))
+
+    def _steps(
+        self, batch: _Batch, u: np.ndarray, here: np.ndarray, point: np.ndarray
+    ) -> tuple[sp.csr_array, np.ndarray]:
+        """How choices change outputs: a coefficient of each binary, and a constant."""
+        k, q = batch.outputs.shape
+        choices = batch.choices
+        there = batch.network.evaluate(choices.moved(u, point))
+        change = there - here[choices.block[choices.pair_of]]
+        none = choices.column_of < 0
+        base = np.where(choices.exactly[:, None], 0.0, change[none])
+        shift = np.zeros((k, q))
+        np.add.at(shift, choices.block, base)
+        change = (change - base[choices.pair_of])[~none]
+        block = choices.block[choices.pair_of[~none]]
+        rows = (block[:, None] * q + np.arange(q)).ravel()
+        columns = np.repeat(choices.column_of[~none], q)
+        shape = (k * q, self.n_columns)
+        return sp.csr_array((change.ravel(), (rows, columns)), shape=shape), shift.ravel()
+
+    # -------------------------------------------------------------------- the program
+    def program(
+        self, tangent: Tangent, low: np.ndarray, high: np.ndarray, cost: np.ndarray
+    ) -> LinearProgram:
+        """The linear program around a point.
+
+        Parameters
+        ----------
+        low, high : (problem columns,) arrays
+            Bounds of the problem's columns; those of outputs are left out.
+        cost : (n_columns,) array
+        """
+        p, far = self.problem, np.full(self.n_columns, np.inf)
+        lower, upper = -far, far.copy()
+        lower[: len(low)], upper[: len(high)] = low, high
+        lower[p.n : p.n + p.q], upper[p.n : p.n + p.q] = -np.inf, np.inf
+        rows, integer = self.rows, np.zeros(self.n_columns, dtype=bool)
+        integer[: len(p.integer)] = p.integer
+        integer[p.n : p.n + p.q] = False
+        return LinearProgram(
+            cost=cost,
+            lower=lower,
+            upper=upper,
+            matrix=sp.csr_array(sp.vstack([rows.matrix, tangent.matrix], format="csr")),
+            row_lower=np.concatenate([rows.lower, tangent.right]),
+            row_upper=np.concatenate([rows.upper, tangent.right]),
+            integer=integer & (lower < upper),
+        )
+
+    def elastic(self, program: LinearProgram, weight: float) -> LinearProgram:
+        """The program that breaks soft rows as little as it can.
+
+        The cost counts by ``weight``; each unit of violation, relative to the row's
+        bound, costs 1.
+        """
+        soft = np.flatnonzero(self.soft)
+        finite = [np.isfinite(a[soft]) for a in (self.rows.lower, self.rows.upper)]
+        up, down = soft[finite[0]], soft[finite[1]]
+        at = np.concatenate([up, down])
+        signs = np.concatenate([np.ones(len(up)), -np.ones(len(down))])
+        bound = np.concatenate([self.rows.lower[up], self.rows.upper[down]])
+        k, m = len(at), len(program.row_lower)
+        extra = sp.csr_array((signs, (at, np.arange(k))), shape=(m, k))
+        none = np.zeros(k)
+        assert program.integer is not None
+        return replace(
+            program,
+            cost=np.concatenate([weight * program.cost, 1.0 / np.maximum(1.0, abs(bound))]),
+            lower=np.concatenate([program.lower, none]),
+            upper=np.concatenate([program.upper, none + np.inf]),
+            matrix=sp.csr_array(sp.hstack([program.matrix, extra], format="csr")),
+            integer=np.concatenate([program.integer, none.astype(bool)]),
+        )
+
+    def broken(self, point: np.ndarray) -> float:
+        """The sum of violations of soft rows, each relative to its bound."""
+        activity = self.rows.matrix @ point
+        total = 0.0
+        for gap, bound in (
+            (self.rows.lower - activity, self.rows.lower),
+            (activity - self.rows.upper, self.rows.upper),
+        ):
+            use = self.soft & np.isfinite(bound)
+            scaled = gap[use] / np.maximum(1.0, abs(bound[use]))
+            total += float(np.maximum(scaled, 0.0).sum())
+        return total
+
+
+def _groups(links: Sequence[BlockLinks], deadline: Deadline) -> list[list[BlockLinks]]:
+    """Blocks that may be evaluated together: one network, and nothing read from each other."""
+    depth: dict[int, int] = {}
+    found: dict[tuple[int, int], list[BlockLinks]] = {}
+    for link in links:
+        deadline.check()
+        read = (depth.get(key, -1) for one in link.inputs for key in one.terms)
+        level = 1 + max(read, default=-1)
+        for v in link.outputs:
+            depth[id(v)] = level
+        found.setdefault((level, id(link.block.network)), []).append(link)
+    return [found[key] for key in sorted(found, key=lambda key: key[0])]
+
+
+def _block_diagonal(blocks: np.ndarray) -> sp.csr_array:
+    """(k, q, n) matrices along a diagonal, (k q, k n)."""
+    k, q, n = blocks.shape
+    columns = (np.arange(k)[:, None, None] * n + np.arange(n)).repeat(q, axis=1)
+    return sp.csr_array(
+        (blocks.ravel(), columns.ravel(), np.arange(k * q + 1) * n), shape=(k * q, k * n)
+    )
+
+
+__all__ = ["LinearModel", "Tangent"]

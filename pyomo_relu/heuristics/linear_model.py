@@ -126,10 +126,11 @@ class LinearModel:
     Attributes
     ----------
     n_columns : int
-    soft : (rows,) bool array
-        Which rows hold outputs, so that a linear function's error may break them.
     rows : Rows
-        The problem's own, then the bounds of outputs that say more than the network.
+        The problem's own, then the bounds of what follows the networks.
+    soft : (rows,) bool array
+        Which rows hold what follows, so that a linear function's error may break them.
+    definitions : Rows
     integers : (k,) int array
         Columns of the user's integers.
     chosen, choosing : int arrays
@@ -157,10 +158,13 @@ class LinearModel:
         for group in _groups(live, deadline):
             self.batches.append(self._batch(group, place, made))
         self.integers = np.flatnonzero(p.integer)
+        #: Columns that follow the networks: outputs, and what is defined by them.
+        self.following = np.zeros(count, dtype=bool)
+        self.following[p.n : p.n + p.q] = True
+        self.following[p.defined] = True
         self.rows = self._rows()
-        holds = np.zeros(count)
-        holds[p.n : p.n + p.q] = 1.0
-        self.soft = np.asarray(abs(self.rows.matrix) @ holds).ravel() > 0
+        self.soft = abs(self.rows.matrix) @ self.following.astype(float) > 0
+        self.definitions = self._definitions()
         self.cost = np.concatenate([p.cost, np.zeros(count - len(p.cost))])
 
     def _batch(
@@ -188,12 +192,14 @@ class LinearModel:
         return _Batch(network, reads, np.array(constant), outputs, smooth, chosen)
 
     def _rows(self) -> Rows:
-        """The user's rows over all columns, and bounds of outputs that the user gave."""
+        """The user's rows over all columns, and bounds of what follows the networks."""
         p = self.problem
         wide = p.matrix.copy()
         wide.resize((wide.shape[0], self.n_columns))
         own = Rows(sp.csr_array(wide), p.row_lower, p.row_upper)
-        at = p.n + np.flatnonzero(p.bounded)
+        outputs = p.n + np.flatnonzero(p.bounded)
+        finite = np.isfinite(p.lower[p.defined]) | np.isfinite(p.upper[p.defined])
+        at = np.concatenate([outputs, p.defined[finite & ~p.implied[p.defined]]])
         part = (np.arange(len(at)), at, np.ones(len(at)))
         bounds = matrix_of(len(at), self.n_columns, [part])
         return Rows(
@@ -201,6 +207,16 @@ class LinearModel:
             np.concatenate([own.lower, p.lower[at]]),
             np.concatenate([own.upper, p.upper[at]]),
         )
+
+    def _definitions(self) -> Rows:
+        """What defined columns are, as rows that always hold."""
+        p, k = self.problem, len(self.problem.defined)
+        if not k:
+            return Rows(sp.csr_array((0, self.n_columns)), np.zeros(0), np.zeros(0))
+        own = matrix_of(k, len(p.columns), [(np.arange(k), p.defined, np.ones(k))])
+        matrix = sp.csr_array(own - p.definition)
+        matrix.resize((k, self.n_columns))
+        return Rows(matrix, p.definition_constant, p.definition_constant)
 
     # ------------------------------------------------------------------- the networks
     def roll_out(self, points: np.ndarray) -> np.ndarray:
@@ -267,23 +283,25 @@ class LinearModel:
         Parameters
         ----------
         low, high : (problem columns,) arrays
-            Bounds of the problem's columns; those of outputs are left out.
+            Bounds of the problem's columns; those that follow the networks have rows.
         cost : (n_columns,) array
         """
         p, far = self.problem, np.full(self.n_columns, np.inf)
         lower, upper = -far, far.copy()
         lower[: len(low)], upper[: len(high)] = low, high
-        lower[p.n : p.n + p.q], upper[p.n : p.n + p.q] = -np.inf, np.inf
-        rows, integer = self.rows, np.zeros(self.n_columns, dtype=bool)
+        lower[self.following], upper[self.following] = -np.inf, np.inf
+        rows, fixed = self.rows, self.definitions
+        integer = np.zeros(self.n_columns, dtype=bool)
         integer[: len(p.integer)] = p.integer
-        integer[p.n : p.n + p.q] = False
+        integer[self.following] = False
+        matrices = [rows.matrix, fixed.matrix, tangent.matrix]
         return LinearProgram(
             cost=cost,
             lower=lower,
             upper=upper,
-            matrix=sp.csr_array(sp.vstack([rows.matrix, tangent.matrix], format="csr")),
-            row_lower=np.concatenate([rows.lower, tangent.right]),
-            row_upper=np.concatenate([rows.upper, tangent.right]),
+            matrix=sp.csr_array(sp.vstack(matrices, format="csr")),
+            row_lower=np.concatenate([rows.lower, fixed.lower, tangent.right]),
+            row_upper=np.concatenate([rows.upper, fixed.upper, tangent.right]),
             integer=integer & (lower < upper),
         )
 

@@ -224,8 +224,8 @@ class SequentialSearch:
         empty = sp.csr_array((matrix.shape[0], k))
         eye = sp.eye_array(k, format="csr")
         low, high = p.lower.copy(), p.upper.copy()
-        outputs = slice(p.n, p.n + p.q)
-        low[outputs], high[outputs] = -np.inf, np.inf
+        follow = model.following[:n]
+        low[follow], high[follow] = -np.inf, np.inf
         blocks = [[matrix, empty], [picked, eye], [picked, -eye]]
         found = self._solve(
             LinearProgram(
@@ -363,6 +363,7 @@ class SequentialSearch:
         exact[: len(p.columns)] = np.clip(point[: len(p.columns)], p.lower, p.upper)
         exact[model.integers] = np.round(exact[model.integers])
         model.roll_out(exact[None])
+        p.settle(exact[None, : len(p.columns)])
         completed = self._completed(exact)
         if completed is not None:
             exact = completed
@@ -377,7 +378,8 @@ class SequentialSearch:
         """The user's continuous variables anew, by what the networks really give."""
         p = self.problem
         rest = np.arange(p.n + p.q, len(p.columns))
-        free = rest[(~p.integer[rest]) & (p.lower[rest] < p.upper[rest])]
+        free = rest[~p.integer[rest] & (p.lower[rest] < p.upper[rest])]
+        free = free[~self.model.following[free]]
         if not len(free):
             return None
         z = point[: len(p.columns)]

@@ -121,7 +121,9 @@ def read_wired(model: Any, deadline: Deadline) -> Problem | None:
     except (IncompatibleModelError, ValueError, TimeUp):
         return None
     plain = problem.is_box and not problem.integer.any()
-    return None if plain or problem.infeasible or problem.unbounded else problem
+    if plain or problem.infeasible or problem.unbounded:
+        return None
+    return problem.for_points
 
 
 def search_start(

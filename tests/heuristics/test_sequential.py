@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
@@ -15,6 +14,7 @@ from pyomo_relu.heuristics.sequential import SequentialSearch
 from pyomo_relu.heuristics.start import _Search
 from pyomo_relu.presolve.reading import read_problem
 from tests.harness.random_networks import he_network
+from tests.paths import ROOT
 
 pytest.importorskip("highspy")
 
@@ -107,7 +107,7 @@ def test_finds_points_where_the_rows_bind(make):
 
 def test_the_others_find_nothing_in_the_same_time(monkeypatch):
     """Oil production: routing, rates that balance, pressures that two networks tie."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from wired_models.production import production
 
     found = find_start(production(formulation="bigm"), 3.0)

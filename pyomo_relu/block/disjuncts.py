@@ -16,10 +16,11 @@ from pyomo.core.expr.relational_expr import (
     InequalityExpression,
     RangedExpression,
 )
-from pyomo.environ import Block, Constraint, SOSConstraint
+from pyomo.core.expr.visitor import identify_variables
+from pyomo.environ import Block, Constraint, SOSConstraint, value
 from pyomo.gdp import Disjunct
 from pyomo.mpec import Complementarity
-from pyomo.repn import generate_standard_repn
+from pyomo.repn import StandardRepn, generate_standard_repn
 
 #: What no ``gdp`` transformation relaxes, and what it is called.
 UNRELAXABLE = {
@@ -87,26 +88,40 @@ def make_relaxable(container: Any) -> None:
     """Give rows of one variable a positive coefficient.
 
     ``gdp.mbigm`` of Pyomo 6.10 takes ``-x <= -3`` for ``x <= 3``: it divides both sides
-    by the coefficient and doesn't swap them.
+    by the coefficient and doesn't swap them. Fixed variables count as numbers there, but
+    they may be freed later, and a mutable Param may change: both stay in the row.
     """
     for row in container.component_data_objects(Constraint, descend_into=(Block, Disjunct)):
         low, body, high = row.to_bounded_expression()
-        repn = generate_standard_repn(body, compute_values=True)
+        repn = _as_if_free(body)
         if not repn.is_linear():
             continue
-        terms = [(c, v) for c, v in zip(repn.linear_coefs, repn.linear_vars) if c]
-        if len(terms) != 1 or terms[0][0] > 0:
+        terms = [(c, v) for c, v in zip(repn.linear_coefs, repn.linear_vars) if value(c)]
+        free = [c for c, v in terms if not v.fixed] or [c for c, _ in terms]
+        if len(free) != 1 or value(free[0]) > 0:
             continue
-        (c, v), shift = terms[0], repn.constant
+        turned, shift = sum(-c * v for c, v in terms), repn.constant
         if row.equality:
-            row.set_value(EqualityExpression((-c * v, shift - high)))
+            row.set_value(EqualityExpression((turned, shift - high)))
         elif low is not None and high is not None:
-            ends = (shift - high, -c * v, shift - low)
+            ends = (shift - high, turned, shift - low)
             row.set_value(RangedExpression(ends, (False, False)))
         elif high is not None:
-            row.set_value(InequalityExpression((shift - high, -c * v), False))
+            row.set_value(InequalityExpression((shift - high, turned), False))
         elif low is not None:
-            row.set_value(InequalityExpression((-c * v, shift - low), False))
+            row.set_value(InequalityExpression((turned, shift - low), False))
+
+
+def _as_if_free(body: Any) -> StandardRepn:
+    """The terms of an expression whose variables are fixed or not; Params stay."""
+    fixed = [v for v in identify_variables(body) if v.fixed]
+    for v in fixed:
+        v.fixed = False
+    try:
+        return generate_standard_repn(body, compute_values=False)
+    finally:
+        for v in fixed:
+            v.fixed = True
 
 
 def check_while_relaxed(block: Any) -> None:

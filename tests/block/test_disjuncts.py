@@ -174,6 +174,47 @@ def test_rows_of_one_variable_keep_what_they_say():
     assert sides == [[3.0, None], [None, 4.0], [3.0, 5.0], [3.5, 3.5], [None, 5.0]]
 
 
+@pytest.mark.parametrize("formulation", ["bigm", "hull", "partition", "disjunctive"])
+def test_an_input_that_is_fixed_while_the_block_is_written(formulation):
+    """Its value then isn't one of the rows: it may be freed."""
+    net = dense([([[-1.0], [1.0]], [-0.25, 0.5]), ([[-2.0, -1.0]], [0.5])])
+    values = []
+    for fixed in (False, True):
+        m = pyo.ConcreteModel()
+        m.x, m.y = pyo.Var(bounds=(-1, 1)), pyo.Var(bounds=(-5, 5))
+        m.one, m.two = Disjunct(), Disjunct()
+        if fixed:
+            m.x.fix(0.3)
+        m.one.net = ReLUNetBlock(network=net, inputs=[m.x], formulation=formulation)
+        assert m.x.fixed is fixed
+        m.x.unfix()
+        m.one.row = pyo.Constraint(expr=m.y == m.one.net.outputs[0])
+        m.two.row = pyo.Constraint(expr=m.y >= 1.0)
+        m.either = Disjunction(expr=[m.one, m.two])
+        m.obj = pyo.Objective(expr=m.y)
+        pyo.TransformationFactory("gdp.bigm").apply_to(m)
+        values.append(optimum(m))
+    assert values == pytest.approx([-1.0, -1.0], abs=1e-6)
+
+
+def test_fixed_variables_and_params_stay_in_rows_that_are_turned():
+    m = pyo.ConcreteModel()
+    m.x, m.y, m.z = pyo.Var(), pyo.Var(), pyo.Var()
+    m.p = pyo.Param(initialize=2.0, mutable=True)
+    m.of_fixed = pyo.Constraint(expr=1.0 - m.p * m.x <= -3.0)
+    m.with_fixed = pyo.Constraint(expr=-m.y + m.z <= -3.0)
+    m.x.fix(7.0)
+    m.z.fix(1.0)
+    make_relaxable(m)
+    assert m.x.fixed and m.z.fixed
+    low, body, high = m.with_fixed.to_bounded_expression()
+    (c,) = generate_standard_repn(body).linear_coefs  # as gdp.mbigm reads it
+    assert c > 0 and high is None
+    m.p.value, m.x.value, m.y.value, m.z.value = 4.0, 1.0, 1.0, 5.0
+    assert m.of_fixed.slack() == pytest.approx(0.0)  # 4 x >= 4
+    assert m.with_fixed.slack() == pytest.approx(-7.0)  # y >= 3 + z
+
+
 def test_reformulated_before_and_not_after():
     """relu.* finds blocks in Disjuncts; what gdp has copied stays as it is."""
     m = model(3, "bigm")

@@ -16,11 +16,11 @@ from pyomo.core.expr.relational_expr import (
     InequalityExpression,
     RangedExpression,
 )
-from pyomo.core.expr.visitor import identify_variables
 from pyomo.environ import Block, Constraint, SOSConstraint, value
 from pyomo.gdp import Disjunct
 from pyomo.mpec import Complementarity
-from pyomo.repn import StandardRepn, generate_standard_repn
+
+from pyomo_relu.formulations.values import as_if_free
 
 #: What no ``gdp`` transformation relaxes, and what it is called.
 UNRELAXABLE = {
@@ -93,7 +93,7 @@ def make_relaxable(container: Any) -> None:
     """
     for row in container.component_data_objects(Constraint, descend_into=(Block, Disjunct)):
         low, body, high = row.to_bounded_expression()
-        repn = _as_if_free(body)
+        repn = as_if_free(body)
         if not repn.is_linear():
             continue
         terms = [(c, v) for c, v in zip(repn.linear_coefs, repn.linear_vars) if value(c)]
@@ -110,18 +110,6 @@ def make_relaxable(container: Any) -> None:
             row.set_value(InequalityExpression((shift - high, turned), False))
         elif low is not None:
             row.set_value(InequalityExpression((turned, shift - low), False))
-
-
-def _as_if_free(body: Any) -> StandardRepn:
-    """The terms of an expression whose variables are fixed or not; Params stay."""
-    fixed = [v for v in identify_variables(body) if v.fixed]
-    for v in fixed:
-        v.fixed = False
-    try:
-        return generate_standard_repn(body, compute_values=False)
-    finally:
-        for v in fixed:
-            v.fixed = True
 
 
 def check_while_relaxed(block: Any) -> None:

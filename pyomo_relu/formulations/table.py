@@ -40,8 +40,8 @@ from typing import Any
 
 import numpy as np
 from pyomo.common.config import ConfigValue, PositiveInt
+from pyomo.core.expr.visitor import identify_mutable_parameters
 from pyomo.environ import value
-from pyomo.repn import generate_standard_repn
 
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations.base import (
@@ -50,6 +50,7 @@ from pyomo_relu.formulations.base import (
     declared_options,
     register_formulation,
 )
+from pyomo_relu.formulations.values import as_if_free
 from pyomo_relu.formulations.vertex_weights import CellsOfInputs, WrittenCells
 
 
@@ -107,8 +108,8 @@ class Table(Formulation):
         if found is None:
             raise ValueError(
                 f"formulation 'table': input {i} ('{entry}') is no linear expression of a "
-                f"few integers; say what it can be, values={{{i}: [...]}}, or choose "
-                "another formulation, for example 'bigm'."
+                "few integers, without mutable Params; say what it can be, "
+                f"values={{{i}: [...]}}, or choose another formulation, for example 'bigm'."
             )
         kept = found[(found >= low) & (found <= high)]
         if not len(kept):
@@ -122,10 +123,12 @@ class Table(Formulation):
 def _of_integers(entry: Any, most: int) -> np.ndarray | None:
     """The values of a linear expression of integer variables; None where there are none.
 
-    Of more than ``most`` combinations of the integers there is none, either.
+    More than ``most`` combinations of the integers are none, either, and neither is what a
+    mutable Param may change. An integer that is fixed may be freed, so it counts with all of
+    its values.
     """
-    repn = generate_standard_repn(entry)
-    if not repn.is_linear():
+    repn = as_if_free(entry)
+    if not repn.is_linear() or any(True for _ in identify_mutable_parameters(entry)):
         return None
     found = np.array([float(value(repn.constant))])
     for coefficient, v in zip(repn.linear_coefs, repn.linear_vars):

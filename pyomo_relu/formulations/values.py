@@ -19,7 +19,9 @@ from pyomo.core.expr.relational_expr import (
     InequalityExpression,
     RangedExpression,
 )
+from pyomo.core.expr.visitor import identify_variables
 from pyomo.environ import Constraint, SOSConstraint, Var
+from pyomo.repn import StandardRepn, generate_standard_repn
 
 from pyomo_relu.base.index_set import index_set
 from pyomo_relu.base.lazy import sparse as sp
@@ -268,6 +270,22 @@ def link(given: Row, scaled: Row, factor: float, margin: bool = False) -> Any:
     width = own / factor * LINK_MARGIN
     ends = -row.constant - width, width - row.constant
     return RangedExpression((ends[0], row.body(), ends[1]), False)
+
+
+def as_if_free(expression: Any) -> StandardRepn:
+    """The terms of an expression, with those of variables that are fixed now.
+
+    They may be freed after a block was written. Mutable Params, which may change, stay in
+    coefficients and constant.
+    """
+    fixed = [v for v in identify_variables(expression) if v.fixed]
+    for v in fixed:
+        v.fixed = False
+    try:
+        return generate_standard_repn(expression, compute_values=False)
+    finally:
+        for v in fixed:
+            v.fixed = True
 
 
 # ---------------------------------------------------------------- adding components

@@ -10,7 +10,7 @@ import pytest
 
 from pyomo_relu import ReLUNetBlock
 from tests.harness.formulations import violations
-from tests.harness.random_networks import ALL_ACTIVATIONS, random_network
+from tests.harness.random_networks import ALL_ACTIVATIONS, he_network, random_network
 
 CONTINUOUS = pyo.Var()
 CONTINUOUS.construct()
@@ -141,3 +141,31 @@ def test_binaries_of_the_user_choose(seed):
             assert pyo.value(model.goal) == pytest.approx(best, abs=1e-6)
             assert model.net.error() < 1e-6
             model.del_component("goal")
+
+
+def test_an_integer_that_is_fixed_while_the_table_is_written():
+    """It counts with all of its values, for it may be freed."""
+    values = []
+    for fixed in (False, True):
+        m = pyo.ConcreteModel()
+        m.k = pyo.Var(bounds=(0, 3), domain=pyo.Integers)
+        if fixed:
+            m.k.fix(1)
+        m.net = ReLUNetBlock(
+            network=he_network(0, (1, 6, 1)), inputs=[m.k], formulation="table"
+        )
+        m.k.unfix()
+        m.obj = pyo.Objective(expr=m.net.outputs[0])
+        pyo.SolverFactory("appsi_highs").solve(m)
+        assert m.net.error() < 1e-9
+        values.append(pyo.value(m.obj))
+    assert values[0] == pytest.approx(values[1])
+
+
+def test_values_that_a_param_may_change_are_asked_for():
+    m = pyo.ConcreteModel()
+    m.k, m.p = pyo.Var(bounds=(0, 3), domain=pyo.Integers), pyo.Param(mutable=True)
+    m.p.value = 2.0
+    given = {"network": he_network(0, (1, 6, 1)), "inputs": [m.p * m.k]}
+    with pytest.raises(ValueError, match="without mutable Params; say what it can be"):
+        m.net = ReLUNetBlock(**given, input_bounds=(0, 9), formulation="table")

@@ -27,6 +27,7 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Network
 from pyomo_relu.presolve.compose import BlockLinks, LinearInput
+from pyomo_relu.presolve.values import ValueGrid, find_values
 from pyomo_relu.programs import LinearProgram, matrix_of
 from pyomo_relu.programs.linear_program import stacked
 
@@ -145,6 +146,15 @@ class Problem(LinearProgram):
         found = {id(v): v for v in self.columns}
         links = [*self.tabulated, *self.links]
         return found | {id(v): v for link in links for v in link.outputs}
+
+    @cached_property
+    def grid(self) -> ValueGrid:
+        """The continuous drivers that can take few values only, by the problem's rows."""
+        if not self.integer.any() or self.infeasible is not None:
+            return ValueGrid({})
+        found = find_values(self, self.lower, self.upper).values
+        mine = [j for j in found if j < self.n and not self.integer[j] and len(found[j])]
+        return ValueGrid({j: found[j] for j in sorted(mine)})
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ from pyomo_relu.presolve.eliminate import eliminate
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.presolve.substitute import Definitions, find_definitions
-from pyomo_relu.presolve.tabulate import Tabulated, tabulate
+from pyomo_relu.presolve.tabulate import Tabulated, bound_outputs, tabulate
 from pyomo_relu.programs import LinearProgram, ProgramBuilder, matrix_of, part_of
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.programs.strangers import check_model
@@ -128,6 +128,7 @@ class _Reading:
         problem.define(table.made_of)
         problem.simplify()
         problem.drop_implied()
+        bound_outputs(problem)
         problem.find_queries()
         if problem.q:
             drivers, wanted = assembly.drivers, assembly.wanted

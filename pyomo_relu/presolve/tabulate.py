@@ -1,12 +1,13 @@
-"""Networks whose inputs one choice determines, as rows.
+"""Networks whose inputs take few values: rows, or at least exact ranges.
 
 Where binaries of which at most one is 1 say what all inputs of a network are, its outputs
 are affine in them, exactly: ``y == sum f(v[k]) z[k]``. The row is as tight as can be, and
-the network is gone.
+the network is gone. Where several choices do, all values together bound the outputs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Network, PiecewiseLinear
 from pyomo_relu.presolve.compose import BlockLinks, LinearInput
+from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.presolve.settings import VALUES
 from pyomo_relu.presolve.substitute import Columns
 from pyomo_relu.presolve.values import ByChoice, FiniteValues, find_values
@@ -177,6 +179,47 @@ class _Table:
         low, high = self.columns.box(v)
         low = float(values.min()) if np.isinf(low) else low
         return low, float(values.max()) if np.isinf(high) else high
+
+
+def bound_outputs(p: Problem) -> None:
+    """Give output columns the exact range, where all inputs of a network take few values.
+
+    Parameters
+    ----------
+    p : Problem
+        Simplified; bounds of its output columns are changed.
+    """
+    if not p.integer.any() or p.infeasible is not None:
+        return
+    values = find_values(p, p.lower, p.upper).values
+    single = np.flatnonzero(p.lower[: p.n] == p.upper[: p.n])
+    values |= {j: p.lower[[j]] for j in single.tolist()}
+    driver = {id(v): j for j, v in enumerate(p.columns[: p.n])}
+    column = {id(v): p.n + j for j, v in enumerate(p.columns[p.n : p.n + p.q])}
+    for link in p.links:
+        keys = list(dict.fromkeys(key for one in link.inputs for key in one.terms))
+        mine = [(column[id(v)], k) for k, v in enumerate(link.outputs) if id(v) in column]
+        axes = [values.get(driver.get(key, -1)) for key in keys]
+        if not keys or not mine or _has_steps(link.block.network):
+            continue
+        known = [a for a in axes if a is not None]
+        if len(known) < len(axes) or math.prod(map(len, known)) > VALUES.most:
+            continue
+        grid = np.array(np.meshgrid(*known, indexing="ij")).reshape(len(keys), -1)
+        x = dict(zip(keys, grid))
+        inputs = [
+            one.constant + sum(a * x[key] for key, a in one.terms.items()) + 0.0 * grid[0]
+            for one in link.inputs
+        ]
+        y = link.block.network.evaluate(np.column_stack(inputs))
+        for j, k in mine:
+            slack = VALUES.outside * max(1.0, float(abs(y[:, k]).max()))
+            low, high = float(y[:, k].min()) - slack, float(y[:, k].max()) + slack
+            if low > p.upper[j] or high < p.lower[j]:
+                name = p.columns[j].name
+                p.infeasible = f"no values of its inputs bring '{name}' within its bounds"
+                return
+            p.lower[j], p.upper[j] = max(p.lower[j], low), min(p.upper[j], high)
 
 
 def _has_steps(network: Network) -> bool:

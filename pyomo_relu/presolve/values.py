@@ -8,7 +8,7 @@ such inputs is a table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -170,6 +170,37 @@ def distinct(values: np.ndarray) -> np.ndarray:
         return values
     size = VALUES.same * np.maximum(1.0, abs(values[1:]))
     return values[np.append(True, np.diff(values) > size)]
+
+
+class ValueGrid:
+    """Coordinates of boxes and points that can take few values only.
+
+    Parameters
+    ----------
+    values : mapping
+        For the numbers of these coordinates, their values in increasing order.
+    """
+
+    def __init__(self, values: Mapping[int, np.ndarray]) -> None:
+        self.values = dict(values)
+
+    def shrink(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """Shrink boxes (N, n) to the values inside them, in place; which have none."""
+        empty = np.zeros(len(lower), dtype=bool)
+        for j, v in self.values.items():
+            slack = VALUES.same * np.maximum(1.0, abs(v))
+            first = np.searchsorted(v + slack, lower[:, j])
+            last = np.searchsorted(v - slack, upper[:, j], side="right") - 1
+            none = first > last
+            empty |= none
+            lower[:, j] = np.where(none, lower[:, j], v[np.minimum(first, len(v) - 1)])
+            upper[:, j] = np.where(none, upper[:, j], v[last])
+        return empty
+
+    def round(self, x: np.ndarray) -> None:
+        """Move a point (n,) to the nearest values, in place."""
+        for j, v in self.values.items():
+            x[j] = v[np.argmin(abs(v - x[j]))]
 
 
 class _Rows:

@@ -8,9 +8,15 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+from pyomo_relu import ReLUNetBlock
+from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.presolve.substitute import Columns
-from pyomo_relu.presolve.values import FiniteValues, find_values
+from pyomo_relu.presolve.values import FiniteValues, ValueGrid, find_values
 from pyomo_relu.programs.standard_form import StandardForm, compile_standard_form
+from pyomo_relu.solvers.global_search.box_bounds import Planes
+from pyomo_relu.solvers.global_search.box_search import BoxSearch
+from pyomo_relu.solvers.global_search.cost_search import Limits
+from tests.harness.random_networks import he_network
 
 
 def random_choices(seed: int) -> pyo.ConcreteModel:
@@ -123,3 +129,73 @@ def test_many_values_are_none():
     m.cost = pyo.Objective(expr=m.p + m.free)
     form, found = read(m)
     assert {form.columns[j].name for j in found.values} == {"k[0]", "k[1]"}
+
+
+def test_boxes_shrink_to_values():
+    grid = ValueGrid({1: np.array([0.0, 0.1 * 3, 1.0])})
+    lower, upper = np.array([[0.0, 0.1], [0.0, 0.4], [0.0, 0.3]]), np.ones((3, 2))
+    upper[:, 1] = [0.9, 0.9, 2.0]
+    # The value 0.1 * 3 is a rounding above 0.3, and both are the same.
+    assert grid.shrink(lower, upper).tolist() == [False, True, False]
+    assert lower[[0, 2], 1].tolist() == [0.1 * 3] * 2
+    assert upper[[0, 2], 1].tolist() == [0.1 * 3, 1.0] and (upper[:, 0] == 1).all()
+    x = np.array([0.7, 0.7])
+    grid.round(x)
+    assert x.tolist() == [0.7, 1.0]
+
+
+def two_prices() -> pyo.ConcreteModel:
+    """Demand by two prices of grids, so that no choice alone determines it."""
+    m = pyo.ConcreteModel()
+    m.z = pyo.Var(range(2), range(4), domain=pyo.Binary)
+    m.p, m.sold = pyo.Var(range(2), bounds=(0, 4)), pyo.Var(bounds=(0, 9))
+    m.one = pyo.Constraint(range(2), rule=lambda m, i: sum(m.z[i, :]) == 1)
+    m.price = pyo.Constraint(
+        range(2), rule=lambda m, i: m.p[i] == sum((k + 0.5) * m.z[i, k] for k in range(4))
+    )
+    m.net = ReLUNetBlock(
+        network=he_network(5, (2, 8, 1)), inputs=[m.p[0], m.p[1]], formulation=None
+    )
+    m.cost = pyo.Objective(expr=m.net.outputs[0] - 0.3 * m.p[0])
+    return m
+
+
+def test_drivers_of_few_values_are_split_at_them():
+    m = two_prices()
+    p = read_problem(m)
+    assert {p.columns[j].name: v.tolist() for j, v in p.grid.values.items()} == {
+        "p[0]": [0.5, 1.5, 2.5, 3.5],
+        "p[1]": [0.5, 1.5, 2.5, 3.5],
+    }
+    search = BoxSearch(p, Limits(leaf_neurons=0, rel_gap=0.0, abs_gap=0.0))
+    met: list[np.ndarray] = []
+    planes = search._planes
+
+    def seen(lower: np.ndarray, upper: np.ndarray, stored: np.ndarray) -> Planes:
+        met.extend([lower, upper])
+        return planes(lower, upper, stored)
+
+    search._planes = seen
+    search.run()
+    values = np.unique(np.concatenate(met)[:, : p.n])
+    assert set(values.tolist()) <= {0.5, 1.5, 2.5, 3.5}
+    best = min(
+        m.net.network.evaluate(np.array([a, b]))[0] - 0.3 * a
+        for a in (0.5, 1.5, 2.5, 3.5)
+        for b in (0.5, 1.5, 2.5, 3.5)
+    )
+    assert p.user_objective(search.incumbent.cost) == pytest.approx(best)
+    assert search.proved
+
+
+def test_outputs_of_few_values_have_their_exact_range():
+    m = two_prices()
+    p = read_problem(m)
+    grid = np.array([(a, b) for a in (0.5, 1.5, 2.5, 3.5) for b in (0.5, 1.5, 2.5, 3.5)])
+    y = m.net.network.evaluate(grid)[:, 0]
+    (j,) = (j for j, v in enumerate(p.columns) if v is m.net.outputs[0])
+    assert p.lower[j] == pytest.approx(y.min(), abs=1e-5)
+    assert p.upper[j] == pytest.approx(y.max(), abs=1e-5)
+    assert not p.bounded.any()
+    m.net.outputs[0].setlb(float(y.max()) + 0.1)
+    assert "bring 'net.outputs[0]' within" in read_problem(m).infeasible

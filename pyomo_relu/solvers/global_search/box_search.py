@@ -113,7 +113,8 @@ class BoxSearch(PoolSearch):
         low, high = (
             np.append(a[: self.n], a[self.whole])[None] for a in (p.lower, p.upper)
         )
-        self._add(low, high, self.bounder.inherited.start(), np.array([-math.inf]))
+        if not p.grid.shrink(low, high).any():
+            self._add(low, high, self.bounder.inherited.start(), np.array([-math.inf]))
         self.pool.begin()
 
     def step(self) -> None:
@@ -125,7 +126,10 @@ class BoxSearch(PoolSearch):
     def _split(self, boxes: Parts) -> None:
         dim = boxes["dim"]
         new = halves(boxes["lower"], boxes["upper"], dim, boxes["point"], self.integer[dim])
-        self._add(*new, *(np.concatenate([boxes[k]] * 2) for k in ("stored", "bound")))
+        some = ~self.problem.grid.shrink(*new)
+        known = (np.concatenate([boxes[k]] * 2) for k in ("stored", "bound"))
+        if some.any():
+            self._add(*(a[some] for a in (*new, *known)))
 
     def _add(
         self, lower: np.ndarray, upper: np.ndarray, stored: np.ndarray, parent: np.ndarray
@@ -193,6 +197,7 @@ class BoxSearch(PoolSearch):
             return np.zeros(len(lower), dtype=bool)
         n = self.n
         empty = tighten_boxes(lower[:, :n], upper[:, :n], a, b, self.integer[:n])
+        empty |= self.problem.grid.shrink(lower, upper)
         if math.isfinite(self.cutoff):
             # What is cut away costs at least this, and no more is known of it.
             self.pool.close(self.cutoff - BOXES.cut_margin * max(1.0, abs(self.cutoff)))

@@ -250,7 +250,9 @@ class Decomposition(PoolSearch):
         whole = self.integer[axis]
         at = np.where(whole, np.floor(at), at)
         lower, upper = halves(box.lower[None], box.upper[None], axis, at, whole)
-        self.pool.push(lower=lower, upper=upper, bound=np.full(2, box.bound))
+        left = ~self.problem.grid.shrink(lower, upper)
+        bound = np.full(np.count_nonzero(left), box.bound)
+        self.pool.push(lower=lower[left], upper=upper[left], bound=bound)
 
     def _widest(self, box: JointBox, mixture: Mixture) -> tuple[int, float] | None:
         """The driver to split, of the subsystem whose mixture hides the most cost."""

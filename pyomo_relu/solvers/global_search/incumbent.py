@@ -54,6 +54,7 @@ class Incumbent:
         p, outputs = self.problem, slice(self.problem.n, self.problem.n + self.problem.q)
         found = np.clip(z, p.lower, p.upper)
         found[p.integer] = np.round(found[p.integer])
+        p.grid.round(found)
         found[outputs] = p.outputs(found[None, : p.n])[0]
         candidates = [found]
         if self.has_jumps and self._on_step(found[: p.n]):

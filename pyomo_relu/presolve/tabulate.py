@@ -8,7 +8,7 @@ the network is gone. Where several choices do, all values together bound the out
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -194,32 +194,42 @@ def bound_outputs(p: Problem) -> None:
     values = find_values(p, p.lower, p.upper).values
     single = np.flatnonzero(p.lower[: p.n] == p.upper[: p.n])
     values |= {j: p.lower[[j]] for j in single.tolist()}
-    driver = {id(v): j for j, v in enumerate(p.columns[: p.n])}
+    by_id = {id(p.columns[j]): v for j, v in values.items() if j < p.n}
     column = {id(v): p.n + j for j, v in enumerate(p.columns[p.n : p.n + p.q])}
     for link in p.links:
-        keys = list(dict.fromkeys(key for one in link.inputs for key in one.terms))
-        mine = [(column[id(v)], k) for k, v in enumerate(link.outputs) if id(v) in column]
-        axes = [values.get(driver.get(key, -1)) for key in keys]
-        if not keys or not mine or _has_steps(link.block.network):
-            continue
-        known = [a for a in axes if a is not None]
-        if len(known) < len(axes) or math.prod(map(len, known)) > VALUES.most:
-            continue
-        grid = np.array(np.meshgrid(*known, indexing="ij")).reshape(len(keys), -1)
-        x = dict(zip(keys, grid))
-        inputs = [
-            one.constant + sum(a * x[key] for key, a in one.terms.items()) + 0.0 * grid[0]
-            for one in link.inputs
-        ]
-        y = link.block.network.evaluate(np.column_stack(inputs))
-        for j, k in mine:
-            slack = VALUES.outside * max(1.0, float(abs(y[:, k]).max()))
-            low, high = float(y[:, k].min()) - slack, float(y[:, k].max()) + slack
-            if low > p.upper[j] or high < p.lower[j]:
-                name = p.columns[j].name
-                p.infeasible = f"no values of its inputs bring '{name}' within its bounds"
-                return
-            p.lower[j], p.upper[j] = max(p.lower[j], low), min(p.upper[j], high)
+        if any(id(v) in column for v in link.outputs):
+            y = _everywhere(link, by_id)
+            for v, some in zip(link.outputs, () if y is None else y.T):
+                if id(v) in column:
+                    _bound(p, column[id(v)], some)
+
+
+def _everywhere(link: BlockLinks, values: Mapping[int, np.ndarray]) -> np.ndarray | None:
+    """Outputs (N, k) for all values of what inputs read; None where these are too many."""
+    keys = list(dict.fromkeys(key for one in link.inputs for key in one.terms))
+    if not keys or not values.keys() >= set(keys) or _has_steps(link.block.network):
+        return None
+    axes = [values[key] for key in keys]
+    if math.prod(map(len, axes)) > VALUES.most:
+        return None
+    grid = np.array(np.meshgrid(*axes, indexing="ij")).reshape(len(keys), -1)
+    x, zero = dict(zip(keys, grid)), np.zeros(grid.shape[1])
+    inputs = [
+        sum((a * x[key] for key, a in one.terms.items()), zero + one.constant)
+        for one in link.inputs
+    ]
+    return link.block.network.evaluate(np.column_stack(inputs))
+
+
+def _bound(p: Problem, j: int, y: np.ndarray) -> None:
+    """Bound a column by all values that it can have."""
+    slack = VALUES.outside * max(1.0, float(abs(y).max()))
+    low, high = float(y.min()) - slack, float(y.max()) + slack
+    if low > p.upper[j] or high < p.lower[j]:
+        name = p.columns[j].name
+        p.infeasible = f"no values of its inputs bring '{name}' within its bounds"
+    else:
+        p.lower[j], p.upper[j] = max(p.lower[j], low), min(p.upper[j], high)
 
 
 def _has_steps(network: Network) -> bool:

@@ -172,7 +172,7 @@ def test_drivers_of_few_values_are_split_at_them():
     planes = search._planes
 
     def seen(lower: np.ndarray, upper: np.ndarray, stored: np.ndarray) -> Planes:
-        met.extend([lower, upper])
+        met.extend([lower.copy(), upper.copy()])
         return planes(lower, upper, stored)
 
     search._planes = seen

@@ -13,7 +13,6 @@ from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.presolve.substitute import Columns
 from pyomo_relu.presolve.values import FiniteValues, ValueGrid, find_values
 from pyomo_relu.programs.standard_form import StandardForm, compile_standard_form
-from pyomo_relu.solvers.global_search.box_bounds import Planes
 from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.cost_search import Limits
 from tests.harness.random_networks import he_network
@@ -169,16 +168,14 @@ def test_drivers_of_few_values_are_split_at_them():
     }
     search = BoxSearch(p, Limits(leaf_neurons=0, rel_gap=0.0, abs_gap=0.0))
     met: list[np.ndarray] = []
-    planes = search._planes
-
-    def seen(lower: np.ndarray, upper: np.ndarray, stored: np.ndarray) -> Planes:
-        met.extend([lower.copy(), upper.copy()])
-        return planes(lower, upper, stored)
-
-    search._planes = seen
+    search._add = lambda lower, upper, stored, parent: met.extend([lower, upper])
+    whole = [np.append(a[: p.n], a[search.whole])[None] for a in (p.lower, p.upper)]
+    one = {"stored": search.bounder.inherited.start()[None], "bound": np.zeros(1)}
+    dim, point = np.array([0]), np.array([2.25])
+    search._split({"lower": whole[0], "upper": whole[1], "dim": dim, "point": point} | one)
+    assert met[0][:, 0].tolist() == [0.5, 2.5] and met[1][:, 0].tolist() == [1.5, 3.5]
+    del search._add
     search.run()
-    values = np.unique(np.concatenate(met)[:, : p.n])
-    assert set(values.tolist()) <= {0.5, 1.5, 2.5, 3.5}
     best = min(
         m.net.network.evaluate(np.array([a, b]))[0] - 0.3 * a
         for a in (0.5, 1.5, 2.5, 3.5)

@@ -129,16 +129,24 @@ class Problem(LinearProgram):
     def in_columns_of(self, other: Problem, z: np.ndarray) -> np.ndarray:
         """Points (N, m) of this view in the columns (N, ...) of another one.
 
-        Outputs are evaluated and defined columns settled before. An output that is a
+        Outputs are evaluated and defined columns settled in both. An output that is a
         driver, too, is meant as the driver.
         """
         z = z.copy()
-        z[:, self.n : self.n + self.q] = self.outputs(z[:, : self.n])
-        self.settle(z)
+        self.complete(z)
         place: dict[int, int] = {}
         for j, v in enumerate(self.columns):
             place.setdefault(id(v), j)
-        return z[:, [place[id(v)] for v in other.columns]]
+        at = np.array([place.get(id(v), -1) for v in other.columns], dtype=int)
+        found = z[:, at]
+        found[:, at < 0] = 0.0  # outputs that have a column in the other view only
+        other.complete(found)
+        return found
+
+    def complete(self, z: np.ndarray) -> None:
+        """Give outputs and defined columns of points (N, m) their values, in place."""
+        z[:, self.n : self.n + self.q] = self.outputs(z[:, : self.n])
+        self.settle(z)
 
     @cached_property
     def by_id(self) -> dict[int, Any]:

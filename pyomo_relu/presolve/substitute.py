@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.presolve.compose import BlockLinks, LinearInput, substituted
 from pyomo_relu.presolve.problem import WHOLE
 from pyomo_relu.presolve.settings import SUBSTITUTION
@@ -246,7 +247,7 @@ def _written_out(
         order, dropped = _in_order(found, links, cut)
         if not dropped:
             break
-        for key in dropped:
+        for key in (_on_circles(found, links, cut) & _backward(found, links)) or dropped:
             del found[key]
     done: dict[int, LinearInput] = {}
     for key in order:
@@ -254,6 +255,48 @@ def _written_out(
         if len(one.terms) <= SUBSTITUTION.most_terms:
             done[key] = one
     return done
+
+
+def _backward(found: dict[int, LinearInput], links: Sequence[BlockLinks]) -> set[int]:
+    """Definitions by outputs of blocks that come after one that reads the variable.
+
+    As a recycle's: the streams on the way are defined by what is before them.
+    """
+    maker = {id(v): k for k, link in enumerate(links) for v in link.outputs}
+    first: dict[int, int] = {}
+    for k, link in enumerate(links):
+        for one in link.inputs:
+            for key in one.terms:
+                first.setdefault(key, k)
+    last = {
+        key: max((maker.get(k, -1) for k in one.terms), default=-1)
+        for key, one in found.items()
+    }
+    return {key for key in found if last[key] >= first.get(key, len(links))}
+
+
+def _on_circles(
+    found: dict[int, LinearInput], links: Sequence[BlockLinks], cut: set[int]
+) -> set[int]:
+    """Definitions that need themselves, by way of others and of links."""
+    from scipy.sparse.csgraph import connected_components
+
+    maker = {id(v): k for k, link in enumerate(links) for v in link.outputs}
+    number = {key: len(links) + k for k, key in enumerate(found)}
+    entries = [(k, one) for k, link in enumerate(links) for one in link.inputs]
+    entries += [(number[key], one) for key, one in found.items()]
+    edges = [
+        (node, number[key] if key in number else maker[key])
+        for node, one in entries
+        for key in one.terms
+        if key in number or (key in maker and key not in cut)
+    ]
+    at = np.array(edges, dtype=int).reshape(-1, 2)
+    size = len(links) + len(found)
+    graph = sp.coo_array((np.ones(len(at)), (at[:, 0], at[:, 1])), (size, size))
+    group = connected_components(graph, directed=True, connection="strong")[1]
+    several = np.bincount(group, minlength=size)[group] > 1
+    return {key for key, k in number.items() if several[k]}
 
 
 def _in_order(

@@ -253,3 +253,24 @@ def test_a_constant_outside_of_its_box_is_named():
     )
     m.cost = pyo.Objective(expr=m.net.outputs[0])
     assert "input 0 of 'net' is 3" in read_problem(m).infeasible
+
+
+def test_a_recycle_is_opened_where_it_comes_back():
+    m = pyo.ConcreteModel()
+    m.feed = pyo.Var(bounds=(0.1, 1))
+    m.s, m.u = pyo.Var(range(4), bounds=(-5, 5)), pyo.Var(range(4), bounds=(-1, 1))
+    m.net = ReLUNetBlock(
+        range(4),
+        network=he_network(0, (2, 4, 1)),
+        inputs=lambda m, k: [m.s[k], m.u[k]],
+        formulation=None,
+    )
+    m.mix = pyo.Constraint(expr=m.s[0] == m.feed + 0.2 * m.net[3].outputs[0])
+
+    @m.Constraint(range(3))
+    def on(m, k):
+        return m.s[k + 1] == m.s[k] - 0.3 * m.net[k].outputs[0]
+
+    m.cost = pyo.Objective(expr=m.s[3])
+    view = read_problem(m).for_points
+    assert names(view) == ["s[0]", "u[0]", "u[1]", "u[2]", "u[3]"]

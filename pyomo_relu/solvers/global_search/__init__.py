@@ -10,6 +10,7 @@
 ``handover``       one MIP of the whole
 ``mip``            a box or a linear region as a mixed-integer program
 ``branching``      where to split
+``points``         sequences of programs between the rounds
 ``incumbent``      the best point and the searches that improve it
 ``settings``       what steers the searches, a record for each
 =================  ===================================================================

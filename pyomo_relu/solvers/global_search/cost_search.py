@@ -12,7 +12,8 @@ from pyomo_relu.bounds.pool import Pool
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
 from pyomo_relu.solvers.global_search.limits import Limits
-from pyomo_relu.solvers.global_search.settings import COST
+from pyomo_relu.solvers.global_search.points import PointSearch
+from pyomo_relu.solvers.global_search.settings import COST, POINTS
 from pyomo_relu.solvers.results import relative_gap
 from pyomo_relu.solvers.watch import Progress
 
@@ -52,6 +53,7 @@ class CostSearch(ABC):
         self.deadline = Deadline(limits.time_limit, limits.cpu_time_limit)
         self.incumbent = Incumbent(problem, limits.seed)
         self.incumbent.on_improve = lambda: self._tell("incumbent")
+        self.points = PointSearch(problem, limits.seed)
         self.counts = Counts()
         self.stopped: str | None = None
 
@@ -130,6 +132,11 @@ class CostSearch(ABC):
             self.stopped = "nodes"
         return self.stopped is not None
 
+    def look_for_points(self, programs: int) -> None:
+        """Look for better points by so many programs, where the limits ask for that."""
+        if self.limits.points and not self.proved and not self._out_of_limits():
+            self.points.turn(self.incumbent, programs, self.remaining)
+
     def _tell(self, kind: str) -> None:
         if self.report is not None and self.report(self, kind):
             self.stopped = self.stopped or "callback"
@@ -155,6 +162,8 @@ class RoundSearch(CostSearch):
         self.step()
         self.counts.rounds += 1
         self._tell("log")
+        if self.incumbent.point is None or self.counts.rounds % POINTS.every == 0:
+            self.look_for_points(1)
 
     def run(self) -> None:
         """Search until the gap is closed or a limit is met."""
@@ -162,6 +171,7 @@ class RoundSearch(CostSearch):
             self.begin()
             if self.counts.boxes:
                 self._tell("log")
+            self.look_for_points(POINTS.first)
             while not (self.done or self._out_of_limits()):
                 self.round()
         except KeyboardInterrupt:

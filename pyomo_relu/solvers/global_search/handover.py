@@ -14,6 +14,7 @@ import numpy as np
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.solvers.global_search.cost_search import CostSearch
 from pyomo_relu.solvers.global_search.mip import BoxMIP
+from pyomo_relu.solvers.global_search.settings import POINTS
 
 
 class HandOver(CostSearch):
@@ -49,6 +50,7 @@ class HandOver(CostSearch):
                 self.counts.boxes = 1
             mip = BoxMIP(p, p.lower, p.upper, lows, highs)
             self._tell("log")
+            self.look_for_points(POINTS.first)
             if self._out_of_limits():
                 return
             answer = mip.solve(

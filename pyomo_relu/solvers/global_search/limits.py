@@ -29,6 +29,8 @@ class Limits:
     slope_steps : int
         How many steps improve the slopes of each box's plane, where nothing but the box
         constrains the inputs.
+    points : bool
+        Whether sequences of linear programs look for points between the rounds.
     """
 
     rel_gap: float = 1e-4
@@ -41,6 +43,7 @@ class Limits:
     seed: int = 0
     hand_over: bool = True
     slope_steps: int = 3
+    points: bool = False
 
 
 #: What the options of ``relu_global`` are if nothing is said.

@@ -73,6 +73,7 @@ class Race(RoundSearch):
         self._open = [math.inf] * len(self.parts)
         for part in self.parts:
             part.incumbent, part.counts = self.incumbent, self.counts
+            part.points = self.points
             part.deadline, part.report = self.deadline, self._passed_on
 
     def _passed_on(self, _: CostSearch, kind: str) -> bool:

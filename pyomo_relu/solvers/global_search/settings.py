@@ -188,6 +188,23 @@ class SideSettings:
 
 
 @dataclass(frozen=True)
+class PointSettings:
+    """Sequences of linear programs between the rounds of a search."""
+
+    #: So many programs come before the first round.
+    first: int = 60
+    #: Then there is one after each round without a point, and after one in so many.
+    every: int = 4
+    #: The programs of a turn take so many seconds together at most, and a mixed-integer
+    #: program a tenth of them.
+    seconds: float = 10.0
+    #: A turn ends after so many CPU seconds once there is a point.
+    with_point: float = 0.3
+    #: A point is handed on if it violates the other view by no more than this.
+    feasible: float = 1e-6
+
+
+@dataclass(frozen=True)
 class TurnSettings:
     """Which searches take part, and for how many boxes in their first turns."""
 
@@ -220,3 +237,4 @@ CELLS = CellSettings()
 PRICES = PriceSettings()
 SIDES = SideSettings()
 TURNS = TurnSettings()
+POINTS = PointSettings()

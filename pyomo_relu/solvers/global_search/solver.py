@@ -98,6 +98,7 @@ class ReluGlobal(NetworkSolver):
             leaf_neurons=config.leaf_neurons,
             seed=config.seed,
             hand_over=config.hand_over,
+            points=True,
         )
         executor, own = config.executor, None
         if executor is None and (config.threads or 1) > 1:

@@ -9,26 +9,27 @@ from dataclasses import dataclass
 class HighsSettings:
     """What steers the searches before HiGHS; every number was chosen by hand."""
 
-    #: Where the options don't say otherwise, so many boxes are bounded before HiGHS, and for
-    #: so many CPU seconds.
+    #: So many boxes are bounded before HiGHS, where the options don't say otherwise.
     boxes: int = 200_000
+    #: They may take so many CPU seconds, where the options don't say otherwise.
     boxes_time: float = 10.0
     #: Boxes may take this many seconds on the clock for each of their CPU seconds.
     wall_per_cpu: float = 5.0
-    #: Where more inputs than this can move, a MIP is a better search than boxes, unless
-    #: sides of neurons can be split too. Where they can't, boxes get this share of their
-    #: time.
+    #: Where more inputs than this can move and sides of neurons can't be split, there are no
+    #: boxes: a MIP is the better search.
     most_inputs: int = 10
+    #: Boxes alone, where sides of neurons can't be split, get this share of their time.
     boxes_only: float = 0.2
-    #: Boxes close these shares of the relative and of the absolute gap, so that margins of
-    #: bounds can't open the gap again.
+    #: Boxes close this share of the relative gap, so that margins of bounds can't open the
+    #: gap again.
     rel_gap: float = 0.95
+    #: They close this share of the absolute gap, for the same reason.
     abs_gap: float = 0.8
     #: Boxes and model may differ in the objective at a point by this much, relative to it.
     differ: float = 1e-6
-    #: Where the options don't say otherwise, a start with 'auto' may take so many seconds,
-    #: and like the boxes never more than this share of the time limit.
+    #: A start with 'auto' may take so many seconds, where the options don't say otherwise.
     start_time: float = 1.0
+    #: The start, and the boxes, never take more than this share of the time limit.
     share: float = 0.1
     #: The program that completes a partial start of the user's may take so many seconds.
     partial_start: float = 5.0

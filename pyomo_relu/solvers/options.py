@@ -75,7 +75,7 @@ class ReluHighsConfig(NetworkSolverConfig):
         fixed sides of neurons count as boxes. Boxes need ``start='auto'``; 0 for none.
     boxes_time : float
         How many CPU seconds that may take; never more than a ``share`` of the time limit,
-        and ``boxes_only`` of it where more inputs can move and sides can't be split.
+        and where sides of neurons can't be split ``boxes_only`` of that.
     progress : callable, optional
         Called with a :class:`~pyomo_relu.solvers.watch.Progress`; a true return value stops
         the solver, which then gives its best point.

@@ -382,6 +382,33 @@ def test_files_and_rooms_of_the_design_exist(page):
         assert any((place / name).exists() for place in (ROOT, ROOT / "pyomo_relu")), name
 
 
+def _defines(path: str) -> bool:
+    """Whether a path is that of a module, or a module there has the next name of it."""
+    parts = path.split(".")
+    for k in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:k])
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if file.is_file():
+            text = file.read_text(encoding="utf8")
+            return all(re.search(rf"\b{name}\b", text) for name in parts[k : k + 1])
+    return False
+
+
+def test_what_texts_refer_to_exists():
+    """By its full path: short names are looked for by readers alone."""
+    seen = 0
+    for folder, suffix in (("pyomo_relu", "py"), ("docs", "rst"), ("docs", "md")):
+        for page in sorted((ROOT / folder).rglob(f"*.{suffix}")):
+            text = page.read_text(encoding="utf8")
+            for path in re.findall(r":\w+:`~?(pyomo_relu[\w.]*)`", text):
+                assert _defines(path), f"{page.relative_to(ROOT)}: {path}"
+                seen += 1
+            here = ".".join(page.relative_to(ROOT).parts[:-1])
+            for path in re.findall(r":mod:`~?(\.\w[\w.]*)`", text):
+                assert _defines(here + path), f"{page.relative_to(ROOT)}: {path}"
+    assert seen > 100
+
+
 def test_contributing_names_every_room():
     rooms = [path.parent.name for path in (ROOT / "pyomo_relu").glob("*/__init__.py")]
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")

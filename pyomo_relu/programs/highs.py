@@ -17,7 +17,6 @@ What HiGHS and its Python interface do that a caller would have to know is known
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -185,7 +184,9 @@ class HighsModel:
                 f"HiGHS option '{name}' doesn't take {setting!r}; see HiGHS's list of "
                 "options for its type and range."
             )
-        close = difflib.get_close_matches(name, known, 3)
+        from difflib import get_close_matches  # none is needed where all goes well
+
+        close = get_close_matches(name, known, 3)
         hint = (
             f"did you mean {' or '.join(map(repr, close))}?"
             if close

@@ -134,7 +134,7 @@ class Framework(ABC):
 
 
 class CalledFramework(Framework):
-    """A model whose parts were noted as :class:`~pyomo_relu.readers.tensors.Call`.
+    """A model whose parts were noted as :class:`~pyomo_relu.readers.values.Call`.
 
     Parameters
     ----------

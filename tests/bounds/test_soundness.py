@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pyomo_relu.analysis import linear_regions
-from pyomo_relu.bounds import compute_bounds
+from pyomo_relu.bounds import compute_bounds, ladder
 from pyomo_relu.network import NetworkBuilder, activations
 from tests.bounds.soundness import random_case
 from tests.harness.checks import assert_sound
@@ -32,6 +32,10 @@ def bounds_by(rung, network, lower, upper, start=None):
     """The bounds of a rung of the table above."""
     method = rung.split(" ")[0]
     return compute_bounds(network, lower, upper, method, start, **RUNGS[rung])
+
+
+def test_every_rung_is_tried():
+    assert {rung.split(" ")[0] for rung in RUNGS} == set(ladder.RUNGS)
 
 
 @pytest.mark.parametrize("method", list(RUNGS))

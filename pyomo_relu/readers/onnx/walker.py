@@ -1,7 +1,7 @@
 """The walk over an ONNX graph: constants are folded, the rest is lowered node by node.
 
 What doesn't depend on the inputs is computed by ONNX' own reference implementation;
-:mod:`.registry` holds the operators for the rest. Nothing matches patterns, so the
+:mod:`.node` holds the operators for the rest. Nothing matches patterns, so the
 order and grouping of operators doesn't matter.
 """
 

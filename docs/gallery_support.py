@@ -21,6 +21,7 @@ _taken: dict[str, float | None] = {}
 #: The gallery's order; an example that is not listed comes last.
 ORDER = (
     "reformer_design",
+    "oil_production",
     "storage_plant",
     "reactor_dae",
     "gdp_choice",

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.paths import ROOT
@@ -148,6 +149,28 @@ def test_plant_global(tmp_path):
     assert found["relu_global"]["profit"] <= found["relu_highs"]["proved"] + 1e-6
     assert found["relu_global"]["error"] < 1e-5
     assert_picture(tmp_path / "plant_global.png")
+
+
+def test_oil_production(tmp_path):
+    pytest.importorskip("matplotlib")
+    example = load("oil_production")
+    found = example.main(["--seconds", "0.5", "--limit", "0", "--output", str(tmp_path)])
+    assert found["oil"] == pytest.approx(example.BEST, abs=2e-6)
+    assert found["searched"] <= example.BEST + 1e-6
+    assert found["error"] < 1e-8
+    assert found["violation"] < 1e-8
+    assert_picture(tmp_path / "oil_production.png")
+
+
+def test_oil_production_draws_a_shut_well(tmp_path):
+    pytest.importorskip("matplotlib")
+    example = load("oil_production")
+    m = example.production(formulation="auto")
+    example.load(m, np.array(example.BEST_PRESSURES), np.array(example.BEST_ROUTES))
+    for r in example.RISERS:
+        m.open[0, r].value = 0
+    example.draw(m, tmp_path / "shut.png")
+    assert_picture(tmp_path / "shut.png")
 
 
 def test_train_digits(tmp_path):

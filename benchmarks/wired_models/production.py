@@ -37,7 +37,7 @@ SEPARATOR = [0.20, 0.30]
 MOST_GAS, MOST_DROP = 3.40, 2.2
 
 
-def _by_oil(well: int, phase: str) -> float:
+def by_oil(well: int, phase: str) -> float:
     """Rate of a phase by the oil rate of a well."""
     if phase == "oil":
         return 1.0
@@ -51,7 +51,7 @@ def production(seed: int = 0, **options: Any) -> pyo.ConcreteModel:
     m.wellhead = pyo.Var(WELLS, bounds=lambda m, i: (LEAST_PRESSURE, WELL_PRESSURE[i]))
 
     def most(m, i, *where):
-        return (0, WELL_OIL[i] * _by_oil(i, where[-1]))
+        return (0, WELL_OIL[i] * by_oil(i, where[-1]))
 
     m.rate = pyo.Var(WELLS, PHASES, bounds=most)
     m.to = pyo.Var(WELLS, RISERS, PHASES, bounds=most)
@@ -83,7 +83,7 @@ def production(seed: int = 0, **options: Any) -> pyo.ConcreteModel:
 
     @m.Constraint(WELLS, ["gas", "water"])
     def with_the_oil(m, i, p):
-        return m.rate[i, p] == _by_oil(i, p) * m.rate[i, "oil"]
+        return m.rate[i, p] == by_oil(i, p) * m.rate[i, "oil"]
 
     @m.Constraint(WELLS, PHASES)
     def split(m, i, p):

@@ -33,7 +33,7 @@ from common import (
 )
 from wired_models import MODELS
 
-TOOLS = ("relu_highs", "relu_global", "highs", "scip", "gurobi", "omlt")
+TOOLS = ("relu_highs", "relu_global", "highs", "highs_auto", "scip", "gurobi", "omlt")
 PEERS = ("gurobi", "omlt")
 INVESTMENT = [f"investment_{matrix}_{k}" for matrix in "EH" for k in (6, 11, 21, 41)]
 FIELDS = (

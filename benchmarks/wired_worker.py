@@ -238,7 +238,7 @@ def omlt(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
     from wired_models.as_omlt import definition
 
     for number, b in enumerate(list(network_blocks(m))):
-        low, high = b.input_box
+        low, high = b.present_box()
         net = definition(b.network, low.tolist(), high.tolist())
         inner = OmltBlock()
         m.add_component(f"omlt_{number}", inner)
@@ -252,6 +252,16 @@ def omlt(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
     highs(tool, m, clock, run)
 
 
+def highs_auto(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
+    """HiGHS on the form that each block chooses when it sees the whole model."""
+    pyo.TransformationFactory("relu.auto").apply_to(m, ask_model=True)
+    pyo.TransformationFactory("relu.table_rows").apply_to(m)
+    highs(tool, m, clock, run)
+    if clock.first is not None:
+        for b in network_blocks(m):  # an output may be left on the side that is harmless
+            b.warm_start(b.input_values()[0])
+
+
 #: How a tool runs, and the formulation of the blocks that it is handed.
 TOOLS: dict[
     str, tuple[Callable[[str, pyo.ConcreteModel, Clock, Run], None], str | None]
@@ -259,6 +269,7 @@ TOOLS: dict[
     "relu_highs": (ours, "bigm"),
     "relu_global": (ours, None),
     "highs": (highs, "bigm"),
+    "highs_auto": (highs_auto, None),
     "scip": (scip, "bigm"),
     "gurobi": (gurobi, "bigm"),
     "omlt": (omlt, None),

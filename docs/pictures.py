@@ -289,6 +289,34 @@ def table():
 
 
 @picture
+def auto():
+    """What the free inputs of a network ask for: a curve, a table, or its neurons."""
+    figure, axes = panels(3, 2.9, 2.9)
+    net, x = _wavy(), np.linspace(0, 4, 400)
+    y = net.evaluate(x[:, None])[:, 0]
+    axes[0].plot(x, y, color=RED, lw=2)
+    axes[0].set_title("one free input: regions")
+    whole = np.arange(5.0)
+    axes[1].plot(x, y, color=GRAY, lw=1)
+    axes[1].plot(whole, net.evaluate(whole[:, None])[:, 0], "o", color=RED)
+    axes[1].set_title("few values: table")
+    for ax in axes[:2]:
+        ax.set(xlabel="x", ylabel="y")
+    sizes = (3, 4, 4, 1)
+    places = [[(k, i - (n - 1) / 2) for i in range(n)] for k, n in enumerate(sizes)]
+    for left, right in zip(places, places[1:]):
+        for a in left:
+            for b in right:
+                axes[2].plot(*zip(a, b), color=GRAY, lw=0.6)
+    for k, layer in enumerate(places):
+        inner = 0 < k < len(sizes) - 1
+        axes[2].plot(*zip(*layer), "o", color=RED if inner else "black", ms=8)
+    axes[2].set_title("else: bigm, by neurons")
+    axes[2].axis("off")
+    return figure
+
+
+@picture
 def sos1():
     """The set that SOS1 keeps, and how it is branched on."""
     figure, axes = panels(2)

@@ -11,6 +11,7 @@ from pyomo_relu.block.statistics import (
     LayerStatistics,
 )
 from pyomo_relu.block.written import Change, is_as_written
+from pyomo_relu.presolve import transformations  # noqa: F401, registers them
 
 __all__ = [
     "BlockStatistics",

@@ -122,6 +122,10 @@ def _check_model(block: Any) -> None:
         from pyomo_relu.presolve.directions import check_sides
 
         check_sides(block)
+    if any(f.values_from_model is not None for f in block.formulations.values()):
+        from pyomo_relu.presolve.input_values import check_input_values
+
+        check_input_values(block)
     if any(table_rows_around(block)):
         from pyomo_relu.presolve.table_rows import check_table_rows
 

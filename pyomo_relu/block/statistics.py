@@ -46,6 +46,8 @@ class BlockStatistics:
         Smallest and largest big-M constant, ``max(-l, u)`` over unstable neurons.
     coefficients : (float, float) or None
         Smallest and largest absolute coefficient of a variable in the rows.
+    reason : str
+        Why the formulation ``auto`` wrote what it did; else empty.
     bound_method : str
     bound_seconds, build_seconds : float
         Time of the bounds, and of bounds and writing together.
@@ -61,6 +63,7 @@ class BlockStatistics:
     constraints: int = 0
     big_m: tuple[float, float] | None = None
     coefficients: tuple[float, float] | None = None
+    reason: str = ""
     bound_method: str = ""
     bound_seconds: float = 0.0
     build_seconds: float = 0.0
@@ -88,7 +91,8 @@ class BlockStatistics:
             f"{self.bound_method or 'none'} in {self.bound_seconds:.3f} s, built in "
             f"{self.build_seconds:.3f} s"
         )
-        lines = [f"{self.name}: {self.formulation}", *lines, lines[1], total]
+        why = f" ({self.reason})" if self.reason else ""
+        lines = [f"{self.name}: {self.formulation}{why}", *lines, lines[1], total]
         if self.coefficients is not None:
             low, high = self.coefficients
             lines.append(f"coefficients from {low:.3g} to {high:.3g}")
@@ -167,6 +171,7 @@ def block_statistics(block: Any) -> BlockStatistics:
         return result
     result.bound_method, result.bound_seconds = bounds.method, bounds.seconds
     result.coefficients = _coefficients(block)
+    result.reason = next((f.reason for f in block.formulations.values() if f.reason), "")
     whole = whole_of(block.formulations)
     if whole is not None:
         layer = _whole_statistics(layers[LAYER], whole)

@@ -101,7 +101,7 @@ def prepare(
         found = find_bounds(block, network, bounds)
     inputs, outputs = list(block._entries), list(block._outputs)
     with PauseGC():
-        wiring = Wiring(inputs, lambda: _needed_sides(block))
+        wiring = Wiring(inputs, lambda: _needed_sides(block), lambda: _input_values(block))
         of, formulations = what_to_write(formulations, found, wiring)
         whole = whole_of(formulations)
         if whole is not None:
@@ -131,6 +131,13 @@ def _needed_sides(block: Any) -> tuple[str, ...]:
     from pyomo_relu.presolve.directions import needed_sides
 
     return needed_sides(block)
+
+
+def _input_values(block: Any) -> dict[int, Any]:
+    """What the inputs can be by the rows of the model around a block."""
+    from pyomo_relu.presolve.input_values import input_values as by_the_model
+
+    return by_the_model(block)
 
 
 def install(block: Any, new: Prepared) -> None:

@@ -4,6 +4,7 @@ Knows networks and their bounds, and Pyomo; the component is in
 :mod:`pyomo_relu.block`. A formulation of one's own is written with what is exported here.
 """
 
+from pyomo_relu.formulations.auto import Auto
 from pyomo_relu.formulations.base import (
     FORMULATIONS,
     Formulation,
@@ -31,6 +32,7 @@ from pyomo_relu.formulations.writer import NetworkWriter
 
 __all__ = [
     "FORMULATIONS",
+    "Auto",
     "BigM",
     "Complementarity",
     "Cuts",

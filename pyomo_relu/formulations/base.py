@@ -41,6 +41,10 @@ def known_transformation(option: str, kind: str, spec: Any) -> str | None:
     )
 
 
+#: What an input can be: numbers with the binary that chooses each, or numbers.
+InputValues = Mapping[float, Any] | Sequence[float]
+
+
 @dataclass(frozen=True)
 class Wiring:
     """What a formulation of whole networks may know of the model around its block.
@@ -52,10 +56,13 @@ class Wiring:
     sides : callable
         The sides of the outputs' graphs that rows and objective of the model need now,
         one of ``"both"``, ``"hypograph"``, ``"epigraph"`` for each output.
+    values : callable
+        The :data:`InputValues` of each input that takes few by the rows of the model.
     """
 
     inputs: Sequence[Any]
     sides: Callable[[], Sequence[str]]
+    values: Callable[[], Mapping[int, InputValues]]
 
 
 class Formulation:
@@ -76,6 +83,10 @@ class Formulation:
     sides_from_model : tuple of str or None
         What :attr:`Wiring.sides` said, where what is written relies on that: it is checked
         whenever a solver or writer reads the block.
+    values_from_model : mapping or None
+        What :attr:`Wiring.values` said, likewise.
+    reason : str
+        Why it was chosen, where a formulation chose it in its own place.
     CONFIG : ConfigDict
         The options.
 
@@ -96,6 +107,8 @@ class Formulation:
     needs_rows: ClassVar[bool] = False
     says_all: ClassVar[bool] = True
     sides_from_model: tuple[str, ...] | None = None
+    values_from_model: Mapping[int, InputValues] | None = None
+    reason: str = ""
     CONFIG: ClassVar[ConfigDict] = ConfigDict()
 
     def __init__(self, **options: Any) -> None:

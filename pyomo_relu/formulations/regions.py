@@ -25,7 +25,7 @@ that want an output large, or small, at any time: binaries then count its concav
 stretches, and a concave curve of which only the hypograph is needed has none
 (:mod:`~pyomo_relu.formulations.stretches`). ``side="model"`` finds out what the rows and the
 objective of the model need. A point of such a model may leave its output on that side of the
-curve; ``block.error()`` says by how much.
+curve; ``block.error()`` says by how much. Of polygons and steps both sides are always written.
 
 Inputs that are numbers, or fixed by equal bounds, are
 folded in before anything is counted.

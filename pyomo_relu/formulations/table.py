@@ -16,6 +16,14 @@ names them. If all inputs have some, the code is not needed, and the relaxation 
 
 .. math:: \sum_{k:\, v_k = v_a} \lambda_k = s_a
 
+``values="model"`` asks the rows of the model for both, values and binaries; if they come to
+allow other values, the model is refused when it is written.
+
+One input may take any value beside others of few: then the points are the linear pieces of its
+curves, one curve for each combination of the others' values, each piece with its two ends as
+in :mod:`~pyomo_relu.formulations.vertex_weights`. A gas lift rate by the gas, which is any, and
+by the pressure, which the manifold decides, is two curves.
+
 Source: the disaggregated logarithmic model of Vielma, Ahmed, Nemhauser, Operations Research
 58(2), 2010, with points for polytopes.
 
@@ -35,7 +43,7 @@ network.cell[1]: network.weight[2] + network.weight[3] - network.digit[1] == 0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +59,15 @@ from pyomo_relu.formulations.base import (
     register_formulation,
 )
 from pyomo_relu.formulations.values import as_if_free
-from pyomo_relu.formulations.vertex_weights import CellsOfInputs, WrittenCells
+from pyomo_relu.formulations.vertex_weights import (
+    CellsOfInputs,
+    WrittenCells,
+    cells_of_regions,
+)
+
+#: A value is within the bounds of its input up to this, relative to it: the rounding of
+#: numbers that users compute; chosen by hand, far below any solver's tolerance.
+OUTSIDE = 1e-9
 
 
 @register_formulation
@@ -64,54 +80,113 @@ class Table(Formulation):
             None,
             description="what inputs can be: a mapping from positions or names of inputs "
             "to mappings from numbers to the binaries that choose them, or to sequences "
-            "of numbers; expressions of integer variables need none",
+            "of numbers, or 'model' for what the rows of the model say now; expressions of "
+            "integer variables need none",
         ),
         most=ConfigValue(1000, PositiveInt, "how many combinations of values there may be"),
     )
 
     def replacement(self, bounds: Bounds, wiring: Wiring) -> tuple[Bounds, Formulation]:
         network, (low, high) = bounds.network, bounds.input_box
-        inputs = wiring.inputs
-        given, binaries = _by_position(self.config["values"] or {}, network)
+        told = self.config["values"] or {}
+        if told == "model":
+            told = dict(wiring.values())
+        given, binaries = _by_position(told, network)
         free = np.flatnonzero(low < high)
         axes = [
-            self._values(i, inputs[i], float(low[i]), float(high[i]), given)
+            self._values(i, wiring.inputs[i], float(low[i]), float(high[i]), given)
             for i in free.tolist()
         ]
+        open_ones = [i for i, axis in zip(free.tolist(), axes) if axis is None]
+        if len(open_ones) > 1 or len(open_ones) == len(free) > 0:
+            i = open_ones[0]
+            raise ValueError(
+                f"formulation 'table': input {i} ('{wiring.inputs[i]}') is no linear "
+                "expression of a few integers, without mutable Params; say what it can be, "
+                f"values={{{i}: [...]}}, or values='model' where rows of the model say it, "
+                "or choose another formulation, for example 'bigm'."
+            )
+        grid = self._grid([a for a in axes if a is not None])
+        points = np.tile(low, (len(grid), 1))
+        few = np.setdiff1d(free, open_ones)
+        points[:, few] = grid
+        if open_ones:
+            cells = self._curves(network, points, few, open_ones[0], high)
+        else:
+            start = np.arange(len(grid) + 1)
+            cells = CellsOfInputs(free, grid, network.evaluate(points), start)
+        columns = {i: cells.vertices[:, k] for k, i in enumerate(cells.free.tolist())}
+        selectors = [
+            (z, np.flatnonzero(columns[i] == v))
+            for i in few.tolist()
+            for v, z in binaries.get(i, {}).items()
+        ]
+        if any(i not in binaries for i in few.tolist()):
+            selectors = []
+        written = WrittenCells(self.name, cells, False, selectors)
+        if self.config["values"] == "model":
+            written.values_from_model = {i: told[i] for i in few.tolist() if i in told}
+        return bounds, written
+
+    def _grid(self, axes: Sequence[np.ndarray]) -> np.ndarray:
+        """(K, n) all combinations of values."""
         count = int(np.prod([len(a) for a in axes], dtype=object))
+        self._refuse_more(count, "combinations of values")
+        return np.array(np.meshgrid(*axes, indexing="ij")).reshape(len(axes), count).T
+
+    def _refuse_more(self, count: int, what: str) -> None:
         if count > self.config.most:
             raise ValueError(
-                f"formulation 'table': the inputs take {count} combinations of values, "
+                f"formulation 'table': the inputs take {count} {what}, "
                 f"more than {self.config.most}; raise the option most=, or choose another "
                 "formulation, for example 'bigm'."
             )
-        grid = np.array(np.meshgrid(*axes, indexing="ij")).reshape(len(axes), count).T
-        points = np.tile(low, (count, 1))
-        points[:, free] = grid
-        selectors = [
-            (z, np.flatnonzero(grid[:, k] == v))
-            for k, i in enumerate(free.tolist())
-            for v, z in binaries.get(i, {}).items()
-        ]
-        if any(i not in binaries for i in free.tolist()):
-            selectors = []
-        cells = CellsOfInputs(free, grid, network.evaluate(points), np.arange(count + 1))
-        return bounds, WrittenCells(self.name, cells, False, selectors)
+
+    def _curves(
+        self,
+        network: Any,
+        points: np.ndarray,
+        few: np.ndarray,
+        other: int,
+        high: np.ndarray,
+    ) -> CellsOfInputs:
+        """The linear pieces over one input, for each combination of the others' values."""
+        from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
+
+        vertices: list[np.ndarray] = []
+        values: list[np.ndarray] = []
+        sizes: list[int] = []
+        free = np.sort(np.append(few, other))
+        for point in points:
+            end = point.copy()
+            end[other] = high[other]
+            try:
+                most = self.config.most - len(sizes)
+                regions = linear_regions(network, point, end, max_regions=max(1, most))
+            except TooManyRegionsError:
+                self._refuse_more(self.config.most + 1, "values and linear pieces")
+                raise
+            found = cells_of_regions(regions)
+            full = np.tile(point, (len(found.vertices), 1))
+            full[:, other] = found.vertices[:, 0]
+            vertices.append(full[:, free])
+            values.append(found.values)
+            sizes += np.diff(found.start).tolist()
+        self._refuse_more(len(sizes), "values and linear pieces")
+        start = np.cumsum([0, *sizes])
+        return CellsOfInputs(free, np.concatenate(vertices), np.concatenate(values), start)
 
     def _values(
         self, i: int, entry: Any, low: float, high: float, given: Mapping[int, np.ndarray]
-    ) -> np.ndarray:
-        """The values of one input within its bounds."""
+    ) -> np.ndarray | None:
+        """The values of one input within its bounds; None if it isn't known to have few."""
         found = given.get(i)
         if found is None:
-            found = _of_integers(entry, self.config.most)
+            found = values_of_integers(entry, self.config.most)
         if found is None:
-            raise ValueError(
-                f"formulation 'table': input {i} ('{entry}') is no linear expression of a "
-                "few integers, without mutable Params; say what it can be, "
-                f"values={{{i}: [...]}}, or choose another formulation, for example 'bigm'."
-            )
-        kept = found[(found >= low) & (found <= high)]
+            return None
+        slack = OUTSIDE * np.maximum(1.0, np.abs(found))
+        kept = found[(found >= low - slack) & (found <= high + slack)]
         if not len(kept):
             raise ValueError(
                 f"formulation 'table': no value of input {i} ('{entry}') lies within its "
@@ -120,7 +195,7 @@ class Table(Formulation):
         return kept
 
 
-def _of_integers(entry: Any, most: int) -> np.ndarray | None:
+def values_of_integers(entry: Any, most: int) -> np.ndarray | None:
     """The values of a linear expression of integer variables; None where there are none.
 
     More than ``most`` combinations of the integers are none, either, and neither is what a

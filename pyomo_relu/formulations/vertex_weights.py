@@ -123,8 +123,9 @@ class WrittenCells(WholeFormulation):
     choice : bool
         Whether each cell has a binary of its own, in place of its code's digits.
     selectors : sequence of (variable, vertices)
-        Binaries of the user's that choose some of the vertices; where there are any, they
-        choose the cell, and there are neither digits nor binaries of cells.
+        Binaries of the user's that choose some of the vertices. Where there are any and
+        the cells are points, they choose the cell, and there are neither digits nor
+        binaries of cells.
     """
 
     def __init__(
@@ -203,7 +204,8 @@ class WrittenCells(WholeFormulation):
     def _binaries(self) -> list[tuple[str, list[int], list[np.ndarray]]]:
         """Name and keys of the binaries, and the vertices whose weights each sums up."""
         cell_of = np.repeat(np.arange(len(self.cells)), np.diff(self.cells.start))
-        if len(self.cells) == 1 or self.selectors:
+        points = len(self.cells) == len(self.cells.vertices)
+        if len(self.cells) == 1 or (points and self.selectors):
             return []
         if self.choice:
             keys = list(range(len(self.cells)))

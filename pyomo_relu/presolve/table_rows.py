@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pyomo.core.base import Transformation, TransformationFactory
 from pyomo.environ import Block, Var, value
 
 from pyomo_relu.base.lazy import sparse as sp
@@ -43,9 +42,6 @@ from pyomo_relu.presolve.model_scope import TABLE_ROWS as BLOCK
 from pyomo_relu.presolve.model_scope import model_mark, table_rows_around
 from pyomo_relu.programs import HighsModel, Status, matrix_of
 from pyomo_relu.programs.standard_form import StandardForm
-
-#: The transformation.
-NAME = "relu.table_rows"
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,8 @@ class TableRowSettings:
 
 
 SETTINGS = TableRowSettings()
+#: Whom errors of the compiler name.
+NAME = "relu.table_rows"
 
 
 def add_table_rows(model: Any) -> Any:
@@ -190,18 +188,6 @@ def _broken(model: Any, found: list[_Implied]) -> list[_Implied]:
         highs.add_rows(matrix[new], np.zeros(many), np.full(many, np.inf))
     kept &= matrix @ answer.point < SETTINGS.broken * size  # those that bind
     return [found[r] for r in np.flatnonzero(kept).tolist()]
-
-
-@TransformationFactory.register(NAME, doc="Add the rows that tables of networks imply")
-class TableRows(Transformation):
-    """Add the rows that tables of networks imply; see :func:`add_table_rows`."""
-
-    def _apply_to(self, instance: Any, **kwds: Any) -> None:
-        if kwds:
-            raise ValueError(
-                f"transformation '{NAME}' has no option '{next(iter(kwds))}'; it takes none."
-            )
-        add_table_rows(instance)
 
 
 def _tables(model: Any) -> Iterator[tuple[Any, WrittenCells]]:

@@ -20,6 +20,7 @@ SOS = ("gurobi_direct", "scip_direct", "cbc")
 #: Formulations with their options and the solvers that take them.
 CHOICES: dict = {
     "bigm": ("bigm", {}, MIP),
+    "auto": ("auto", {}, MIP),
     "hull": ("hull", {}, MIP),
     "partition": ("partition", {"parts": 2}, MIP),
     "cuts": ("cuts", {}, MIP),

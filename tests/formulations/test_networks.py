@@ -27,6 +27,7 @@ MIP = ["appsi_highs", "scip_direct", "cbc", "glpk", "gurobi_direct"]
 SOS = ["scip_direct", "cbc", "gurobi_direct"]
 EXACT = {
     "bigm": ("bigm", {}, MIP),
+    "auto": ("auto", {}, MIP),
     "hull": ("hull", {}, MIP),
     "partition": ("partition", {"parts": 2}, MIP),
     "cuts": ("cuts", {}, MIP),
@@ -38,6 +39,8 @@ EXACT = {
     "indicator": ("indicator", {}, SOS),
     "complementarity": ("complementarity", {}, ["scip_direct", "gurobi_direct"]),
 }
+#: Those that want networks of few inputs, or inputs of few values, have tests of their own.
+OF_NETWORKS = {"regions", "table"}
 CASES = [*ALL_ACTIVATIONS, "max"]
 #: With its defaults CBC 2.10.8 calls some feasible models infeasible (preprocessing),
 #: cuts off an optimum, or stops at an assertion (cuts; SOS); GLPK 5.0's preprocessing
@@ -199,4 +202,4 @@ def test_no_coefficient_is_rounding(choice):
 
 def test_all_formulations_are_here():
     tried = {formulation for formulation, _, _ in EXACT.values()}
-    assert set(FORMULATIONS) == tried | {"relaxation", "fixed_pattern", "regions", "table"}
+    assert set(FORMULATIONS) == tried | OF_NETWORKS | {"relaxation", "fixed_pattern"}

@@ -81,10 +81,6 @@ def test_values_by_name_and_outside_of_the_bounds():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {},
-            r"input 0 \('p'\) is no linear expression of a few integers.*values=\{0: \[...\]\}",
-        ),
         ({"values": {0: [5.0]}}, r"no value of input 0 \('p'\) lies within its bounds"),
         ({"values": {3: [1.0]}}, "names the input 3; there are 2"),
         ({"values": {0: [np.nan]}}, "must be finite numbers"),
@@ -99,6 +95,18 @@ def test_refusals(options, message):
     m.p, m.n = pyo.Var(bounds=(0, 1)), pyo.Var(domain=pyo.Integers, bounds=(0, 10))
     with pytest.raises(ValueError, match=message):
         m.net = ReLUNetBlock(network=net, inputs=[m.p, m.n], formulation="table", **options)
+
+
+def test_two_inputs_of_any_value_are_refused():
+    net = random_network(np.random.default_rng(0), n_inputs=2)
+    m = pyo.ConcreteModel()
+    m.p, m.q = pyo.Var(bounds=(0, 1)), pyo.Var(bounds=(0, 1))
+    why = (
+        r"input 0 \('.*'\) is no linear expression of a few integers.*values=\{0: \[...\]\}"
+    )
+    for inputs in ([m.p, m.q], [m.p, 0.5]):
+        with pytest.raises(ValueError, match=why):
+            m.net = ReLUNetBlock(network=net, inputs=inputs, formulation="table")
 
 
 def test_swaps():
@@ -169,3 +177,56 @@ def test_values_that_a_param_may_change_are_asked_for():
     given = {"network": he_network(0, (1, 6, 1)), "inputs": [m.p * m.k]}
     with pytest.raises(ValueError, match="without mutable Params; say what it can be"):
         m.net = ReLUNetBlock(**given, input_bounds=(0, 9), formulation="table")
+
+
+def curves_by_value(seed: int, named: bool, n_outputs: int = 1):
+    """A network of ``gas``, which is any, of one of two pressures, and of an integer."""
+    net = random_network(
+        np.random.default_rng(seed), n_inputs=3, widths=(6, 5), n_outputs=n_outputs
+    )
+    m = pyo.ConcreteModel()
+    m.gas = pyo.Var(bounds=(-1, 1.5))
+    m.to = pyo.Var([0, 1], domain=pyo.Binary)
+    m.one = pyo.Constraint(expr=m.to[0] + m.to[1] == 1)
+    m.pressure = pyo.Var(bounds=(0, 1))
+    m.routed = pyo.Constraint(expr=m.pressure == 0.2 * m.to[0] + 0.9 * m.to[1])
+    m.n = pyo.Var(domain=pyo.Integers, bounds=(0, 2))
+    values = {1: {0.2: m.to[0], 0.9: m.to[1]} if named else [0.2, 0.9]}
+    m.net = ReLUNetBlock(
+        network=net,
+        inputs=[m.gas, m.pressure, m.n],
+        formulation="table",
+        values=values,
+    )
+    return m
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_one_input_may_take_any_value(seed, named):
+    m = curves_by_value(seed, named, 1 + seed % 2)
+    net, grid = m.net.network, np.linspace(-1, 1.5, 2001)
+    points = np.array([(g, p, n) for g in grid for p in (0.2, 0.9) for n in range(3)])
+    rng = np.random.default_rng(seed)
+    for c in rng.normal(size=(3, net.n_outputs + 1)):
+        cost = c[:-1] @ np.array([*m.net.outputs.values()]) + c[-1] * m.gas
+        m.goal = pyo.Objective(expr=cost)
+        pyo.SolverFactory("appsi_highs").solve(m)
+        true = net.evaluate(points) @ c[:-1] + c[-1] * points[:, 0]
+        found, size = pyo.value(m.goal), max(1.0, np.abs(true).max())
+        assert true.min() - 1e-2 * size <= found <= true.min() + 1e-6
+        assert m.net.error() < 1e-6 * size
+        m.del_component("goal")
+    for gas, p, n in points[rng.integers(0, len(points), 5)]:
+        m.gas.value, m.pressure.value, m.n.value = gas, p, n
+        m.to[0].value, m.to[1].value = int(p == 0.2), int(p == 0.9)
+        m.net.warm_start([gas, p, n])
+        assert violations(m) == []
+
+
+def test_the_limit_counts_pieces():
+    m = curves_by_value(1, True)
+    count = int(m.net.statistics().layers[0].function.split()[0])
+    m.net.reformulate("table", values={1: [0.2, 0.9]}, most=count)
+    with pytest.raises(ValueError, match=f"more than {count - 1}; raise the option most="):
+        m.net.reformulate("table", values={1: [0.2, 0.9]}, most=count - 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pyomo.environ as pyo
 import pytest
@@ -146,3 +149,12 @@ def test_models_without_tables_get_no_rows():
     assert not list(m.component_data_objects(pyo.Constraint))
     with pytest.raises(ValueError, match="no option 'most'"):
         pyo.TransformationFactory("relu.table_rows").apply_to(m, most=3)
+
+
+def test_the_transformation_is_known_from_the_start():
+    code = (
+        "import pyomo.environ as pyo, pyomo_relu, sys; "
+        "assert 'pyomo_relu.presolve.table_rows' not in sys.modules; "
+        "pyo.TransformationFactory('relu.table_rows').apply_to(pyo.ConcreteModel())"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

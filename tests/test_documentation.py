@@ -235,11 +235,16 @@ def test_the_guide_explains_these_messages_and_no_others():
 
 @pytest.fixture
 def registries():
-    """Formulations, rungs and solvers as they were, afterwards."""
-    before = dict(RUNGS)
+    """Rungs, layers, operators and solvers as they were, afterwards."""
+    from pyomo_relu.readers.keras.registration import LAYERS
+    from pyomo_relu.readers.onnx.node import OPERATORS
+
+    tables: tuple[dict, ...] = (RUNGS, LAYERS, OPERATORS)
+    before = [dict(table) for table in tables]
     yield
-    RUNGS.clear()
-    RUNGS.update(before)
+    for table, old in zip(tables, before):
+        table.clear()
+        table.update(old)
     if "started_highs" in pyo.SolverFactory:
         pyo.SolverFactory.unregister("started_highs")
 

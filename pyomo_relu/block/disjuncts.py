@@ -103,13 +103,18 @@ def make_relaxable(container: Any) -> None:
         turned, shift = sum(-c * v for c, v in terms), repn.constant
         if row.equality:
             row.set_value(EqualityExpression((turned, shift - high)))
-        elif low is not None and high is not None:
-            ends = (shift - high, turned, shift - low)
-            row.set_value(RangedExpression(ends, (False, False)))
-        elif high is not None:
-            row.set_value(InequalityExpression((shift - high, turned), False))
-        elif low is not None:
-            row.set_value(InequalityExpression((turned, shift - low), False))
+            continue
+        below, above = (None if side is None else shift - side for side in (high, low))
+        row.set_value(_between(below, turned, above))
+
+
+def _between(low: Any, body: Any, high: Any) -> Any:
+    """The relation ``low <= body <= high``; a side that is None is left out."""
+    if low is None:
+        return InequalityExpression((body, high), False)
+    if high is None:
+        return InequalityExpression((low, body), False)
+    return RangedExpression((low, body, high), (False, False))
 
 
 def check_while_relaxed(block: Any) -> None:

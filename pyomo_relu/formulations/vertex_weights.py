@@ -29,7 +29,15 @@ import numpy as np
 from pyomo.environ import Binary
 
 from pyomo_relu.formulations.units import assign
-from pyomo_relu.formulations.values import Row, RowCollector, add_variables, combined, term
+from pyomo_relu.formulations.values import (
+    Row,
+    RowCollector,
+    add_variables,
+    combined,
+    link,
+    link_coefficient,
+    term,
+)
 from pyomo_relu.formulations.whole import WholeFormulation, WholeNetwork
 
 if TYPE_CHECKING:
@@ -40,6 +48,9 @@ if TYPE_CHECKING:
 SAME = 1e-11
 #: Cells with one map are merged where there are no more; beyond, it costs more than it gains.
 MOST_TO_MERGE = 100
+#: Outputs whose values are larger get a variable of order one each; a million or so is the
+#: largest that rows of order one take with coefficients that solvers keep.
+LARGE = 2.0**20
 #: A range of values is widened by this share of the largest one; chosen by hand, far above
 #: rounding and far below any solver's tolerance.
 RANGE = 1e-12
@@ -176,9 +187,14 @@ class WrittenCells(WholeFormulation):
             column = cells.vertices[:, i]
             terms = [(1.0, whole.input_row(free))]
             rows.zero("argument", free, _centred(terms, column, own))
+        scaled = self._add_scaled(block)
         for j, y in enumerate(whole.outputs):
-            terms = [(1.0, term(y))]
-            self.add_value(rows, j, _centred(terms, cells.values[:, j], own))
+            column, row = cells.values[:, j], term(y)
+            if j in scaled:
+                column, row = scaled[j][0] * column, term(scaled[j][1])
+            self.add_value(rows, j, _centred([(1.0, row)], column, own))
+        for j, (factor, v) in scaled.items():
+            rows.add("scale", j, link(term(whole.outputs[j]), term(v), factor))
         rows.zero("one", 0, combined([(1.0, w) for w in own], -1.0))
         for k, (z, members) in enumerate(() if self.are_selected else self.selectors):
             terms = [(1.0, own[v]) for v in members.tolist()]
@@ -189,6 +205,19 @@ class WrittenCells(WholeFormulation):
                 terms = [(1.0, own[v]) for v in members.tolist()]
                 rows.zero("cell", key, combined([*terms, (-1.0, term(z[key]))]))
         rows.add_to(block)
+
+    def _add_scaled(self, block: Any) -> dict[int, tuple[float, Any]]:
+        """A variable of order one for each large output, and its factor.
+
+        With these outputs in the rows of weights HiGHS 1.16 calls feasible models infeasible
+        (range 1e10, however the row is scaled); with rows of two variables it is right.
+        """
+        sizes = np.abs(self.cells.values).max(axis=0)
+        factors = {j: _power(sizes[j]) for j in np.flatnonzero(sizes > LARGE).tolist()}
+        ends = [f * self.cells.values[:, j] for j, f in factors.items()]
+        low, high = [float(e.min()) for e in ends], [float(e.max()) for e in ends]
+        v = add_variables(block, "scaled", list(factors), low, high) if factors else {}
+        return {j: (f, v[j]) for j, f in factors.items()}
 
     @property
     def output_range(self) -> tuple[np.ndarray, np.ndarray]:
@@ -216,15 +245,25 @@ class WrittenCells(WholeFormulation):
     def set_network_values(self, block: Any, x: np.ndarray, y: np.ndarray) -> None:
         cell, weights = self.cells.weights(x[self.cells.free], y)
         assign(block, "weight", lambda v: weights.get(v, 0.0))
+        sizes = np.abs(self.cells.values).max(axis=0)
+        assign(block, "scaled", lambda j: _power(sizes[j]) * float(y[j]))
         assign(block, "chosen", lambda k: int(cell == k))
         assign(block, "digit", lambda d: cell >> d & 1)
 
 
+def _power(size: float) -> float:
+    """The power of two that brings a size to order one."""
+    return float(2.0 ** -np.round(np.log2(size)))
+
+
 def _centred(terms: list[tuple[float, Row]], column: np.ndarray, own: Sequence[Row]) -> Row:
-    """``terms - column @ own``, with weights that sum to 1 and numbers of order one."""
+    """``terms - column @ own``, with weights that sum to 1 and numbers of order one.
+
+    Where a solver would drop the terms' coefficients for that, they are the least it takes.
+    """
     middle = (column.max() + column.min()) / 2
     size = np.ptp(column) / 2
-    scale = 1.0 if size == 0.0 else 2.0 ** -np.round(np.log2(size))
+    scale = 1.0 if size == 0.0 else link_coefficient(_power(size))
     parts = [(scale * f, row) for f, row in terms]
     parts += [(-scale * float(c - middle), w) for c, w in zip(column, own)]
     return combined(parts, -scale * float(middle))

@@ -241,3 +241,32 @@ def test_cells_of_one_map_whose_union_is_not_convex():
     m.goal = pyo.Objective(expr=m.net.outputs[0] - 0.5 * m.x[0] - 0.5 * m.x[1])
     pyo.SolverFactory("appsi_highs").solve(m)
     assert pyo.value(m.goal) == pytest.approx(-0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e11])
+@pytest.mark.parametrize("form", ["logarithmic", "hull"])
+def test_polygons_with_outputs_in_units(form, unit):
+    """Numbers of order one in each row would make the output's coefficient 1e-11: dropped."""
+    net = two_inputs(0)
+    b = NetworkBuilder()
+    made = []
+    for node in net.nodes:
+        if node.kind == "input":
+            made.append(b.input(node.name, node.shape))
+        elif node.kind == "affine":
+            terms = [(made[s], w) for s, w in zip(node.sources, node.weights)]
+            made.append(b.affine(node.name, terms, node.bias))
+        else:
+            pieces = (node.function, node.breakpoints, node.slopes, node.intercepts)
+            made.append(b.piecewise(node.name, made[node.source], pieces))
+    scaled = b.build([b.affine("scaled", [(made[net.outputs[0]], [[unit]])])])
+    plain, large = (boxed_model(n, -1.0, 1.0, "regions", form=form) for n in (net, scaled))
+    for sense in (pyo.minimize, pyo.maximize):
+        found = []
+        for m, factor in ((plain, 1.0), (large, 1.0 / unit)):
+            m.goal = pyo.Objective(expr=factor * m.net.outputs[0] + m.x[0], sense=sense)
+            pyo.SolverFactory("appsi_highs").solve(m)
+            found.append(pyo.value(m.goal))
+            m.del_component("goal")
+        assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert_values_hold(large)

@@ -167,3 +167,19 @@ def test_our_solver_of_networks_refuses_rows_of_one_side():
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         boxed_model(WAVE, -1.5, 2.0, "regions", **options)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e11])
+@pytest.mark.parametrize("net", [CONCAVE, WAVE], ids=["concave", "wave"])
+def test_outputs_in_units(net, unit):
+    (node,) = [n for n in net.nodes if n.kind == "piecewise"]
+    b = NetworkBuilder()
+    h = b.affine("h", [(b.input("x", (1,)), [[1.0]])])
+    pieces = ("curve", node.breakpoints, unit * node.slopes, unit * node.intercepts)
+    large = b.build([b.piecewise("y", h, pieces)])
+    m = boxed_model(large, -1.5, 2.0, "regions", side="hypograph")
+    assert_values_hold(m)
+    for a in (-1.5, -0.3, 0.4, 2.2):
+        found = best(m, m.net.outputs[0] / unit + a * m.x[0], pyo.maximize)
+        true = net.evaluate(GRID)[:, 0] + a * GRID[:, 0]
+        assert true.max() - 1e-5 <= found <= true.max() + 1e-2

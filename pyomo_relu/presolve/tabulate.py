@@ -192,6 +192,9 @@ def bound_outputs(p: Problem) -> None:
     if not p.integer.any() or p.infeasible is not None:
         return
     values = find_values(p, p.lower, p.upper).values
+    for j in (j for j, some in values.items() if not len(some)):
+        p.infeasible = f"'{p.columns[j].name}' has no value within its bounds"
+        return
     single = np.flatnonzero(p.lower[: p.n] == p.upper[: p.n])
     values |= {j: p.lower[[j]] for j in single.tolist()}
     by_id = {id(p.columns[j]): v for j, v in values.items() if j < p.n}

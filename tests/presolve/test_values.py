@@ -196,3 +196,12 @@ def test_outputs_of_few_values_have_their_exact_range():
     assert not p.bounded.any()
     m.net.outputs[0].setlb(float(y.max()) + 0.1)
     assert "bring 'net.outputs[0]' within" in read_problem(m).infeasible
+
+
+def test_a_price_without_a_value_in_its_bounds_is_named():
+    m = two_prices()
+    m.p[0].setlb(0.6)
+    m.p[0].setub(1.4)
+    assert "'p[0]' has no value within its bounds" in read_problem(m).infeasible
+    results = pyo.SolverFactory("relu_global").solve(m, load_solutions=False)
+    assert str(results.solver.termination_condition) == "infeasible"

@@ -145,7 +145,8 @@ def chain(steps: int, alias: bool = True) -> pyo.ConcreteModel:
 
 @pytest.mark.parametrize("alias", [True, False])
 def test_states_of_a_chain_stay_drivers_for_bounds_only(alias):
-    p = read_problem(chain(4, alias))
+    m = chain(4, alias)  # which the names of its variables need alive
+    p = read_problem(m)
     assert names(p) == ["u[0]", "s[1]", "u[1]", "s[2]", "u[2]", "s[3]", "u[3]"]
     assert names(p.for_points) == ["u[0]", "u[1]", "u[2]", "u[3]"]
     assert p.for_points.for_points is p.for_points

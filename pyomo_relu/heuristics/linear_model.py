@@ -15,9 +15,9 @@ import numpy as np
 
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.heuristics.choices import Choice, find_choices
 from pyomo_relu.network import Network
 from pyomo_relu.network.gradient import jacobians
-from pyomo_relu.presolve.choices import Choice, find_choices
 from pyomo_relu.presolve.compose import BlockLinks
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import LinearProgram, Rows, matrix_of

@@ -7,7 +7,7 @@ import pyomo.environ as pyo
 import pytest
 
 from pyomo_relu import ReLUNetBlock
-from pyomo_relu.presolve.choices import Choice, find_choices
+from pyomo_relu.heuristics.choices import Choice, find_choices
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.presolve.reading import read_problem
 from tests.harness.random_networks import he_network

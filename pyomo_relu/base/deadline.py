@@ -68,9 +68,12 @@ class Deadline:
         return None if left == math.inf else left
 
     def part(self, share: float) -> Deadline:
-        """An end of its own after this share, above 0, of the time left."""
-        found = Deadline(share * self.left())
-        found.cpu_end = self.cpu_end
+        """An end of its own after this share, above 0, of each time left."""
+        wall = self.end - time.perf_counter()
+        cpu = self.cpu_end - time.process_time()
+        found = Deadline(None if wall == math.inf else share * max(wall, 0.0))
+        if cpu < math.inf:
+            found.cpu_end = found.cpu_begin + share * max(cpu, 0.0)
         return found
 
     def expired(self) -> bool:

@@ -131,6 +131,7 @@ def search_start(
     time_limit: float,
     seed: int = 0,
     wired: Problem | None = None,
+    known: np.ndarray | None = None,
 ) -> Start:
     """As :func:`find_start` on a compiled model; no value in the model changes.
 
@@ -142,13 +143,15 @@ def search_start(
     seed : int
     wired : Problem, optional
         The same model by :func:`read_wired`.
+    known : (n_columns,) array, optional
+        A point to begin with.
     """
     before = problem.deadline
     problem.deadline = Deadline(START.wall_per_cpu * time_limit, time_limit)
     try:
         patience = START.patience_for_solver
         search = _Search(problem, wired, problem.deadline, seed, patience)
-        result = search.run(None)
+        result = search.run(known)
         result.seconds = problem.deadline.elapsed
     finally:
         problem.deadline = before
@@ -175,6 +178,8 @@ class _Search:
         #: Violation and value of the latest candidate.
         self.latest = np.inf, np.nan
         self.seen: set[bytes] = set()
+        #: Better and better points of the wired model that were not offered yet.
+        self._met: list[np.ndarray] = []
         #: Violation and columns of the wired model's point that comes closest.
         self._closest: tuple[float, np.ndarray] | None = None
         self.regions: RegionSolver
@@ -232,7 +237,7 @@ class _Search:
             sequences = self._sequences(present)
             self._by_regions(present)
             if sequences is not None:
-                sequences.run(self.deadline, self.patience)
+                self._go_on(sequences, self.deadline)
         except TimeUp:
             pass
         self._least_violated()
@@ -250,21 +255,36 @@ class _Search:
             if None not in known:
                 drivers = np.array(known, dtype=float)
         search = SequentialSearch(p, self._judge, self.deadline, self.seed)
-        search.run(self.deadline.part(START.sequential_share), self.patience, drivers)
+        self._go_on(search, self.deadline.part(START.sequential_share), drivers)
         if search.point is None:
-            search.run(self.deadline)
+            self._go_on(search, self.deadline)
         return search
 
+    def _go_on(
+        self,
+        search: SequentialSearch,
+        deadline: Deadline,
+        drivers: np.ndarray | None = None,
+    ) -> None:
+        """Let sequences go on, and offer the best point that they have met."""
+        search.run(deadline, self.patience, drivers)
+        p = search.problem
+        while self._met:
+            point = self.problem.from_columns(p.columns, self._met.pop())
+            # Rounding of the formulation's rows may spoil a point: the one before, then.
+            if point is not None and self.offer(point, "sequence"):
+                self._met.clear()
+
     def _judge(self, z: np.ndarray) -> None:
-        """Offer a point of the wired model where it is the best so far."""
+        """Note a point of the wired model that is the best so far."""
         p = self.wired
         assert p is not None
         violation, value = p.violation(z), p.user_objective(float(p.cost @ z))
         if violation <= START.feasible:
-            if self._better(violation, value):
-                point = self.problem.from_columns(p.columns, z)
-                if point is not None:
-                    self.offer(point, "sequence")
+            last = p.user_objective(float(p.cost @ self._met[-1])) if self._met else None
+            if last is None or self.sign * (value - last) > 0:
+                if self._better(violation, value):
+                    self._met.append(z)
         elif self._closest is None or violation < self._closest[0]:
             self._closest = violation, z
 

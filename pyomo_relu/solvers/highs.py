@@ -152,21 +152,27 @@ class ReluHighs(NetworkSolver):
         from pyomo_relu.heuristics.network_columns import NetworkProblem
         from pyomo_relu.heuristics.start import read_wired, search_start
 
+        boxed, point = None, None
         try:
             problem = NetworkProblem(form, networks, deadline)
             boxed = self._boxes(model, form, problem, config, watch, deadline)
             if boxed is not None:
                 watch.bound = boxed.bound
                 watch.write(f"relu_highs: {boxed}")
-                return boxed, boxed.point
+                point = boxed.point
+                if boxed.proven or boxed.stopped:
+                    return boxed, point
             wired = read_wired(model, deadline)
-            found = search_start(problem, seconds, wired=wired)
+            if boxed is not None and wired is None:
+                return boxed, point
+            found = search_start(problem, seconds, wired=wired, known=point)
+            watch.write(f"relu_highs: start: {found if found.feasible else 'none found'}")
         except TimeUp:
-            return None, None
+            return boxed, point
         except Exception as error:  # a start is a gift: its failure must not cost the solve
             logger.warning("no start from the networks: %s", error)
-            return None, None
-        return None, found.point if found.feasible else None
+            return boxed, point
+        return boxed, found.point if found.feasible else point
 
     def _boxes(
         self,

@@ -105,6 +105,7 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
         image = ModelImage(model, Deadline(time_limit + START.reading))
     except TimeUp:
         return Start(seconds=deadline.elapsed)
+    image.problem.deadline = deadline
     wired = read_wired(image.source, deadline)
     search = _Search(image.problem, wired, deadline, seed, START.patience)
     result = search.run(image.present())
@@ -240,6 +241,8 @@ class _Search:
                 self._go_on(sequences, self.deadline)
         except TimeUp:
             pass
+        self.problem.deadline = NEVER  # What was found is kept, however late it is.
+        self._offer_met()
         self._least_violated()
         return self.best
 
@@ -266,11 +269,16 @@ class _Search:
         deadline: Deadline,
         drivers: np.ndarray | None = None,
     ) -> None:
-        """Let sequences go on, and offer the best point that they have met."""
+        """Let sequences go on, and take their best point over."""
         search.run(deadline, self.patience, drivers)
-        p = search.problem
-        while self._met:
-            point = self.problem.from_columns(p.columns, self._met.pop())
+        self._offer_met()
+
+    def _offer_met(self) -> None:
+        """Offer the best of the points that were noted, in the columns of the form."""
+        while self._met and self.wired is not None:
+            z = self._met[-1]
+            point = self.problem.from_columns(self.wired.columns, z)
+            self._met.pop()
             # Rounding of the formulation's rows may spoil a point: the one before, then.
             if point is not None and self.offer(point, "sequence"):
                 self._met.clear()
@@ -292,7 +300,6 @@ class _Search:
         """Without a feasible point the least violated one is better than none."""
         if self._closest is None or self.best.feasible or self.wired is None:
             return
-        self.problem.deadline = NEVER
         point = self.problem.from_columns(self.wired.columns, self._closest[1])
         if point is not None:
             self.offer(point, "sequence")

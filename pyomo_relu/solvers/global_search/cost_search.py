@@ -162,8 +162,10 @@ class RoundSearch(CostSearch):
         self.step()
         self.counts.rounds += 1
         self._tell("log")
-        if self.incumbent.point is None or self.counts.rounds % POINTS.every == 0:
+        if self.incumbent.point is None:
             self.look_for_points(1)
+        elif self.counts.rounds % POINTS.every == 0:
+            self.look_for_points(POINTS.more)
 
     def run(self) -> None:
         """Search until the gap is closed or a limit is met."""

@@ -50,7 +50,10 @@ class HandOver(CostSearch):
                 self.counts.boxes = 1
             mip = BoxMIP(p, p.lower, p.upper, lows, highs)
             self._tell("log")
-            self.look_for_points(POINTS.first)
+            limit = self.deadline.part(POINTS.share_before)
+            for _ in range(POINTS.turns_before):
+                if not limit.expired():
+                    self.look_for_points(POINTS.first)
             if self._out_of_limits():
                 return
             answer = mip.solve(

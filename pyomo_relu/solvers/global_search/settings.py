@@ -193,7 +193,11 @@ class PointSettings:
 
     #: So many programs come before the first round.
     first: int = 60
-    #: Then there is one after each round without a point, and after one in so many.
+    #: Before one long program there are so many turns of as many, in this share of the time.
+    turns_before: int = 8
+    share_before: float = 0.1
+    #: Then there is one after each round without a point, and so many after one in so many.
+    more: int = 4
     every: int = 4
     #: The programs of a turn take so many seconds together at most, and a mixed-integer
     #: program a tenth of them.

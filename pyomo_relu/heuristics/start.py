@@ -105,7 +105,6 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
         image = ModelImage(model, Deadline(time_limit + START.reading))
     except TimeUp:
         return Start(seconds=deadline.elapsed)
-    image.problem.deadline = deadline
     wired = read_wired(image.source, deadline)
     search = _Search(image.problem, wired, deadline, seed, START.patience)
     result = search.run(image.present())
@@ -235,6 +234,7 @@ class _Search:
         try:
             if present is not None:
                 self.offer(present, "present values")
+            self.problem.deadline = self.deadline
             sequences = self._sequences(present)
             self._by_regions(present)
             if sequences is not None:

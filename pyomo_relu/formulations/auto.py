@@ -70,28 +70,11 @@ class Auto(Formulation):
     def _choice(self, bounds: Bounds, wiring: Wiring) -> tuple[Formulation, str]:
         """The formulation, and why."""
         config, (low, high) = self.config, bounds.input_box
-        most = config.most_values
-        told = wiring.values() if config.ask_model else {}
-        free, open_ones, combinations = np.flatnonzero(low < high).tolist(), 0, 1
-        for i in free:
-            entry, values = wiring.inputs[i], told.get(i)
-            if values is None and (found := values_of_integers(entry, most)) is not None:
-                values = found.tolist()
-            open_ones += values is None
-            combinations *= 1 if values is None else len(values)
-        option = {"values": "model"} if config.ask_model else {}
-        few = combinations <= config.most_values and len(free) > open_ones
-        if few and open_ones == 0:
-            made = make_formulation("table", {"most": most, **option})
-            return made, f"table: the inputs take {combinations} combinations of values"
-        if few and open_ones == 1:
-            made = make_formulation("table", {"most": config.most_pieces, **option})
-            if self._fits(made, bounds, wiring):
-                return made, (
-                    f"table: one input takes any value, the others {combinations} "
-                    "combinations of values"
-                )
+        free = np.flatnonzero(low < high).tolist()
         count = len(free)
+        table = self._table(free, bounds, wiring)
+        if table is not None:
+            return table
         inputs = f"{count} inputs are free" if count != 1 else "one input is free"
         if count > 2:
             return make_formulation("bigm"), f"bigm: {inputs}, of other than few values"
@@ -104,6 +87,30 @@ class Auto(Formulation):
         return make_formulation("regions", options), (
             f"regions: {inputs}, and the network has {pieces} linear pieces over its box"
         )
+
+    def _table(
+        self, free: list[int], bounds: Bounds, wiring: Wiring
+    ) -> tuple[Formulation, str] | None:
+        """A table, and why; None where inputs don't take few values."""
+        config = self.config
+        told = wiring.values() if config.ask_model else {}
+        open_ones, combinations = 0, 1
+        for i in free:
+            values = told.get(i)
+            if values is None:
+                found = values_of_integers(wiring.inputs[i], config.most_values)
+                values = None if found is None else found.tolist()
+            open_ones += values is None
+            combinations *= 1 if values is None else len(values)
+        if combinations > config.most_values or open_ones > 1 or open_ones == len(free):
+            return None
+        most = config.most_pieces if open_ones else config.most_values
+        option = {"values": "model"} if config.ask_model else {}
+        made = make_formulation("table", {"most": most, **option})
+        if not self._fits(made, bounds, wiring):
+            return None
+        who = "one input takes any value, the others" if open_ones else "the inputs take"
+        return made, f"table: {who} {combinations} combinations of values"
 
     def _fits(self, made: Formulation, bounds: Bounds, wiring: Wiring) -> bool:
         """Whether a table stays within its limit."""

@@ -99,13 +99,7 @@ class Table(Formulation):
         ]
         open_ones = [i for i, axis in zip(free.tolist(), axes) if axis is None]
         if len(open_ones) > 1 or len(open_ones) == len(free) > 0:
-            i = open_ones[0]
-            raise ValueError(
-                f"formulation 'table': input {i} ('{wiring.inputs[i]}') is no linear "
-                "expression of a few integers, without mutable Params; say what it can be, "
-                f"values={{{i}: [...]}}, or values='model' where rows of the model say it, "
-                "or choose another formulation, for example 'bigm'."
-            )
+            raise _unknown(open_ones[0], wiring)
         grid = self._grid([a for a in axes if a is not None])
         points = np.tile(low, (len(grid), 1))
         few = np.setdiff1d(free, open_ones)
@@ -115,14 +109,7 @@ class Table(Formulation):
         else:
             start = np.arange(len(grid) + 1)
             cells = CellsOfInputs(free, grid, network.evaluate(points), start)
-        columns = {i: cells.vertices[:, k] for k, i in enumerate(cells.free.tolist())}
-        selectors = [
-            (z, np.flatnonzero(columns[i] == v))
-            for i in few.tolist()
-            for v, z in binaries.get(i, {}).items()
-        ]
-        if any(i not in binaries for i in few.tolist()):
-            selectors = []
+        selectors = _selectors(cells, few, binaries)
         written = WrittenCells(self.name, cells, False, selectors)
         if self.config["values"] == "model":
             written.values_from_model = {i: told[i] for i in few.tolist() if i in told}
@@ -193,6 +180,30 @@ class Table(Formulation):
                 f"bounds [{low:g}, {high:g}]."
             )
         return kept
+
+
+def _unknown(i: int, wiring: Wiring) -> ValueError:
+    """The error for an input that takes other than few values, as far as is known."""
+    return ValueError(
+        f"formulation 'table': input {i} ('{wiring.inputs[i]}') is no linear expression of "
+        "a few integers, without mutable Params; say what it can be, "
+        f"values={{{i}: [...]}}, or values='model' where rows of the model say it, or "
+        "choose another formulation, for example 'bigm'."
+    )
+
+
+def _selectors(
+    cells: CellsOfInputs, few: np.ndarray, binaries: Mapping[int, Mapping[float, Any]]
+) -> list[tuple[Any, np.ndarray]]:
+    """The user's binaries with the vertices that each chooses; none unless all have some."""
+    if any(i not in binaries for i in few.tolist()):
+        return []
+    columns = {i: cells.vertices[:, k] for k, i in enumerate(cells.free.tolist())}
+    return [
+        (z, np.flatnonzero(columns[i] == v))
+        for i in few.tolist()
+        for v, z in binaries[i].items()
+    ]
 
 
 def values_of_integers(entry: Any, most: int) -> np.ndarray | None:

@@ -388,6 +388,15 @@ def test_old_opset_and_foreign_files_are_refused(tmp_path):
         read_onnx(tmp_path / "missing.onnx")
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    """Whatever protobuf makes of it: an error of its own, or bytes."""
+    made = single("Gemm", (30,), f32(RNG, 30, 20)).SerializeToString()
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(made.replace(b"Gemm", b"Ge\xe1m"))
+    with pytest.raises(ValueError, match="damaged.onnx' is not an ONNX model, or it is"):
+        read_onnx(path)
+
+
 def test_external_data_beside_the_file(tmp_path):
     import onnx
 

@@ -44,6 +44,7 @@ def load_model(source: str | Path | Any) -> tuple[Any, str]:
             raise TypeError(
                 f"read_onnx takes a path or an onnx.ModelProto, not {type(source)}."
             )
+        _check_text(model, what)
     if not model.graph.output or not model.opset_import:
         raise ValueError(
             f"{what} holds no ONNX graph; it is empty or another kind of file."
@@ -93,8 +94,28 @@ def _load_file(path: Path, what: str) -> Any:
     model = onnx.ModelProto()
     data = path.read_bytes()
     _foreign(what, "is not an ONNX model, or it is truncated", model.ParseFromString, data)
+    _check_text(model, what)
     load_external_data(model, path.parent, what)
     return model
+
+
+def _check_text(model: Any, what: str) -> None:
+    """Raise where a name is no text: newer versions of protobuf hand its bytes out."""
+    messages = [model]
+    while messages:
+        for field, found in messages.pop().ListFields():
+            # A repeated field is no str, bytes or message, but holds them.
+            if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+                continue
+            single = isinstance(found, (str, bytes)) or hasattr(found, "ListFields")
+            for one in (found,) if single else found:
+                if isinstance(one, bytes):
+                    raise ValueError(
+                        f"{what} is not an ONNX model, or it is damaged: {one!r}, a "
+                        f"'{field.name}', is not UTF-8."
+                    )
+                if field.type == field.TYPE_MESSAGE:
+                    messages.append(one)
 
 
 def _foreign(what: str, wrong: str, function: Callable[..., Any], *arguments: Any) -> Any:

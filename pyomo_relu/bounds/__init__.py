@@ -13,11 +13,13 @@ from pyomo_relu.bounds.bounds import Bounds
 if TYPE_CHECKING:
     from pyomo_relu.bounds.crown import LinearBounds, crown_arrays, linear_bounds_of
     from pyomo_relu.bounds.ladder import RUNGS, compute_bounds, register_bounds
+    from pyomo_relu.bounds.many_boxes import bounds_over_boxes
 
 __all__ = [
     "RUNGS",
     "Bounds",
     "LinearBounds",
+    "bounds_over_boxes",
     "compute_bounds",
     "crown_arrays",
     "linear_bounds_of",
@@ -29,6 +31,7 @@ __getattr__, __dir__ = imports_later(
     {
         "RUNGS": "pyomo_relu.bounds.ladder",
         "LinearBounds": "pyomo_relu.bounds.crown",
+        "bounds_over_boxes": "pyomo_relu.bounds.many_boxes",
         "compute_bounds": "pyomo_relu.bounds.ladder",
         "crown_arrays": "pyomo_relu.bounds.crown",
         "linear_bounds_of": "pyomo_relu.bounds.crown",

@@ -29,33 +29,44 @@ from pyomo_relu.network.weights import absolute
 CHUNK = 2**21
 
 
-def needed_rows(
+def needed_entries(
     network: Network, i: int, readers: list[int], lows: np.ndarray, highs: np.ndarray
 ) -> np.ndarray:
-    """Entries of a node that linear bounds can help, given its ranges (N, size).
+    """Entries of a node that linear bounds can help in each box, (N, size) bool.
 
-    A piecewise-linear reader needs those that meet a breakpoint in some box; a maximum
-    those that may be the largest; any other reader, and an output, all.
+    Given the node's ranges (N, size): a piecewise-linear reader needs those that meet a
+    breakpoint; a maximum those that may be the largest; any other reader, and an output,
+    all.
     """
     nodes = network.nodes
+    everything = np.ones(lows.shape, dtype=bool)
     if i in network.outputs or not readers:
-        return np.arange(nodes[i].size)
-    needed = np.zeros(nodes[i].size, dtype=bool)
+        return everything
+    needed = ~everything
     for r in readers:
         node = nodes[r]
         if isinstance(node, PiecewiseLinear):
             for t in node.breakpoints.T:
-                needed |= ((lows < t) & (t <= highs)).any(axis=0)
+                needed |= (lows < t) & (t <= highs)
         elif isinstance(node, Max):
             groups = group_numbers(node)
             l, u = lows[:, node.indices], highs[:, node.indices]  # noqa: E741
             best = np.maximum.reduceat(l, node.indptr[:-1], axis=-1)[:, groups]
             alive = u > best
             several = np.add.reduceat(alive, node.indptr[:-1], axis=-1)[:, groups] > 1
-            needed[node.indices[(alive & several).any(axis=0)]] = True
+            box, entry = np.nonzero(alive & several)
+            needed[box, node.indices[entry]] = True
         else:
-            return np.arange(nodes[i].size)
-    return np.flatnonzero(needed)
+            return everything
+    return needed
+
+
+def needed_rows(
+    network: Network, i: int, readers: list[int], lows: np.ndarray, highs: np.ndarray
+) -> np.ndarray:
+    """Numbers of the entries that linear bounds can help in some box."""
+    needed = needed_entries(network, i, readers, lows, highs)
+    return np.flatnonzero(needed.any(axis=0))
 
 
 def crown_arrays(
@@ -65,6 +76,7 @@ def crown_arrays(
     start_bounds: tuple[Sequence[np.ndarray], Sequence[np.ndarray]] | None = None,
     nodes: Mapping[int, np.ndarray | None] | Sequence[int] | None = None,
     rules: Sequence[str] = RULES,
+    groups: np.ndarray | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Linear bounds of every node over many boxes at once.
 
@@ -82,6 +94,10 @@ def crown_arrays(
         needed if left out.
     rules : sequence of str
         Slope rules to intersect, see :mod:`pyomo_relu.bounds.linear`.
+    groups : int array, optional
+        The first box of each group. A row that is needed in one box is asked about in the
+        other boxes of its group, and of no other: what is found for a group doesn't depend
+        on its neighbours. All boxes are one group if left out.
 
     Returns
     -------
@@ -101,13 +117,30 @@ def crown_arrays(
         if reads_inputs_only(network, i):
             return
         rows = None if asked is None else asked.get(i, np.zeros(0, dtype=int))
+        own: np.ndarray | None = None
         if rows is None:
-            rows = needed_rows(network, i, readers[i], low, high)
+            needed = needed_entries(network, i, readers[i], low, high)
+            rows = np.flatnonzero(needed.any(axis=0))
+            if groups is not None:
+                own = _in_their_groups(needed[:, rows], groups)
         for rule in rules if len(rows) else ():
             a, b = query(engine, i, rows, rule)
+            if own is not None:
+                a, b = np.where(own, a, -np.inf), np.where(own, b, np.inf)
             low[:, rows], high[:, rows] = meet(low[:, rows], high[:, rows], a, b)
 
     return propagate(network, lower, upper, ask, start=start_bounds, lows=lows, highs=highs)
+
+
+def _in_their_groups(needed: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
+    """What some box of a group needs, for each of its boxes; None where that is all."""
+    if needed.all():
+        return None
+    found = np.logical_or.reduceat(needed, groups, axis=0)
+    if found.all():
+        return None
+    sizes = np.diff(np.append(groups, len(needed)))
+    return np.repeat(found, sizes, axis=0)
 
 
 def query(
@@ -247,6 +280,15 @@ def absolute_gradient(
     return total
 
 
+def check_rules(rules: Sequence[str]) -> None:
+    """Raise a ValueError for a slope rule that there is not."""
+    unknown = sorted(set(rules) - {*RULES, "constant"})
+    if unknown:
+        raise ValueError(
+            f"there is no slope rule '{unknown[0]}'; choose from {[*RULES, 'constant']}."
+        )
+
+
 def crown(
     network: Network,
     lower: np.ndarray,
@@ -268,11 +310,7 @@ def crown(
         ``constant``.
     """
     clock = Deadline()
-    unknown = sorted(set(rules) - {*RULES, "constant"})
-    if unknown:
-        raise ValueError(
-            f"there is no slope rule '{unknown[0]}'; choose from {[*RULES, 'constant']}."
-        )
+    check_rules(rules)
     given = None if start is None else (start.lower, start.upper)
     lows, highs = crown_arrays(network, lower[None], upper[None], given, rules=rules)
     return as_bounds(network, lows, highs, "crown", clock, start)

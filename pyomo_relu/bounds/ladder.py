@@ -122,12 +122,18 @@ def check_box(
 Step = str | tuple[str, Mapping]
 
 
-def _steps(
-    method: Step | Sequence[Step] | None, network: Network
+def read_steps(
+    method: Step | Sequence[Step] | None, network: Network, **last: Any
 ) -> list[tuple[str, dict]]:
-    """The rungs to climb, each with its options."""
+    """The rungs to climb, each with its options; ``last`` are options of the last one.
+
+    Raises
+    ------
+    ValueError
+        For an unknown rung or option.
+    """
     if method is None:
-        return [default_rung(network)]
+        method = [default_rung(network)]
     if isinstance(method, str) or (
         isinstance(method, tuple) and len(method) == 2 and isinstance(method[1], Mapping)
     ):
@@ -142,6 +148,9 @@ def _steps(
         found.append((name, dict(options)))
     if not found:
         raise ValueError(f"no bounds were named; choose from {sorted(RUNGS)}.")
+    found[-1][1].update(last)
+    for name, options in found:
+        _check_options(name, options)
     return found
 
 
@@ -212,10 +221,7 @@ def compute_bounds(
     ``details["interrupted"]``, and after Ctrl-C the rungs above are left out.
     """
     low, high = check_box(network, lower, upper)
-    steps = _steps(method, network)
-    steps[-1][1].update(options)
-    for name, own in steps:
-        _check_options(name, own)
+    steps = read_steps(method, network, **options)
     if start is not None:
         start.check_covers(network, low, high)
     for name, own in steps:

@@ -169,9 +169,11 @@ def well_scaled(bounds: Bounds) -> WellScaled:
 def _factors(bounds: Bounds) -> tuple[np.ndarray, ...] | None:
     """Factors for the entries that need one; None if none does."""
     network = bounds.network
-    sizes, ranges = _sizes_and_ranges(bounds)
-    if _are_ordinary(np.concatenate(sizes), np.concatenate(ranges)):
+    every = _sizes_and_ranges(np.concatenate(bounds.lower), np.concatenate(bounds.upper))
+    if _are_ordinary(*every):
         return None
+    ends = np.cumsum([node.size for node in network.nodes])[:-1]
+    sizes, ranges = (np.split(side, ends) for side in every)
     wanted = _wanted(bounds, sizes, ranges)
     if not any(w.any() for w in wanted):
         return None
@@ -191,15 +193,11 @@ def _factors(bounds: Bounds) -> tuple[np.ndarray, ...] | None:
     return tuple(np.exp2(exponents[label]) for label in labels)
 
 
-def _sizes_and_ranges(bounds: Bounds) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _sizes_and_ranges(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each entry its largest absolute value, and what counts as its range."""
-    sizes, ranges = [], []
-    for low, high in zip(bounds.lower, bounds.upper):
-        size, width = np.maximum(abs(low), abs(high)), high - low
-        sizes.append(size)
-        varies = width > LIMITS.constant * size
-        ranges.append(np.where(varies, np.maximum(width, LIMITS.least_spread * size), 0.0))
-    return sizes, ranges
+    size, width = np.maximum(abs(low), abs(high)), high - low
+    varies = width > LIMITS.constant * size
+    return size, np.where(varies, np.maximum(width, LIMITS.least_spread * size), 0.0)
 
 
 def _are_ordinary(sizes: np.ndarray, ranges: np.ndarray) -> bool:

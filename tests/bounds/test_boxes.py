@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds import compute_bounds
-from pyomo_relu.bounds.boxes import BoxCover, even_cover
+from pyomo_relu.bounds.box_covers import BoxCovers, even_cover
 from tests.bounds.soundness import assert_contains_samples, random_case
 from tests.harness.random_networks import he_network
 from tests.harness.strategies import boxes, networks, points_in
@@ -48,10 +48,12 @@ def test_even_cover_covers_and_does_not_overlap():
 def test_splits_keep_covering():
     network = he_network(0, [2, 10, 10, 1])
     start = compute_bounds(network, -1, 1, "crown")
-    cover = BoxCover(network, start, ("adaptive",), Interruptible(), None)
-    cover.add(*even_cover(*start.input_box, 8, np.ones(2)), np.zeros(0, dtype=int))
+    box = [side[None] for side in start.input_box]
+    known = [a[None] for a in start.lower], [a[None] for a in start.upper]
+    cover = BoxCovers(network, *box, known, ("adaptive",), Interruptible())
+    assert cover.begin(*box, 8)
     for _ in range(5):
-        n, which = len(cover), cover.worst(4)
+        n, which = len(cover), cover.worst(np.array([4]))
         assert cover.split(which) and len(cover) == n + len(which) > n
         volumes = (cover.pool["upper"] - cover.pool["lower"]).prod(axis=1)
         assert volumes.sum() == pytest.approx(4.0)

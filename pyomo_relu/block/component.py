@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from pyomo.core.base.global_set import UnindexedComponent_index, UnindexedCompon
 from pyomo.core.base.initializer import ConstantInitializer, Initializer
 from pyomo.dae import ContinuousSet
 
+from pyomo_relu.base.index_set import equal_sets_once
+from pyomo_relu.base.weak_table import WeakTable
 from pyomo_relu.block.data import ReLUNetBlockData
+from pyomo_relu.block.found_bounds import bounds_at_hand
 from pyomo_relu.block.indexed import IndexedMethods
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations import FORMULATIONS, choose_formulations
 from pyomo_relu.network import Network
+from pyomo_relu.presolve.model_scope import unchanged_models
 
 #: Keywords that a Pyomo Block takes.
 _BLOCK_KEYWORDS = {"rule", "options", "concrete", "dense", "name", "doc", "ctype"}
@@ -89,6 +94,10 @@ class ReLUNetBlock(Block):
     """
 
     _ComponentDataClass = ReLUNetBlockData
+    #: Blocks that wait for their bounds while the component is made; None at other times.
+    _waiting: list[Any] | None = None
+    #: Whether a rule of the user's runs, which may look at blocks that wait.
+    _rule_runs = False
 
     def __new__(cls, *args: Any, **kwds: Any) -> Any:
         _refuse_positional_network(args)
@@ -119,7 +128,9 @@ class ReLUNetBlock(Block):
             **kwargs,  # options of the formulation, checked next
         }
         self._check_keywords(kwargs)
-        self._shared_bounds: dict[Any, Bounds] = {}
+        #: Bounds and index sets that blocks of this component have, by what they were made from.
+        self._shared_bounds: WeakTable[Bounds] = WeakTable()
+        self._index_sets: WeakTable[Any] = WeakTable()
         block.setdefault("ctype", Block)
         Block.__init__(self, *args, **block)
 
@@ -173,7 +184,8 @@ class ReLUNetBlock(Block):
     def construct(self, data: Any = None) -> None:
         """Build the block, or each of its indices; on failure leave the model as it was."""
         try:
-            super().construct(data)
+            with self._together():
+                super().construct(data)
         except Exception:
             parent = self.parent_block()
             if parent is not None and parent.component(self.local_name) is self:
@@ -197,11 +209,45 @@ class ReLUNetBlock(Block):
 
     def update_after_discretization(self) -> None:
         """Build the points that a discretization has added; called by pyomo.dae."""
-        for index in self.index_set():
-            if index not in self._data:
-                self[index]
+        new = [index for index in self.index_set() if index not in self._data]
+        with self._together():
+            for index in new:
+                self._getitem_when_not_present(index)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Blocks that are made inside are written at the end, with bounds of one batch.
+
+        Or before, as soon as someone looks at one of them: the rule of ``inputs=`` of an
+        index may read the block of another one.
+        """
+        self._waiting = [] if self._rule is None and self.is_indexed() else None
+        with PauseGC():
+            try:
+                yield
+                self.write_waiting()
+            finally:
+                self._waiting, self._rule_runs = None, False
+
+    def write_waiting(self) -> None:
+        """Bound and write the blocks that have inputs and outputs only so far."""
+        if not self._waiting:
+            return
+        blocks, self._waiting = self._waiting, []
+        keywords = {k: v for k, v in self._keywords.items() if k != "bounds"}
+        found: list[Any] = [None] * len(blocks)
+        if keywords["formulation"] is not None:
+            found = bounds_at_hand(blocks, [block.network for block in blocks])
+        with unchanged_models():
+            written = [b.written(found=f, **keywords) for b, f in zip(blocks, found)]
+        for block, prepared in zip(blocks, written):
+            if prepared is not None:
+                block.install(prepared)
 
     def _getitem_when_not_present(self, idx: Any) -> Any:
+        known = self._data.get(idx)
+        if known is not None and self.is_indexed() and known.has_network:
+            return known  # the rule of another index has asked for it
         data = super()._getitem_when_not_present(idx)
         if self._init_network is not None and data._network is None:
             network = self._init_network
@@ -211,12 +257,16 @@ class ReLUNetBlock(Block):
                 network = network[idx]
             parent = self.parent_block()
             with PauseGC():
-                data.build(
-                    network,
-                    self._init_inputs(parent, idx),
-                    self._init_input_bounds(parent, idx),
-                    **self._keywords,
-                )
+                self._rule_runs = self._waiting is not None
+                inputs = self._init_inputs(parent, idx)
+                box = self._init_input_bounds(parent, idx)
+                self._rule_runs = False
+                if self._waiting is None:
+                    data.build(network, inputs, box, **self._keywords)
+                else:
+                    with equal_sets_once(self._index_sets):
+                        data.begin(network, inputs, box, self._keywords["bounds"])
+                    self._waiting.append(data)
         return data
 
 
@@ -252,6 +302,28 @@ class ScalarReLUNetBlock(ReLUNetBlockData, ReLUNetBlock):
 
 class IndexedReLUNetBlock(IndexedMethods, ReLUNetBlock):
     """Network blocks over an index set; all share networks and bounds."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if not self._rule_runs:
+            return super().__getitem__(index)
+        with self._looked_at():
+            return super().__getitem__(index)
+
+    def keys(self, *args: Any, **kwds: Any) -> Any:
+        """The indices; a rule that asks finds finished blocks there."""
+        if self._rule_runs:
+            with self._looked_at():
+                pass
+        return super().keys(*args, **kwds)
+
+    @contextmanager
+    def _looked_at(self) -> Iterator[None]:
+        """Write what waits, and what is begun inside, for a rule that looks at it."""
+        self._rule_runs = False
+        self.write_waiting()
+        yield
+        self.write_waiting()
+        self._rule_runs = True
 
 
 # A component of the user's with one of these names would hide a method of the block.

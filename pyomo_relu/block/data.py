@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 from pyomo.core.base.block import BlockData
-from pyomo.environ import Expression, Var
+from pyomo.environ import Var
 
+from pyomo_relu.base.index_set import data_of
 from pyomo_relu.block import point as _point
 from pyomo_relu.block import writing
 from pyomo_relu.block.box import check_box, present_box
+from pyomo_relu.block.found_bounds import check_given, loaded
 from pyomo_relu.block.input_bounds import check_input_box, read_input_bounds
-from pyomo_relu.block.inputs import input_component, named_index, read_inputs
+from pyomo_relu.block.inputs import add_inputs, named_index, read_inputs
 from pyomo_relu.block.output_bounds import users_bounds
 from pyomo_relu.block.replacing import check_replacement, named_as
 from pyomo_relu.block.scaling import Scalings
@@ -48,6 +50,7 @@ class ReLUNetBlockData(BlockData):
         self._entries: tuple[Any, ...] = ()
         self._given: tuple[np.ndarray, np.ndarray] | None = None
         self._bounds_method: Any = None  # as the user gave it
+        self._asked: tuple[Any, Bounds] | None = None  # last, and what was found
         self._tightened: Bounds | None = None  # by tighten() since
         self._bounds: Bounds | None = None
         self._unread: np.ndarray | None = None
@@ -77,6 +80,22 @@ class ReLUNetBlockData(BlockData):
 
         Called by the component with its keywords; see :class:`ReLUNetBlock`.
         """
+        self.begin(network, inputs, input_bounds, bounds)
+        prepared = self.written(formulation, None, **options)
+        if prepared is not None:
+            self.install(prepared)
+
+    def begin(
+        self,
+        network: Network,
+        inputs: Any = None,
+        input_bounds: Any = None,
+        bounds: Any = None,
+    ) -> None:
+        """Make inputs and outputs, before anything is :meth:`written`.
+
+        The component begins all its blocks before it bounds them together.
+        """
         where = self.name
         self._refuse_to_build()
         given = read_input_bounds(input_bounds, network, where)
@@ -87,22 +106,28 @@ class ReLUNetBlockData(BlockData):
         else:
             entries = read_inputs(inputs, network, where)
         self._network, self._given = network, given
-        self._bounds_method = writing.loaded(bounds, network)
-        self._entries = self._add_inputs(entries)
+        self._bounds_method = loaded(bounds, network)
+        self._entries = add_inputs(self, entries)
         index = named_index(network.output_names, network.n_outputs)
         self.add_component("outputs", Var(index))
-        self._outputs = tuple(self.component("outputs").values())
+        self._outputs = tuple(data_of(self.component("outputs")))
         self._scalings = Scalings(self)
-        present_box(self)  # refuses one that is not finite, whatever the formulation
+        box = present_box(self)  # refuses one that is not finite, whatever the formulation
         if isinstance(self._bounds_method, Bounds):  # refuses those of another box
-            writing.find_bounds(self, network, self._bounds_method)
+            check_given(self, network, self._bounds_method, box)
+
+    def written(
+        self, formulation: Any, found: Bounds | None, **options: Any
+    ) -> Prepared | None:
+        """What :meth:`install` takes, with bounds where some were found; None for none."""
         if formulation is not None:
-            self.install(self.prepare(formulation, **options))
-        elif options:
+            return writing.prepare(self, formulation, None, options, found=found)
+        if options:
             raise ValueError(
-                f"{where}: option '{next(iter(options))}' belongs to a formulation, but "
+                f"{self.name}: option '{next(iter(options))}' belongs to a formulation, but "
                 "formulation=None."
             )
+        return None
 
     def _refuse_to_build(self) -> None:
         """Refuse a second network, and components of the user's in its place."""
@@ -114,24 +139,6 @@ class ReLUNetBlockData(BlockData):
                     f"{self.name}: the block already has a component '{name}', a name that "
                     "the network needs; call yours something else."
                 )
-
-    def _add_inputs(self, entries: list[Any] | None) -> tuple[Any, ...]:
-        """Add the component ``inputs``, and return the entries as rows use them."""
-        network = self.network
-        if entries is None:
-            index = named_index(network.input_names, network.n_inputs)
-            self.add_component("inputs", Var(index))
-            found = list(self.component("inputs").values())
-            for v, low, high in zip(found, *(b.tolist() for b in self.given_box)):
-                v.setlb(low)
-                v.setub(high)
-            return tuple(found)
-        component = input_component(entries, network.input_names)
-        self.add_component("inputs", component)
-        if component.ctype is Expression:
-            named = component.values()
-            return tuple(e if isinstance(e, float) else c for e, c in zip(entries, named))
-        return tuple(entries)
 
     def _checked(self) -> Network:
         if self._network is None:
@@ -228,7 +235,7 @@ class ReLUNetBlockData(BlockData):
 
     def use_bounds(self, bounds: Any) -> None:
         """Write the block with these bounds, or by this method, from now on."""
-        self._bounds_method = writing.loaded(bounds, self.network)
+        self._bounds_method = loaded(bounds, self.network)
         self._tightened = None
 
     def tighten(self, method: Any = None, **options: Any) -> Bounds:
@@ -290,9 +297,8 @@ class ReLUNetBlockData(BlockData):
         """
         component = self.parent_component()
         reader = component.take_reader_keywords(options)
-        new, prepared = self.prepare_network(
-            component.read(network, reader), formulation, bounds, options
-        )
+        fitting = self.fitting(component.read(network, reader))
+        new, prepared = self.prepare_network(fitting, formulation, bounds, options)
         self.install_network(new, prepared, bounds)
         if not component.is_indexed():
             component.use_network(new)
@@ -305,17 +311,31 @@ class ReLUNetBlockData(BlockData):
         if self._tightened is not None and self._tightened.scope != "box":
             self._tightened = None
 
-    def prepare_network(
-        self, network: Network, formulation: Any, bounds: Any, options: dict[str, Any]
-    ) -> tuple[Network, Prepared | None]:
-        """What :meth:`install_network` takes, without changing the block."""
+    def fitting(self, network: Network) -> Network:
+        """A network in place of this one, under the same names of inputs and outputs.
+
+        Raises
+        ------
+        ValueError
+            If it doesn't fit.
+        """
         check_replacement(self, network)
-        network = named_as(network, self.network)
+        return named_as(network, self.network)
+
+    def prepare_network(
+        self,
+        network: Network,
+        formulation: Any,
+        bounds: Any,
+        options: dict[str, Any],
+        found: Bounds | None = None,
+    ) -> tuple[Network, Prepared | None]:
+        """What :meth:`install_network` takes of a fitting network; nothing is changed."""
         if formulation is None and self._spec is None:
             present_box(self)
             return network, None
-        found = writing.prepare(self, formulation, bounds, options, network)
-        return network, found
+        new = writing.prepare(self, formulation, bounds, options, network, found)
+        return network, new
 
     def install_network(
         self, network: Network, prepared: Prepared | None, bounds: Any
@@ -323,7 +343,7 @@ class ReLUNetBlockData(BlockData):
         """Replace the network by a prepared one."""
         self._network, self._tightened = network, None
         if bounds is not None or isinstance(self._bounds_method, Bounds):
-            self._bounds_method = writing.loaded(bounds, network)
+            self._bounds_method = loaded(bounds, network)
         if prepared is not None:
             self.install(prepared)
         _point.set_output_values(self, _point.input_values(self))

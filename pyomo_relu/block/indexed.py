@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pyomo.common.gc_manager import PauseGC
+
 from pyomo_relu.block import writing
+from pyomo_relu.block.found_bounds import bounds_at_hand, find_bounds
 from pyomo_relu.block.statistics import IndexedStatistics
 from pyomo_relu.block.writing import Prepared
 from pyomo_relu.bounds import Bounds
+from pyomo_relu.network import Network
+from pyomo_relu.presolve.model_scope import unchanged_models
 
 
 class IndexedMethods:
@@ -17,7 +22,8 @@ class IndexedMethods:
     Every block is prepared before the first one changes, so a failure leaves all of them
     as they were. Blocks that are built later, by an index that is new or by a
     discretization, have the keywords that the component was made with, and the network
-    that it has now.
+    that it has now. Python's collector of garbage rests meanwhile: it would walk through all
+    that is written once for every few blocks.
     """
 
     def _blocks(self) -> dict[Any, Any]:
@@ -34,22 +40,28 @@ class IndexedMethods:
 
         See :meth:`ReLUNetBlockData.error`.
         """
-        return max((d.error() for d in self._blocks().values() if d.active), default=0.0)
+        with unchanged_models():
+            errors = [d.error() for d in self._blocks().values() if d.active]
+        return max(errors, default=0.0)
 
     def prepare(
         self, formulation: Any = None, *, bounds: Any = None, **options: Any
     ) -> dict[Any, Prepared]:
         """Write a formulation for each block without changing any; :meth:`install` takes it."""
-        return {
-            index: data.prepare(formulation, bounds=bounds, **options)
-            for index, data in self._blocks().items()
-        }
+        blocks = self._blocks()
+        found = _bounds_of(blocks, {i: b.network for i, b in blocks.items()}, bounds)
+        with PauseGC(), unchanged_models():
+            return {
+                i: writing.prepare(data, formulation, bounds, options, found=found[i])
+                for i, data in blocks.items()
+            }
 
     def install(self, new: Mapping[Any, Prepared]) -> None:
         """Replace what the blocks hold by prepared formulations."""
         blocks = self._blocks()
-        for index, prepared in new.items():
-            blocks[index].install(prepared)
+        with PauseGC():
+            for index, prepared in new.items():
+                blocks[index].install(prepared)
 
     def reformulate(
         self, formulation: Any = None, *, bounds: Any = None, **options: Any
@@ -71,11 +83,12 @@ class IndexedMethods:
             Bounds by index.
         """
         shared: dict = {}
-        new = {
-            index: writing.tightened(data, method, options, shared)
-            for index, data in self._blocks().items()
-        }
-        self.install(new)
+        with PauseGC():
+            new = {
+                index: writing.tightened(data, method, options, shared)
+                for index, data in self._blocks().items()
+            }
+            self.install(new)
         return {index: prepared.bounds for index, prepared in new.items()}
 
     def replace_network(
@@ -107,12 +120,17 @@ class IndexedMethods:
             self._check_indices(network, blocks)
         found = self.read(network, reader)  # type: ignore[attr-defined]
         each = found if isinstance(found, Mapping) else dict.fromkeys(blocks, found)
-        prepared = {
-            index: data.prepare_network(each[index], formulation, bounds, options)
-            for index, data in blocks.items()
-        }
-        for index, (new, written) in prepared.items():
-            blocks[index].install_network(new, written, bounds)
+        fitting = {index: data.fitting(each[index]) for index, data in blocks.items()}
+        bounds_of = _bounds_of(blocks, fitting, bounds)
+        with PauseGC():
+            prepared = {
+                index: data.prepare_network(
+                    fitting[index], formulation, bounds, options, bounds_of[index]
+                )
+                for index, data in blocks.items()
+            }
+            for index, (new, written) in prepared.items():
+                blocks[index].install_network(new, written, bounds)
         self.use_network(found)  # type: ignore[attr-defined]
 
     def _check_indices(self, network: Mapping, blocks: dict[Any, Any]) -> None:
@@ -126,3 +144,28 @@ class IndexedMethods:
         for index in network:
             if index not in blocks:
                 raise ValueError(f"{where}: there is no block {index!r} to replace.")
+
+
+def _bounds_of(
+    blocks: Mapping[Any, Any], networks: Mapping[Any, Network], method: Any
+) -> dict[Any, Bounds]:
+    """Bounds of all blocks, in one batch for each network that several have.
+
+    Parameters
+    ----------
+    networks : mapping
+        By index the network that a block has, or is about to have.
+    method
+        As the user gives it; None for the bounds that blocks have, or were made with.
+    """
+    if method is None:
+        found = bounds_at_hand(list(blocks.values()), [networks[i] for i in blocks])
+        return dict(zip(blocks, found))
+    together: dict[str, list[Any]] = {}
+    for index in blocks:
+        together.setdefault(networks[index].fingerprint, []).append(index)
+    result: dict[Any, Bounds] = {}
+    for some in together.values():
+        found = find_bounds([blocks[i] for i in some], networks[some[0]], method)
+        result.update(zip(some, found))
+    return result

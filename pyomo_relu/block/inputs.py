@@ -11,9 +11,9 @@ from pyomo.core.base.indexed_component_slice import IndexedComponent_slice
 from pyomo.core.base.set import OrderedScalarSet
 from pyomo.core.expr.visitor import identify_variables
 from pyomo.core.kernel.base import ICategorizedObject
-from pyomo.environ import Expression, value
+from pyomo.environ import Expression, Var, value
 
-from pyomo_relu.base.index_set import index_set
+from pyomo_relu.base.index_set import data_of, index_set
 from pyomo_relu.block.by_name import ordered_by_name
 from pyomo_relu.block.input_bounds import mutable_parameters
 from pyomo_relu.network import Network
@@ -175,3 +175,25 @@ def input_component(entries: Sequence[Any], names: Sequence[str] | None) -> Any:
         return NetworkInputs(index, entries)
     keys = list(names) if names is not None else list(range(len(entries)))
     return Expression(index, initialize=dict(zip(keys, entries)))
+
+
+def add_inputs(block: Any, entries: list[Any] | None) -> tuple[Any, ...]:
+    """Add the component ``inputs`` to a block, and return the entries as rows use them.
+
+    Without entries the block gets variables of its own, within ``input_bounds=``.
+    """
+    network = block.network
+    if entries is None:
+        index = named_index(network.input_names, network.n_inputs)
+        block.add_component("inputs", Var(index))
+        found = data_of(block.component("inputs"))
+        for v, low, high in zip(found, *(b.tolist() for b in block.given_box)):
+            v.setlb(low)
+            v.setub(high)
+        return tuple(found)
+    component = input_component(entries, network.input_names)
+    block.add_component("inputs", component)
+    if component.ctype is Expression:
+        named = component.values()
+        return tuple(e if isinstance(e, float) else c for e, c in zip(entries, named))
+    return tuple(entries)

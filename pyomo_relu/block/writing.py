@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pyomo.common.gc_manager import PauseGC
 from pyomo.core.base.block import Block
 
+from pyomo_relu.base.index_set import equal_sets_once
 from pyomo_relu.block import disjuncts
 from pyomo_relu.block.box import add_box_rows, present_box
+from pyomo_relu.block.found_bounds import bounds_at_hand, find_bounds
 from pyomo_relu.block.guard import guard_box
 from pyomo_relu.block.output_bounds import bound_outputs
 from pyomo_relu.block.point import input_values, set_layer_values
@@ -29,7 +30,7 @@ from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulati
 from pyomo_relu.formulations.base import Wiring
 from pyomo_relu.formulations.whole import what_to_write, whole_of, write_whole
 from pyomo_relu.network import Network
-from pyomo_relu.presolve.model_scope import check_scope, is_stale
+from pyomo_relu.presolve.model_scope import is_stale
 
 
 @dataclass
@@ -64,6 +65,7 @@ def prepare(
     bounds: Any = None,
     options: dict[str, Any] | None = None,
     network: Network | None = None,
+    found: Bounds | None = None,
 ) -> Prepared:
     """Write a formulation without changing the block; :func:`install` takes it.
 
@@ -76,6 +78,8 @@ def prepare(
         As the user gives them; None for those that the block has or was made with.
     network : Network, optional
         Another one than the block has.
+    found : Bounds, optional
+        What was found for ``bounds`` already, together with other blocks.
     """
     options = dict(options or {})
     if formulation is None:
@@ -95,12 +99,14 @@ def prepare(
         )
     network = block.network if network is None else network
     formulations = choose_formulations(network, formulation, options)
-    if bounds is None:
-        found = bounds_at_hand(block, network)
-    else:
-        found = find_bounds(block, network, bounds)
+    if found is None:
+        if bounds is None:
+            (found,) = bounds_at_hand([block], [network])
+        else:
+            (found,) = find_bounds([block], network, bounds)
     inputs, outputs = list(block._entries), list(block._outputs)
-    with PauseGC():
+    sets = block.parent_component()._index_sets
+    with PauseGC(), equal_sets_once(sets):
         wiring = Wiring(inputs, lambda: _needed_sides(block), lambda: _input_values(block))
         of, formulations = what_to_write(formulations, found, wiring)
         whole = whole_of(formulations)
@@ -153,7 +159,7 @@ def install(block: Any, new: Prepared) -> None:
             f"'{block.name}': what was prepared is of another network than the block has; "
             "prepare it anew."
         )
-    with PauseGC():
+    with PauseGC(), equal_sets_once(block.parent_component()._index_sets):
         retire(block.layer_variables)
         for name in ("layer", "input_box"):
             if block.component(name) is not None:
@@ -183,74 +189,6 @@ def install(block: Any, new: Prepared) -> None:
     block._written = WrittenRecord(block)
 
 
-# ------------------------------------------------------------------------------ bounds
-def find_bounds(block: Any, network: Network, method: Any) -> Bounds:
-    """Bounds over the box as it is now, by a method or as they are given.
-
-    Raises
-    ------
-    ValueError
-        If given ones are of another network, or don't hold for this box or model.
-    """
-    low, high = present_box(block)
-    method = loaded(method, network)
-    if isinstance(method, Bounds):
-        if method.network.fingerprint != network.fingerprint:
-            raise ValueError(
-                f"{block.name}: bounds= are of another network; compute them for this one."
-            )
-        check_scope(block, method)
-        if not _covers(method, low, high):
-            raise ValueError(
-                f"{block.name}: bounds= hold for a smaller box than the inputs have; "
-                "compute them for this box."
-            )
-        return method
-    key = (network.fingerprint, repr(method), low.tobytes(), high.tobytes())
-    cache = block.parent_component()._shared_bounds
-    if key not in cache:
-        if len(cache) > 64:
-            cache.clear()
-        from pyomo_relu.bounds import compute_bounds
-
-        cache[key] = compute_bounds(network, low, high, method)
-    return cache[key]
-
-
-def loaded(method: Any, network: Network) -> Any:
-    """Bounds where a method is the path of a file that holds them."""
-    if isinstance(method, Path) or (isinstance(method, str) and method.endswith(".npz")):
-        return Bounds.load(method, network)
-    return method
-
-
-def _covers(bounds: Bounds, low: np.ndarray, high: np.ndarray) -> bool:
-    """Whether bounds hold over a box."""
-    old_low, old_high = bounds.input_box
-    return bounds.scope != "box" or bool(
-        (low >= old_low).all() and (high <= old_high).all()
-    )
-
-
-def bounds_at_hand(block: Any, network: Network) -> Bounds:
-    """The bounds that the block was tightened to or made with, where these still hold.
-
-    After the box was widened, the model changed or the network was replaced they may
-    not; then bounds are computed anew, by the block's method.
-    """
-    low, high = present_box(block)
-    method = block._bounds_method
-    for known in (block._tightened, method):
-        if (
-            isinstance(known, Bounds)
-            and known.network.fingerprint == network.fingerprint
-            and not is_stale(block, known)
-            and _covers(known, low, high)
-        ):
-            return known
-    return find_bounds(block, network, None if isinstance(method, Bounds) else method)
-
-
 def tightened(block: Any, method: Any, options: dict[str, Any], shared: dict) -> Prepared:
     """The block's formulation, prepared with tighter bounds.
 
@@ -268,7 +206,7 @@ def tightened(block: Any, method: Any, options: dict[str, Any], shared: dict) ->
         )
     disjuncts.refuse_transformed(block)
     network, (low, high) = block.network, present_box(block)
-    start, known = bounds_at_hand(block, network), block._bounds
+    (start,), known = bounds_at_hand([block], [network]), block._bounds
     if known is not start and not is_stale(block, known):
         # The box may have shrunk since, and no rung promises to gain by that.
         old_low, old_high = known.input_box

@@ -36,6 +36,7 @@ from pyomo.environ import (
 from pyomo.gdp import Disjunct
 from pyomo.repn import generate_standard_repn
 
+from pyomo_relu.base.index_set import data_of
 from pyomo_relu.programs.lazy_rows import LazyRow
 
 #: Components that state nothing about a model's variables.
@@ -207,10 +208,10 @@ def _contents(layers: Any) -> tuple[list[Any], list[Any], list[Any]]:
         for component, seen in _components(layer, layers.active and layer.active):
             if component.ctype is Var:
                 if not component.is_reference():
-                    variables += component.values()
+                    variables += data_of(component)
             elif seen and component.ctype not in _PASSIVE:
                 found = rows if component.ctype is Constraint else others
-                found += [d for d in component.values() if d.active]
+                found += [d for d in data_of(component) if d.active]
     return variables, rows, others
 
 

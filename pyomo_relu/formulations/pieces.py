@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from pyomo.core.expr.numeric_expr import LinearExpression
-from pyomo.core.expr.relational_expr import EqualityExpression
+from pyomo.core.expr.relational_expr import EqualityExpression, InequalityExpression
 from pyomo.environ import Binary
 
 from pyomo_relu.formulations.units import (
@@ -95,10 +95,13 @@ def two_piece_rows(
 
 def relu_rows(x: Any, post: Any, z: Any, lower: float, upper: float) -> list[Any]:
     """:func:`two_piece_rows` of a ReLU over one variable, in fewer steps."""
+    above = LinearExpression(linear_coefs=(1.0, -1.0), linear_vars=(x, post))
+    off = LinearExpression(linear_coefs=(1.0, -upper), linear_vars=(post, z))
+    on = LinearExpression(linear_coefs=(-1.0, 1.0, -lower), linear_vars=(x, post, z))
     return [
-        at_most([1.0, -1.0], [x, post], 0.0),
-        at_most([1.0, -upper], [post, z], 0.0),
-        at_most([-1.0, 1.0, -lower], [x, post, z], -lower),
+        InequalityExpression((above, 0.0), False),
+        InequalityExpression((off, 0.0), False),
+        InequalityExpression((on, -lower), False),
     ]
 
 
@@ -123,6 +126,27 @@ def _two_piece_unit(
         if pieces[0].upper == 0.0:
             return relu_rows(row.variables[0], post, z, pieces[0].lower, pieces[1].upper)
     return two_piece_rows(row, post, z, pieces, not layer.is_output)
+
+
+def _are_plain_relus(layer: PiecewiseLayer) -> bool:
+    """Whether all units get :func:`relu_rows`: the rows that most models consist of."""
+    return (
+        layer.node.function == "relu"
+        and not layer.is_output
+        and all(
+            x.__class__ is not float and x.is_variable_type() for x in layer.pre.values()
+        )
+    )
+
+
+def _add_relus(layer: PiecewiseLayer) -> None:
+    """What :func:`_add_two_pieces` adds for plain ReLUs, without looking at their pieces."""
+    z = add_variables(layer.block, "on", layer.units, domain=Binary)
+    rows = {}
+    for i in layer.units:
+        own = relu_rows(layer.pre[i], layer.post[i], z[i], layer.lower[i], layer.upper[i])
+        rows[i, 0], rows[i, 1], rows[i, 2] = own
+    add_rows(layer.block, "unit", rows)
 
 
 def add_incremental(layer: PiecewiseLayer, rows: dict[int, Row], pieces: dict) -> None:
@@ -190,6 +214,9 @@ def write_pieces(layer: PiecewiseLayer) -> None:
 
     Two-piece units get a binary ``on[i]``, 1 on the right piece.
     """
+    if _are_plain_relus(layer):
+        _add_relus(layer)
+        return
     rows = {i: layer.pre_row(i) for i in layer.units}
     pieces = layer.all_pieces()
     smooth = {i: found for i, found in pieces.items() if is_continuous(found)}

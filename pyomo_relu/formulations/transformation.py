@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyomo.common.config import ConfigDict, ConfigValue
+from pyomo.common.gc_manager import PauseGC
 from pyomo.core.base import Transformation, TransformationFactory
 from pyomo.core.util import target_list
 from pyomo.environ import Block
@@ -37,7 +38,7 @@ def _targets(instance: Any, targets: Any) -> list[Any]:
     if targets is None:
         return list(network_blocks(instance, in_disjuncts=True))
     known: dict = {}
-    found: list[Any] = []
+    found: dict[int, Any] = {}
     for target in targets:
         if not is_child_of(parent=instance, child=target, knownBlocks=known):
             raise ValueError(f"target '{target.name}' is not part of '{instance.name}'.")
@@ -46,8 +47,8 @@ def _targets(instance: Any, targets: Any) -> list[Any]:
             blocks += network_blocks(data, in_disjuncts=True)
         if not blocks:
             raise ValueError(f"target '{target.name}' holds no network block.")
-        found += [b for b in blocks if b not in found]
-    return found
+        found.update((id(b), b) for b in blocks)
+    return list(found.values())
 
 
 def register_transformation(formulation: Any) -> None:
@@ -78,9 +79,10 @@ def register_transformation(formulation: Any) -> None:
             targets = options.pop("targets", None)
             blocks = _targets(instance, None if targets is None else target_list(targets))
             # Every block is written before the first one changes.
-            prepared = [(b, b.prepare(formulation.name, **options)) for b in blocks]
-            for block, new in prepared:
-                block.install(new)
+            with PauseGC():
+                prepared = [(b, b.prepare(formulation.name, **options)) for b in blocks]
+                for block, new in prepared:
+                    block.install(new)
 
     ReluTransformation.__name__ = f"Relu{formulation.__name__}"
     ReluTransformation.__doc__ = formulation.__doc__

@@ -23,7 +23,7 @@ from pyomo.core.expr.visitor import identify_variables
 from pyomo.environ import Constraint, SOSConstraint, Var
 from pyomo.repn import StandardRepn, generate_standard_repn
 
-from pyomo_relu.base.index_set import index_set
+from pyomo_relu.base.index_set import data_of, index_set
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Affine
 
@@ -301,16 +301,17 @@ def add_variables(
 
     ``lower`` and ``upper`` are one number for all, or sequences in the order of ``units``.
     """
+    units = list(units)
     variable = Var(index_set(units), **options)
     block.add_component(name, variable)
-    found = list(variable.values())
+    found = data_of(variable)
     if lower is not None:
         for v, bound in zip(found, _each(lower)):
             v.setlb(bound)
     if upper is not None:
         for v, bound in zip(found, _each(upper)):
             v.setub(bound)
-    return dict(zip(variable.keys(), found))
+    return dict(zip(units, found))
 
 
 def _each(bounds: Iterable[float] | float) -> Iterable[float]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pyomo.environ import Block, Set
+from pyomo.environ import Block
 
+from pyomo_relu.base.index_set import index_set
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations.base import Formulation, Wiring
 from pyomo_relu.formulations.values import Entry, Row, entry_row
@@ -148,7 +149,7 @@ def write_whole(
     outputs: Sequence[Any],
 ) -> tuple[Block, np.ndarray]:
     """Return a block with the one layer ``network``, and which inputs it doesn't read."""
-    container = Block(Set(initialize=[LAYER], dimen=1))
+    container = Block(index_set([LAYER]))
     container.construct()
     # By this the variables of a formulation that was replaced can be told.
     container.is_network_layer = True

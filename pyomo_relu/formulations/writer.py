@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pyomo.environ import Block, Set
+from pyomo.environ import Block
 
+from pyomo_relu.base.index_set import index_set
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.base import Formulation
@@ -34,6 +35,7 @@ from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
 from pyomo_relu.programs.lazy_rows import (
     AffineRows,
     add_lazy_rows,
+    may_be_lazy,
     wants_lazy_rows,
 )
 
@@ -94,7 +96,7 @@ class NetworkWriter:
             for i, n in enumerate(nodes)
             if not isinstance(n, Input) or self.written.is_scaled(i)
         ]
-        container = Block(Set(initialize=names, dimen=1))
+        container = Block(index_set(names))
         container.construct()
         # By this the variables of a formulation that was replaced can be told.
         container.is_network_layer = True
@@ -290,6 +292,8 @@ def _lazy_matrix(
     Rows of a big layer can be lazy if its sources are variables and numbers, and if no
     unit is constant, for such a unit needs no row.
     """
+    if not may_be_lazy(len(units) * sum(len(v.variable_list) for v in sources)):
+        return None
     if any(v.expressions for v in sources):
         return None
     constant = node.bias[units].copy()

@@ -17,6 +17,7 @@ from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.heuristics.network_columns import NetworkProblem, set_unused_inputs
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
+from pyomo_relu.presolve.model_scope import unchanged_models
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.programs.strangers import StrangerError, check_model
 
@@ -61,8 +62,9 @@ class ModelImage:
                     f"{changed}.reformulate('bigm') and change what that writes."
                 ) from error
             blocks = self._copy(model, own, deadline)
-        for block in own:
-            block.check_box()
+        with unchanged_models():
+            for block in own:
+                block.check_box()
         self.problem = NetworkProblem(self.form, blocks, deadline)
 
     @property

@@ -340,17 +340,33 @@ def _in_order(maps: list[BlockColumns]) -> list[BlockColumns]:
     """Each block after those whose outputs it reads; ValueError for a circle."""
     made = {int(j): k for k, m in enumerate(maps) for j in m.outputs if j >= 0}
     needs = [{made[int(j)] for j in m.matrix.indices if int(j) in made} for m in maps]
-    order: list[BlockColumns] = []
-    left, done = list(range(len(maps))), set[int]()
-    while left:
-        ready = [k for k in left if needs[k] <= done]
-        if not ready:
-            names = ", ".join(f"'{maps[k].block.name}'" for k in left)
-            raise ValueError(
-                f"the networks {names} read each other's outputs in a circle; no start "
-                "can be sought for them."
-            )
-        order += [maps[k] for k in ready]
-        done |= set(ready)
-        left = [k for k in left if k not in done]
-    return order
+    levels = _levels(needs)
+    circle = [m for m, level in zip(maps, levels) if level is None]
+    if circle:
+        names = ", ".join(f"'{m.block.name}'" for m in circle)
+        raise ValueError(
+            f"the networks {names} read each other's outputs in a circle; no start "
+            "can be sought for them."
+        )
+    return [m for _, m in sorted(zip(levels, maps), key=lambda pair: pair[0] or 0)]
+
+
+def _levels(needs: list[set[int]]) -> list[int | None]:
+    """For each block the longest way to it from one that needs none; None in a circle."""
+    readers: list[list[int]] = [[] for _ in needs]
+    for k, own in enumerate(needs):
+        for j in own:
+            readers[j].append(k)
+    missing = [len(own) for own in needs]
+    levels: list[int | None] = [None] * len(needs)
+    ready, level = [k for k, count in enumerate(missing) if not count], 0
+    while ready:
+        following = []
+        for j in ready:
+            levels[j] = level
+            for k in readers[j]:
+                missing[k] -= 1
+                if not missing[k]:
+                    following.append(k)
+        ready, level = following, level + 1
+    return levels

@@ -52,7 +52,7 @@ from pyomo.network import Arc, Port
 from pyomo.repn import generate_standard_repn
 
 from pyomo_relu.formulations import network_blocks
-from pyomo_relu.presolve.model_scope import written_data
+from pyomo_relu.presolve.model_scope import once, written_data
 
 #: How many variables may follow one another when an output moves; chosen by hand, for chains
 #: of definitions are short.
@@ -84,7 +84,7 @@ def needed_sides(block: Any) -> tuple[str, ...]:
     Exact for the model as it is: with these sides it has the same optimum as with the
     network's graph. A row that is added later can change the answer.
     """
-    return Directions(block.model()).sides(block)
+    return once("directions", block.model(), Directions).sides(block)
 
 
 def check_sides(block: Any) -> None:
@@ -99,9 +99,10 @@ def check_sides(block: Any) -> None:
         Naming the output, and what mends it.
     """
     component = block.parent_component()
-    family = [b for b in component.values() if b.active]
-    if not family or family[0] is not block:
+    first = next((b for b in component.values() if b.active), None)
+    if first is None or first is not block:
         return
+    family = [b for b in component.values() if b.active]
     told = {b: sides for b in family if (sides := _sides_from_model(b)) is not None}
     if not told:
         return

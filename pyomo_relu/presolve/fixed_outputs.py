@@ -6,6 +6,7 @@ from typing import Any
 
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.formulations import network_blocks
+from pyomo_relu.presolve.model_scope import unchanged_models
 from pyomo_relu.programs.standard_form import StandardForm, compile_standard_form
 from pyomo_relu.programs.strangers import check_model
 
@@ -26,4 +27,5 @@ def compile_with_networks(
         for v in block.output_variables
         if v.fixed and v.value is not None
     ]
-    return compile_standard_form(model, solver, deadline, kept=fixed)
+    with unchanged_models():  # each network checks its box when its first row is read
+        return compile_standard_form(model, solver, deadline, kept=fixed)

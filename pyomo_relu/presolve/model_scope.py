@@ -7,8 +7,10 @@ no longer has that mark refuses them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from pyomo.core.expr.visitor import identify_mutable_parameters
 from pyomo.environ import Block, Constraint, Var, value
@@ -82,18 +84,54 @@ def _parameters(expression: Any) -> list[float]:
     return [value(p, exception=False) for p in identify_mutable_parameters(expression)]
 
 
+#: What was found out of models while nobody changes them, by what it is and the model's
+#: ``id``; None while somebody may.
+_known: ContextVar[dict[tuple[str, int], Any] | None] = ContextVar(
+    "known of models", default=None
+)
+T = TypeVar("T")
+
+
+@contextmanager
+def unchanged_models() -> Iterator[None]:
+    """Inside, no model is changed, so what all its blocks ask of it is found out once.
+
+    Each such answer takes a walk through the whole model, and every block asks.
+    """
+    known = _known.get()
+    token = _known.set({} if known is None else known)
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def once(what: str, model: Any, find: Callable[[Any], T]) -> T:
+    """What ``find`` says of a model, found once inside of :func:`unchanged_models`."""
+    known = _known.get()
+    if known is None:
+        return find(model)
+    key = what, id(model)
+    if key not in known:
+        known[key] = find(model)
+    found: T = known[key]
+    return found
+
+
+def _mark_and_rewritten(model: Any) -> tuple[str, dict[int, str]]:
+    """The mark of a model, and the names of networks whose rows say something else."""
+    blocks = network_blocks(model, active=None)
+    return model_mark(model), {id(b): b.name for b in blocks if not speaks_for_itself(b)}
+
+
 def model_scope(block: Any) -> str:
     """The scope of bounds that rely on the model of ``block`` as it is now.
 
     Other networks count as they are written, or as the rows they have become.
     """
-    model = block.model()
-    rewritten = [
-        other.name
-        for other in network_blocks(model, active=None)
-        if other is not block and not speaks_for_itself(other)
-    ]
-    text = "|".join([model_mark(model), *sorted(rewritten)])
+    mark, rewritten = once("mark", block.model(), _mark_and_rewritten)
+    others = [name for key, name in rewritten.items() if key != id(block)]
+    text = "|".join([mark, *sorted(others)])
     return f"model {hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 

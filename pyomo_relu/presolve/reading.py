@@ -25,6 +25,7 @@ from pyomo_relu.presolve.compose import (
 )
 from pyomo_relu.presolve.eliminate import eliminate
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
+from pyomo_relu.presolve.model_scope import unchanged_models
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.presolve.substitute import Definitions, find_definitions
 from pyomo_relu.presolve.tabulate import Tabulated, bound_outputs, tabulate
@@ -50,7 +51,8 @@ def read_problem(model: Any, deadline: Deadline = NEVER) -> Problem:
         bounds were widened after their block's formulation was written.
     """
     check_model(model, "relu_global")
-    networks, as_rows = _networks(model, deadline)
+    with unchanged_models():
+        networks, as_rows = _networks(model, deadline)
     while True:
         with without_layers(networks):
             form = compile_with_networks(model, "relu_global", deadline)
@@ -67,7 +69,8 @@ def read_problem(model: Any, deadline: Deadline = NEVER) -> Problem:
         for block in touched:
             name = variable_used(block, used).name
             as_rows.append(note_of_rows(block, f"'{name}' is used outside of it"))
-        networks = [b for b in networks if all(b is not t for t in touched)]
+        gone = {id(b) for b in touched}
+        networks = [b for b in networks if id(b) not in gone]
     links, cut = order_links(links)
     table = tabulate(form, links)
     cut &= {id(v) for link in table.links for v in link.outputs}

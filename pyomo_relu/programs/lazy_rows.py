@@ -151,10 +151,15 @@ def _supported() -> bool:
 SUPPORTED = _supported()
 
 
+def may_be_lazy(size: int) -> bool:
+    """Whether rows of at most so many weights can be big enough."""
+    return SUPPORTED and size >= LAZY_ABOVE
+
+
 def wants_lazy_rows(matrix: Weight, variables: Iterable[Any]) -> bool:
     """Whether rows over these variables are big enough, and can be lazy."""
     size = matrix.nnz if sp.issparse(matrix) else matrix.size
-    if not SUPPORTED or size < LAZY_ABOVE:
+    if not may_be_lazy(size):
         return False
     ids = [id(v) for v in variables]
     return len(set(ids)) == len(ids)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.presolve.model_scope import unchanged_models
 from pyomo_relu.programs.standard_form import StandardForm
 
 
@@ -21,13 +22,14 @@ def check_networks(blocks: Iterable[Any]) -> None:
         For a block without a formulation, and for inputs that may leave the box the
         network was written for, by their bounds or by a fixed value.
     """
-    for block in blocks:
-        if not block.has_network or block.bounds is None:
-            raise ValueError(
-                f"'{block.name}' has no formulation, so its outputs would be free; call "
-                f"{block.name}.reformulate('bigm'), or deactivate it."
-            )
-        block.check_box()
+    with unchanged_models():
+        for block in blocks:
+            if not block.has_network or block.bounds is None:
+                raise ValueError(
+                    f"'{block.name}' has no formulation, so its outputs would be free; call "
+                    f"{block.name}.reformulate('bigm'), or deactivate it."
+                )
+            block.check_box()
 
 
 def present_values(

@@ -24,6 +24,7 @@ REPORTS = [
     ("training", ["--table"], "training"),
     ("fischetti_jo", ["--table"], "fischetti_jo"),
     ("verification", ["--table"], "verification"),
+    ("many_blocks", ["--report"], "many_blocks"),
 ]
 
 

@@ -12,6 +12,7 @@ from pyomo.repn import generate_standard_repn
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.presolve.as_rows import without_layers
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
+from pyomo_relu.presolve.model_scope import once
 from pyomo_relu.presolve.settings import VALUES
 from pyomo_relu.presolve.values import FiniteValues, distinct, find_values
 from pyomo_relu.programs.standard_form import StandardForm
@@ -34,7 +35,7 @@ def input_values(block: Any) -> dict[int, Values]:
         that choose them, where exactly one of these is 1; else a list of values. Nothing
         where the model isn't linear.
     """
-    return _InputValues(block.model()).of(block)
+    return once("input values", block.model(), _InputValues).of(block)
 
 
 def check_input_values(block: Any) -> None:
@@ -48,9 +49,11 @@ def check_input_values(block: Any) -> None:
     ValueError
         Naming the input, and what mends it.
     """
-    family = [b for b in block.parent_component().values() if b.active]
-    if not family or family[0] is not block:
+    component = block.parent_component()
+    first = next((b for b in component.values() if b.active), None)
+    if first is None or first is not block:
         return
+    family = [b for b in component.values() if b.active]
     told = {b: found for b in family if (found := _from_model(b))}
     if not told:
         return

@@ -12,7 +12,7 @@ from pyomo.dae import ContinuousSet
 from pyomo_relu import ReLUNetBlock, compute_bounds
 from pyomo_relu.bounds import many_boxes
 from pyomo_relu.formulations import BigM
-from pyomo_relu.presolve import model_scope
+from pyomo_relu.presolve import input_values, model_scope
 from tests.block.support import dense, optimum, small_network
 from tests.formulations.test_swap import lp_text
 from tests.harness.random_networks import he_network
@@ -324,3 +324,27 @@ def test_the_mark_of_a_model_is_found_as_often_for_many_blocks(monkeypatch, solv
     for check in (m.net[0].check_box, m.net.error):
         with pytest.raises(ValueError, match="changed since"):
             check()
+
+
+def test_the_model_is_read_as_often_for_the_tables_of_many_blocks(monkeypatch):
+    read = []
+    real = input_values._InputValues.__init__
+
+    def counted(self, model):
+        read.append(model)
+        real(self, model)
+
+    monkeypatch.setattr(input_values._InputValues, "__init__", counted)
+    counts = []
+    for n in (2, 5):
+        m = pyo.ConcreteModel()
+        m.x, m.z = pyo.Var(range(n), bounds=(0, 2)), pyo.Var(range(n), domain=pyo.Binary)
+        m.half = pyo.Constraint(range(n), rule=lambda m, i: m.x[i] == 0.5 * m.z[i] + 1)
+        m.net = ReLUNetBlock(range(n), network=STEP, inputs=lambda m, i: [m.x[i]])
+        read.clear()
+        m.net.reformulate("table", values="model")
+        counts.append(len(read))
+    assert counts[0] == counts[1] > 0
+    m.obj = pyo.Objective(expr=sum(b.outputs[0] for b in m.net.values()))
+    best = min(float(STEP.evaluate([x])[0]) for x in (1.0, 1.5))
+    assert optimum(m) == pytest.approx(5 * best, abs=1e-6)

@@ -7,9 +7,11 @@ variable stays a column with its row and its bounds.
 
 There are two views of a model. In the first one only variables that are affine in *one*
 variable of the user's are replaced, and those with one value: that costs nothing. In the
-second one, for points, outputs of networks and sums take part too: what is left free is
-what can really be chosen. For bounds that is the worse view of a chain: the states cut
-it into short networks with boxes between them.
+second one, for points, outputs of networks, sums, and integers that no network reads take
+part too: what is left free is what can really be chosen. For bounds that is the worse view
+of a chain: the states cut it into short networks with boxes between them. And a pressure
+that follows a routing bounds a well better than the routing does (gaslift17, 15 CPU s:
+170.9 and 178.1 for an optimum of 163.2).
 """
 
 from __future__ import annotations
@@ -206,6 +208,8 @@ class _Search:
         outputs = {self.made[key] for key in keys if key in self.made}
         if not general and (len(keys) > 2 or outputs):
             return -1
+        if not general and any(self._switches(j) for j in columns.tolist()):
+            return -1
         least = SUBSTITUTION.least_share * abs(values).max()
         best, rank = -1, (False, -1)
         for k, key in enumerate(keys):
@@ -222,6 +226,11 @@ class _Search:
             if mine > rank:
                 best, rank = k, mine
         return best
+
+    def _switches(self, j: int) -> bool:
+        """Whether a column is an integer that no network reads by itself."""
+        key = id(self.form.columns[j])
+        return bool(self.form.integer[j]) and key not in self.readers
 
     def _affordable(self, keys: Sequence[int], defined: int) -> bool:
         """Whether what a definition makes drivers of is bounded, and is not too much."""

@@ -152,10 +152,11 @@ def test_states_of_a_chain_stay_drivers_for_bounds_only(alias):
     assert p.for_points.for_points is p.for_points
 
 
-def test_what_is_affine_in_one_variable_leaves_rows_and_search():
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_affine_in_one_variable_leaves_rows_and_search(whole):
     m = pyo.ConcreteModel()
     m.r, m.p, m.q = pyo.Var(bounds=(0, 3)), pyo.Var(bounds=(0, 5)), pyo.Var()
-    m.r.domain = pyo.Integers
+    m.r.domain = pyo.Integers if whole else pyo.Reals
     m.net = ReLUNetBlock(
         network=he_network(0, (2, 4, 1)), inputs=[m.p, m.q], input_bounds=[(0, 5), (0, 9)]
     )
@@ -164,18 +165,21 @@ def test_what_is_affine_in_one_variable_leaves_rows_and_search():
     m.c = pyo.Constraint(expr=3 * m.q + m.net.outputs[0] <= 100)
     m.cost = pyo.Objective(expr=m.net.outputs[0] - m.q)
     p = read_problem(m)
-    assert names(p) == ["r"] and p.integer[0]
+    if whole:  # an integer that no network reads is a driver for points only
+        assert names(p) == ["p"]
+        p = p.for_points
+    assert names(p) == ["r"] and p.integer[0] == whole
     assert p.implied.sum() == 2 and len(p.row_lower) == 1
     # 3 q = 3 (1 + 1.25 + 0.75 r) / 2
     assert p.matrix.toarray()[0].tolist() == [1.125, 1.0, 0.0, 0.0]
     assert p.row_upper[0] == pytest.approx(100 - 3.375)
     expected = {}
-    for r in range(4):
+    for r in range(4) if whole else np.linspace(0, 3, 3001):
         x = 1.25 + 0.75 * r
         y = m.net.network.evaluate(np.array([x, (x + 1) / 2]))[0]
         expected[r] = float(y) - (x + 1) / 2
     pyo.SolverFactory("relu_global").solve(m)
-    assert pyo.value(m.cost) == pytest.approx(min(expected.values()))
+    assert pyo.value(m.cost) == pytest.approx(min(expected.values()), rel=2e-4)
     assert m.p.value == pytest.approx(1.25 + 0.75 * m.r.value)
 
 

@@ -106,11 +106,10 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
     except TimeUp:
         return Start(seconds=deadline.elapsed)
     wired = read_wired(image.source, deadline)
-    search = _Search(image.problem, wired, deadline, seed, START.patience)
+    search = StartSearch(image.problem, wired, deadline, seed, START.patience)
     result = search.run(image.present())
     if result.point is not None:
         image.write(result.point)
-    result.seconds = deadline.elapsed
     return result
 
 
@@ -126,40 +125,43 @@ def read_wired(model: Any, deadline: Deadline) -> Problem | None:
     return problem.for_points
 
 
-def search_start(
+def begin_start(
     problem: NetworkProblem,
     time_limit: float,
     seed: int = 0,
     wired: Problem | None = None,
-    known: np.ndarray | None = None,
-) -> Start:
-    """As :func:`find_start` on a compiled model; no value in the model changes.
+) -> StartSearch:
+    """A search as that of :func:`find_start` on a compiled model, to be run.
+
+    No value in the model changes.
 
     Parameters
     ----------
     problem : NetworkProblem
     time_limit : float
-        In CPU seconds.
+        Of the first run, in CPU seconds.
     seed : int
     wired : Problem, optional
         The same model by :func:`read_wired`.
-    known : (n_columns,) array, optional
-        A point to begin with.
     """
-    before = problem.deadline
-    problem.deadline = Deadline(START.wall_per_cpu * time_limit, time_limit)
-    try:
-        patience = START.patience_for_solver
-        search = _Search(problem, wired, problem.deadline, seed, patience)
-        result = search.run(known)
-        result.seconds = problem.deadline.elapsed
-    finally:
-        problem.deadline = before
-    return result
+    deadline = Deadline(START.wall_per_cpu * time_limit, time_limit)
+    return StartSearch(problem, wired, deadline, seed, START.patience_for_solver)
 
 
-class _Search:
-    """One run of all heuristics over one problem."""
+class StartSearch:
+    """All heuristics over one problem.
+
+    Parameters
+    ----------
+    problem : NetworkProblem
+    wired : Problem or None
+        The same model by :func:`read_wired`.
+    deadline : Deadline
+        Of :meth:`run`.
+    seed : int
+    patience : int
+        So many starts or walks in a row may bring nothing better.
+    """
 
     def __init__(
         self,
@@ -183,6 +185,7 @@ class _Search:
         #: Violation and columns of the wired model's point that comes closest.
         self._closest: tuple[float, np.ndarray] | None = None
         self.regions: RegionSolver
+        self.sequences: SequentialSearch | None = None
 
     # ------------------------------------------------------------------- candidates
     def offer(self, point: np.ndarray, source: str) -> bool:
@@ -235,43 +238,55 @@ class _Search:
             if present is not None:
                 self.offer(present, "present values")
             self.problem.deadline = self.deadline
-            sequences = self._sequences(present)
+            self._begin_sequences(present)
             self._by_regions(present)
-            if sequences is not None:
-                self._go_on(sequences, self.deadline)
+            self._go_on(self.deadline)
         except TimeUp:
             pass
         self.problem.deadline = NEVER  # What was found is kept, however late it is.
         self._offer_met()
         self._least_violated()
+        self.best.seconds = self.deadline.elapsed
         return self.best
 
-    def _sequences(self, present: np.ndarray | None) -> SequentialSearch | None:
+    def more(self, cpu_seconds: float) -> np.ndarray | None:
+        """After :meth:`run`: let sequences go on, (n_columns,) of a better point or None."""
+        before = self.best.point
+        deadline = Deadline(START.wall_per_cpu * cpu_seconds, cpu_seconds)
+        self.deadline = self.problem.deadline = deadline
+        self.patience = START.patience
+        try:
+            if self.sequences is None:
+                self._begin_sequences(None)
+            self._go_on(deadline)
+        except TimeUp:
+            self.problem.deadline = NEVER
+            self._offer_met()
+        better = self.best.feasible and self.best.point is not before
+        return self.best.point if better else None
+
+    def _begin_sequences(self, present: np.ndarray | None) -> None:
         """Linear programs in a trust region, until they have a point that no start betters."""
         p = self.wired
         if p is None:
-            return None
+            return
         drivers = None
         if present is not None:
             place = {id(v): x for v, x in zip(self.form.columns, present.tolist())}
             known = [place.get(id(v)) for v in p.columns[: p.n]]
             if None not in known:
                 drivers = np.array(known, dtype=float)
-        search = SequentialSearch(p, self._judge, self.deadline, self.seed)
-        self._go_on(search, self.deadline.part(START.sequential_share), drivers)
-        if search.point is None:
-            self._go_on(search, self.deadline)
-        return search
+        self.sequences = SequentialSearch(p, self._judge, self.deadline, self.seed)
+        self._go_on(self.deadline.part(START.sequential_share), drivers)
+        if self.sequences.point is None:
+            self._go_on(self.deadline)
 
-    def _go_on(
-        self,
-        search: SequentialSearch,
-        deadline: Deadline,
-        drivers: np.ndarray | None = None,
-    ) -> None:
+    def _go_on(self, deadline: Deadline, drivers: np.ndarray | None = None) -> None:
         """Let sequences go on, and take their best point over."""
-        search.run(deadline, self.patience, drivers)
-        self._offer_met()
+        if self.sequences is not None:
+            self.sequences.deadline = self.deadline
+            self.sequences.run(deadline, self.patience, drivers)
+            self._offer_met()
 
     def _offer_met(self) -> None:
         """Offer the best of the points that were noted, in the columns of the form."""

@@ -344,6 +344,20 @@ class HighsModel:
 
         self._listen("cbMipImprovingSolution", better)
 
+    def ask_for_points(self, give: Callable[[Event], np.ndarray | None]) -> None:
+        """Ask now and then during a mixed-integer search for a better point.
+
+        What comes is a complete point (n_columns,), or None; HiGHS checks it.
+        """
+
+        def ask(event: Any) -> None:
+            data = event.data_out
+            point = give(_event(data, data.mip_primal_bound))
+            if point is not None:
+                event.data_in.setSolution(np.asarray(point, dtype=float))
+
+        self._listen("cbMipUserSolution", ask)
+
     def stop_when(self, stop: Callable[[Event], Any]) -> None:
         """Ask now and then during a mixed-integer search whether to end it; true does."""
 

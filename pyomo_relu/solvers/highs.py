@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,13 +28,23 @@ from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.options import ReluHighsConfig
 from pyomo_relu.solvers.results import boxed_results, empty_results, read_results
 from pyomo_relu.solvers.skeleton import NetworkSolver
-from pyomo_relu.solvers.starting import check_networks, present_values
+from pyomo_relu.solvers.starting import OngoingStart, check_networks, present_values
 from pyomo_relu.solvers.watch import Watch
 
 if TYPE_CHECKING:
     from pyomo_relu.heuristics.network_columns import NetworkProblem
+    from pyomo_relu.heuristics.start import StartSearch
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What there is before HiGHS runs: what boxes found, a start, and who finds more."""
+
+    boxed: Any = None
+    point: np.ndarray | None = None
+    search: StartSearch | None = None
 
 
 class ReluHighs(NetworkSolver):
@@ -92,13 +103,14 @@ class ReluHighs(NetworkSolver):
         if not form.columns:
             return empty_results(model, form)
         timer.start("find_start")
-        boxed, point = self._start(model, form, blocks, config, watch, deadline)
+        given = self._start(model, form, blocks, config, watch, deadline)
+        boxed, point = given.boxed, given.point
         timer.stop("find_start")
         if boxed is not None and (boxed.proven or boxed.stopped):
             watch.close()
             results = boxed_results(model, form, boxed)
         else:
-            results = self._by_highs(model, form, point, boxed, watch, deadline)
+            results = self._by_highs(model, form, given, watch, deadline)
         if point is not None and not config.warmstart:
             results.extra_info.start = form.objective_value(point)
         if boxed is not None:
@@ -109,8 +121,7 @@ class ReluHighs(NetworkSolver):
         self,
         model: Any,
         form: StandardForm,
-        point: np.ndarray | None,
-        boxed: Any,
+        given: _Given,
         watch: Watch,
         deadline: Deadline,
     ) -> Results:
@@ -121,13 +132,15 @@ class ReluHighs(NetworkSolver):
             watch.highs.load(form)
         except ProgramError as error:
             raise IncompatibleModelError(str(error)) from error
-        if point is not None:
-            watch.highs.start_at(point)
+        if given.point is not None:
+            watch.highs.start_at(given.point)
+        if given.search is not None and given.search.wired is not None:
+            watch.highs.ask_for_points(OngoingStart(given.search))
         timer.stop("transfer_model")
         timer.start("optimize")
         answer = watch.run(deadline.left())
         timer.stop("optimize")
-        return read_results(answer, model, form, boxed)
+        return read_results(answer, model, form, given.boxed)
 
     def _start(
         self,
@@ -137,42 +150,44 @@ class ReluHighs(NetworkSolver):
         config: Any,
         watch: Watch,
         deadline: Deadline,
-    ) -> tuple[Any, np.ndarray | None]:
-        """What boxes found, and a start; either may be None."""
+    ) -> _Given:
+        """What boxes found, a start, and who may find more; each may be None."""
         if not form.is_mip:
-            return None, None
+            return _Given()
         # A block whose rows were changed is left to HiGHS: its network says nothing.
         networks = [b for b in blocks if all(c.restricts for c in b.changes())]
         if config.warmstart:
             limit = Deadline(min(SETTINGS.partial_start, deadline.left()))
-            return None, present_values(form, networks, limit)
+            return _Given(point=present_values(form, networks, limit))
         seconds = min(config.start_time, SETTINGS.share * deadline.left())
+        given = _Given()
         if not networks or config.start != "auto" or seconds <= 0:
-            return None, None
+            return given
         from pyomo_relu.heuristics.network_columns import NetworkProblem
-        from pyomo_relu.heuristics.start import read_wired, search_start
+        from pyomo_relu.heuristics.start import begin_start, read_wired
 
-        boxed, point = None, None
         try:
             problem = NetworkProblem(form, networks, deadline)
             boxed = self._boxes(model, form, problem, config, watch, deadline)
             if boxed is not None:
                 watch.bound = boxed.bound
                 watch.write(f"relu_highs: {boxed}")
-                point = boxed.point
+                given = _Given(boxed, boxed.point)
                 if boxed.proven or boxed.stopped:
-                    return boxed, point
+                    return given
             wired = read_wired(model, deadline)
             if boxed is not None and wired is None:
-                return boxed, point
-            found = search_start(problem, seconds, wired=wired, known=point)
+                return given
+            search = begin_start(problem, seconds, wired=wired)
+            found = search.run(given.point)
             watch.write(f"relu_highs: start: {found if found.feasible else 'none found'}")
+            point = found.point if found.feasible else given.point
+            given = _Given(boxed, point, search)
         except TimeUp:
-            return boxed, point
+            pass
         except Exception as error:  # a start is a gift: its failure must not cost the solve
             logger.warning("no start from the networks: %s", error)
-            return boxed, point
-        return boxed, found.point if found.feasible else point
+        return given
 
     def _boxes(
         self,

@@ -1,16 +1,22 @@
-"""Before HiGHS runs: networks that can be relied on, and a complete start."""
+"""Before HiGHS runs, networks that can be relied on and a complete start; then points."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.presolve.model_scope import unchanged_models
+from pyomo_relu.programs.highs import Event
 from pyomo_relu.programs.standard_form import StandardForm
+from pyomo_relu.solvers.highs_settings import SETTINGS
+
+if TYPE_CHECKING:
+    from pyomo_relu.heuristics.start import StartSearch
 
 
 def check_networks(blocks: Iterable[Any]) -> None:
@@ -69,3 +75,33 @@ def present_values(
             if found is not None:
                 return found
     return None
+
+
+class OngoingStart:
+    """Points for HiGHS while it searches: what it asks for now and then.
+
+    Parameters
+    ----------
+    search : StartSearch
+        Has had its first run.
+    """
+
+    def __init__(self, search: StartSearch) -> None:
+        self.search = search
+        self.began, self.spent = time.process_time(), 0.0
+
+    def __call__(self, event: Event) -> np.ndarray | None:
+        """A better point than all before, (n_columns,), or None.
+
+        The search gets its share of the CPU time since HiGHS began: a large one as long as
+        there is no point at all.
+        """
+        known = self.search.best.feasible or math.isfinite(event.incumbent)
+        share = SETTINGS.points_share if known else SETTINGS.points_share_without
+        now = time.process_time()
+        left = share * (now - self.began) - self.spent
+        if left < SETTINGS.points_least:
+            return None
+        point = self.search.more(left)
+        self.spent += time.process_time() - now
+        return point

@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu import ReLUNetBlock, find_start
 from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.formulations import network_blocks
 from pyomo_relu.heuristics.sequential import SequentialSearch
-from pyomo_relu.heuristics.start import _Search
+from pyomo_relu.heuristics.start import StartSearch
 from pyomo_relu.presolve.reading import read_problem
 from tests.harness.random_networks import he_network
 from tests.paths import ROOT
@@ -112,8 +114,31 @@ def test_the_others_find_nothing_in_the_same_time(monkeypatch):
 
     found = find_start(production(formulation="bigm"), 3.0)
     assert found.feasible and found.value >= 1.2
-    monkeypatch.setattr(_Search, "_sequences", lambda self, present: None)
+    monkeypatch.setattr(StartSearch, "_begin_sequences", lambda self, present: None)
     assert not find_start(production(formulation="bigm"), 3.0).feasible
+
+
+def test_goes_on_while_highs_runs(monkeypatch):
+    """Without time for a start HiGHS asks for one; alone it finds none in half a minute."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from wired_models.production import production
+
+    m, first = production(formulation="bigm"), []
+
+    def progress(now) -> bool:
+        first.append(now.incumbent)
+        return math.isfinite(now.incumbent)
+
+    results = NewFactory("relu_highs").solve(
+        m,
+        start_time=1e-3,
+        time_limit=60,
+        progress=progress,
+        raise_exception_on_nonoptimal_result=False,
+    )
+    assert not math.isfinite(first[0])
+    assert results.incumbent_objective >= 1.2
+    assert max(b.error() for b in network_blocks(m)) <= 1e-6
 
 
 @pytest.mark.parametrize("seed", range(3))

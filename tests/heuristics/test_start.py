@@ -10,7 +10,7 @@ from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations, find_start
 from pyomo_relu.formulations import FORMULATIONS
 from pyomo_relu.heuristics.network_columns import NetworkProblem
-from pyomo_relu.heuristics.start import search_start
+from pyomo_relu.heuristics.start import begin_start
 from pyomo_relu.programs.standard_form import compile_standard_form
 from tests.harness.random_networks import ALL_ACTIVATIONS, he_network, random_network
 
@@ -236,7 +236,7 @@ def test_search_leaves_the_values_alone():
     for v in m.component_data_objects(pyo.Var):
         v.set_value(0.125, skip_validation=True)
     problem = NetworkProblem(compile_standard_form(m), [m.net])
-    start = search_start(problem, 0.5)
+    start = begin_start(problem, 0.5).run(None)
     assert start.feasible
     assert all(v.value == 0.125 for v in m.component_data_objects(pyo.Var))
 
@@ -248,7 +248,7 @@ def test_what_the_user_fixed_inside_a_network_stays():
     for fixed in (0, 1):
         z.fix(fixed)
         form = compile_standard_form(m)
-        start = search_start(NetworkProblem(form, [m.net]), 0.5)
+        start = begin_start(NetworkProblem(form, [m.net]), 0.5).run(None)
         assert z.value == fixed
         assert start.feasible and form.violation(start.point) <= 1e-6
         m.net.warm_start([0.1, -0.2])

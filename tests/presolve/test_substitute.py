@@ -263,19 +263,26 @@ def test_a_constant_outside_of_its_box_is_named():
 def test_a_recycle_is_opened_where_it_comes_back():
     m = pyo.ConcreteModel()
     m.feed = pyo.Var(bounds=(0.1, 1))
-    m.s, m.u = pyo.Var(range(4), bounds=(-5, 5)), pyo.Var(range(4), bounds=(-1, 1))
+    m.a, m.b = (pyo.Var(range(4), bounds=(-5, 5)) for _ in range(2))
+    m.u = pyo.Var(range(4), bounds=(-1, 1))
     m.net = ReLUNetBlock(
         range(4),
-        network=he_network(0, (2, 4, 1)),
-        inputs=lambda m, k: [m.s[k], m.u[k]],
+        network=he_network(0, (3, 4, 2)),
+        inputs=lambda m, k: [m.a[k], m.b[k], m.u[k]],
         formulation=None,
     )
-    m.mix = pyo.Constraint(expr=m.s[0] == m.feed + 0.2 * m.net[3].outputs[0])
 
     @m.Constraint(range(3))
     def on(m, k):
-        return m.s[k + 1] == m.s[k] - 0.3 * m.net[k].outputs[0]
+        return m.a[k + 1] == m.a[k] - 0.3 * m.net[k].outputs[0]
 
-    m.cost = pyo.Objective(expr=m.s[3])
+    @m.Constraint(range(3))
+    def made(m, k):
+        return m.b[k + 1] == m.b[k] + 0.3 * m.net[k].outputs[0]
+
+    back = [m.net[2].outputs[k] + m.net[3].outputs[k] for k in range(2)]
+    m.mix_a = pyo.Constraint(expr=m.a[0] == m.feed + 0.2 * back[0])
+    m.mix_b = pyo.Constraint(expr=m.b[0] == 0.2 * back[1])
+    m.cost = pyo.Objective(expr=m.a[3] + m.b[3])
     view = read_problem(m).for_points
-    assert names(view) == ["s[0]", "u[0]", "u[1]", "u[2]", "u[3]"]
+    assert names(view) == ["a[0]", "b[0]", "u[0]", "u[1]", "u[2]", "u[3]"]

@@ -64,10 +64,9 @@ def test_the_best_point_of_both_views_is_shared():
     points.turn(incumbent, 200, 60.0)
     assert incumbent.point is not None
     # What the other search finds is learnt, as it is in the view.
-    better = Incumbent(p)
-    better.cost, better.point = incumbent.cost - 1e-3, incumbent.point
-    points.turn(better, 0, 60.0)
-    z = points._search.point
+    other = PointSearch(p, 0)
+    other.turn(incumbent, 0, 60.0)
+    z = other._search.point
     assert p.in_columns_of(view, incumbent.point[None])[0] == pytest.approx(z, abs=1e-9)
     assert view.in_columns_of(p, z[None])[0] == pytest.approx(incumbent.point, abs=1e-9)
     assert view.user_objective(view.cost @ z) == pytest.approx(

@@ -33,7 +33,10 @@ from common import (
 )
 from wired_models import MODELS
 
-TOOLS = ("relu_highs", "relu_global", "highs", "highs_auto", "scip", "gurobi", "omlt")
+TOOLS = (
+    "find_start", "relu_highs", "relu_global", "highs", "highs_auto", "scip", "gurobi",
+    "omlt",
+)  # fmt: skip
 PEERS = ("gurobi", "omlt")
 INVESTMENT = [f"investment_{matrix}_{k}" for matrix in "EH" for k in (6, 11, 21, 41)]
 FIELDS = (

@@ -131,6 +131,15 @@ def ours(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
         results.solution_loader.load_vars()
 
 
+def start(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
+    """The search for a start alone."""
+    from pyomo_relu import find_start
+
+    found = find_start(m, clock.limit)
+    run.status = repr(found)
+    clock.first = found.first if found.feasible else None
+
+
 def written(m: pyo.ConcreteModel, suffix: str) -> tuple[str, dict[str, Any]]:
     """The model as a file, and its variables by the names there."""
     path = tempfile.mktemp(suffix=suffix)
@@ -266,6 +275,7 @@ def highs_auto(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
 TOOLS: dict[
     str, tuple[Callable[[str, pyo.ConcreteModel, Clock, Run], None], str | None]
 ] = {
+    "find_start": (start, "bigm"),
     "relu_highs": (ours, "bigm"),
     "relu_global": (ours, None),
     "highs": (highs, "bigm"),

@@ -9,6 +9,8 @@ forced the other way. While there is no point, and time, the sequences go on.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +41,8 @@ class Start:
         Largest violation of a constraint, a bound or integrality; row violations
         relative to their right-hand side. Infinite without a point.
     seconds : float
+    first : float
+        CPU seconds until there was a feasible point; infinite without one.
     source : str
         Which heuristic found it.
     points : int
@@ -50,6 +54,7 @@ class Start:
     value: float | None = None
     violation: float = float("inf")
     seconds: float = 0.0
+    first: float = float("inf")
     source: str = ""
     points: int = 0
     point: np.ndarray | None = None
@@ -173,6 +178,7 @@ class StartSearch:
     ) -> None:
         self.problem, self.form = problem, problem.form
         self.wired, self.seed = wired, seed
+        self.cpu_begin = deadline.cpu_begin
         self.deadline, self.patience = deadline, patience
         self.rng = np.random.default_rng(seed)
         self.sign = 1.0 if self.form.maximize else -1.0
@@ -209,9 +215,15 @@ class StartSearch:
         best.points += 1
         if not self._better(*self.latest):
             return False
+        if violation <= START.feasible:
+            self._note_first()
         best.point, best.source = exact, source
         best.violation, best.value = self.latest
         return True
+
+    def _note_first(self) -> None:
+        if self.best.first == math.inf:
+            self.best.first = time.process_time() - self.cpu_begin
 
     def _better(self, violation: float, value: float) -> bool:
         best, feasible = self.best, violation <= START.feasible
@@ -304,6 +316,7 @@ class StartSearch:
         assert p is not None
         violation, value = p.violation(z), p.user_objective(float(p.cost @ z))
         if violation <= START.feasible:
+            self._note_first()
             last = p.user_objective(float(p.cost @ self._met[-1])) if self._met else None
             if last is None or self.sign * (value - last) > 0:
                 if self._better(violation, value):

@@ -18,7 +18,7 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.heuristics.choices import Choice, find_choices
 from pyomo_relu.network import Network
 from pyomo_relu.network.gradient import jacobians
-from pyomo_relu.presolve.compose import BlockLinks
+from pyomo_relu.presolve.compose import BlockLinks, side_by_side
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import LinearProgram, Rows, matrix_of
 
@@ -155,7 +155,7 @@ class LinearModel:
         self.chosen = np.concatenate([none, *(c.drivers for c in self.choices)])
         self.choosing = np.concatenate([none, *(c.columns for c in self.choices)])
         self.batches = []
-        for group in _groups(live, deadline):
+        for group in side_by_side(live, deadline):
             self.batches.append(self._batch(group, place, made))
         self.integers = np.flatnonzero(p.integer)
         #: Columns that follow the networks: outputs, and what is defined by them.
@@ -342,20 +342,6 @@ class LinearModel:
             scaled = gap[use] / np.maximum(1.0, abs(bound[use]))
             total += float(np.maximum(scaled, 0.0).sum())
         return total
-
-
-def _groups(links: Sequence[BlockLinks], deadline: Deadline) -> list[list[BlockLinks]]:
-    """Blocks that may be evaluated together: one network, and nothing read from each other."""
-    depth: dict[int, int] = {}
-    found: dict[tuple[int, int], list[BlockLinks]] = {}
-    for link in links:
-        deadline.check()
-        read = (depth.get(key, -1) for one in link.inputs for key in one.terms)
-        level = 1 + max(read, default=-1)
-        for v in link.outputs:
-            depth[id(v)] = level
-        found.setdefault((level, id(link.block.network)), []).append(link)
-    return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
 
 def _block_diagonal(blocks: np.ndarray) -> sp.csr_array:

@@ -209,12 +209,14 @@ def compose(
     x = builder.input("drivers", (len(drivers),))
     column = {id(v): j for j, v in enumerate(drivers)}
     made: dict[int, tuple[int, int]] = {}  # output variable -> node and entry
-    for link in links:
+    for group in side_by_side(links, deadline):
         deadline.check()
-        handles = _copy(builder, link, x, column, made)
-        for i, span in link.block.network.output_slices():
-            for entry, v in enumerate(link.outputs[span]):
-                made[id(v)] = (handles[i], entry)
+        handles = _copy(builder, group, x, column, made)
+        for i, span in group[0].block.network.output_slices():
+            size = span.stop - span.start
+            for j, link in enumerate(group):
+                for entry, v in enumerate(link.outputs[span]):
+                    made[id(v)] = (handles[i], j * size + entry)
     spots: dict[int, list[tuple[int, int]]] = {}  # handle: rows and entries of outputs
     for j, v in enumerate(outputs):
         handle, entry = made[id(v)]
@@ -230,18 +232,44 @@ def compose(
     return builder.build([last])
 
 
+def side_by_side(
+    links: Sequence[BlockLinks], deadline: Deadline = NEVER
+) -> list[list[BlockLinks]]:
+    """Blocks of one network that read nothing from each other, together.
+
+    Parameters
+    ----------
+    links : sequence of BlockLinks
+        Each after those it reads.
+    """
+    depth: dict[int, int] = {}
+    found: dict[tuple[int, int], list[BlockLinks]] = {}
+    for link in links:
+        deadline.check()
+        read = (depth.get(key, -1) for one in link.inputs for key in one.terms)
+        level = 1 + max(read, default=-1)
+        for v in link.outputs:
+            depth[id(v)] = level
+        found.setdefault((level, id(link.block.network)), []).append(link)
+    return [found[key] for key in sorted(found, key=lambda key: key[0])]
+
+
 def _copy(
     builder: NetworkBuilder,
-    link: BlockLinks,
+    group: Sequence[BlockLinks],
     x: int,
     column: dict[int, int],
     made: dict[int, tuple[int, int]],
 ) -> dict[int, int]:
-    """Add a block's network to the builder; its nodes' positions to handles."""
-    network, name = link.block.network, link.block.name
+    """Add the networks of blocks side by side; positions of nodes to handles.
+
+    A node of the composed network holds the units of all blocks, one after another, so
+    thousands of blocks are no more nodes than one.
+    """
+    network, name, k = group[0].block.network, group[0].block.name, len(group)
     handles: dict[int, int] = {}
     for i, span in network.input_slices():
-        entries = link.inputs[span]
+        entries = [one for link in group for one in link.inputs[span]]
         places: dict[int, list[tuple[int, int, float]]] = {}  # handle: row, entry, weight
         for row, one in enumerate(entries):
             for key, a in one.terms.items():
@@ -255,19 +283,34 @@ def _copy(
         handles[i] = builder.affine(f"{name}.inputs", terms, bias)
     for i, node in enumerate(network.nodes):
         label = f"{name}.{node.name}"
+        shape = node.shape if k == 1 else (k * node.size,)
         if isinstance(node, Input):
             continue
         if isinstance(node, Affine):
-            terms = [(handles[s], w) for s, w in zip(node.sources, node.weights)]
-            handles[i] = builder.affine(label, terms, node.bias, node.shape)
+            terms = [
+                (handles[s], _repeated(w, k)) for s, w in zip(node.sources, node.weights)
+            ]
+            handles[i] = builder.affine(label, terms, np.tile(node.bias, k), shape)
         elif isinstance(node, PiecewiseLinear):
-            pieces = (node.function, node.breakpoints, node.slopes, node.intercepts)
+            at, slopes, constants = (
+                np.tile(a, (k, 1)) for a in (node.breakpoints, node.slopes, node.intercepts)
+            )
+            pieces = (node.function, at, slopes, constants)
             handles[i] = builder.piecewise(label, handles[node.source], pieces)
         else:
             assert isinstance(node, Max)
-            groups = [node.group(j) for j in range(node.size)]
-            handles[i] = builder.max(label, handles[node.source], groups, node.shape)
+            width = network.nodes[node.source].size
+            own = [node.group(j) for j in range(node.size)]
+            groups = [one + b * width for b in range(k) for one in own]
+            handles[i] = builder.max(label, handles[node.source], groups, shape)
     return handles
+
+
+def _repeated(weights: Any, k: int) -> Any:
+    """A matrix ``k`` times along the diagonal."""
+    if k == 1:
+        return weights
+    return sp.csr_array(sp.kron(sp.eye_array(k), sp.csr_array(weights), format="csr"))
 
 
 def _matrix(places: list[tuple[int, int, float]], rows: int, columns: int) -> sp.csr_array:

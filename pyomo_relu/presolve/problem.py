@@ -35,6 +35,8 @@ from pyomo_relu.programs.linear_program import stacked
 WHOLE = 1e-6
 #: Bounds that cross by less, relative to them, are equal (chosen by hand).
 CROSSING = 1e-9
+#: So many values of units are held at once where a network is evaluated (64 MiB).
+MOST_VALUES = 2**23
 
 
 @dataclass(kw_only=True)
@@ -197,7 +199,11 @@ class Problem(LinearProgram):
         """Output columns (N, q) at drivers (N, n)."""
         if self.network is None:
             return np.zeros((len(x), 0))
-        return self.network.evaluate(x)[:, : self.q]
+        units = sum(node.size for node in self.network.nodes)
+        some = max(1, MOST_VALUES // units)
+        parts = [x[i : i + some] for i in range(0, len(x), some)] or [x]
+        found = [self.network.evaluate(part)[:, : self.q] for part in parts]
+        return np.concatenate(found)
 
     def define(self, made_of: Mapping[int, LinearInput]) -> None:
         """Add definitions of columns of the rest, by ``id``; others have theirs already."""

@@ -57,8 +57,7 @@ def test_one_of_many(total):
 def test_what_is_fixed_is_no_choice():
     problem, (choice,) = read(grid(fixed=True))
     assert set(by_name(problem, choice)) == {"z[0]", "z[1]", ""}
-    # Both inputs are functions of one binary each, which takes their place.
-    assert by_name(problem, choice)["z[1]"] == {"z[0]": 0.0, "z[1]": 1.0}
+    assert by_name(problem, choice)["z[1]"] == {"p": 3.0, "q": 3.0}
 
 
 def test_binary_inputs():
@@ -73,7 +72,7 @@ def test_binary_inputs():
     assert found == [
         {"z[0]": {"z[0]": 1, "z[1]": 0}, "z[1]": {"z[0]": 0, "z[1]": 1}}
         | {"": {"z[0]": 0, "z[1]": 0}},
-        {"z[2]": {"z[2]": 1.0}, "": {"z[2]": 0.0}},
+        {"z[2]": {"p": 2.0}, "": {"p": 1.2}},
     ]
 
 

@@ -15,7 +15,12 @@ from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.branching import choose_input
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.mip import BoxAnswer, BoxMIP
-from pyomo_relu.solvers.global_search.subsystems import Prices, Subsystem, find_subsystems
+from pyomo_relu.solvers.global_search.subsystems import (
+    CellSubsystem,
+    Prices,
+    find_subsystems,
+    links_of,
+)
 from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 from tests.harness.random_networks import CONTINUOUS, he_network, random_network
 
@@ -134,7 +139,8 @@ def test_pricing_a_subsystem_is_exact_to_its_tolerance():
     m.row = pyo.Constraint(expr=m.net.outputs[1] <= 50.0)
     p = read_problem(m)
     ((drivers, outputs),) = find_subsystems(p)
-    subsystem = Subsystem(p, drivers, outputs, leaf_neurons=12)
+    links = links_of(p, [(drivers, outputs)])[0]
+    subsystem = CellSubsystem(p, drivers, outputs, links, leaf_neurons=12)
     low, high = np.array([-0.5, -1.0]), np.array([1.0, 0.4])
     regions = linear_regions(network, low, high)
     for _ in range(8):

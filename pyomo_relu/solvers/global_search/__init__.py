@@ -6,7 +6,8 @@
 ``cost_search``    what every search has: limits, an incumbent, a cut-off, rounds
 ``box_search``     boxes of the inputs; ``box_bounds``, ``rows``, ``tighten``, ``lp``
 ``neuron_search``  sides of neurons
-``decompose``      prices for ``subsystems`` that only rows connect; ``master``
+``decompose``      prices for ``subsystems`` that only rows connect; ``master``,
+                   ``curve_subsystem``
 ``handover``       one MIP of the whole
 ``mip``            a box or a linear region as a mixed-integer program
 ``branching``      where to split

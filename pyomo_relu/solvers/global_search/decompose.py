@@ -27,11 +27,17 @@ from pyomo_relu.bounds.pool import Pool, halves
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.branching import most_fractional, narrowest
 from pyomo_relu.solvers.global_search.cost_search import PoolSearch, Report
+from pyomo_relu.solvers.global_search.curve_subsystem import make_subsystem
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.master import Master, Mixture
 from pyomo_relu.solvers.global_search.mip import BoxMIP, node_ranges
 from pyomo_relu.solvers.global_search.settings import PRICES
-from pyomo_relu.solvers.global_search.subsystems import Prices, Subsystem, find_subsystems
+from pyomo_relu.solvers.global_search.subsystems import (
+    Prices,
+    Subsystem,
+    find_subsystems,
+    links_of,
+)
 
 
 class JointBox:
@@ -60,11 +66,11 @@ class Decomposition(PoolSearch):
         super().__init__(problem, limits, report)
         groups = find_subsystems(problem) if groups is None else groups
         self.subsystems: list[Subsystem] = []
-        for drivers, outputs in groups:
+        for (drivers, outputs), links in zip(groups, links_of(problem, groups)):
             if self.deadline.expired():
                 raise TimeUp
             self.subsystems.append(
-                Subsystem(problem, drivers, outputs, limits.leaf_neurons)
+                make_subsystem(problem, drivers, outputs, links, limits.leaf_neurons)
             )
         self.master = Master(problem, self.subsystems)
         self.others = self.master.others
@@ -83,8 +89,7 @@ class Decomposition(PoolSearch):
         for u in self.subsystems:
             if self._out_of_limits():
                 return
-            more = rng.random((PRICES.points, len(u.low)))
-            u.add_points(u.low + more * (u.high - u.low))
+            u.add_random_points(rng)
         z = self._choose(whole, PRICES.first_choice_seconds)
         if z is not None:
             self._walk(z)

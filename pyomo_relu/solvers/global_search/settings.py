@@ -133,6 +133,13 @@ class CellSettings:
     #: A cell's bound is lowered by this share of the size of its terms, far more than
     #: rounding can do.
     margin: float = 1e-13
+    #: A curve has so many pieces at most; more are left to cells.
+    most_pieces: int = 2000
+    #: A breakpoint of a curve may be off by this share of the box and its size: four times
+    #: what the split into regions leaves to a neighbour.
+    breakpoint_off: float = 4e-10
+    #: Where that may move an output by more than this share of its size, cells are better.
+    curve_off: float = 1e-6
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ of the search and every price of the shared resource.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,13 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.pool import Pool, halves
 from pyomo_relu.network import Network
-from pyomo_relu.presolve.compose import compose
+from pyomo_relu.presolve.compose import BlockLinks, compose
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
 from pyomo_relu.solvers.global_search.branching import choose_input, input_scores
 from pyomo_relu.solvers.global_search.incumbent import descend
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.settings import CELLS
+from pyomo_relu.solvers.global_search.settings import CELLS, PRICES
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
@@ -57,6 +58,22 @@ def find_subsystems(p: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.array(a), np.array(b)) for a, b in found.values() if b]
 
 
+def links_of(
+    p: Problem, groups: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> list[list[BlockLinks]]:
+    """The blocks of each of :func:`find_subsystems`."""
+    owner = {id(p.columns[j]): k for k, (own, _) in enumerate(groups) for j in own.tolist()}
+    found: list[list[BlockLinks]] = [[] for _ in groups]
+    for link in p.links:
+        keys = (key for one in link.inputs for key in one.terms)
+        k = next((owner[key] for key in keys if key in owner), None)
+        if k is not None:
+            found[k].append(link)
+            for v in link.outputs:
+                owner.setdefault(id(v), k)
+    return found
+
+
 @dataclass(frozen=True)
 class Prices:
     """What a subsystem minimizes, ``g x + v y`` over the box ``[low, high]``.
@@ -88,13 +105,93 @@ class Priced:
     y: np.ndarray | None = None
 
 
-class Subsystem:
-    """One subsystem with its partition.
+class Subsystem(ABC):
+    """One subsystem: its points, and the least cost for prices.
+
+    Parameters
+    ----------
+    p : Problem
+    drivers, outputs : int arrays
+        Its columns of the problem; outputs count from the first output column.
+    links : sequence of BlockLinks
+        Its blocks, each after those it reads.
 
     Attributes
     ----------
-    drivers, outputs : int arrays
-        Its columns of the problem; outputs count from the first output column.
+    network : Network
+        From the drivers to the outputs.
+    x, y : (P, n), (P, q) arrays
+        Points at which the networks were evaluated.
+    boxes, mips : int
+        Cells that were bounded, and small MIPs.
+    """
+
+    boxes, mips = 0, 0
+
+    def __init__(
+        self,
+        p: Problem,
+        drivers: np.ndarray,
+        outputs: np.ndarray,
+        links: Sequence[BlockLinks],
+    ) -> None:
+        self.drivers, self.outputs = drivers, outputs
+        columns = [p.columns[j] for j in drivers]
+        wanted = [p.columns[p.n + j] for j in outputs]
+        n, q = len(columns), len(wanted)
+        self.network = compose(links, columns, wanted, sp.eye_array(q, format="csr"))
+        self.integer = p.integer[drivers]
+        self.low, self.high = p.lower[drivers], p.upper[drivers]
+        self.x, self.y = np.zeros((0, n)), np.zeros((0, q))
+
+    # ----------------------------------------------------------------------- points
+    def evaluate(self, x: np.ndarray) -> np.ndarray:
+        """Outputs (N, q) at inputs (N, n)."""
+        return self.network.evaluate(x)
+
+    def add_points(self, x: np.ndarray) -> np.ndarray:
+        """Keep points for the master; returns their numbers."""
+        x = np.where(self.integer, np.round(x), x)
+        self.x = np.concatenate([self.x, x])
+        self.y = np.concatenate([self.y, self.evaluate(x)])
+        return np.arange(len(self.x) - len(x), len(self.x))
+
+    def add_random_points(self, rng: np.random.Generator) -> None:
+        """Keep points to begin with, where others are of use."""
+        more = rng.random((PRICES.points, len(self.low)))
+        self.add_points(self.low + more * (self.high - self.low))
+
+    def inside(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Numbers of the points in a box."""
+        return np.flatnonzero(((self.x >= low) & (self.x <= high)).all(axis=1))
+
+    # ---------------------------------------------------------------------- pricing
+    @abstractmethod
+    def price(self, prices: Prices, tolerance: float) -> Priced:
+        """Bound the minimum, and find a point.
+
+        Parameters
+        ----------
+        prices : Prices
+        tolerance : float
+            How far the bound may stay below the best point.
+        """
+
+    def _meet(self, best: Priced, prices: Prices, points: np.ndarray) -> None:
+        """Evaluate the networks at points; changes ``best`` where one is better."""
+        points = np.where(self.integer, np.round(points), points)
+        out = self.evaluate(points)
+        costs = points @ prices.g + out @ prices.v
+        k = int(np.argmin(costs))
+        if costs[k] < best.value:
+            best.value, best.x, best.y = float(costs[k]), points[k], out[k]
+
+
+class CellSubsystem(Subsystem):
+    """A subsystem with a partition of its inputs.
+
+    Attributes
+    ----------
     leaf_neurons : int
         What is left of a pricing goes to a small MIP where it has at most so many undecided
         neurons.
@@ -103,38 +200,27 @@ class Subsystem:
         :class:`~pyomo_relu.solvers.global_search.box_bounds.Planes`; ``slopes`` (2 q, n)
         and ``consts`` (2 q) of a plane below each output, then one below its negative;
         ``bound`` and ``corner`` are of the last prices.
-    x, y : (P, n), (P, q) arrays
-        Points at which the networks were evaluated.
-    boxes, mips : int
-        Cells that were bounded, and small MIPs.
     """
 
     def __init__(
-        self, p: Problem, drivers: np.ndarray, outputs: np.ndarray, leaf_neurons: int
+        self,
+        p: Problem,
+        drivers: np.ndarray,
+        outputs: np.ndarray,
+        links: Sequence[BlockLinks],
+        leaf_neurons: int,
     ) -> None:
-        self.drivers, self.outputs = drivers, outputs
-        self.leaf_neurons, self.mips, self.boxes = leaf_neurons, 0, 0
-        columns = [p.columns[j] for j in drivers]
-        wanted = [p.columns[p.n + j] for j in outputs]
-        mine = {id(v) for v in columns}
-        links = []
-        for link in p.links:
-            if any(key in mine for one in link.inputs for key in one.terms):
-                links.append(link)
-                mine |= {id(v) for v in link.outputs}
-        n, q = len(columns), len(wanted)
-        self.network = compose(links, columns, wanted, sp.eye_array(q, format="csr"))
-        self._alone = _alone(p, links, self.network, drivers, outputs)
+        super().__init__(p, drivers, outputs, links)
+        self.leaf_neurons = leaf_neurons
+        n, q = len(drivers), len(outputs)
+        self._alone = _alone(p, list(links), self.network, drivers, outputs)
         sides = [(j, sign) for sign in (1.0, -1.0) for j in range(q)]
         self.bounder = BoxBounds(self.network, sides)
-        self.integer = p.integer[drivers]
-        self.low, self.high = p.lower[drivers], p.upper[drivers]
         planes, h = (2 * q, n), self.bounder.inherited.width
         self.cells = Pool(
             lower=n, upper=n, stored=2 * h, steep=planes, slopes=planes, consts=2 * q,
             corner=n,
         )  # fmt: skip
-        self.x, self.y = np.zeros((0, n)), np.zeros((0, q))
         anything = Prices(np.zeros(n), np.zeros(q), self.low, self.high)
         none = np.zeros(0, dtype=int)
         start = self.bounder.inherited.start()
@@ -153,22 +239,18 @@ class Subsystem:
         self.y = np.concatenate([self.y, self.evaluate(x)])
         return np.arange(len(self.x) - len(x), len(self.x))
 
+    def add_random_points(self, rng: np.random.Generator) -> None:
+        """Keep points to begin with, where others are of use."""
+        more = rng.random((PRICES.points, len(self.low)))
+        self.add_points(self.low + more * (self.high - self.low))
+
     def inside(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Numbers of the points in a box."""
         return np.flatnonzero(((self.x >= low) & (self.x <= high)).all(axis=1))
 
     # ---------------------------------------------------------------------- pricing
     def price(self, prices: Prices, tolerance: float, rounds: int = CELLS.rounds) -> Priced:
-        """Bound the minimum, cutting cells until it is tight.
-
-        Parameters
-        ----------
-        prices : Prices
-        tolerance : float
-            How far the bound may stay below the best point.
-        rounds : int
-            How often cells are cut; the bound is valid whenever it ends.
-        """
+        """Cut cells until the bound is tight, or so often; it is valid whenever that ends."""
         cells = self.cells
         best = self._known(prices)
         bound, corner = self._values(cells, prices)
@@ -199,15 +281,6 @@ class Subsystem:
         else:
             self._meet(best, prices, 0.5 * (prices.low + prices.high)[None])
         return best
-
-    def _meet(self, best: Priced, prices: Prices, points: np.ndarray) -> None:
-        """Evaluate the networks at points; changes ``best`` where one is better."""
-        points = np.where(self.integer, np.round(points), points)
-        out = self.evaluate(points)
-        costs = points @ prices.g + out @ prices.v
-        k = int(np.argmin(costs))
-        if costs[k] < best.value:
-            best.value, best.x, best.y = float(costs[k]), points[k], out[k]
 
     def _values(
         self, cells: Mapping[str, np.ndarray] | Pool, prices: Prices

@@ -8,7 +8,7 @@ costs no tightness.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from pyomo.repn.util import OrderedVarRecorder
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
+from pyomo_relu.presolve.settings import COMPOSING
 
 
 @dataclass
@@ -209,7 +210,7 @@ def compose(
     x = builder.input("drivers", (len(drivers),))
     column = {id(v): j for j, v in enumerate(drivers)}
     made: dict[int, tuple[int, int]] = {}  # output variable -> node and entry
-    for group in side_by_side(links, deadline):
+    for group in _stacks(side_by_side(links, deadline)):
         deadline.check()
         handles = _copy(builder, group, x, column, made)
         for i, span in group[0].block.network.output_slices():
@@ -252,6 +253,23 @@ def side_by_side(
             depth[id(v)] = level
         found.setdefault((level, id(link.block.network)), []).append(link)
     return [found[key] for key in sorted(found, key=lambda key: key[0])]
+
+
+def _stacks(groups: Iterable[list[BlockLinks]]) -> Iterator[list[BlockLinks]]:
+    """Groups that are worth one node for all; others block by block."""
+    for group in groups:
+        largest = max(
+            (
+                w.shape[0] * w.shape[1]
+                for node in group[0].block.network.nodes
+                for w in getattr(node, "weights", ())
+            ),
+            default=0,
+        )
+        if len(group) >= COMPOSING.fewest_blocks and largest <= COMPOSING.most_weights:
+            yield group
+        else:
+            yield from ([link] for link in group)
 
 
 def _copy(

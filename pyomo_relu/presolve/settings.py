@@ -27,6 +27,18 @@ class SubstitutionSettings:
 
 
 @dataclass(frozen=True)
+class ComposingSettings:
+    """Which blocks of one network share the nodes of a composed one."""
+
+    #: So many blocks at least ...
+    fewest_blocks: int = 8
+    #: ... of a network whose matrices have so many entries at most: side by side a product
+    #: is sparse, which costs some eight times a dense one, but no call for each block.
+    #: (1,681 networks 4-64-1: 1.7 CPU s in place of 16.8; the limit is chosen by hand.)
+    most_weights: int = 2048
+
+
+@dataclass(frozen=True)
 class ValueSettings:
     """Which variables count as taking few values."""
 
@@ -46,3 +58,4 @@ class ValueSettings:
 
 SUBSTITUTION = SubstitutionSettings()
 VALUES = ValueSettings()
+COMPOSING = ComposingSettings()

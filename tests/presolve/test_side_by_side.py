@@ -45,7 +45,7 @@ def shared(network: Network, count: int) -> pyo.ConcreteModel:
 
 
 @pytest.mark.parametrize("network", [he_network(1, (2, 5, 4, 2)), with_maxima(2)])
-@pytest.mark.parametrize("count", [2, 7])
+@pytest.mark.parametrize("count", [2, 9])
 def test_values_are_those_of_each_block(network, count):
     problem = read_problem(shared(network, count))
     x = np.random.default_rng(count).uniform(-1, 1, (20, problem.n))
@@ -66,8 +66,14 @@ def test_values_are_those_of_each_block(network, count):
 
 def test_nodes_do_not_grow_with_the_blocks():
     network = he_network(1, (2, 5, 4, 2))
-    sizes = [len(read_problem(shared(network, k)).network.nodes) for k in (2, 40)]
+    sizes = [len(read_problem(shared(network, k)).network.nodes) for k in (8, 40)]
     assert sizes[0] == sizes[1]
+
+
+def test_large_networks_keep_their_nodes():
+    few = read_problem(shared(he_network(1, (2, 64, 64, 2)), 8)).network
+    many = read_problem(shared(he_network(1, (2, 64, 64, 2)), 16)).network
+    assert len(many.nodes) > len(few.nodes)
 
 
 def test_who_reads_another_comes_later():

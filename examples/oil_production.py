@@ -22,22 +22,20 @@ pressures :math:`s_r` of the separators. The equalities on outputs make it hard:
 foot must have just the pressure that brings its flow to the top.
 
 The script builds the model, lets each block choose its formulation, finds good operation by
-a local search on ten pressures, checks the best one known through the networks and all
-rows, and draws it. Run it with ``python examples/oil_production.py``.
+``find_start``, checks the best one known through the networks and all rows, and draws it.
+Run it with ``python examples/oil_production.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pyomo.environ as pyo
-from scipy.optimize import minimize
 
 HERE = Path(__file__).resolve().parent
 if str(HERE.parent / "benchmarks") not in sys.path:
@@ -45,19 +43,16 @@ if str(HERE.parent / "benchmarks") not in sys.path:
 
 from wired_models.production import (  # noqa: E402
     LEAST_PRESSURE,
-    MOST_GAS,
     PHASES,
-    RISER,
-    RISER_PRESSURE,
     RISERS,
     SEPARATOR,
-    WELL_OIL,
     WELL_PRESSURE,
     WELLS,
     by_oil,
     production,
 )
 
+from pyomo_relu import find_start  # noqa: E402
 from pyomo_relu.analysis import linear_regions  # noqa: E402
 
 matplotlib.use("Agg")
@@ -112,103 +107,29 @@ def build() -> pyo.ConcreteModel:
 
 
 # %%
-# Good operation by local search
+# Good operation by the networks
 # ------------------------------
-# For given routes ten pressures are left, and sequential quadratic programming finds a
-# local optimum in some hundredths of a second. So routes are drawn, or changed at one well.
-# A well could be shut only where its network gives nothing, and these give a little oil even
-# at the highest pressure, so each of them has a riser.
+# ``find_start`` replaces the networks by functions that are linear around a point, lets a
+# mixed-integer program choose the routes, and follows with linear programs until the risers'
+# equalities hold; then it tries other routes around. The first point takes some tenths of a
+# second, where big-M rows leave solvers without any for minutes. A well could be shut only
+# where its network gives nothing, and these give a little oil even at the highest pressure,
+# so each of them has a riser.
 
 
-class Field:
-    """Rates and pressures by the networks, for a search in the ten pressures.
-
-    Parameters
-    ----------
-    m : ConcreteModel
-        The model, whose networks are asked.
-    """
-
-    def __init__(self, m: pyo.ConcreteModel) -> None:
-        self.wells = [m.well[i].network for i in WELLS]
-        self.risers = [m.riser[r].network for r in RISERS]
-        self.by_oil = np.array([[by_oil(i, p) for p in PHASES] for i in WELLS])
-        high = [*WELL_PRESSURE, *[RISER_PRESSURE[1]] * 2]
-        self.bounds = [(LEAST_PRESSURE, top) for top in high]
-        ends = np.array([RISER[p] for p in PHASES])
-        self.least, self.most = ends.T
-
-    def oil(self, pressures: np.ndarray) -> np.ndarray:
-        """Oil of each well at its pressure."""
-        return np.array([w.evaluate([p])[0] for w, p in zip(self.wells, pressures)])
-
-    def flows(self, pressures: np.ndarray, routes: np.ndarray) -> np.ndarray:
-        """(2, 3) oil, gas and water in each riser."""
-        rates = self.by_oil * self.oil(pressures)[:, None]
-        return np.array([rates[routes == r].sum(axis=0) for r in RISERS])
-
-    def tops(self, pressures: np.ndarray, routes: np.ndarray) -> np.ndarray:
-        """By how much the top of each riser misses the pressure of its separator."""
-        flows = self.flows(pressures, routes)
-        found = [self.risers[r].evaluate([*flows[r], pressures[8 + r]])[0] for r in RISERS]
-        return np.array(found) - SEPARATOR
-
-    def slacks(self, pressures: np.ndarray, routes: np.ndarray) -> np.ndarray:
-        """What must not be negative: drops, room in wells, risers and the gas plant."""
-        flows = self.flows(pressures, routes)
-        drops = pressures[:8] - pressures[8 + routes]
-        unused = WELL_OIL - self.oil(pressures)
-        room = [flows - self.least, self.most - flows]
-        return np.concatenate(
-            [drops, unused, *map(np.ravel, room), [MOST_GAS - flows[:, 1].sum()]]
-        )
-
-    def improve(
-        self, pressures: np.ndarray, routes: np.ndarray
-    ) -> tuple[float, np.ndarray] | None:
-        """Oil and pressures of a local optimum; None where none was found."""
-        conditions = [
-            {"type": "eq", "fun": self.tops, "args": (routes,)},
-            {"type": "ineq", "fun": self.slacks, "args": (routes,)},
-        ]
-        found = minimize(
-            lambda p: -self.oil(p).sum(),
-            pressures,
-            method="SLSQP",
-            bounds=self.bounds,
-            constraints=conditions,
-            options={"ftol": 1e-10, "maxiter": 100},
-        )
-        off = np.abs(self.tops(found.x, routes)).max()
-        if off > 1e-7 or self.slacks(found.x, routes).min() < -1e-7:
-            return None
-        return -float(found.fun), found.x
-
-
-def search(field: Field, seconds: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """The best of local optima found in this time: oil, pressures, routes."""
-    rng, begin = np.random.default_rng(0), time.process_time()
-    low, high = np.array(field.bounds).T
-    best = (0.0, low, np.zeros(8, dtype=int))
-    while time.process_time() - begin < seconds:
-        routes, start = rng.integers(0, 2, 8), rng.uniform(low, high)
-        if best[0] > 0.0 and rng.random() < 0.7:
-            routes = best[2].copy()
-            routes[rng.integers(8)] ^= 1
-            start = np.clip(best[1] + 0.1 * rng.normal(size=10), low, high)
-        found = field.improve(start, routes)
-        if found is not None and found[0] > best[0]:
-            best = (*found, routes)
-            print(f"  {time.process_time() - begin:5.1f} s: oil {found[0]:.6f}")
-    return best
+def search(m: pyo.ConcreteModel, seconds: float) -> float:
+    """Set the model to the best operation found in so many CPU seconds; its oil."""
+    found = find_start(m, time_limit=seconds)
+    print(found)
+    return float(found.value) if found.feasible else 0.0
 
 
 # %%
 # Into the model, and out again
 # -----------------------------
-# A point of the search becomes values of all variables. ``polish`` then fixes the linear
+# The best operation known becomes values of all variables. ``polish`` then fixes the linear
 # piece of every neuron and the binaries, and solves the linear program that is left: a
-# point that holds in all rows, whatever the search's tolerances were. ``error`` says how far
+# point that holds in all rows, however many digits were stored. ``error`` says how far
 # outputs are from the networks.
 
 
@@ -342,16 +263,8 @@ def draw(m: pyo.ConcreteModel, path: Path) -> None:
 def run(output: Path, seconds: float, limit: float) -> dict[str, float]:
     """Build, search, verify the best operation known, draw it; returns what was found."""
     m = build()
-    field = Field(m)
-    print(f"local search for {seconds:g} CPU seconds:")
-    oil, pressures, routes = search(field, seconds)
-    found = {"searched": oil}
-    if oil > 0.0:
-        load(m, pressures, routes)
-        found["searched"] = check(m)["oil"]
-    known = field.improve(np.array(BEST_PRESSURES), np.array(BEST_ROUTES))
-    assert known is not None, "the best operation known doesn't hold"
-    load(m, known[1], np.array(BEST_ROUTES))
+    found = {"searched": search(m, seconds)}
+    load(m, np.array(BEST_PRESSURES), np.array(BEST_ROUTES))
     found |= check(m)
     print(
         f"best operation known: oil {found['oil']:.6f}, networks met to {found['error']:.1e}"
@@ -370,7 +283,7 @@ def run(output: Path, seconds: float, limit: float) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(description="Eight wells and two risers.")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of the local search")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of the search")
     parser.add_argument(
         "--limit", type=float, default=5.0, help="of relu_highs; 0 for none"
     )

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +30,17 @@ from pyomo_relu.heuristics.samples import Sampler
 from pyomo_relu.heuristics.start_settings import SEQUENTIAL, START
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import HighsModel, LinearProgram, Rows, matrix_of
+
+
+class Cost(Protocol):
+    """A cost that isn't linear, of points of the problem's columns."""
+
+    def value(self, z: np.ndarray) -> float:
+        """At a point (columns,)."""
+
+    def gradient(self, z: np.ndarray) -> np.ndarray:
+        """Derivatives at a point, (columns,)."""
+
 
 #: Takes a point of the problem's columns.
 Judge = Callable[[np.ndarray], Any]
@@ -68,6 +79,8 @@ class SequentialSearch:
         No program runs longer.
     seed : int
         Of the random starts.
+    nonlinear : Cost, optional
+        In place of the problem's own cost.
 
     Attributes
     ----------
@@ -82,8 +95,14 @@ class SequentialSearch:
     """
 
     def __init__(
-        self, problem: Problem, judge: Judge, deadline: Deadline, seed: int = 0
+        self,
+        problem: Problem,
+        judge: Judge,
+        deadline: Deadline,
+        seed: int = 0,
+        nonlinear: Cost | None = None,
     ) -> None:
+        self.nonlinear = nonlinear
         self.problem, self.judge, self.deadline = problem, judge, deadline
         self.model = LinearModel(problem, deadline)
         self.sampler = Sampler(self.model, np.random.default_rng(seed))
@@ -280,15 +299,23 @@ class SequentialSearch:
         model, x = self.model, point[: self.problem.n]
         tangent = model.tangent(x)
         low, high = self._trusted(x, radius, fixed)
-        program = model.program(tangent, low, high, model.cost)
+        program = model.program(tangent, low, high, self._slopes(point))
         if fixed is None:
             program = self._around(program, point, radius, here)
         found = self._solve(program, None if here is None else point)
         if found is None and model.soft.any():
-            size = np.abs(model.cost).max(initial=0.0)
+            size = np.abs(program.cost).max(initial=0.0)
             weight = SEQUENTIAL.cost_weight / size if size else 0.0
             found = self._solve(model.elastic(program, weight))
         return None if found is None else found[: model.n_columns]
+
+    def _slopes(self, point: np.ndarray) -> np.ndarray:
+        """The cost of all columns around a point."""
+        if self.nonlinear is None:
+            return self.model.cost
+        found, k = np.zeros(self.model.n_columns), len(self.problem.columns)
+        found[:k] = self.nonlinear.gradient(point[:k])
+        return found
 
     def _trusted(
         self, x: np.ndarray, radius: float, fixed: np.ndarray | None
@@ -367,8 +394,11 @@ class SequentialSearch:
         completed = self._completed(exact)
         if completed is not None:
             exact = completed
-        place = _Place(exact, model.broken(exact), float(model.cost @ exact))
         own = exact[: len(p.columns)]
+        cost = float(model.cost @ exact)
+        if self.nonlinear is not None:
+            cost = self.nonlinear.value(own)
+        place = _Place(exact, model.broken(exact), cost)
         if place.cost < self.best and p.violation(own) <= START.feasible:
             self.best, self.point = place.cost, own.copy()
         self.judge(own)
@@ -389,7 +419,7 @@ class SequentialSearch:
         known[free] = 0.0
         at = p.matrix @ known
         program = LinearProgram(
-            cost=p.cost[free],
+            cost=self._slopes(point)[free],
             lower=p.lower[free],
             upper=p.upper[free],
             matrix=sp.csr_array(matrix[used]),

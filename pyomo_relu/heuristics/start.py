@@ -17,11 +17,16 @@ from typing import Any
 
 import numpy as np
 from pyomo.contrib.solver.common.util import IncompatibleModelError
+from pyomo.environ import value as pyo_value
 
 from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
 from pyomo_relu.heuristics.gradient_paths import ascend, batch_size, box_samples
 from pyomo_relu.heuristics.image import ModelImage
 from pyomo_relu.heuristics.network_columns import NetworkProblem
+from pyomo_relu.heuristics.nonlinear_objective import (
+    nonlinear_objective,
+    search_by_gradients,
+)
 from pyomo_relu.heuristics.region_walk import RegionPoint, RegionSolver, solve_fixed
 from pyomo_relu.heuristics.sequential import SequentialSearch
 from pyomo_relu.heuristics.start_settings import START
@@ -83,7 +88,8 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
     Parameters
     ----------
     model : Block
-        A linear model with active network blocks, several and chained ones included.
+        A model with active network blocks, several and chained ones included, whose rows
+        are linear; where its objective isn't, gradients take its place.
     time_limit : float
         In CPU seconds of this process, at most three times as many on the clock; the
         search ends earlier when nothing improves any more.
@@ -103,11 +109,32 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
         circle, or inputs widened after their network was written; if all its blocks
         were rewritten since, as relaxing or scaling does.
     IncompatibleModelError
-        If the user's part of the model isn't linear.
+        If a row of the user's isn't linear.
     """
     deadline = Deadline(START.wall_per_cpu * time_limit, time_limit)
+    if nonlinear_objective(model) is not None:
+        return _find_by_gradients(model, deadline, seed)
+    return _find(model, deadline, seed)
+
+
+def _find_by_gradients(model: Any, deadline: Deadline, seed: int) -> Start:
+    """:func:`find_start` for a model whose objective isn't linear."""
     try:
-        image = ModelImage(model, Deadline(time_limit + START.reading))
+        search, first = search_by_gradients(model, deadline, seed)
+    except TimeUp:
+        return Start(seconds=deadline.elapsed)
+    result = Start(seconds=deadline.elapsed, first=first, points=search.programs)
+    if search.point is not None:
+        result.source = "sequence with gradients"
+        result.value = float(pyo_value(nonlinear_objective(model)))
+        result.violation = search.problem.violation(search.point)
+    return result
+
+
+def _find(model: Any, deadline: Deadline, seed: int) -> Start:
+    """:func:`find_start` for a model that is linear."""
+    try:
+        image = ModelImage(model, Deadline(deadline.left() + START.reading))
     except TimeUp:
         return Start(seconds=deadline.elapsed)
     wired = read_wired(image.source, deadline)

@@ -34,10 +34,11 @@ class HighsSettings:
     #: The program that completes a partial start of the user's may take so many seconds.
     partial_start: float = 5.0
     #: While HiGHS runs, the search for points gets these shares of the CPU time, with and
-    #: without a point, in pieces of so many CPU seconds at least.
+    #: without a point, in pieces of so many CPU seconds at least and at most.
     points_share: float = 0.1
     points_share_without: float = 0.5
     points_least: float = 0.1
+    points_most: float = 1.0
 
 
 SETTINGS = HighsSettings()

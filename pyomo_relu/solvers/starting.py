@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,8 @@ from pyomo_relu.solvers.highs_settings import SETTINGS
 
 if TYPE_CHECKING:
     from pyomo_relu.heuristics.start import StartSearch
+
+logger = logging.getLogger(__name__)
 
 
 def check_networks(blocks: Iterable[Any]) -> None:
@@ -89,6 +92,7 @@ class OngoingStart:
     def __init__(self, search: StartSearch) -> None:
         self.search = search
         self.began, self.spent = time.process_time(), 0.0
+        self.failed = False
 
     def __call__(self, event: Event) -> np.ndarray | None:
         """A better point than all before, (n_columns,), or None.
@@ -100,8 +104,12 @@ class OngoingStart:
         share = SETTINGS.points_share if known else SETTINGS.points_share_without
         now = time.process_time()
         left = share * (now - self.began) - self.spent
-        if left < SETTINGS.points_least:
+        if self.failed or left < SETTINGS.points_least:
             return None
-        point = self.search.more(left)
+        try:
+            point = self.search.more(min(left, SETTINGS.points_most))
+        except Exception as error:  # a point is a gift: its failure must not cost the solve
+            logger.warning("no more points from the networks: %s", error)
+            self.failed, point = True, None
         self.spent += time.process_time() - now
         return point

@@ -13,13 +13,13 @@ from tests.harness.random_networks import he_network
 pytest.importorskip("highspy")
 
 
-def revenue(objective: str = "bilinear") -> pyo.ConcreteModel:
+def revenue(objective: str = "bilinear", **options) -> pyo.ConcreteModel:
     """Sales up to what a network says of the price, and stock."""
     m = pyo.ConcreteModel()
     m.price = pyo.Var(range(3), bounds=(0.2, 2))
     m.sold, m.only = pyo.Var(range(3), bounds=(0, 5)), pyo.Var(bounds=(0.5, 4))
     net = he_network(3, (1, 8, 1))
-    m.net = ReLUNetBlock(range(3), network=net, inputs=lambda m, i: [m.price[i]])
+    m.net = ReLUNetBlock(range(3), network=net, inputs=lambda m, i: [m.price[i]], **options)
     m.most = pyo.Constraint(
         range(3), rule=lambda m, i: m.sold[i] <= 2 + m.net[i].outputs[0]
     )
@@ -34,9 +34,10 @@ def revenue(objective: str = "bilinear") -> pyo.ConcreteModel:
     return m
 
 
+@pytest.mark.parametrize("formulation", ["bigm", None])
 @pytest.mark.parametrize("objective", ["bilinear", "log"])
-def test_feasible_and_worth_what_it_says(objective):
-    m = revenue(objective)
+def test_feasible_and_worth_what_it_says(objective, formulation):
+    m = revenue(objective, formulation=formulation)
     start = find_start(m, 2.0)
     assert start.feasible and start.value == pytest.approx(pyo.value(m.obj))
     assert max(b.error() for b in m.net.values()) <= 1e-9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 
@@ -120,3 +121,23 @@ def test_runs_outside_the_main_thread():
     thread.start()
     thread.join()
     assert found[0] is not None
+
+
+def test_a_failure_while_highs_runs_costs_no_solve(monkeypatch, caplog):
+    """What looks for points while HiGHS searches may fail; the optimum is as without it."""
+    from pyomo_relu.heuristics.start import Start, StartSearch
+    from pyomo_relu.programs.highs import Event
+    from pyomo_relu.solvers.starting import OngoingStart
+
+    def fail(self, seconds):
+        raise ZeroDivisionError("no point today")
+
+    monkeypatch.setattr(StartSearch, "more", fail)
+    search = StartSearch.__new__(StartSearch)
+    search.best = Start()
+    ongoing = OngoingStart(search)
+    ongoing.began -= 100.0
+    event = Event(0.0, math.inf, -math.inf, math.inf, 0)
+    assert ongoing(event) is None and ongoing.failed
+    assert "no point today" in caplog.text
+    assert ongoing(event) is None

@@ -31,8 +31,10 @@ class _Batch:
     ----------
     reads : (k * n_inputs, columns) CSR array
         The inputs of all blocks, one after another, are ``reads @ point + constant``.
-    outputs : (k, n_outputs) int array
-        Columns.
+    used : (q,) int array
+        Which of the network's outputs some block's readers use.
+    outputs : (k, q) int array
+        Their columns.
     smooth : (k * n_inputs, columns) CSR array
         ``reads`` without the drivers that a choice determines.
     choices : _ChosenInputs
@@ -41,6 +43,7 @@ class _Batch:
     network: Network
     reads: sp.csr_array
     constant: np.ndarray
+    used: np.ndarray
     outputs: np.ndarray
     smooth: sp.csr_array
     choices: _ChosenInputs
@@ -51,10 +54,10 @@ class _Batch:
         return flat.reshape(len(points), len(self.outputs), -1)
 
     def evaluate(self, points: np.ndarray) -> np.ndarray:
-        """Outputs of the blocks at points (N, n_columns), (N, k, n_outputs)."""
+        """Used outputs of the blocks at points (N, n_columns), (N, k, q)."""
         u = self.inputs(points)
         found = self.network.evaluate(u.reshape(-1, u.shape[2]))
-        return found.reshape(len(points), *self.outputs.shape)
+        return found[:, self.used].reshape(len(points), *self.outputs.shape)
 
 
 class _ChosenInputs:
@@ -121,7 +124,7 @@ class Tangent:
 class LinearModel:
     """The columns and rows of a problem, and what its networks are at a point.
 
-    The columns are those of the problem, then outputs that only other blocks read.
+    The columns are those of the problem, then further outputs that blocks read.
 
     Attributes
     ----------
@@ -142,11 +145,15 @@ class LinearModel:
         place = {id(v): j for j, v in enumerate(p.columns[: p.n])}
         made = {id(v): p.n + j for j, v in enumerate(p.columns[p.n : p.n + p.q])}
         live = [link for link in p.links if any(one.terms for one in link.inputs)]
+        read = {key for link in live for one in link.inputs for key in one.terms}
+        self._used: dict[int, set[int]] = {}  # by id of the network
+        for link in live:
+            own = {j for j, v in enumerate(link.outputs) if id(v) in made or id(v) in read}
+            self._used.setdefault(id(link.block.network), set()).update(own)
         count = len(p.columns)
         for link in live:
-            for v in link.outputs:
-                if id(v) not in made:
-                    made[id(v)] = count
+            for j in self._used[id(link.block.network)]:
+                if made.setdefault(id(link.outputs[j]), count) == count:
                     count += 1
         self.n_columns = count
         place = {**made, **place}
@@ -182,14 +189,15 @@ class LinearModel:
         shape = (len(constant), self.n_columns)
         at = np.array(rows, dtype=int), np.array(columns, dtype=int)
         reads = sp.csr_array((np.array(values), at), shape=shape)
-        outputs = np.array([[made[id(v)] for v in link.outputs] for link in links])
+        used = np.array(sorted(self._used[id(links[0].block.network)]), dtype=int)
+        outputs = np.array([[made[id(link.outputs[j])] for j in used] for link in links])
         free = np.ones(self.n_columns)
         free[self.chosen] = 0.0
         smooth = sp.csr_array(reads @ sp.diags_array(free))
         smooth.eliminate_zeros()
         network = links[0].block.network
         chosen = _ChosenInputs(reads, network.n_inputs, self.choices)
-        return _Batch(network, reads, np.array(constant), outputs, smooth, chosen)
+        return _Batch(network, reads, np.array(constant), used, outputs, smooth, chosen)
 
     def _rows(self) -> Rows:
         """The user's rows over all columns, and bounds of what follows the networks."""
@@ -239,9 +247,9 @@ class LinearModel:
             deadline.check()
             k, q = batch.outputs.shape
             u = batch.inputs(point[None])[0]
-            slopes = jacobians(batch.network, u)
+            slopes = jacobians(batch.network, u, batch.used)
             across = sp.csr_array(_block_diagonal(slopes) @ batch.smooth)
-            here = batch.network.evaluate(u)
+            here = batch.network.evaluate(u)[:, batch.used]
             value = here.ravel() - across @ point
             if len(batch.choices):
                 steps, shift = self._steps(batch, u, here, point)
@@ -261,7 +269,7 @@ class LinearModel:
         """How choices change outputs: a coefficient of each binary, and a constant."""
         k, q = batch.outputs.shape
         choices = batch.choices
-        there = batch.network.evaluate(choices.moved(u, point))
+        there = batch.network.evaluate(choices.moved(u, point))[:, batch.used]
         change = there - here[choices.block[choices.pair_of]]
         none = choices.column_of < 0
         base = np.where(choices.exactly[:, None], 0.0, change[none])

@@ -12,6 +12,9 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.network import Network
 from pyomo_relu.network.nodes import Affine, Input, Max, PiecewiseLinear
 
+#: So many values of units are held at once where a batch is made here (64 MiB).
+MOST_VALUES = 2**23
+
 
 def backward(network: Network, values: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
     """Gradients of ``weights @ outputs`` with respect to the inputs.
@@ -94,8 +97,30 @@ def jacobian(network: Network, x: np.ndarray) -> np.ndarray:
     return jacobians(network, point)[0]
 
 
-def jacobians(network: Network, x: np.ndarray) -> np.ndarray:
-    """The derivatives at points (N, n_inputs), an (N, n_outputs, n_inputs) array."""
+def jacobians(
+    network: Network, x: np.ndarray, outputs: np.ndarray | None = None
+) -> np.ndarray:
+    """The derivatives of some outputs at points.
+
+    Parameters
+    ----------
+    x : (N, n_inputs) array
+    outputs : (q,) int array, optional
+        All by default.
+
+    Returns
+    -------
+    (N, q, n_inputs) array
+    """
     n, eye = len(x), np.eye(network.n_outputs)
-    values = network.activations(np.repeat(x, len(eye), axis=0))
-    return backward(network, values, np.tile(eye, (n, 1))).reshape(n, len(eye), -1)
+    if outputs is not None:
+        eye = eye[outputs]
+    q = len(eye)
+    units = sum(node.size for node in network.nodes)
+    some = max(1, MOST_VALUES // units)
+    found = np.zeros((n * q, network.n_inputs))
+    for first in range(0, n * q, some):
+        point, row = np.divmod(np.arange(first, min(first + some, n * q)), q)
+        values = network.activations(x[point])
+        found[first : first + some] = backward(network, values, eye[row])
+    return found.reshape(n, q, network.n_inputs)

@@ -101,3 +101,17 @@ def test_bounds_of_outputs_that_say_something_are_rows_that_may_be_broken():
     assert model.soft.all() and len(model.soft) == 4  # two are boxes of inputs
     too_much = max(0.0, point[4] - 0.1)
     assert model.broken(point) == pytest.approx(too_much)
+
+
+def test_outputs_that_nobody_uses_have_no_column():
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), bounds=(-1, 1))
+    m.net = ReLUNetBlock(network=he_network(0, (2, 6, 40)), inputs=m.x)
+    m.after = ReLUNetBlock(
+        network=he_network(1, (1, 4, 1)), inputs=[m.net.outputs[7]], input_bounds=(-50, 50)
+    )
+    m.obj = pyo.Objective(expr=m.net.outputs[3] + m.after.outputs[0])
+    model = LinearModel(read_problem(m))
+    tangent = model.tangent(np.array([0.2, -0.4]))
+    assert tangent.matrix.shape[0] == 3  # two of the first block, one of the second
+    assert tangent.matrix @ tangent.point == pytest.approx(tangent.right)

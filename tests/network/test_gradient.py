@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,3 +37,17 @@ def test_jacobian_and_shared_weights():
     for k in range(3):
         _, g = value_and_gradient(network, x[None], np.eye(3)[k])
         np.testing.assert_allclose(found[k], g[0])
+
+
+def test_jacobians_of_some_outputs_in_parts(monkeypatch):
+    from pyomo_relu.network import gradient
+
+    network = he_network(2, (3, 7, 5))
+    x = np.random.default_rng(1).normal(size=(6, 3))
+    whole = gradient.jacobians(network, x)
+    assert whole.shape == (6, 5, 3)
+    for point, found in zip(x, whole):
+        assert found == pytest.approx(jacobian(network, point))
+    monkeypatch.setattr(gradient, "MOST_VALUES", 60)
+    some = gradient.jacobians(network, x, np.array([3, 1]))
+    assert some == pytest.approx(whole[:, [3, 1]])

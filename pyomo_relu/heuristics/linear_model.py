@@ -163,7 +163,8 @@ class LinearModel:
         self.choosing = np.concatenate([none, *(c.columns for c in self.choices)])
         self.batches = []
         for group in side_by_side(live, deadline):
-            self.batches.append(self._batch(group, place, made))
+            if self._used[id(group[0].block.network)]:
+                self.batches.append(self._batch(group, place, made))
         self.integers = np.flatnonzero(p.integer)
         #: Columns that follow the networks: outputs, and what is defined by them.
         self.following = np.zeros(count, dtype=bool)

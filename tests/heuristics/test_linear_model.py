@@ -115,3 +115,12 @@ def test_outputs_that_nobody_uses_have_no_column():
     tangent = model.tangent(np.array([0.2, -0.4]))
     assert tangent.matrix.shape[0] == 3  # two of the first block, one of the second
     assert tangent.matrix @ tangent.point == pytest.approx(tangent.right)
+
+
+def test_a_network_that_nobody_reads_is_left_out():
+    m = chain()
+    m.idle = ReLUNetBlock(network=he_network(5, (1, 4, 2)), inputs=[m.x[0]])
+    model = LinearModel(read_problem(m))
+    assert len(model.batches) == 2
+    x = np.full(model.problem.n, 0.3)
+    assert model.at(x)[: len(x)] == pytest.approx(x)

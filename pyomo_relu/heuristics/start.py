@@ -21,7 +21,7 @@ from pyomo.environ import value as pyo_value
 
 from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
 from pyomo_relu.heuristics.gradient_paths import ascend, batch_size, box_samples
-from pyomo_relu.heuristics.image import ModelImage
+from pyomo_relu.heuristics.image import CALLER, ModelImage
 from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.nonlinear_objective import (
     nonlinear_objective,
@@ -32,6 +32,7 @@ from pyomo_relu.heuristics.sequential import SequentialSearch
 from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.programs.strangers import check_model
 
 
 @dataclass
@@ -112,6 +113,7 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
         If a row of the user's isn't linear.
     """
     deadline = Deadline(START.wall_per_cpu * time_limit, time_limit)
+    check_model(model, CALLER)
     if nonlinear_objective(model) is not None:
         return _find_by_gradients(model, deadline, seed)
     return _find(model, deadline, seed)

@@ -18,7 +18,8 @@ def test_implicit_backprop(tmp_path):
         + ["--weight-iterations", "1", "--output", str(tmp_path)]
     )
     assert found["objective"] > found["objective_fixed"]
-    assert found["implicit"] > 0.9
+    # scikit-learn's copy of the data has other features, and is harder.
+    assert found["implicit"] > (0.9 if example.DATA.exists() else 0.8)
     assert found["weights_objective"] >= found["weights_objective_fixed"]
     assert_picture(tmp_path / "implicit_backprop.png")
 

@@ -142,21 +142,9 @@ class LinearModel:
 
     def __init__(self, problem: Problem, deadline: Deadline = NEVER) -> None:
         self.problem = p = problem
-        place = {id(v): j for j, v in enumerate(p.columns[: p.n])}
-        made = {id(v): p.n + j for j, v in enumerate(p.columns[p.n : p.n + p.q])}
         live = [link for link in p.links if any(one.terms for one in link.inputs)]
-        read = {key for link in live for one in link.inputs for key in one.terms}
-        self._used: dict[int, set[int]] = {}  # by id of the network
-        for link in live:
-            own = {j for j, v in enumerate(link.outputs) if id(v) in made or id(v) in read}
-            self._used.setdefault(id(link.block.network), set()).update(own)
-        count = len(p.columns)
-        for link in live:
-            for j in self._used[id(link.block.network)]:
-                if made.setdefault(id(link.outputs[j]), count) == count:
-                    count += 1
-        self.n_columns = count
-        place = {**made, **place}
+        made = self._columns_of_outputs(live)
+        place = made | {id(v): j for j, v in enumerate(p.columns[: p.n])}
         self.choices = find_choices(p)
         none = np.zeros(0, dtype=int)
         self.chosen = np.concatenate([none, *(c.drivers for c in self.choices)])
@@ -167,13 +155,29 @@ class LinearModel:
                 self.batches.append(self._batch(group, place, made))
         self.integers = np.flatnonzero(p.integer)
         #: Columns that follow the networks: outputs, and what is defined by them.
-        self.following = np.zeros(count, dtype=bool)
+        self.following = np.zeros(self.n_columns, dtype=bool)
         self.following[p.n : p.n + p.q] = True
         self.following[p.defined] = True
         self.rows = self._rows()
         self.soft = abs(self.rows.matrix) @ self.following.astype(float) > 0
         self.definitions = self._definitions()
-        self.cost = np.concatenate([p.cost, np.zeros(count - len(p.cost))])
+        self.cost = np.concatenate([p.cost, np.zeros(self.n_columns - len(p.cost))])
+
+    def _columns_of_outputs(self, live: Sequence[BlockLinks]) -> dict[int, int]:
+        """The column of each output that somebody uses, by ``id``; sets their number."""
+        p = self.problem
+        made = {id(v): p.n + j for j, v in enumerate(p.columns[p.n : p.n + p.q])}
+        read = {key for link in live for one in link.inputs for key in one.terms}
+        self._used: dict[int, set[int]] = {}  # positions by id of the network
+        for link in live:
+            own = {j for j, v in enumerate(link.outputs) if id(v) in made or id(v) in read}
+            self._used.setdefault(id(link.block.network), set()).update(own)
+        self.n_columns = len(p.columns)
+        for link in live:
+            for j in self._used[id(link.block.network)]:
+                if made.setdefault(id(link.outputs[j]), self.n_columns) == self.n_columns:
+                    self.n_columns += 1
+        return made
 
     def _batch(
         self, links: Sequence[BlockLinks], place: dict[int, int], made: dict[int, int]

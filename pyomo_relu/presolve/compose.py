@@ -288,17 +288,7 @@ def _copy(
     handles: dict[int, int] = {}
     for i, span in network.input_slices():
         entries = [one for link in group for one in link.inputs[span]]
-        places: dict[int, list[tuple[int, int, float]]] = {}  # handle: row, entry, weight
-        for row, one in enumerate(entries):
-            for key, a in one.terms.items():
-                handle, entry = (x, column[key]) if key in column else made[key]
-                places.setdefault(handle, []).append((row, entry, a))
-        terms = [
-            (h, _matrix(found, len(entries), builder.nodes[h].size))
-            for h, found in (places or {x: []}).items()
-        ]
-        bias = np.array([one.constant for one in entries])
-        handles[i] = builder.affine(f"{name}.inputs", terms, bias)
+        handles[i] = _read(builder, f"{name}.inputs", entries, x, column, made)
     for i, node in enumerate(network.nodes):
         label = f"{name}.{node.name}"
         shape = node.shape if k == 1 else (k * node.size,)
@@ -322,6 +312,28 @@ def _copy(
             groups = [one + b * width for b in range(k) for one in own]
             handles[i] = builder.max(label, handles[node.source], groups, shape)
     return handles
+
+
+def _read(
+    builder: NetworkBuilder,
+    label: str,
+    entries: Sequence[LinearInput],
+    x: int,
+    column: dict[int, int],
+    made: dict[int, tuple[int, int]],
+) -> int:
+    """Add inputs as linear functions of the drivers ``x`` and of outputs made before."""
+    places: dict[int, list[tuple[int, int, float]]] = {}  # handle: row, entry, weight
+    for row, one in enumerate(entries):
+        for key, a in one.terms.items():
+            handle, entry = (x, column[key]) if key in column else made[key]
+            places.setdefault(handle, []).append((row, entry, a))
+    terms = [
+        (h, _matrix(found, len(entries), builder.nodes[h].size))
+        for h, found in (places or {x: []}).items()
+    ]
+    bias = np.array([one.constant for one in entries])
+    return builder.affine(label, terms, bias)
 
 
 def _repeated(weights: Any, k: int) -> Any:

@@ -227,27 +227,6 @@ class CellSubsystem(Subsystem):
         self._place(none, self.low[None], self.high[None], start, anything)
         self.add_points(0.5 * (self.low + self.high)[None])
 
-    # ----------------------------------------------------------------------- points
-    def evaluate(self, x: np.ndarray) -> np.ndarray:
-        """Outputs (N, q) at inputs (N, n)."""
-        return self.network.evaluate(x)
-
-    def add_points(self, x: np.ndarray) -> np.ndarray:
-        """Keep points for the master; returns their numbers."""
-        x = np.where(self.integer, np.round(x), x)
-        self.x = np.concatenate([self.x, x])
-        self.y = np.concatenate([self.y, self.evaluate(x)])
-        return np.arange(len(self.x) - len(x), len(self.x))
-
-    def add_random_points(self, rng: np.random.Generator) -> None:
-        """Keep points to begin with, where others are of use."""
-        more = rng.random((PRICES.points, len(self.low)))
-        self.add_points(self.low + more * (self.high - self.low))
-
-    def inside(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Numbers of the points in a box."""
-        return np.flatnonzero(((self.x >= low) & (self.x <= high)).all(axis=1))
-
     # ---------------------------------------------------------------------- pricing
     def price(self, prices: Prices, tolerance: float, rounds: int = CELLS.rounds) -> Priced:
         """Cut cells until the bound is tight, or so often; it is valid whenever that ends."""

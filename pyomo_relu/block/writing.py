@@ -107,7 +107,12 @@ def prepare(
     inputs, outputs = list(block._entries), list(block._outputs)
     sets = block.parent_component()._index_sets
     with PauseGC(), equal_sets_once(sets):
-        wiring = Wiring(inputs, lambda: _needed_sides(block), lambda: _input_values(block))
+        wiring = Wiring(
+            inputs,
+            sides=lambda: _needed_sides(block),
+            values=lambda: _input_values(block),
+            point=lambda: input_values(block),
+        )
         of, formulations = what_to_write(formulations, found, wiring)
         whole = whole_of(formulations)
         if whole is not None:

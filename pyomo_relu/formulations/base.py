@@ -58,11 +58,14 @@ class Wiring:
         one of ``"both"``, ``"hypograph"``, ``"epigraph"`` for each output.
     values : callable
         The :data:`InputValues` of each input that takes few by the rows of the model.
+    point : callable
+        The (1, n_inputs) present values of the inputs; None if one that matters has none.
     """
 
     inputs: Sequence[Any]
     sides: Callable[[], Sequence[str]]
     values: Callable[[], Mapping[int, InputValues]]
+    point: Callable[[], np.ndarray | None]
 
 
 class Formulation:
@@ -152,7 +155,8 @@ class Formulation:
     ) -> tuple[Bounds, Formulation] | None:
         """What is written in place of the given network, and the way to write it.
 
-        Overridden by formulations of whole networks.
+        Called once, before :meth:`begin`. Overridden by formulations of whole networks,
+        and by those that want to know what stands around the network.
 
         Parameters
         ----------

@@ -1,7 +1,8 @@
-r"""Fixed pattern: the linear region of the network around a given point, an LP.
+r"""Fixed pattern: the linear region of the network around a point, an LP.
 
-Every unstable unit is held on the piece :math:`a x + c` over :math:`[t, t']` where the
-given input puts it, every maximum on its largest argument :math:`i`:
+The point is ``at=``, or else what the inputs are when the block is written. Every
+unstable unit is held on the piece :math:`a x + c` over :math:`[t, t']` where the point
+puts it, every maximum on its largest argument :math:`i`:
 
 .. math::
     y = a x + c,\quad t \le x \le t' \qquad\text{and}\qquad y = x_i,\quad x_i \ge x_j
@@ -33,20 +34,32 @@ from typing import Any
 
 import numpy as np
 from pyomo.common.config import ConfigValue
+from pyomo.environ import value
 
+from pyomo_relu.bounds import Bounds
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.base import (
     Formulation,
+    Wiring,
     declared_options,
     register_formulation,
 )
 from pyomo_relu.formulations.units import MaxLayer, PiecewiseLayer, piece_at
 from pyomo_relu.formulations.values import RowCollector, combined
 
+#: So far beyond its bound a value counts as the bound, relative to the larger of 1 and the
+#: bound, in the units of the rows: solvers keep bounds to 1e-6.
+BEYOND = 1e-6
+
 
 @register_formulation
 class FixedPattern(Formulation):
-    """The linear region of the input ``at``: no binaries, exact within the region."""
+    """The linear region of a point, ``at=`` or the present one: no binaries.
+
+    Each write without ``at=`` takes the values that the inputs have then, so
+    ``relu.fixed_pattern`` after a solve holds every network of a model on the region of
+    the solution.
+    """
 
     name = "fixed_pattern"
     says_all = False
@@ -54,30 +67,50 @@ class FixedPattern(Formulation):
     CONFIG = declared_options(
         at=ConfigValue(
             description="the input whose activation pattern is fixed; what "
-            "Network.evaluate takes as one point",
+            "Network.evaluate takes as one point. Left out, the present values of the "
+            "inputs",
         )
     )
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        if self.config.at is None:
-            raise ValueError("formulation 'fixed_pattern' needs the input at=point.")
+        self._point: np.ndarray | None = None
         self._values: dict[str, np.ndarray] = {}
 
+    def replacement(self, bounds: Bounds, wiring: Wiring) -> None:
+        if self.config.at is not None:
+            self._point, single = bounds.network.flat_inputs(self.config.at)
+            if not single:
+                raise ValueError("formulation 'fixed_pattern' takes one point, at=point.")
+        else:
+            self._point = wiring.point()
+            if self._point is None:
+                without = next(
+                    x
+                    for x in wiring.inputs
+                    if not isinstance(x, float) and value(x, exception=False) is None
+                )
+                raise ValueError(
+                    "formulation 'fixed_pattern' fixes the pattern of the inputs' present "
+                    f"values, and '{without}' has none: solve first, or give the input "
+                    "at=point."
+                )
+
     def begin(self, written: WellScaled) -> None:
-        network = written.network
-        given, single = network.flat_inputs(self.config.at)
-        if not single:
-            raise ValueError("formulation 'fixed_pattern' takes one point, at=point.")
-        low, high = written.input_box
-        outside = np.flatnonzero((given[0] < low) | (given[0] > high))
+        network, given = written.network, self._point
+        assert given is not None  # what is written in its place was asked for before
+        point, (low, high) = written.point(given)[0], written.bounds.input_box
+        inside = np.clip(point, low, high)
+        near = abs(point - inside) <= BEYOND * np.maximum(1, abs(inside))
+        outside = np.flatnonzero(~near)
         if len(outside):
-            i = int(outside[0])
+            i, (low, high) = int(outside[0]), written.input_box
+            source = "present value" if self.config.at is None else "value in at="
             raise ValueError(
-                f"formulation 'fixed_pattern': input {i} of at= is {given[0, i]:g}, "
-                f"outside of its bounds [{low[i]:g}, {high[i]:g}]."
+                f"formulation 'fixed_pattern': the {source} of input {i} is "
+                f"{given[0, i]:g}, outside of its bounds [{low[i]:g}, {high[i]:g}]."
             )
-        values = network.activations(written.point(given))
+        values = network.activations(inside[None, :])
         self._values = {
             node.name: values[node.source][0]
             for node in network.nodes
@@ -85,7 +118,7 @@ class FixedPattern(Formulation):
         }
 
     def transform(self, blocks: list) -> None:
-        self._values = {}
+        self._values, self._point = {}, None
 
     def write_piecewise(self, layer: PiecewiseLayer) -> None:
         x = self._values[layer.node.name]

@@ -152,7 +152,7 @@ def layers_of(m) -> dict:
 @pytest.mark.parametrize(
     "name,options,message",
     [
-        ("fixed_pattern", {}, "needs the input"),
+        ("fixed_pattern", {}, r"'x\[0\]' has none: solve first, or give the input"),
         ("fixed_pattern", {"at": [2.0, 0.0]}, "outside of its bounds"),
         ("partition", {"parts": 0}, "parts"),
         ("partition", {"split": "halves"}, "unknown"),

@@ -20,8 +20,8 @@ from scipy.spatial import ConvexHull
 
 from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.analysis import linear_regions, plot_regions
-from pyomo_relu.formulations.regions import pieces_of_outputs
-from pyomo_relu.formulations.stretches import Curves
+from pyomo_relu.bounds.curves import Curves, pieces_of_outputs
+from pyomo_relu.formulations.stretches import borders
 
 BLUE, RED, GREEN, ORANGE, GRAY = "#2166ac", "#b2182b", "#1b7837", "#e08214", "0.55"
 FOLDER = Path(__file__).resolve().parent / "mathematics" / "images"
@@ -258,13 +258,13 @@ def stretches():
     curves = Curves(0.0, 4.0, *pieces_of_outputs(found))
     low, high = y.min() - 0.3, y.max() + 0.3
     for ax, side, end in ((axes[0], "hypograph", low), (axes[1], "epigraph", high)):
-        borders = curves.borders([side])
-        for k, (a, b) in enumerate(zip(borders[:-1], borders[1:])):
+        at = borders(curves, [side])
+        for k, (a, b) in enumerate(zip(at[:-1], at[1:])):
             inside = (x >= a) & (x <= b)
             shade = 0.28 if k % 2 else 0.14
             ax.fill_between(x[inside], y[inside], end, color=BLUE, alpha=shade, lw=0)
         ax.plot(x, y, color=RED, lw=2)
-        title = f"{side}: {len(borders) - 1} stretches of {curves.n_pieces} pieces"
+        title = f"{side}: {len(at) - 1} stretches of {curves.n_pieces} pieces"
         ax.set(xlabel="x", ylabel="y", title=title, ylim=(low, high))
     return figure
 

@@ -62,10 +62,11 @@ from pyomo_relu.formulations.base import (
     register_formulation,
 )
 from pyomo_relu.formulations.stretches import (
-    Curves,
     WrittenLines,
     WrittenStretches,
+    borders,
     sides_of,
+    stretches,
 )
 from pyomo_relu.formulations.vertex_weights import WrittenCells, cells_of_regions
 from pyomo_relu.network import Input, Network, NetworkBuilder
@@ -73,10 +74,6 @@ from pyomo_relu.network import Input, Network, NetworkBuilder
 if TYPE_CHECKING:
     from pyomo_relu.bounds.plane_regions import LinearRegions
 
-#: Slopes of neighbours count as the same where going on with the first one changes an
-#: output by at most this share of its largest absolute value; chosen by hand, far above
-#: rounding and far below any solver's tolerance.
-SAME = 1e-12
 #: The curve may differ from the network by this share of its largest absolute value, at
 #: the ends and the middle of each region; it is refused where it differs by more.
 EXACT = 1e-9
@@ -167,9 +164,11 @@ class Regions(Formulation):
 
     def _one_sided(self, regions: LinearRegions, sides: tuple[str, ...]) -> Formulation:
         """What writes one side of the curve of an output or more."""
+        from pyomo_relu.bounds.curves import Curves, pieces_of_outputs
+
         low, high = (float(b[regions.free[0]]) for b in (regions.lower, regions.upper))
         curves = Curves(low, high, *pieces_of_outputs(regions))
-        if len(curves.borders(sides)) == 2:
+        if len(borders(curves, sides)) == 2:
             return WrittenLines(self.name, curves, int(regions.free[0]), sides)
         if self.config.form not in (None, "logarithmic", "hull"):
             raise ValueError(
@@ -177,7 +176,7 @@ class Regions(Formulation):
                 "curve; one side of one that is neither concave nor convex is written by "
                 "'logarithmic' or 'hull'."
             )
-        cells = curves.stretches(sides, regions.free)
+        cells = stretches(curves, sides, regions.free)
         return WrittenStretches(self.name, cells, self.config.form == "hull", sides)
 
 
@@ -200,43 +199,13 @@ def curve_network(regions: LinearRegions) -> Network:
     ValueError
         If rounding has moved the curve too far.
     """
+    from pyomo_relu.bounds.curves import pieces_of_outputs
+
     network, lower, upper = regions.network, regions.lower, regions.upper
     breakpoints, slopes, intercepts = pieces_of_outputs(regions)
     found = _built(network, regions.free, breakpoints, slopes, intercepts)
     _check(network, found, lower, upper, regions.free, breakpoints)
     return found
-
-
-def pieces_of_outputs(
-    regions: LinearRegions,
-) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Breakpoints, slopes and intercepts of each output, neighbours of one slope joined."""
-    network, lower, upper = regions.network, regions.lower, regions.upper
-    first = network.evaluate(lower)
-    if not len(regions.free):
-        none = np.zeros(0)
-        return [none] * len(first), [np.zeros(1)] * len(first), [*first[:, None]]
-    ends = np.array([regions.cells.points(r)[:, 0] for r in range(len(regions.cells))])
-    order = np.argsort(ends.min(axis=1), kind="stable")
-    starts = ends.min(axis=1)[order]
-    maps = [regions.output_map(int(r)) for r in order]
-    gradients = np.array([g[:, 0] for g, _ in maps])
-    size = np.maximum(np.abs(regions.output_values()).max(axis=0), 1e-300)
-    length = upper[regions.free[0]] - lower[regions.free[0]]
-    breakpoints, slopes, intercepts = [], [], []
-    for j in range(network.n_outputs):
-        at, a = [], [gradients[0, j]]
-        c = [first[j] - a[0] * starts[0]]
-        for t, slope in zip(starts[1:], gradients[1:, j]):
-            if abs(slope - a[-1]) * length <= SAME * size[j]:
-                continue
-            at.append(t)
-            c.append(c[-1] + (a[-1] - slope) * t)
-            a.append(slope)
-        breakpoints.append(np.array(at))
-        slopes.append(np.array(a))
-        intercepts.append(np.array(c))
-    return breakpoints, slopes, intercepts
 
 
 def _built(

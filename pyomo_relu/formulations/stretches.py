@@ -27,7 +27,7 @@ section 3, whose polyhedra are hypographs here; section 6 for lower semicontinuo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,63 +36,31 @@ from pyomo_relu.formulations.vertex_weights import CellsOfInputs, WrittenCells
 from pyomo_relu.formulations.whole import WholeFormulation, WholeNetwork
 from pyomo_relu.network import Network
 
+if TYPE_CHECKING:
+    from pyomo_relu.bounds.curves import Curves
+
 #: The sides of an output's graph that a model may need.
 SIDES = ("both", "hypograph", "epigraph")
 
 
-class Curves:
-    """Curves of one free input, by pieces of each output.
+def borders(curves: Curves, sides: Sequence[str]) -> np.ndarray:
+    """Where one stretch ends and the next one begins, the two ends included."""
+    found = [np.array([curves.low, curves.high])]
+    for t, a, side in zip(curves.breakpoints, curves.slopes, sides):
+        bend = np.diff(a)
+        wrong = {"both": bend != 0, "hypograph": bend > 0, "epigraph": bend < 0}
+        found.append(t[wrong[side]])
+    return np.unique(np.concatenate(found))
 
-    Parameters
-    ----------
-    low, high : float
-        Ends of the interval.
-    breakpoints, slopes, intercepts : sequences of arrays
-        Of each output; one breakpoint less than there are slopes.
-    """
 
-    def __init__(
-        self,
-        low: float,
-        high: float,
-        breakpoints: Sequence[np.ndarray],
-        slopes: Sequence[np.ndarray],
-        intercepts: Sequence[np.ndarray],
-    ) -> None:
-        self.low, self.high = low, high
-        self.breakpoints = breakpoints
-        self.slopes, self.intercepts = slopes, intercepts
-
-    @property
-    def n_pieces(self) -> int:
-        """Pieces that all outputs have in common."""
-        return len(np.unique(np.concatenate([*self.breakpoints, [self.low]])))
-
-    def values(self, at: np.ndarray) -> np.ndarray:
-        """(N, n_outputs) values at N points."""
-        found = []
-        for t, a, c in zip(self.breakpoints, self.slopes, self.intercepts):
-            p = np.searchsorted(t, at, side="right")
-            found.append(a[p] * at + c[p])
-        return np.column_stack(found)
-
-    def borders(self, sides: Sequence[str]) -> np.ndarray:
-        """Where one stretch ends and the next one begins, the two ends included."""
-        found = [np.array([self.low, self.high])]
-        for t, a, side in zip(self.breakpoints, self.slopes, sides):
-            bend = np.diff(a)
-            wrong = {"both": bend != 0, "hypograph": bend > 0, "epigraph": bend < 0}
-            found.append(t[wrong[side]])
-        return np.unique(np.concatenate(found))
-
-    def stretches(self, sides: Sequence[str], free: np.ndarray) -> CellsOfInputs:
-        """The stretches as cells, the ends of all pieces their vertices."""
-        ends = np.unique(np.concatenate([[self.low, self.high], *self.breakpoints]))
-        borders = self.borders(sides)
-        own = [ends[(ends >= a) & (ends <= b)] for a, b in zip(borders[:-1], borders[1:])]
-        at = np.concatenate(own)
-        start = np.cumsum([0, *map(len, own)])
-        return CellsOfInputs(free, at[:, None], self.values(at), start)
+def stretches(curves: Curves, sides: Sequence[str], free: np.ndarray) -> CellsOfInputs:
+    """The stretches as cells, the ends of all pieces their vertices."""
+    at = borders(curves, sides)
+    ends = curves.ends
+    own = [ends[(ends >= a) & (ends <= b)] for a, b in zip(at[:-1], at[1:])]
+    points = np.concatenate(own)
+    start = np.cumsum([0, *map(len, own)])
+    return CellsOfInputs(free, points[:, None], curves.values(points), start)
 
 
 def sides_of(option: Any, network: Network) -> tuple[str, ...]:

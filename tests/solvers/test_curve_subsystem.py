@@ -13,7 +13,6 @@ from pyomo_relu.solvers.global_search import curve_subsystem
 from pyomo_relu.solvers.global_search.curve_subsystem import (
     CurveSubsystem,
     make_subsystem,
-    steepest,
 )
 from pyomo_relu.solvers.global_search.subsystems import (
     CellSubsystem,
@@ -90,18 +89,9 @@ def test_cells_where_a_curve_does_not_serve(monkeypatch):
 
 def test_where_rounding_moves_the_curve_cells_serve(monkeypatch):
     m = shares([he_network(1, (2, 20, 1))] * 2)
-    strict = curve_subsystem.CELLS.__class__(curve_off=1e-12)
+    strict = curve_subsystem.CELLS.__class__(curve_off=1e-16)
     monkeypatch.setattr(curve_subsystem, "CELLS", strict)
     assert all(isinstance(u, CellSubsystem) for u in subsystems(m))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_no_slope_is_steeper(seed):
-    rng = np.random.default_rng(seed)
-    network = random_network(rng, n_inputs=1, widths=(6, 5), n_outputs=2)
-    x = np.linspace(-3, 3, 4001)[:, None]
-    rise = np.abs(np.diff(network.evaluate(x), axis=0) / np.diff(x, axis=0)).max(axis=0)
-    assert (rise <= steepest(network) * (1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,8 +9,8 @@ import pytest
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
+from pyomo_relu.bounds.box_bounds import BoxBounds
 from pyomo_relu.presolve.reading import read_problem
-from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
 from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.branching import choose_input
 from pyomo_relu.solvers.global_search.limits import Limits

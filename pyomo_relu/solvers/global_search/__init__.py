@@ -4,7 +4,7 @@
 ``solver``         the plugin for Pyomo and its log; ``config``, ``outcome``
 ``strategy``       which search suits a problem; ``race``: several by turns
 ``cost_search``    what every search has: limits, an incumbent, a cut-off, rounds
-``box_search``     boxes of the inputs; ``box_bounds``, ``rows``, ``tighten``, ``lp``
+``box_search``     boxes of the inputs; ``rows``, ``tighten``, ``lp``
 ``neuron_search``  sides of neurons
 ``decompose``      prices for ``subsystems`` that only rows connect; ``master``,
                    ``curve_subsystem``

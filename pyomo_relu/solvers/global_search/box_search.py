@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.base.progress import Interruptible
-from pyomo_relu.bounds.parallel import run_chunks
-from pyomo_relu.bounds.pool import Parts, Pool, halves
-from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.solvers.global_search.box_bounds import (
+from pyomo_relu.bounds.box_bounds import (
     BoxBounds,
-    Planes,
+    SidePlanes,
     bound_chunk,
     stack,
 )
+from pyomo_relu.bounds.parallel import run_chunks
+from pyomo_relu.bounds.pool import Parts, Pool, halves
+from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.branching import (
     choose_input,
     input_scores,
@@ -47,7 +47,7 @@ class _Children:
     ----------
     lower, upper : (N, k) arrays
         The sides of the inputs, then those of the user's other integers.
-    planes : Planes
+    planes : SidePlanes
         What the bounds of the networks say over each box.
     bound : (N,) array
         A lower bound of the cost over each box.
@@ -60,7 +60,7 @@ class _Children:
 
     lower: np.ndarray
     upper: np.ndarray
-    planes: Planes
+    planes: SidePlanes
     bound: np.ndarray
     dim: np.ndarray
     point: np.ndarray
@@ -172,7 +172,9 @@ class BoxSearch(PoolSearch):
         return choose_input(lower, upper, scores, self.integer[: self.n])
 
     # ----------------------------------------------------------------------- planes
-    def _planes(self, lower: np.ndarray, upper: np.ndarray, stored: np.ndarray) -> Planes:
+    def _planes(
+        self, lower: np.ndarray, upper: np.ndarray, stored: np.ndarray
+    ) -> SidePlanes:
         n, size = len(lower), BOXES.chunk
         stored = np.broadcast_to(stored, (n, stored.shape[1]))
         spans = [slice(a, a + size) for a in range(0, n, size)]
@@ -190,7 +192,9 @@ class BoxSearch(PoolSearch):
             raise KeyboardInterrupt
         return stack([found[k] for k in range(len(chunks))])
 
-    def _tighten(self, lower: np.ndarray, upper: np.ndarray, planes: Planes) -> np.ndarray:
+    def _tighten(
+        self, lower: np.ndarray, upper: np.ndarray, planes: SidePlanes
+    ) -> np.ndarray:
         """Shrink boxes in place by the rows and the incumbent; returns which are empty."""
         a, b = self.rows.inequalities(planes, self.cutoff)
         if a is None or b is None:
@@ -203,7 +207,9 @@ class BoxSearch(PoolSearch):
             self.pool.close(self.cutoff - BOXES.cut_margin * max(1.0, abs(self.cutoff)))
         return empty
 
-    def _try_corners(self, lower: np.ndarray, upper: np.ndarray, planes: Planes) -> None:
+    def _try_corners(
+        self, lower: np.ndarray, upper: np.ndarray, planes: SidePlanes
+    ) -> None:
         """Offer the corner where each box's best plane is least."""
         slopes, consts = self.rows.cost_planes(planes)
         least = np.where(slopes > 0, slopes * lower[:, None], slopes * upper[:, None])

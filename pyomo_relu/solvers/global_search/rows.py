@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pyomo_relu.bounds.box_bounds import SidePlanes
 from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.solvers.global_search.box_bounds import Planes
 
 
 def needed_sides(p: Problem) -> tuple[list[tuple[int, float]], np.ndarray]:
@@ -81,7 +81,7 @@ class DriverRows:
             self.cost_side = index[p.cost_query, math.copysign(1.0, p.cost_weight)]
         self.cost_rest = _least(p.cost[n + q :], low, high)
 
-    def cost_planes(self, planes: Planes) -> tuple[np.ndarray, np.ndarray]:
+    def cost_planes(self, planes: SidePlanes) -> tuple[np.ndarray, np.ndarray]:
         """Planes below the cost: (N, R, n) slopes and (N, R) constants."""
         p, k = self.p, self.cost_side
         if k < 0:
@@ -93,7 +93,7 @@ class DriverRows:
         return slopes, w * planes.consts[:, :, k] + self.cost_rest
 
     def cost_bound(
-        self, lower: np.ndarray, upper: np.ndarray, planes: Planes
+        self, lower: np.ndarray, upper: np.ndarray, planes: SidePlanes
     ) -> np.ndarray:
         """The least cost over each box, rounded down."""
         slopes, consts = self.cost_planes(planes)
@@ -104,7 +104,7 @@ class DriverRows:
         return (terms.sum(axis=2) + consts - 1e-14 * (self.n + 8) * size).max(axis=1)
 
     def inequalities(
-        self, planes: Planes, cutoff: float
+        self, planes: SidePlanes, cutoff: float
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """``a x <= b`` that every wanted point fulfils, (N, K, n) and (N, K)."""
         count, rules = planes.consts.shape[:2]

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from pyomo_relu.bounds.ascent import Pace
-
 
 @dataclass(frozen=True)
 class CostSettings:
@@ -46,10 +44,6 @@ class BranchingSettings:
 class BoxSettings:
     """The search over boxes of the inputs."""
 
-    #: The ascent of the slopes of a query that decides over a box; the first step is 0.3. A
-    #: few steps are enough: they cost about as much as the bounds of one layer, and in ten
-    #: dimensions a third fewer boxes are left to bound.
-    pace: Pace = Pace(rates=(0.3 / 0.93,), shrink=0.93)
     #: So many boxes go through one NumPy batch; fixed, so that results don't depend on
     #: the executor.
     chunk: int = 256
@@ -135,10 +129,7 @@ class CellSettings:
     margin: float = 1e-13
     #: A curve has so many pieces at most; more are left to cells.
     most_pieces: int = 2000
-    #: A breakpoint of a curve may be off by this share of the box and its size: four times
-    #: what the split into regions leaves to a neighbour.
-    breakpoint_off: float = 4e-10
-    #: Where that may move an output by more than this share of its size, cells are better.
+    #: Where rounding may move a curve by more than this share of its size, cells are better.
     curve_off: float = 1e-6
 
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.bounds.box_bounds import BoxBounds
 from pyomo_relu.bounds.pool import Pool, halves
 from pyomo_relu.network import Network
 from pyomo_relu.presolve.compose import BlockLinks, compose
 from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.solvers.global_search.box_bounds import BoxBounds
 from pyomo_relu.solvers.global_search.branching import choose_input, input_scores
 from pyomo_relu.solvers.global_search.incumbent import descend
 from pyomo_relu.solvers.global_search.mip import BoxMIP
@@ -197,7 +197,7 @@ class CellSubsystem(Subsystem):
         neurons.
     cells : Pool
         The partition. ``lower``, ``upper``, and ``stored``, ``steep`` as in
-        :class:`~pyomo_relu.solvers.global_search.box_bounds.Planes`; ``slopes`` (2 q, n)
+        :class:`~pyomo_relu.bounds.box_bounds.SidePlanes`; ``slopes`` (2 q, n)
         and ``consts`` (2 q) of a plane below each output, then one below its negative;
         ``bound`` and ``corner`` are of the last prices.
     """

@@ -1,0 +1,127 @@
+"""A network over boxes: planes below and above its outputs, and their bounds.
+
+=============  ====================================================================
+``base``       :class:`Planes` and :class:`BoxPlanes`: what every network offers
+``curve``      networks of one free input: the hull of their curve
+``chain``      chains of affine layers and ReLU, stacks of equal shape at once
+``graph``      any network, by the general backward pass
+=============  ====================================================================
+
+Source: Zhang et al., arXiv 1811.00866 (CROWN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyomo_relu.bounds.curves import ProvedCurves, is_continuous, proved_curves
+from pyomo_relu.bounds.ladder import check_box
+from pyomo_relu.bounds.plane_regions import TooManyRegionsError
+from pyomo_relu.bounds.planes.base import Asked, BoxPlanes, Planes
+from pyomo_relu.bounds.planes.chain import (
+    ChainPlanes,
+    Layer,
+    chain_planes,
+    over_together,
+    relu_layers,
+)
+from pyomo_relu.bounds.planes.curve import CurvePlanes
+from pyomo_relu.bounds.planes.graph import GraphPlanes
+from pyomo_relu.network import Network
+
+__all__ = ["Asked", "BoxPlanes", "Planes", "box_planes", "planes_of_many", "planes_over"]
+
+
+@dataclass(frozen=True)
+class PlanesSettings:
+    """Which way suits which network; chosen by hand.
+
+    Attributes
+    ----------
+    most_pieces : int
+        A network of one free input with more linear pieces is taken for a chain.
+    """
+
+    most_pieces: int = 500
+
+
+SETTINGS = PlanesSettings()
+
+
+def box_planes(network: Network, low: np.ndarray, high: np.ndarray) -> BoxPlanes:
+    """A network over boxes inside ``[low, high]``, in the way that suits it."""
+    return planes_of_many([network], [low], [high])[0]
+
+
+def planes_of_many(
+    networks: Sequence[Network], low: Sequence[np.ndarray], high: Sequence[np.ndarray]
+) -> list[BoxPlanes]:
+    """As :func:`box_planes` for several networks; those of equal shape share a stack.
+
+    Parameters
+    ----------
+    networks : sequence of Network
+    low, high : sequences of (n,) arrays
+        A box for each.
+
+    Raises
+    ------
+    ValueError
+        For a box that doesn't fit its network, or isn't finite.
+    """
+    found: dict[int, BoxPlanes] = {}
+    stacks: dict[tuple[int, ...], list[tuple[int, list[Layer]]]] = {}
+    boxes = [check_box(*one) for one in zip(networks, low, high)]
+    for k, (network, (a, b)) in enumerate(zip(networks, boxes)):
+        curves = _curves(network, a, b)
+        layers = relu_layers(network)
+        if curves is not None:
+            found[k] = CurvePlanes(network, a, b, curves)
+        elif layers is not None:
+            shape = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
+            stacks.setdefault(shape, []).append((k, layers))
+        else:
+            found[k] = GraphPlanes(network, a, b)
+    for group in stacks.values():
+        which = [k for k, _ in group]
+        chains = chain_planes(
+            [networks[k] for k in which],
+            [layers for _, layers in group],
+            np.stack([boxes[k][0] for k in which]),
+            np.stack([boxes[k][1] for k in which]),
+        )
+        found.update(zip(which, chains))
+    return [found[k] for k in range(len(networks))]
+
+
+def _curves(network: Network, low: np.ndarray, high: np.ndarray) -> ProvedCurves | None:
+    """The curves of a network of one free input; None if there are none or too many."""
+    if np.count_nonzero(low < high) > 1 or not is_continuous(network):
+        return None
+    try:
+        return proved_curves(network, low, high, most=SETTINGS.most_pieces)
+    except TooManyRegionsError:
+        return None
+
+
+def planes_over(boxes: Sequence[Asked]) -> list[Planes]:
+    """:meth:`BoxPlanes.over` for many boxes; stacks are bounded at once.
+
+    Parameters
+    ----------
+    boxes : sequence of Asked
+    """
+    found: list[Planes | None] = [None] * len(boxes)
+    groups: dict[int, list[int]] = {}
+    for i, one in enumerate(boxes):
+        if isinstance(one.planes, ChainPlanes):
+            groups.setdefault(id(one.planes.stack), []).append(i)
+        else:
+            found[i] = one.planes.over(one.low, one.high, one.stored, one.at)
+    for where in groups.values():
+        for i, planes in zip(where, over_together([boxes[i] for i in where])):
+            found[i] = planes
+    return [planes for planes in found if planes is not None]

@@ -1,0 +1,258 @@
+"""Planes of every kind of network hold in exact arithmetic, and are as tight as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pyomo_relu import NetworkBuilder, activations
+from pyomo_relu.bounds.planes import Asked, box_planes, planes_of_many, planes_over
+from pyomo_relu.bounds.planes.chain import ChainPlanes
+from pyomo_relu.bounds.planes.curve import CurvePlanes
+from pyomo_relu.bounds.planes.graph import GraphPlanes
+from pyomo_relu.network import Network
+from tests.bounds.planes.exact import assert_hold, points_of
+from tests.bounds.soundness import random_case
+from tests.harness.random_networks import he_network, random_network
+
+KINDS = [ChainPlanes, CurvePlanes, GraphPlanes]
+
+
+def inner_box(low, high, rng):
+    """A box inside another, now and then a point or a thin one."""
+    a, b = np.sort(low + rng.random((2, len(low))) * (high - low), axis=0)
+    shrink = rng.choice([1.0, 0.1, 1e-6, 0.0], size=len(low))
+    return np.clip(a, low, high), np.clip(a + shrink * (b - a), low, high)
+
+
+def descend(planes, low, high, rng, depth=3):
+    """Boxes inside one another, each started from the one around it."""
+    found = planes.over(low, high)
+    yield low, high, found
+    for _ in range(depth):
+        low, high = inner_box(low, high, rng)
+        at = low + rng.random(len(low)) * (high - low)
+        found = planes.over(low, high, found.stored, at if rng.random() < 0.7 else None)
+        yield low, high, found
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_planes_hold_exactly(seed):
+    """Any network, also with steps, maxima, branches, tiny and huge weights."""
+    network, low, high = random_case(seed, width=5)
+    rng = np.random.default_rng(1000 + seed)
+    for a, b, found in descend(box_planes(network, low, high), low, high, rng, 2):
+        assert_hold(found, network, points_of(network, a, b, rng, 3))
+
+
+@pytest.mark.parametrize("sizes", [(3, 6, 5, 2), (2, 5, 4, 3, 1), (4, 7, 1), (1, 6, 6, 2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_chains_hold_exactly(seed, sizes):
+    network, n = he_network(seed, sizes), sizes[0]
+    low, high = -np.ones(n), 2.0 * np.ones(n)
+    rng = np.random.default_rng(seed)
+    planes = box_planes(network, low, high)
+    assert isinstance(planes, CurvePlanes if n == 1 else ChainPlanes)
+    for a, b, found in descend(planes, low, high, rng):
+        assert_hold(found, network, points_of(network, a, b, rng, 4))
+        inside = a + rng.random((50, n)) * (b - a)
+        np.testing.assert_allclose(
+            [planes.evaluate(x) for x in inside], network.evaluate(inside), atol=1e-12
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30, 400))
+def test_planes_of_many_networks_hold_exactly(seed):
+    test_planes_hold_exactly(seed)
+
+
+def test_the_lean_pass_is_the_general_one():
+    """The same planes as the general pass, up to what rounding takes off."""
+    for seed in range(6):
+        network = he_network(seed, (3, 8, 7, 2))
+        low, high = -np.ones(3), np.ones(3)
+        lean, general = box_planes(network, low, high), GraphPlanes(network, low, high)
+        assert isinstance(lean, ChainPlanes)
+        one, other = lean.over(low, high), general.over(low, high)
+        assert one.undecided == other.undecided > 0
+        for name in ("below", "above", "low", "high"):
+            a, b = getattr(one, name), getattr(other, name)
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
+
+
+def test_a_decided_box_is_affine():
+    """Where no neuron is undecided the planes below and above are the same."""
+    for network in (he_network(3, (2, 9, 9, 1)), he_network(3, (1, 9, 9, 1))):
+        n = network.n_inputs
+        x = np.full(n, 0.3)
+        planes = box_planes(network, -np.ones(n), np.ones(n))
+        found = planes.over(x - 1e-4, x + 1e-4)
+        assert found.undecided == 0
+        assert found.gaps(x).max() < 1e-9
+        slope = found.below[0, :-1]
+        there = network.evaluate(x + 5e-5) - network.evaluate(x)
+        assert there[0] == pytest.approx(5e-5 * slope.sum(), rel=1e-5)
+
+
+def test_a_curve_is_its_convex_hull():
+    """No plane set between the hull and the curve: the gap at random points is the hull's."""
+    rng = np.random.default_rng(0)
+    network = he_network(5, (1, 15, 15, 2))
+    planes = box_planes(network, np.array([-2.0]), np.array([2.0]))
+    for _ in range(5):
+        a, b = np.sort(rng.uniform(-2, 2, 2))
+        found = planes.over(np.array([a]), np.array([b]))
+        x = np.linspace(a, b, 801)
+        y = network.evaluate(x[:, None])
+        assert np.abs(found.low - y.min(axis=0)).max() < 5e-3
+        assert np.abs(found.high - y.max(axis=0)).max() < 5e-3
+        for k in range(2):
+            points = np.column_stack([x, y[:, k]])
+            top = lower_hull(np.column_stack([x, -y[:, k]]))
+            hull = np.interp(x, *lower_hull(points).T), -np.interp(x, *top.T)
+            one = np.column_stack([x, np.ones_like(x)])
+            below = (one @ found.below[found.of_below == k].T).max(axis=1)
+            above = (one @ found.above[found.of_above == k].T).min(axis=1)
+            assert np.abs(below - hull[0]).max() < 5e-3
+            assert np.abs(above - hull[1]).max() < 5e-3
+
+
+def lower_hull(points):
+    kept: list = []
+    for p in points:
+        while len(kept) > 1:
+            (a, b), (c, d) = kept[-1] - kept[-2], p - kept[-2]
+            if a * d > b * c:
+                break
+            kept.pop()
+        kept.append(p)
+    return np.array(kept)
+
+
+def test_a_point_makes_tight_planes():
+    """The rule for a point touches the network's neurons there: no gap but by chords."""
+    gained = 0
+    for seed in range(8):
+        network = he_network(seed, (3, 10, 1))
+        planes = box_planes(network, -np.ones(3), np.ones(3))
+        x = np.random.default_rng(seed).uniform(-1, 1, 3)
+        plain = planes.over(planes.low, planes.high)
+        tight = planes.over(planes.low, planes.high, at=x)
+        assert tight.gaps(x)[0] <= plain.gaps(x)[0] + 1e-12
+        gained += tight.gaps(x)[0] < 0.99 * plain.gaps(x)[0]
+    assert gained >= 4
+
+
+def test_stacks_give_what_each_network_gives_alone():
+    rng = np.random.default_rng(1)
+    shapes = [(3, 6, 5, 2)] * 4 + [(2, 5, 1)] * 2 + [(1, 5, 1), (3, 6, 5, 2)]
+    networks = [he_network(k, sizes) for k, sizes in enumerate(shapes)]
+    networks[2] = networks[0]
+    low = [-np.ones(network.n_inputs) for network in networks]
+    high = [np.ones(network.n_inputs) for network in networks]
+    many = planes_of_many(networks, low, high)
+    assert many[0].stack is many[7].stack is not many[4].stack
+    known = [one.over(a, b) for one, a, b in zip(many, low, high)]
+    for some in ([0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 7], [7, 5, 2], [6]):
+        boxes = [inner_box(low[k], high[k], rng) for k in some]
+        at = [0.5 * (a + b) for a, b in boxes]
+        together = planes_over(
+            [Asked(many[k], *box, known[k].stored, x) for k, box, x in zip(some, boxes, at)]
+        )
+        for k, box, x, found in zip(some, boxes, at, together):
+            alone = box_planes(networks[k], low[k], high[k]).over(*box, known[k].stored, x)
+            assert found.undecided == alone.undecided
+            np.testing.assert_allclose(found.below, alone.below, atol=1e-9)
+            np.testing.assert_allclose(found.above, alone.above, atol=1e-9)
+            np.testing.assert_allclose(found.low, alone.low, atol=1e-9)
+            assert_hold(found, networks[k], points_of(networks[k], *box, rng, 2))
+
+
+def relu_at_both_ends() -> Network:
+    b = NetworkBuilder()
+    x = b.piecewise("first", b.input("x", (2,)), activations.relu())
+    h = b.affine("h", [(x, [[1.0, -2.0], [0.5, 1.0]])], [0.1, -0.2])
+    return b.build([b.piecewise("last", h, activations.relu())])
+
+
+def affine_only() -> Network:
+    b = NetworkBuilder()
+    return b.build([b.affine("y", [(b.input("x", (2,)), [[1.0, -2.0]])], [0.1])])
+
+
+@pytest.mark.parametrize("make", [relu_at_both_ends, affine_only])
+def test_short_chains(make):
+    network = make()
+    low, high = np.array([-1.0, -0.5]), np.array([0.5, 1.0])
+    planes = box_planes(network, low, high)
+    assert isinstance(planes, ChainPlanes)
+    rng = np.random.default_rng(0)
+    for a, b, found in descend(planes, low, high, rng):
+        assert_hold(found, network, points_of(network, a, b, rng, 4))
+
+
+def test_boxes_are_cut_off_at_the_first_one():
+    network = he_network(0, (2, 5, 1))
+    planes = box_planes(network, -np.ones(2), np.ones(2))
+    wide, whole = (
+        planes.over(-2 * np.ones(2), 2 * np.ones(2)),
+        planes.over(-np.ones(2), np.ones(2)),
+    )
+    np.testing.assert_array_equal(wide.below, whole.below)
+    with pytest.raises(ValueError, match="input 1 has no value"):
+        planes.over(np.array([0.0, 0.5]), np.array([0.1, 0.4]))
+    with pytest.raises(ValueError, match="input 0 has no value"):
+        planes_over([Asked(planes, np.array([2.0, 0.0]), np.array([3.0, 0.4]))])
+    with pytest.raises(ValueError):
+        box_planes(network, np.array([-np.inf, 0.0]), np.ones(2))
+
+
+def test_children_inherit_what_is_decided():
+    """A box that starts from its parent's bounds is never worse than one that doesn't."""
+    rng = np.random.default_rng(2)
+    for make in (
+        lambda: he_network(1, (3, 9, 9, 1)),
+        lambda: random_network(rng, n_inputs=3),
+    ):
+        network = make()
+        planes = box_planes(network, -np.ones(3), np.ones(3))
+        parent = planes.over(-0.5 * np.ones(3), 0.2 * np.ones(3))
+        low, high = np.full(3, -0.1), np.full(3, 0.15)
+        child, alone = planes.over(low, high, parent.stored), planes.over(low, high)
+        assert (child.low >= alone.low - 1e-12).all() and child.undecided <= alone.undecided
+
+
+def test_scores_point_to_what_matters():
+    """An input that no output depends on, and one that is fixed, have a score of zero."""
+    b = NetworkBuilder()
+    h = b.affine(
+        "h", [(b.input("x", (3,)), [[1.0, 0.0, 0.3], [-1.0, 0.0, 1.0]])], [0.1, 0.0]
+    )
+    network = b.build(
+        [b.affine("y", [(b.piecewise("r", h, activations.relu()), [[1.0, -1.0]])])]
+    )
+    planes = box_planes(network, -np.ones(3), np.ones(3))
+    low, high = np.array([-1.0, -1.0, 0.5]), np.array([1.0, 1.0, 0.5])
+    score = planes.branching(low, high, planes.over(low, high))
+    assert score[0] > 0 and score[1] == score[2] == 0
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_rounding_is_taken_off_where_terms_cancel(n):
+    """Neurons of size 1e8 whose difference is of size 1: planes without their rounding fail."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        w, out = 1e8 * rng.normal(size=(6, n)), rng.normal(size=6)
+        w = np.concatenate([w, w * (1.0 + 1e-8 * rng.normal(size=(6, 1)))])
+        bias = np.tile(abs(w).sum(axis=1).max() * (2.0 + rng.random()), 12)
+        b = NetworkBuilder()
+        h = b.affine("h", [(b.input("x", (n,)), w)], bias)
+        h = b.piecewise("r", h, activations.relu())
+        y = b.affine("y", [(h, np.concatenate([out, -out])[None])])
+        network = b.build([y])
+        planes = box_planes(network, -np.ones(n), np.ones(n))
+        found = planes.over(planes.low, planes.high)
+        assert found.undecided == 0
+        assert_hold(found, network, points_of(network, planes.low, planes.high, rng, 8))
+        assert found.gaps(np.zeros(n))[0] < 1e-2

@@ -30,7 +30,7 @@ FLOORS: list[dict[str, str]] = [
         "verification": "properties, verdicts, VNN-LIB; attack, bounds, boxes, sides, MIP",
     },
     {"analysis": "linear regions, stability, reports, plots"},
-    {"solvers": "relu_highs, relu_global; one skeleton of `solve` for all"},
+    {"solvers": "relu_highs, relu_global, relu_scip; one skeleton of `solve` for all"},
     {"block": "ReLUNetBlock: component, data, inputs, guard, statistics"},
     {"heuristics": "feasible points of a model from its networks"},
     {"presolve": "what a model says about its networks"},
@@ -39,7 +39,7 @@ FLOORS: list[dict[str, str]] = [
     {"bounds": "interval, CROWN, alpha-CROWN, boxes, LP, rolling, MIP; the ladder"},
     {"steps": "networks of step neurons; the exact program of their largest margin"},
     {"readers": "one folder for each source: Keras, ONNX, PyTorch, scikit-learn"},
-    {"programs": "linear programs as arrays, standard form; the only door to HiGHS"},
+    {"programs": "linear programs as arrays, standard form; the doors to HiGHS and SCIP"},
     {"network": "what a network is: three primitives on flat vectors"},
     {"base": "deadlines, progress, versions, lazy imports, index sets, tables"},
 ]

@@ -11,7 +11,7 @@ import pytest
 
 FRAMEWORKS = [
     "tensorflow", "keras", "torch", "jax", "onnx", "onnxruntime", "sklearn", "pandas",
-    "matplotlib", "highspy", "tqdm", "loky", "distributed", "scipy",
+    "matplotlib", "highspy", "pyscipopt", "tqdm", "loky", "distributed", "scipy",
 ]  # fmt: skip
 
 
@@ -47,7 +47,7 @@ NEEDED_LATER = [
     "adversarial", "analysis", "bounds.alpha_crown", "bounds.boxes", "bounds.ladder",
     "bounds.lp", "bounds.mip", "bounds.plane_regions", "cli", "differentiable",
     "heuristics", "presolve.model_bounds", "presolve.reading", "readers", "sides",
-    "solvers.boxes_first", "solvers.global_search.strategy", "steps", "training",
+    "solvers.boxes_first", "solvers.global_search.strategy", "solvers.scip.search", "steps", "training",
     "verification",
 ]  # fmt: skip
 

@@ -77,3 +77,15 @@ def test_only_one_file_touches_highspy(rooms):
         if pattern.search(path.read_text("utf8"))
     }
     assert found <= {"programs/highs.py", "base/lazy.py"}
+
+
+def test_few_files_touch_pyscipopt(rooms):
+    """One writes programs, and those of SCIP's callbacks, which are its classes."""
+    pattern = re.compile(r"^\s*(import|from) pyscipopt|LazyModule\(.pyscipopt", re.M)
+    found = {
+        path.relative_to(rooms.ROOT).as_posix()
+        for path in rooms.ROOT.rglob("*.py")
+        if pattern.search(path.read_text("utf8"))
+    }
+    own = {f"solvers/scip/{name}.py" for name in ("handler", "points", "watching")}
+    assert found <= {"programs/scip.py", "base/lazy.py", *own}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import highspy as highspy
+    import pyscipopt as pyscipopt
     import scipy.sparse as sparse
 
 
@@ -30,6 +31,7 @@ class LazyModule:
 
 if not TYPE_CHECKING:
     highspy = LazyModule("highspy")
+    pyscipopt = LazyModule("pyscipopt")
     sparse = LazyModule("scipy.sparse")
 
 

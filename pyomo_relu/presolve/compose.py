@@ -66,7 +66,9 @@ class BlockLinks:
         return self.block.given_box
 
 
-def read_links(block: Any, variables: dict[int, Any]) -> BlockLinks:
+def read_links(
+    block: Any, variables: dict[int, Any], solver: str = "relu_global"
+) -> BlockLinks:
     """Read what a block's inputs are made of; variables are added to the mapping.
 
     Raises
@@ -90,7 +92,7 @@ def read_links(block: Any, variables: dict[int, Any]) -> BlockLinks:
             repn = visitor.walk_expression(entry)
             if repn.nonlinear is not None:
                 raise ValueError(
-                    f"'{block.name}': input {i} is a nonlinear expression; relu_global "
+                    f"'{block.name}': input {i} is a nonlinear expression; {solver} "
                     "takes linear ones. Make it a variable with linear constraints."
                 )
             terms = {k: float(a) for k, a in repn.linear.items() if a != 0}

@@ -37,8 +37,17 @@ from pyomo_relu.programs.strangers import check_model
 TOLERANCE = 1e-6
 
 
-def read_problem(model: Any, deadline: Deadline = NEVER) -> Problem:
+def read_problem(
+    model: Any, deadline: Deadline = NEVER, solver: str = "relu_global"
+) -> Problem:
     """Split a model into networks and a mixed-integer linear rest.
+
+    Parameters
+    ----------
+    model : BlockData
+    deadline : Deadline
+    solver : str
+        The name that errors give the one who asks.
 
     Raises
     ------
@@ -50,17 +59,17 @@ def read_problem(model: Any, deadline: Deadline = NEVER) -> Problem:
         For nonlinear input expressions, inputs without finite bounds, and inputs whose
         bounds were widened after their block's formulation was written.
     """
-    check_model(model, "relu_global")
+    check_model(model, solver)
     with unchanged_models():
         networks, as_rows = _networks(model, deadline)
     while True:
         with without_layers(networks):
-            form = compile_with_networks(model, "relu_global", deadline)
+            form = compile_with_networks(model, solver, deadline)
         variables: dict[int, Any] = {}
         links = []
         for block in networks:
             deadline.check()
-            links.append(read_links(block, variables))
+            links.append(read_links(block, variables, solver))
         used = form.column_numbers().keys() | variables.keys()
         touched = [b for b in networks if variable_used(b, used) is not None]
         if not touched:

@@ -1,7 +1,8 @@
-"""Linear and mixed-integer programs as arrays, and HiGHS, which solves them.
+"""Linear and mixed-integer programs as arrays, and HiGHS and SCIP, which solve them.
 
 The room knows no network. :mod:`~pyomo_relu.programs.highs` is the only file of the
-package that touches ``highspy``.
+package that touches ``highspy``, :mod:`~pyomo_relu.programs.scip` the one that writes
+programs for ``pyscipopt``.
 """
 
 from pyomo_relu.programs.answer import Answer, Status

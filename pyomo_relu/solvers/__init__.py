@@ -2,5 +2,6 @@
 
 from pyomo_relu.solvers.global_search import ReluGlobal
 from pyomo_relu.solvers.highs import ReluHighs
+from pyomo_relu.solvers.scip import ReluScip
 
-__all__ = ["ReluGlobal", "ReluHighs"]
+__all__ = ["ReluGlobal", "ReluHighs", "ReluScip"]

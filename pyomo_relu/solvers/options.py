@@ -12,7 +12,7 @@ from pyomo_relu.solvers.highs_settings import SETTINGS
 from pyomo_relu.solvers.watch import Progress
 
 
-def _start(choice: Any) -> str | None:
+def start_choice(choice: Any) -> str | None:
     if choice is None or choice == "auto":
         return choice
     raise ValueError(f"start= takes 'auto' or None, not {choice!r}.")
@@ -83,7 +83,7 @@ class ReluHighsConfig(NetworkSolverConfig):
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self.add("start", "auto", _start, "'auto' or None")
+        self.add("start", "auto", start_choice, "'auto' or None")
         self.add("start_time", SETTINGS.start_time, NonNegativeFloat, "for start='auto'")
         self.add("boxes", SETTINGS.boxes, NonNegativeInt, "before HiGHS, at most")
         self.add("boxes_time", SETTINGS.boxes_time, NonNegativeFloat, "CPU seconds")

@@ -26,7 +26,8 @@ from pyomo_relu.formulations import network_blocks
 from pyomo_relu.programs import Answer, Status
 from pyomo_relu.programs.standard_form import StandardForm
 
-_TERMINATION = {
+#: Endings of a solver of programs in Pyomo's terms.
+TERMINATION = {
     Status.OPTIMAL: TerminationCondition.convergenceCriteriaSatisfied,
     Status.INFEASIBLE: TerminationCondition.provenInfeasible,
     Status.INFEASIBLE_OR_UNBOUNDED: TerminationCondition.infeasibleOrUnbounded,
@@ -208,7 +209,7 @@ def read_results(
     arrays = (None if a is None else a.tolist() for a in (answer.point, duals, costs))
     return make_results(
         HighsSolutionLoader(model, form, *arrays),
-        _LIMITS.get(answer.reason, _TERMINATION[answer.status]),
+        _LIMITS.get(answer.reason, TERMINATION[answer.status]),
         answer.objective,
         None if answer.infeasible else bound,
         **extra,
@@ -219,7 +220,7 @@ def boxed_results(model: Any, form: StandardForm, boxed: Any) -> Results:
     """The results where boxes made HiGHS superfluous, or were interrupted."""
     return make_results(
         HighsSolutionLoader(model, form, boxed.point.tolist()),
-        _TERMINATION[Status.OPTIMAL if boxed.proven else Status.INTERRUPTED],
+        TERMINATION[Status.OPTIMAL if boxed.proven else Status.INTERRUPTED],
         boxed.value,
         boxed.bound,
         mip_gap=relative_gap(boxed.value, boxed.bound),
@@ -233,5 +234,5 @@ def empty_results(model: Any, form: StandardForm) -> Results:
         loader = HighsSolutionLoader(model, form, None, None, [])
         return make_results(loader, TerminationCondition.provenInfeasible)
     loader = HighsSolutionLoader(model, form, [], [0.0] * len(form.rows), [])
-    proved = _TERMINATION[Status.OPTIMAL]
+    proved = TERMINATION[Status.OPTIMAL]
     return make_results(loader, proved, form.offset, form.offset)

@@ -41,6 +41,10 @@ class NetworkSolver(SolverBase, ABC):
         """Whether ``highspy`` can be imported."""
         return Availability.FullLicense if has_highs() else Availability.NotFound
 
+    def needs(self) -> str:
+        """What to install where the solver isn't available."""
+        return f"{self.title} needs HiGHS; pip install highspy"
+
     @abstractmethod
     def search(
         self, model: Any, config: Any, deadline: Deadline, log: io.StringIO
@@ -90,7 +94,7 @@ class NetworkSolver(SolverBase, ABC):
         """
         config = self.config(value=kwds, preserve_implicit=True)
         if not self.available():
-            raise ImportError(f"{self.title} needs HiGHS; pip install highspy")
+            raise ImportError(self.needs())
         seconds = self._seconds(config)
         stamp = datetime.datetime.now(datetime.UTC)
         deadline = Deadline(None if seconds is None or math.isinf(seconds) else seconds)

@@ -1,0 +1,432 @@
+"""Networks as one constraint of SCIP: planes, propagation, branching on inputs.
+
+A network is a function of a few variables of SCIP. Over the box that a node leaves its
+inputs it lies between planes (:mod:`~pyomo_relu.solvers.scip.box_planes`): these are rows that the
+node's LP gets where its point breaks them, they bound outputs by inputs and inputs by
+outputs, and where the LP's point still isn't on the graph, an input is split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyscipopt import SCIP_RESULT, Conshdlr
+
+from pyomo_relu.presolve.functions import NetworkFunction
+from pyomo_relu.programs.scip import ScipModel
+from pyomo_relu.solvers.scip.box_planes import BoxPlanes, Planes
+from pyomo_relu.solvers.scip.settings import HANDLER
+
+
+class Constrained:
+    """One network between variables of SCIP, with what is known over boxes.
+
+    Parameters
+    ----------
+    function : NetworkFunction
+    planes : BoxPlanes
+        Of its network.
+    variables : list
+        SCIP's variables of all columns.
+    """
+
+    def __init__(
+        self, function: NetworkFunction, planes: BoxPlanes, variables: Sequence[Any]
+    ) -> None:
+        self.name, self.planes = function.name, planes
+        self.columns = function.inputs
+        self.original_x = [variables[j] for j in function.inputs.tolist()]
+        self.original_y = [variables[j] for j in function.outputs.tolist()]
+        self.x, self.y = self.original_x, self.original_y
+        self._known: dict[bytes, Planes] = {}
+        self._last: tuple[np.ndarray, np.ndarray, Planes] | None = None
+        #: Bounds of inputs and outputs at which propagation had nothing more to say.
+        self.settled = b""
+
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """The inputs' bounds at the present node."""
+        low = np.array([v.getLbLocal() for v in self.x])
+        high = np.array([v.getUbLocal() for v in self.x])
+        return low, np.maximum(low, high)
+
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """The outputs' bounds at the present node."""
+        low = np.array([v.getLbLocal() for v in self.y])
+        return low, np.array([v.getUbLocal() for v in self.y])
+
+    def over(self, low: np.ndarray, high: np.ndarray) -> Planes:
+        """The planes over a box; bounds of neurons come from the latest box around it."""
+        key = low.tobytes() + high.tobytes()
+        found = self._known.get(key)
+        if found is None:
+            stored = None
+            if self._last is not None:
+                a, b, last = self._last
+                if (a <= low).all() and (high <= b).all():
+                    stored = last.stored
+            found = self.planes.over(low, high, stored)
+            if len(self._known) >= HANDLER.remembered:
+                self._known.clear()
+            self._known[key] = found
+        self._last = low, high, found
+        return found
+
+    def at_lp(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and outputs at the LP's point."""
+        x = np.array([v.getLPSol() for v in self.x])
+        return x, np.array([v.getLPSol() for v in self.y])
+
+    def off(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """How far outputs are from the network's, relative to it from 1 on, (q,)."""
+        found = self.planes.evaluate(x)
+        return abs(found - y) / np.maximum(1.0, abs(found))
+
+
+@dataclass
+class Counts:
+    """What the handler did."""
+
+    planes: int = 0
+    branchings: int = 0
+    cutoffs: int = 0
+    #: SCIP's bound, in the sense of the objective, when a node was first left open, since
+    #: its box can't be split; None where none was.
+    open: float | None = None
+
+
+class NetworkHandler(Conshdlr):
+    """All networks of a program.
+
+    Parameters
+    ----------
+    model : ScipModel
+    constrained : list of Constrained
+    """
+
+    def __init__(self, model: ScipModel, constrained: Sequence[Constrained]) -> None:
+        self.program = model
+        self.constrained = list(constrained)
+        self.counts = Counts()
+        self._node, self._rounds = -1, 0
+        failed = {"result": SCIP_RESULT.DIDNOTFIND}
+        wrong = {"result": SCIP_RESULT.INFEASIBLE}
+        for name, otherwise in (
+            ("conslock", None),
+            ("consinitsol", None),
+            ("consprop", {"result": SCIP_RESULT.DIDNOTFIND}),
+            ("conssepalp", failed),
+            ("consenfolp", wrong),
+            ("consenfops", wrong),
+            ("conscheck", wrong),
+        ):
+            # SCIP looks callbacks up on the object: an instance has its own, guarded ones.
+            setattr(self, name, model.guarded(otherwise)(getattr(self, f"_{name}")))
+
+    def include(self) -> None:
+        """Put the handler and its one constraint into the program."""
+        scip = self.program.scip
+        scip.includeConshdlr(
+            self,
+            "networks",
+            "outputs of networks",
+            sepapriority=10,
+            enfopriority=-50,
+            chckpriority=-1_000_000,
+            sepafreq=1,
+            propfreq=1,
+            eagerfreq=-1,
+            maxprerounds=0,
+            needscons=True,
+        )
+        # A constraint that SCIP knows nothing of keeps it from taking the rows for all.
+        scip.addPyCons(scip.createCons(self, "networks"))
+        for one in self.constrained:
+            for v in (*one.original_x, *one.original_y):
+                scip.markDoNotMultaggrVar(v)
+
+    # ----------------------------------------------------------------------- the model
+    def _conslock(
+        self, constraint: Any, locktype: Any, nlockspos: int, nlocksneg: int
+    ) -> None:
+        both = nlockspos + nlocksneg
+        for one in self.constrained:
+            for v in (*one.original_x, *one.original_y):
+                self.program.scip.addVarLocksType(v, locktype, both, both)
+
+    def _consinitsol(self, constraints: Any) -> None:
+        transformed = self.program.scip.getTransformedVar
+        for one in self.constrained:
+            one.x = [transformed(v) for v in one.original_x]
+            one.y = [transformed(v) for v in one.original_y]
+
+    # ------------------------------------------------------------------------- points
+    def _conscheck(self, constraints: Any, solution: Any, *what: Any) -> dict:
+        get = self.program.scip.getSolVal
+        for one in self.constrained:
+            x = np.array([get(solution, v) for v in one.original_x])
+            y = np.array([get(solution, v) for v in one.original_y])
+            if (one.off(x, y) > HANDLER.tolerance).any():
+                return {"result": SCIP_RESULT.INFEASIBLE}
+        return {"result": SCIP_RESULT.FEASIBLE}
+
+    def _consenfolp(self, constraints: Any, useful: int, infeasible: bool) -> dict:
+        self._rounds = 0 if self._enter() else self._rounds + 1
+        wrong = []
+        for one in self.constrained:
+            x, y = one.at_lp()
+            off = one.off(x, y)
+            if (off > HANDLER.tolerance).any():
+                wrong.append((one, x, y, off))
+        if not wrong:
+            return {"result": SCIP_RESULT.FEASIBLE}
+        if self._rounds < HANDLER.rounds:
+            cuts = 0
+            for one, x, y, _ in wrong:
+                found = self._separate(one, x, y, HANDLER.worth)
+                if found < 0:
+                    return {"result": SCIP_RESULT.CUTOFF}
+                cuts += found
+            if cuts:
+                return {"result": SCIP_RESULT.SEPARATED}
+        return {"result": self._branch(wrong)}
+
+    def _consenfops(
+        self, constraints: Any, useful: int, infeasible: bool, objinfeasible: bool
+    ) -> dict:
+        get = self.program.scip.getSolVal
+        wrong = []
+        for one in self.constrained:
+            x = np.array([get(None, v) for v in one.x])
+            y = np.array([get(None, v) for v in one.y])
+            off = one.off(x, y)
+            if (off > HANDLER.tolerance).any():
+                wrong.append((one, x, y, off))
+        if not wrong:
+            return {"result": SCIP_RESULT.FEASIBLE}
+        return {"result": self._branch(wrong)}
+
+    def _branch(
+        self, wrong: Sequence[tuple[Constrained, np.ndarray, np.ndarray, np.ndarray]]
+    ) -> Any:
+        """Split the input that is worth most to the networks that are off."""
+        scores: dict[int, list[Any]] = {}
+        for one, x, _, off in wrong:
+            low, high = one.box()
+            width = high - low
+            size = np.maximum(1.0, np.maximum(abs(low), abs(high)))
+            can = width > HANDLER.narrow * size
+            if not can.any():
+                continue
+            planes = one.over(low, high)
+            score = one.planes.branching(low, high, planes, x)
+            top = score[can].max()
+            score = score + max(top, 1e-300) * HANDLER.by_width * width / width.max()
+            spread = max(float((planes.high - planes.low).max()), 1e-300)
+            weight = float(off.max()) / spread
+            for j in np.flatnonzero(can).tolist():
+                known = scores.setdefault(
+                    int(one.columns[j]), [0.0, one.x[j], low[j], high[j], x[j]]
+                )
+                known[0] += weight * float(score[j])
+        if not scores:
+            return self._give_up()
+        _, v, low, high, x = max(scores.values(), key=lambda known: known[0])
+        self.counts.branchings += 1
+        self.program.scip.branchVarVal(v, _split(v, low, high, x))
+        return SCIP_RESULT.BRANCHED
+
+    def _give_up(self) -> Any:
+        """A box that can't be split: on it tolerances leave the answer open."""
+        scip = self.program.scip
+        # What is left is decided by planes that nothing makes tighter: they may be rows.
+        for one in self.constrained:
+            found = self._separate(one, *one.at_lp(), 0.0)
+            if found:
+                return SCIP_RESULT.CUTOFF if found < 0 else SCIP_RESULT.SEPARATED
+        if self.counts.open is None:
+            self.counts.open = float(scip.getDualbound())
+        self.counts.cutoffs += 1
+        return SCIP_RESULT.CUTOFF
+
+    def _enter(self) -> bool:
+        """Whether the present node is another one than before."""
+        node = self.program.scip.getCurrentNode()
+        number = -1 if node is None else int(node.getNumber())
+        new, self._node = number != self._node, number
+        return new
+
+    # ------------------------------------------------------------------------- planes
+    def _conssepalp(self, constraints: Any, useful: int) -> dict:
+        if self._enter():
+            self._rounds = 0
+        most = HANDLER.rounds if self.program.scip.getDepth() else HANDLER.root_rounds
+        if self._rounds >= most:
+            return {"result": SCIP_RESULT.DIDNOTFIND}
+        self._rounds += 1
+        cuts = 0
+        for one in self.constrained:
+            found = self._separate(one, *one.at_lp(), HANDLER.worth)
+            if found < 0:
+                return {"result": SCIP_RESULT.CUTOFF}
+            cuts += found
+        result = SCIP_RESULT.SEPARATED if cuts else SCIP_RESULT.DIDNOTFIND
+        return {"result": result}
+
+    def _separate(
+        self, one: Constrained, x: np.ndarray, y: np.ndarray, worth: float
+    ) -> int:
+        """Add the planes that a point breaks; how many, -1 where the node is empty."""
+        low, high = one.box()
+        planes = one.over(low, high)
+        size = np.maximum(1.0, abs(y))
+        limit = np.maximum(HANDLER.least * HANDLER.tolerance * size, 0.0)
+        if planes.undecided:
+            limit = np.maximum(limit, worth * (planes.high - planes.low))
+        count = 0
+        for rows, of, side in (
+            (planes.below, planes.of_below, 1.0),
+            (planes.above, planes.of_above, -1.0),
+        ):
+            broken = side * (rows[:, :-1] @ x + rows[:, -1] - y[of]) - limit[of]
+            for k in np.flatnonzero(broken > 0).tolist():
+                if self._add_row(one, rows[k], int(of[k]), side, low, high):
+                    return -1
+                count += 1
+        self.counts.planes += count
+        return count
+
+    def _add_row(
+        self,
+        one: Constrained,
+        row: np.ndarray,
+        output: int,
+        side: float,
+        low: np.ndarray,
+        high: np.ndarray,
+    ) -> bool:
+        """Add ``side * (y - slopes @ x - constant) >= 0``; whether the node is empty."""
+        scip = self.program.scip
+        slopes, constant = row[:-1], float(row[-1])
+        small = abs(slopes) <= HANDLER.tiny * max(1.0, float(abs(slopes).max()))
+        if small.any():
+            # Their least part, or their most where the plane is above.
+            ends = np.minimum(slopes * low, slopes * high)
+            if side < 0:
+                ends = np.maximum(slopes * low, slopes * high)
+            constant += float(ends[small].sum())
+        cut = scip.createEmptyRowUnspec(
+            "plane",
+            lhs=constant if side > 0 else None,
+            rhs=constant if side < 0 else None,
+            local=scip.getDepth() > 0,
+        )
+        scip.cacheRowExtensions(cut)
+        scip.addVarToRow(cut, one.y[output], 1.0)
+        for v, a, tiny in zip(one.x, slopes.tolist(), small.tolist()):
+            if not tiny:
+                scip.addVarToRow(cut, v, -a)
+        scip.flushRowExtensions(cut)
+        empty = bool(scip.addCut(cut, forcecut=True))
+        scip.releaseRow(cut)
+        return empty
+
+    # -------------------------------------------------------------------- propagation
+    def _consprop(self, constraints: Any, useful: int, marked: int, timing: Any) -> dict:
+        reduced = False
+        for one in self.constrained:
+            found = self._propagate(one)
+            if found is None:
+                return {"result": SCIP_RESULT.CUTOFF}
+            reduced |= found
+        result = SCIP_RESULT.REDUCEDDOM if reduced else SCIP_RESULT.DIDNOTFIND
+        return {"result": result}
+
+    def _propagate(self, one: Constrained) -> bool | None:
+        """Bound outputs by inputs, then inputs by outputs; None where a node is empty."""
+        low, high = one.box()
+        least, most = one.ends()
+        mark = b"".join(a.tobytes() for a in (low, high, least, most))
+        if mark == one.settled:
+            return False
+        planes, scip, reduced = one.over(low, high), self.program.scip, False
+        loose = HANDLER.loose * np.maximum(
+            1.0, np.maximum(abs(planes.low), abs(planes.high))
+        )
+        below, above = planes.low - loose, planes.high + loose
+        room = HANDLER.cuts * np.minimum(most - least, 1e20)
+        for k in np.flatnonzero(below > least + room).tolist():
+            empty, done = scip.tightenVarLb(one.y[k], float(below[k]))
+            if empty:
+                return None
+            reduced |= done
+        for k in np.flatnonzero(above < most - room).tolist():
+            empty, done = scip.tightenVarUb(one.y[k], float(above[k]))
+            if empty:
+                return None
+            reduced |= done
+        least, most = np.maximum(least, below), np.minimum(most, above)
+        new = _inputs(planes, low, high, least, most)
+        if new is None:
+            return None
+        room = HANDLER.cuts * (high - low)
+        for j in np.flatnonzero(new[0] > low + room).tolist():
+            empty, done = scip.tightenVarLb(one.x[j], float(new[0][j]))
+            if empty:
+                return None
+            reduced |= done
+        for j in np.flatnonzero(new[1] < high - room).tolist():
+            empty, done = scip.tightenVarUb(one.x[j], float(new[1][j]))
+            if empty:
+                return None
+            reduced |= done
+        if not reduced:
+            one.settled = mark
+        return reduced
+
+
+def _split(v: Any, low: float, high: float, x: float) -> float:
+    """Where an input is cut; between two integers, if it is one."""
+    width = high - low
+    at = HANDLER.middle * 0.5 * (low + high) + (1.0 - HANDLER.middle) * x
+    at = min(max(at, low + HANDLER.inner * width), high - HANDLER.inner * width)
+    if v.isIntegral():
+        return min(max(math.floor(at), math.ceil(low)), math.floor(high) - 1.0) + 0.5
+    return at
+
+
+def _inputs(
+    planes: Planes,
+    low: np.ndarray,
+    high: np.ndarray,
+    least: np.ndarray,
+    most: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Bounds of inputs that outputs within bounds leave; None where there are none.
+
+    Each plane says ``a @ x <= r``: below, with the most that the output may be; above,
+    turned around, with the least. So ``a_j x_j <= r - sum over others of their least``.
+    """
+    a = np.concatenate([planes.below[:, :-1], -planes.above[:, :-1]])
+    r = np.concatenate(
+        [
+            most[planes.of_below] - planes.below[:, -1],
+            planes.above[:, -1] - least[planes.of_above],
+        ]
+    )
+    known = np.isfinite(r)
+    a, r = a[known], r[known]
+    parts = np.minimum(a * low, a * high)
+    total = parts.sum(axis=1)
+    size = np.maximum(1.0, abs(parts).sum(axis=1) + abs(r))
+    rest = r - total + HANDLER.loose * size
+    if (rest < -HANDLER.tolerance * size).any():
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        end = (np.maximum(rest, 0.0)[:, None] + parts) / a
+    up = np.where(a > HANDLER.tiny, end, np.inf).min(axis=0, initial=np.inf)
+    down = np.where(a < -HANDLER.tiny, end, -np.inf).max(axis=0, initial=-np.inf)
+    return np.maximum(low, down), np.minimum(high, up)

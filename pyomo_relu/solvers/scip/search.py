@@ -1,0 +1,215 @@
+"""One call of ``relu_scip``: the model in SCIP, points, the run, and what it says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from pyomo.contrib.solver.common.results import Results, TerminationCondition
+
+from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.presolve.functions import separate
+from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.programs import LinearProgram, Status
+from pyomo_relu.programs.scip import ScipAnswer, ScipModel
+from pyomo_relu.solvers.global_search.outcome import GlobalSolutionLoader
+from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
+from pyomo_relu.solvers.scip.box_planes import BoxPlanes, box_planes
+from pyomo_relu.solvers.scip.handler import Constrained, NetworkHandler
+from pyomo_relu.solvers.scip.points import PointHeuristic, Points
+from pyomo_relu.solvers.scip.settings import HANDLER, POINTS, SCIP
+from pyomo_relu.solvers.scip.watching import Watching
+from pyomo_relu.solvers.watch import Log
+
+#: Limits of SCIP that Pyomo has a word of its own for.
+LIMITS = {
+    "primallimit": TerminationCondition.objectiveLimit,
+    "duallimit": TerminationCondition.objectiveLimit,
+    "memlimit": TerminationCondition.error,
+}
+
+
+class ScipSearch:
+    """A problem in SCIP.
+
+    Parameters
+    ----------
+    problem : Problem
+        Neither infeasible nor unbounded by what reading it shows.
+    config : ReluScipConfig
+    log : Log
+    deadline : Deadline
+
+    Raises
+    ------
+    ValueError
+        For parameters that SCIP doesn't have, or values that they can't take.
+    """
+
+    def __init__(self, problem: Problem, config: Any, log: Log, deadline: Deadline) -> None:
+        self.problem, self.config, self.log = problem, config, log
+        self.deadline = deadline
+        self.separated = separate(problem, deadline)
+        self.points = Points(problem, self.separated, config.seed)
+        self.answer: ScipAnswer | None = None
+        self.keyboard = False
+        program = self.separated.program
+        boxes = self._bound_outputs(program)
+        sign = problem.sign
+        program = replace(program, cost=sign * program.cost, maximize=sign < 0)
+        self.model = ScipModel(program)
+        constrained = [
+            Constrained(f, box, self.model.variables)
+            for f, box in zip(self.separated.functions, boxes)
+        ]
+        self.handler = NetworkHandler(self.model, constrained)
+        self.watching = Watching(self.model, log)
+        self._set()
+        self.watching.include()
+        if constrained:
+            self.handler.include()
+            if config.start == "auto":
+                PointHeuristic(self.model, self.points, deadline).include()
+
+    def _bound_outputs(self, program: LinearProgram) -> list[BoxPlanes]:
+        """Bound outputs over the whole box, in place; the planes of each function."""
+        found = []
+        #: The output whose bounds no inputs reach, if there is one.
+        self.unreached: int | None = None
+        for f in self.separated.functions:
+            self.deadline.check()
+            low, high = program.lower[f.inputs], program.upper[f.inputs]
+            planes = box_planes(f.network, low, high)
+            found.append(planes)
+            root = planes.over(low, high)
+            loose = HANDLER.loose * np.maximum(
+                1.0, np.maximum(abs(root.low), abs(root.high))
+            )
+            low = np.maximum(program.lower[f.outputs], root.low - loose)
+            high = np.minimum(program.upper[f.outputs], root.high + loose)
+            crossed = low > high
+            if (low > high + HANDLER.tolerance * np.maximum(1.0, abs(low))).any():
+                self.unreached = int(f.outputs[int((low - high).argmax())])
+            low[crossed] = high[crossed] = 0.5 * (low[crossed] + high[crossed])
+            program.lower[f.outputs], program.upper[f.outputs] = low, high
+        return found
+
+    def _set(self) -> None:
+        """The parameters: measured defaults, the configuration, then the user's."""
+        config, model = self.config, self.model
+        options: dict[str, Any] = {"timing/clocktype": 2, "misc/catchctrlc": True}
+        if self.separated.functions:
+            known = model.scip.getParams()
+            options |= SCIP.with_networks
+            off = (f"heuristics/{name}/freq" for name in SCIP.copying)
+            options |= {name: -1 for name in off if name in known}
+        own = {
+            "limits/gap": config.rel_gap,
+            "limits/absgap": config.abs_gap,
+            "limits/totalnodes": config.node_limit,
+            "lp/threads": config.threads,
+        }
+        model.set(options | {k: v for k, v in own.items() if v is not None})
+        model.set(config.solver_options.value())
+
+    # ------------------------------------------------------------------------- points
+    def look_for_points(self) -> None:
+        """A point of the user's, or one that the networks lead to, as SCIP's first."""
+        config, points = self.config, self.points
+        if self.unreached is not None:
+            return
+        try:
+            if config.warmstart:
+                points.incumbent.offer_present()
+            if config.start == "auto" and self.separated.functions:
+                left = POINTS.share * self.deadline.left()
+                points.first(min(config.start_time, left))
+        except KeyboardInterrupt:
+            self.keyboard = True
+        start = points.better()
+        if start is not None:
+            value = self.problem.user_objective(points.incumbent.cost)
+            self.watching.first = self.deadline.elapsed
+            self.log.write(f"relu_scip: first point {value:.8g}")
+            self.model.start_at(start)
+
+    # ---------------------------------------------------------------------------- run
+    def run(self) -> None:
+        """Let SCIP solve it."""
+        if self.keyboard or self.unreached is not None:
+            return
+        write = self.log.put if self.log.streams else None
+        self.answer = self.model.run(self.deadline.left(), write)
+        self.log.flush()
+
+    def results(self, model: Any) -> Results:
+        """What was found, in Pyomo's terms."""
+        p, answer = self.problem, self.answer
+        if answer is None:
+            return self._without_scip(model)
+        point = self._best_point(answer)
+        value = None if point is None else p.user_objective(float(p.cost @ point))
+        status, bound = answer.status, answer.bound
+        condition = LIMITS.get(answer.reason, TERMINATION[status])
+        left_open = self.handler.counts.open
+        if left_open is not None:
+            bound = (max if p.sign < 0 else min)(bound, left_open)
+            proved = value is not None and self._closed(value, bound)
+            if status in (Status.OPTIMAL, Status.INFEASIBLE) and not proved:
+                condition = TerminationCondition.unknown
+        counts = self.handler.counts
+        infeasible = condition is TerminationCondition.provenInfeasible
+        first = self.watching.first
+        return make_results(
+            GlobalSolutionLoader(model, p, point),
+            condition,
+            value,
+            None if infeasible else bound,
+            mip_gap=math.inf if value is None else relative_gap(value, bound),
+            mip_node_count=answer.nodes,
+            planes=counts.planes,
+            branchings=counts.branchings,
+            open_boxes=counts.cutoffs,
+            first_point=first,
+        )
+
+    def _closed(self, value: float, bound: float) -> bool:
+        """Whether a bound is within the gap of a value."""
+        away = abs(value - bound)
+        relative = self.config.rel_gap * max(abs(value), 1e-10)
+        return away <= max(relative, self.config.abs_gap)
+
+    def _without_scip(self, model: Any) -> Results:
+        """The results where SCIP had nothing to do, or where Ctrl-C came before it."""
+        p, point = self.problem, self.points.incumbent.point
+        if self.unreached is not None:
+            name = p.columns[self.unreached].name
+            return make_results(
+                GlobalSolutionLoader(model, p, None),
+                TerminationCondition.provenInfeasible,
+                reason=f"no inputs bring '{name}' within its bounds",
+            )
+        value = None if point is None else p.user_objective(self.points.incumbent.cost)
+        bound = math.copysign(math.inf, -p.sign)
+        interrupted = TerminationCondition.interrupted
+        loader = GlobalSolutionLoader(model, p, point)
+        return make_results(loader, interrupted, value, bound, mip_node_count=0)
+
+    def _best_point(self, answer: ScipAnswer) -> np.ndarray | None:
+        """The best point, its outputs the networks' own wherever the rows allow that."""
+        p, incumbent = self.problem, self.points.incumbent
+        if answer.point is None:
+            return incumbent.point
+        z = answer.point[: len(p.columns)].copy()
+        z[p.integer] = np.round(z[p.integer])
+        cost = float(p.cost @ z)
+        slack = SCIP.polished * max(1.0, abs(cost))
+        incumbent.offer(z)
+        if incumbent.cost > cost + slack:
+            incumbent.polish(z)
+        if incumbent.cost > cost + slack:
+            # Rows pass on what outputs are off: the point as SCIP's tolerances have it.
+            return z
+        return incumbent.point

@@ -1,0 +1,111 @@
+"""What steers ``relu_scip``: one record for each part. Numbers were chosen by hand where
+no measurement is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class HandlerSettings:
+    """The constraint handler."""
+
+    #: An output may be off its network's value by this, relative to it from 1 on.
+    tolerance: float = 1e-6
+    #: A node gets planes in so many rounds at most before it is branched on, the root in
+    #: more: SCIP would go on for ever, for less and less.
+    rounds: int = 4
+    root_rounds: int = 20
+    #: A plane is worth a row if the LP's point breaks it by this share of the output's
+    #: range in the box ...
+    worth: float = 1e-2
+    #: ... and by this share of the tolerance.
+    least: float = 0.1
+    #: A bound that propagation finds is worth a change if it cuts this share of the width.
+    cuts: float = 1e-3
+    #: Bounds that propagation finds are looser by this, relative to them from 1 on.
+    loose: float = 1e-9
+    #: A box narrower than this, relative to its ends from 1 on, is not split any more.
+    narrow: float = 1e-9
+    #: An input is split at its middle and at the LP's point with these weights ...
+    middle: float = 0.7
+    #: ... and no nearer to an end than this share of its width.
+    inner: float = 0.2
+    #: What an input's width counts beside its effect, relative to the largest effect.
+    by_width: float = 1e-9
+    #: So many boxes of one network are remembered.
+    remembered: int = 2000
+    #: A coefficient of a row below this share of the largest one gives way to a constant,
+    #: since SCIP drops what is tiny.
+    tiny: float = 1e-9
+
+
+@dataclass(frozen=True)
+class PointSettings:
+    """The search for points before SCIP and within it."""
+
+    #: Seconds before SCIP, where the options don't say otherwise.
+    start_time: float = 1.0
+    #: It never takes more than this share of the time limit.
+    share: float = 0.1
+    #: Within SCIP programs that look for points get these shares of the CPU time, with and
+    #: without a point, in pieces of so many seconds at least and so many programs.
+    with_point: float = 0.1
+    without: float = 0.5
+    least: float = 0.05
+    programs: int = 4
+    #: The networks are evaluated at the LP's point of one node in so many, once there is a
+    #: point.
+    every: int = 10
+    #: A point counts if rows and bounds hold to this.
+    feasible: float = 1e-6
+
+
+@dataclass(frozen=True)
+class ScipSettings:
+    """Parameters of SCIP."""
+
+    #: Gaps where the options don't say otherwise: those of the package's other solvers.
+    rel_gap: float = 1e-4
+    abs_gap: float = 1e-6
+    #: With networks. Outputs have to be off by less than the tolerance where the LP keeps
+    #: its own; what SCIP can't see must not be reduced away: reductions that keep but one
+    #: optimum and symmetry are off, and so is what solves copies of the problem, which have
+    #: no networks, and restarts.
+    with_networks: Mapping[str, Any] = field(
+        default_factory=lambda: MappingProxyType(
+            {
+                "numerics/feastol": 1e-7,
+                "misc/allowstrongdualreds": False,
+                "misc/allowweakdualreds": False,
+                "misc/usesymmetry": 0,
+                "presolving/maxrestarts": 0,
+                "presolving/implint/maxrounds": 0,
+                "presolving/dualcomp/maxrounds": 0,
+                "presolving/dualinfer/maxrounds": 0,
+                "presolving/dualagg/maxrounds": 0,
+                "presolving/domcol/maxrounds": 0,
+                "presolving/stuffing/maxrounds": 0,
+                "constraints/components/maxprerounds": 0,
+                "constraints/components/propfreq": -1,
+            }
+        )
+    )
+    #: The best point, with the networks evaluated at it, may cost this much more than as
+    #: SCIP has it, relative to the cost from 1 on.
+    polished: float = 1e-6
+    #: Heuristics of SCIP that solve copies of the problem.
+    copying: tuple[str, ...] = (
+        "alns", "clique", "completesol", "crossover", "dins", "dks", "dps", "gins",
+        "localbranching", "lpface", "mpec", "multistart", "mutation", "ofins", "padm",
+        "proximity", "reoptsols", "rens", "rins", "subnlp", "trustregion", "undercover",
+        "vbounds", "zeroobj",
+    )  # fmt: skip
+
+
+HANDLER = HandlerSettings()
+POINTS = PointSettings()
+SCIP = ScipSettings()

@@ -47,8 +47,8 @@ NEEDED_LATER = [
     "adversarial", "analysis", "bounds.alpha_crown", "bounds.boxes", "bounds.ladder",
     "bounds.lp", "bounds.mip", "bounds.plane_regions", "cli", "differentiable",
     "heuristics", "presolve.model_bounds", "presolve.reading", "readers", "sides",
-    "solvers.boxes_first", "solvers.global_search.strategy", "solvers.scip.search", "steps", "training",
-    "verification",
+    "solvers.boxes_first", "solvers.global_search.strategy", "solvers.scip.search", "steps",
+    "training", "verification",
 ]  # fmt: skip
 
 

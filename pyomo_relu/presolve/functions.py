@@ -2,8 +2,8 @@
 
 Where a search composes all networks into one, a solver that has rows, integers and a tree
 of its own wants each network by itself: the fewer columns a function reads, the tighter is
-what is said of it over a box. Networks that read the same columns are one function. Outputs
-that only other networks read, and sums that an input reads, get columns of their own.
+what is said of it over a box. Outputs that only other networks read, and sums that an input
+reads, get columns of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NetworkFunction:
     Attributes
     ----------
     name : str
-        Of its first block.
+        Of its block.
     network : Network
     inputs : (n,) int array
     outputs : (q,) int array
@@ -58,6 +58,14 @@ class Separated:
     program: LinearProgram
     functions: list[NetworkFunction]
     sums: list[tuple[int, np.ndarray, np.ndarray, float]]
+
+    def bound_sums(self) -> None:
+        """Bound the columns of sums by those that they are of, in place."""
+        low, high = self.program.lower, self.program.upper
+        for j, columns, weights, constant in self.sums:
+            ends = np.array([weights * low[columns], weights * high[columns]])
+            low[j] = max(low[j], ends.min(axis=0).sum() + constant)
+            high[j] = min(high[j], ends.max(axis=0).sum() + constant)
 
     def complete(self, z: np.ndarray) -> np.ndarray:
         """All columns, (M,), of a point (m,) of the problem, whose outputs it has."""
@@ -106,9 +114,14 @@ def separate(p: Problem, deadline: Deadline = NEVER) -> Separated:
         When the deadline has passed.
     """
     columns, functions = _Columns(p), []
-    for used, members in _grouped(p, columns, deadline).items():
+    live = [link for link in p.links if any(one.terms for one in link.inputs)]
+    readers = {key for link in live for one in link.inputs for key in one.terms}
+    for link in live:
         deadline.check()
-        function = _function(used, members, columns)
+        for v in link.outputs:
+            if id(v) in readers and id(v) not in columns.read:
+                columns.read[id(v)] = columns.written[id(v)] = columns.new()
+        function = _function(link, columns)
         if function is not None:
             functions.append(function)
     sums = [
@@ -116,28 +129,6 @@ def separate(p: Problem, deadline: Deadline = NEVER) -> Separated:
         for key, j in columns.sums.items()
     ]
     return Separated(_program(p, columns.count, sums), functions, sums)
-
-
-#: Blocks with their inputs in terms of columns.
-Members = list[tuple[BlockLinks, list[LinearInput]]]
-
-
-def _grouped(
-    p: Problem, columns: _Columns, deadline: Deadline
-) -> dict[tuple[int, ...], Members]:
-    """Blocks by the columns that they read; outputs that others read get columns."""
-    live = [link for link in p.links if any(one.terms for one in link.inputs)]
-    readers = {key for link in live for one in link.inputs for key in one.terms}
-    groups: dict[tuple[int, ...], Members] = {}
-    for link in live:
-        deadline.check()
-        for v in link.outputs:
-            if id(v) in readers and id(v) not in columns.read:
-                columns.read[id(v)] = columns.written[id(v)] = columns.new()
-        inputs = _inputs(link, columns)
-        used = tuple(sorted({j for one in inputs for j in one.terms}))
-        groups.setdefault(used, []).append((link, inputs))
-    return groups
 
 
 def _inputs(link: BlockLinks, columns: _Columns) -> list[LinearInput]:
@@ -164,37 +155,28 @@ def _summed(one: LinearInput, columns: _Columns) -> LinearInput:
     return LinearInput({columns.sums[key]: 1.0}, 0.0)
 
 
-def _function(
-    used: tuple[int, ...],
-    members: Members,
-    columns: _Columns,
-) -> NetworkFunction | None:
-    """The networks that read the same columns as one; None where nobody reads it."""
+class _Column:
+    """Stands for a column where a variable is asked for."""
 
-    class Column:
-        """Stands for a column where a variable is asked for."""
 
-    marks = [Column() for _ in used]
-    key = {j: id(mark) for j, mark in zip(used, marks)}
-    links, outputs, places = [], [], []
-    for link, inputs in members:
-        written = [
-            LinearInput({key[j]: a for j, a in one.terms.items()}, one.constant)
-            for one in inputs
-        ]
-        links.append(BlockLinks(link.block, written, link.outputs))
-        for v in link.outputs:
-            if id(v) in columns.written:
-                outputs.append(v)
-                places.append(columns.written[id(v)])
+def _function(link: BlockLinks, columns: _Columns) -> NetworkFunction | None:
+    """A block as a function of columns; None where nobody reads it."""
+    outputs = [v for v in link.outputs if id(v) in columns.written]
     if not outputs:
         return None
+    inputs = _inputs(link, columns)
+    used = sorted({j for one in inputs for j in one.terms})
+    marks = [_Column() for _ in used]
+    key = {j: id(mark) for j, mark in zip(used, marks)}
+    written = [
+        LinearInput({key[j]: a for j, a in one.terms.items()}, one.constant)
+        for one in inputs
+    ]
+    own = BlockLinks(link.block, written, link.outputs)
     eye = sp.eye_array(len(outputs), format="csr")
-    network = compose(links, marks, outputs, eye)
-    name = links[0].block.name
-    return NetworkFunction(
-        name, network, np.array(used, dtype=int), np.array(places, dtype=int)
-    )
+    network = compose([own], marks, outputs, eye)
+    places = [columns.written[id(v)] for v in outputs]
+    return NetworkFunction(link.block.name, network, np.array(used), np.array(places))
 
 
 def _program(
@@ -206,9 +188,6 @@ def _program(
     high = np.concatenate([p.upper, np.full(more, np.inf)])
     whole = np.concatenate([p.integer, np.zeros(more, dtype=bool)])
     for j, columns, weights, constant in sums:
-        ends = np.array([weights * low[columns], weights * high[columns]])
-        low[j], high[j] = ends.min(axis=0).sum(), ends.max(axis=0).sum()
-        low[j], high[j] = low[j] + constant, high[j] + constant
         zero = np.zeros(len(columns) + 1, dtype=int)
         part = (zero, np.append(columns, j), np.append(weights, -1.0))
         builder.add_rows(1, [part], -constant, -constant)

@@ -31,15 +31,17 @@ def chain_of_outputs() -> pyo.ConcreteModel:
     return m
 
 
-def test_blocks_on_the_same_inputs_are_one_function_and_sums_have_a_column():
+def test_outputs_between_blocks_and_sums_have_columns():
     p = read_problem(chain_of_outputs())
     found = separate(p)
-    assert [len(f.inputs) for f in found.functions] == [2, 2]
-    first, last = found.functions
+    assert [f.name for f in found.functions] == ["a", "b", "c"]
+    first, second, last = found.functions
+    assert first.inputs.tolist() == second.inputs.tolist()
     added = set(range(len(p.columns), len(found.program.lower)))
     # The output that only a block reads, and the sum of four binaries.
     assert len(added) == 2 and added == set(last.inputs.tolist())
     assert added & set(first.outputs.tolist())
+    found.bound_sums()
     ((sum_column, columns, weights, constant),) = found.sums
     assert sum_column in added and len(columns) == 4 and constant == -0.5
     assert found.program.lower[sum_column] == -0.5

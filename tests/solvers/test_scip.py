@@ -211,7 +211,7 @@ def test_options_reach_scip_and_unknown_ones_are_refused():
     assert "limits/totalnodes" not in legacy.config.solver_options
 
 
-@pytest.mark.parametrize("where", ["over", "evaluate", "progress"])
+@pytest.mark.parametrize("where", ["known", "at_lp", "progress"])
 def test_what_a_callback_raises_ends_the_search_and_is_raised(where, monkeypatch):
     class OwnError(Exception):
         pass
@@ -228,17 +228,9 @@ def test_what_a_callback_raises_ends_the_search_and_is_raised(where, monkeypatch
     if where == "progress":
         options["progress"] = fail
     else:
-        box_planes = package.search.box_planes
-
-        def broken(*arguments):
-            nonlocal original
-            found = box_planes(*arguments)
-            original = getattr(found, where)
-            monkeypatch.setattr(found, where, fail, raising=True)
-            return found
-
-        original = None
-        monkeypatch.setattr(package.search, "box_planes", broken)
+        owner = package.handler.Constrained
+        original = getattr(owner, where)
+        monkeypatch.setattr(owner, where, fail)
     with pytest.raises(OwnError, match="as it is"):
         solve(hard(), **options)
 

@@ -1,7 +1,7 @@
 """Networks as one constraint of SCIP: planes, propagation, branching on inputs.
 
 A network is a function of a few variables of SCIP. Over the box that a node leaves its
-inputs it lies between planes (:mod:`~pyomo_relu.solvers.scip.box_planes`): these are rows that the
+inputs it lies between planes (:mod:`~pyomo_relu.bounds.planes`): these are rows that the
 node's LP gets where its point breaks them, they bound outputs by inputs and inputs by
 outputs, and where the LP's point still isn't on the graph, an input is split.
 """
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from pyscipopt import SCIP_RESULT, Conshdlr
 
+from pyomo_relu.bounds.planes import Asked, BoxPlanes, Planes, planes_over
 from pyomo_relu.presolve.functions import NetworkFunction
 from pyomo_relu.programs.scip import ScipModel
-from pyomo_relu.solvers.scip.box_planes import BoxPlanes, Planes
 from pyomo_relu.solvers.scip.settings import HANDLER
 
 
@@ -48,31 +48,46 @@ class Constrained:
         self.settled = b""
 
     def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs' bounds at the present node."""
+        """The inputs' bounds at the present node, within those of the root."""
         low = np.array([v.getLbLocal() for v in self.x])
         high = np.array([v.getUbLocal() for v in self.x])
-        return low, np.maximum(low, high)
+        low = np.minimum(np.maximum(low, self.planes.low), self.planes.high)
+        return low, np.minimum(np.maximum(high, low), self.planes.high)
 
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
         """The outputs' bounds at the present node."""
         low = np.array([v.getLbLocal() for v in self.y])
         return low, np.array([v.getUbLocal() for v in self.y])
 
+    def known(self, low: np.ndarray, high: np.ndarray) -> Planes | Asked:
+        """The planes over a box, or what is to be asked for them.
+
+        Bounds of neurons come from the latest box, where that is around this one.
+        """
+        found = self._known.get(low.tobytes() + high.tobytes())
+        if found is not None:
+            self._last = low, high, found
+            return found
+        stored = None
+        if self._last is not None:
+            a, b, last = self._last
+            if (a <= low).all() and (high <= b).all():
+                stored = last.stored
+        return Asked(self.planes, low, high, stored)
+
+    def learn(self, low: np.ndarray, high: np.ndarray, planes: Planes) -> None:
+        """Remember the planes over a box."""
+        if len(self._known) >= HANDLER.remembered:
+            self._known.clear()
+        self._known[low.tobytes() + high.tobytes()] = planes
+        self._last = low, high, planes
+
     def over(self, low: np.ndarray, high: np.ndarray) -> Planes:
-        """The planes over a box; bounds of neurons come from the latest box around it."""
-        key = low.tobytes() + high.tobytes()
-        found = self._known.get(key)
-        if found is None:
-            stored = None
-            if self._last is not None:
-                a, b, last = self._last
-                if (a <= low).all() and (high <= b).all():
-                    stored = last.stored
-            found = self.planes.over(low, high, stored)
-            if len(self._known) >= HANDLER.remembered:
-                self._known.clear()
-            self._known[key] = found
-        self._last = low, high, found
+        """The planes over a box."""
+        found = self.known(low, high)
+        if isinstance(found, Asked):
+            found = planes_over([found])[0]
+            self.learn(low, high, found)
         return found
 
     def at_lp(self) -> tuple[np.ndarray, np.ndarray]:
@@ -336,56 +351,82 @@ class NetworkHandler(Conshdlr):
 
     # -------------------------------------------------------------------- propagation
     def _consprop(self, constraints: Any, useful: int, marked: int, timing: Any) -> dict:
-        reduced = False
+        waiting = []
         for one in self.constrained:
-            found = self._propagate(one)
-            if found is None:
+            low, high = one.box()
+            least, most = one.ends()
+            mark = b"".join(a.tobytes() for a in (low, high, least, most))
+            if mark != one.settled:
+                waiting.append((one, mark, low, high, least, most))
+        found = _known([(one, low, high) for one, _, low, high, _, _ in waiting])
+        reduced = False
+        for (one, mark, *ends), planes in zip(waiting, found):
+            changed = self._propagate(one, planes, *ends)
+            if changed is None:
                 return {"result": SCIP_RESULT.CUTOFF}
-            reduced |= found
+            if not changed:
+                one.settled = mark
+            reduced |= changed
         result = SCIP_RESULT.REDUCEDDOM if reduced else SCIP_RESULT.DIDNOTFIND
         return {"result": result}
 
-    def _propagate(self, one: Constrained) -> bool | None:
+    def _propagate(
+        self,
+        one: Constrained,
+        planes: Planes,
+        low: np.ndarray,
+        high: np.ndarray,
+        least: np.ndarray,
+        most: np.ndarray,
+    ) -> bool | None:
         """Bound outputs by inputs, then inputs by outputs; None where a node is empty."""
-        low, high = one.box()
-        least, most = one.ends()
-        mark = b"".join(a.tobytes() for a in (low, high, least, most))
-        if mark == one.settled:
-            return False
-        planes, scip, reduced = one.over(low, high), self.program.scip, False
-        loose = HANDLER.loose * np.maximum(
-            1.0, np.maximum(abs(planes.low), abs(planes.high))
-        )
+        scip = self.program.scip
+        size = np.maximum(1.0, np.maximum(abs(planes.low), abs(planes.high)))
+        loose = HANDLER.loose * size
         below, above = planes.low - loose, planes.high + loose
         room = HANDLER.cuts * np.minimum(most - least, 1e20)
-        for k in np.flatnonzero(below > least + room).tolist():
-            empty, done = scip.tightenVarLb(one.y[k], float(below[k]))
-            if empty:
-                return None
-            reduced |= done
-        for k in np.flatnonzero(above < most - room).tolist():
-            empty, done = scip.tightenVarUb(one.y[k], float(above[k]))
-            if empty:
-                return None
-            reduced |= done
-        least, most = np.maximum(least, below), np.minimum(most, above)
-        new = _inputs(planes, low, high, least, most)
+        done = _tighten(scip.tightenVarLb, one.y, below, below > least + room)
+        more = _tighten(scip.tightenVarUb, one.y, above, above < most - room)
+        if done is None or more is None:
+            return None
+        reduced = done or more
+        new = _inputs(planes, low, high, np.maximum(least, below), np.minimum(most, above))
         if new is None:
             return None
         room = HANDLER.cuts * (high - low)
-        for j in np.flatnonzero(new[0] > low + room).tolist():
-            empty, done = scip.tightenVarLb(one.x[j], float(new[0][j]))
-            if empty:
-                return None
-            reduced |= done
-        for j in np.flatnonzero(new[1] < high - room).tolist():
-            empty, done = scip.tightenVarUb(one.x[j], float(new[1][j]))
-            if empty:
-                return None
-            reduced |= done
-        if not reduced:
-            one.settled = mark
-        return reduced
+        done = _tighten(scip.tightenVarLb, one.x, new[0], new[0] > low + room)
+        more = _tighten(scip.tightenVarUb, one.x, new[1], new[1] < high - room)
+        if done is None or more is None:
+            return None
+        return reduced or done or more
+
+
+def _known(
+    boxes: Sequence[tuple[Constrained, np.ndarray, np.ndarray]],
+) -> list[Planes]:
+    """The planes over boxes; all that are new are found at once."""
+    found = [one.known(low, high) for one, low, high in boxes]
+    new = iter(planes_over([asked for asked in found if isinstance(asked, Asked)]))
+    planes = []
+    for (one, low, high), known in zip(boxes, found):
+        if isinstance(known, Asked):
+            known = next(new)
+            one.learn(low, high, known)
+        planes.append(known)
+    return planes
+
+
+def _tighten(
+    change: Any, variables: Sequence[Any], bounds: np.ndarray, where: np.ndarray
+) -> bool | None:
+    """Tighten some bounds; whether SCIP did, None where that leaves nothing."""
+    reduced = False
+    for k in np.flatnonzero(where).tolist():
+        empty, done = change(variables[k], float(bounds[k]))
+        if empty:
+            return None
+        reduced |= done
+    return reduced
 
 
 def _split(v: Any, low: float, high: float, x: float) -> float:

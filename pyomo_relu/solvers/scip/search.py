@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,13 @@ import numpy as np
 from pyomo.contrib.solver.common.results import Results, TerminationCondition
 
 from pyomo_relu.base.deadline import Deadline
-from pyomo_relu.presolve.functions import separate
+from pyomo_relu.bounds.planes import BoxPlanes, planes_of_many
+from pyomo_relu.presolve.functions import NetworkFunction, separate
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import LinearProgram, Status
 from pyomo_relu.programs.scip import ScipAnswer, ScipModel
 from pyomo_relu.solvers.global_search.outcome import GlobalSolutionLoader
 from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
-from pyomo_relu.solvers.scip.box_planes import BoxPlanes, box_planes
 from pyomo_relu.solvers.scip.handler import Constrained, NetworkHandler
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
 from pyomo_relu.solvers.scip.settings import HANDLER, POINTS, SCIP
@@ -75,26 +76,31 @@ class ScipSearch:
 
     def _bound_outputs(self, program: LinearProgram) -> list[BoxPlanes]:
         """Bound outputs over the whole box, in place; the planes of each function."""
-        found = []
         #: The output whose bounds no inputs reach, if there is one.
         self.unreached: int | None = None
-        for f in self.separated.functions:
+        levels = _levels(self.separated.functions)
+        found: list[BoxPlanes] = []
+        for level in levels:
             self.deadline.check()
-            low, high = program.lower[f.inputs], program.upper[f.inputs]
-            planes = box_planes(f.network, low, high)
-            found.append(planes)
-            root = planes.over(low, high)
-            loose = HANDLER.loose * np.maximum(
-                1.0, np.maximum(abs(root.low), abs(root.high))
-            )
-            low = np.maximum(program.lower[f.outputs], root.low - loose)
-            high = np.minimum(program.upper[f.outputs], root.high + loose)
-            crossed = low > high
-            if (low > high + HANDLER.tolerance * np.maximum(1.0, abs(low))).any():
-                self.unreached = int(f.outputs[int((low - high).argmax())])
-            low[crossed] = high[crossed] = 0.5 * (low[crossed] + high[crossed])
-            program.lower[f.outputs], program.upper[f.outputs] = low, high
+            self.separated.bound_sums()
+            found = _planes(level, program)
+            for f, planes in zip(level, found):
+                self._bound(program, f, planes)
+        # Those of equal shape are bounded at once, whatever their level.
+        if len(levels) > 1:
+            found = _planes(self.separated.functions, program)
         return found
+
+    def _bound(self, program: LinearProgram, f: NetworkFunction, planes: BoxPlanes) -> None:
+        root = planes.over(planes.low, planes.high)
+        loose = HANDLER.loose * np.maximum(1.0, np.maximum(abs(root.low), abs(root.high)))
+        low = np.maximum(program.lower[f.outputs], root.low - loose)
+        high = np.minimum(program.upper[f.outputs], root.high + loose)
+        crossed = low > high
+        if (low > high + HANDLER.tolerance * np.maximum(1.0, abs(low))).any():
+            self.unreached = int(f.outputs[int((low - high).argmax())])
+        low[crossed] = high[crossed] = 0.5 * (low[crossed] + high[crossed])
+        program.lower[f.outputs], program.upper[f.outputs] = low, high
 
     def _set(self) -> None:
         """The parameters: measured defaults, the configuration, then the user's."""
@@ -213,3 +219,25 @@ class ScipSearch:
             # Rows pass on what outputs are off: the point as SCIP's tolerances have it.
             return z
         return incumbent.point
+
+
+def _levels(functions: Sequence[NetworkFunction]) -> list[list[NetworkFunction]]:
+    """Functions by how many others there are in a row before them."""
+    depth: dict[int, int] = {}
+    found: list[list[NetworkFunction]] = []
+    for f in functions:
+        level = max((depth.get(j, 0) for j in f.inputs.tolist()), default=0)
+        depth.update(dict.fromkeys(f.outputs.tolist(), level + 1))
+        if level == len(found):
+            found.append([])
+        found[level].append(f)
+    return found
+
+
+def _planes(
+    functions: Sequence[NetworkFunction], program: LinearProgram
+) -> list[BoxPlanes]:
+    """The planes of functions over the whole box."""
+    low = [program.lower[f.inputs] for f in functions]
+    high = [np.maximum(program.upper[f.inputs], a) for f, a in zip(functions, low)]
+    return planes_of_many([f.network for f in functions], low, high)

@@ -8,8 +8,7 @@ finitely many intervals, and each output is a curve of few pieces,
 however many neurons there are. Breakpoints are found by splitting the interval
 (:func:`~pyomo_relu.bounds.plane_regions.linear_regions`), so they are as exact as
 float64 numbers are; how far the curve through the computed values at the breakpoints may be
-from the network is proved afterwards, for each piece, by linear bounds of the network over
-it: over a piece no neuron is undecided but by rounding, so these are as good as exact.
+from the network is proved afterwards (:mod:`~pyomo_relu.bounds.region_errors`).
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyomo_relu.base.rounding import EPS
-from pyomo_relu.bounds.crown import crown_arrays, linear_bounds_of
 from pyomo_relu.bounds.plane_regions import (
     LinearRegions,
     TooManyRegionsError,
     linear_regions,
 )
+from pyomo_relu.bounds.region_errors import map_errors
 from pyomo_relu.network import Network, PiecewiseLinear
 
 
@@ -43,13 +42,10 @@ class CurveSettings:
     most_off : float
         A curve that may be off by more than this share of an output's largest absolute
         value is none.
-    numbers : int
-        So many entries of the widest node, over all pieces, are bounded in one batch.
     """
 
     same: float = 1e-12
     most_off: float = 1e-6
-    numbers: int = 2**14
 
 
 SETTINGS = CurveSettings()
@@ -193,45 +189,18 @@ def proved_curves(
     values = network.evaluate(points)
     both = np.array([0, len(at) - 1])
     own = [np.union1d(both, np.searchsorted(at, t)) for t in curves.breakpoints]
-    margin = np.zeros(network.n_outputs)
     for j, at_j in enumerate(own):
         # Where another output bends, this one's line between its own breakpoints counts.
         values[:, j] = np.interp(at, at[at_j], values[at_j, j])
     size = np.maximum(abs(values).max(axis=0), 1e-300)
-    if len(at) == 1:
-        points, values = (np.concatenate([a, a]) for a in (points, values))
-    step = max(1, SETTINGS.numbers // max(n.size for n in network.nodes))
-    for k in range(0, len(points) - 1, step):
-        some = slice(k, min(k + step, len(points) - 1) + 1)
-        off = _distance(network, points[some], values[some], free)
-        margin = np.maximum(margin, off)
-    margin = margin + 16.0 * EPS * size
+    # Breakpoints are ends of cells, so the curve and the maps are farthest apart at an end.
+    x = regions.cells.vertices[:, 0] if len(regions.free) else np.full(1, at[0])
+    drawn = np.column_stack([np.interp(x, at, column) for column in values.T])
+    apart = abs(drawn - regions.output_values()).max(axis=0)
+    margin = map_errors(regions) + apart + 16.0 * EPS * size
     if (margin > most_off * size).any():
         raise TooManyRegionsError("rounding may move the curve too far.")
-    return ProvedCurves(free, at, values[: len(at)], own, margin)
-
-
-def _distance(
-    network: Network, points: np.ndarray, values: np.ndarray, free: int
-) -> np.ndarray:
-    """How far outputs may be from the lines between values at neighbouring points, (q,)."""
-    low, high = points[:-1], points[1:]
-    lows, highs = crown_arrays(network, low, high)
-    found = [np.zeros(0)]
-    for node, span in network.output_slices():
-        size = network.nodes[node].size
-        planes = linear_bounds_of(network, low, high, lows, highs, node, np.arange(size))
-        off = np.zeros(size)
-        # The difference of two lines is largest at an end.
-        for x, y in ((low, values[:-1, span]), (high, values[1:, span])):
-            for sign, a, c in (
-                (1.0, planes.upper, planes.upper_const),
-                (-1.0, planes.lower, planes.lower_const),
-            ):
-                line = (a * x[:, None, :]).sum(axis=2) + c
-                off = np.maximum(off, (sign * (line - y)).max(axis=0, initial=0.0))
-        found.append(off)
-    return np.concatenate(found)
+    return ProvedCurves(free, at, values, own, margin)
 
 
 def is_continuous(network: Network) -> bool:

@@ -3,6 +3,7 @@
 =============  ====================================================================
 ``base``       :class:`Planes` and :class:`BoxPlanes`: what every network offers
 ``curve``      networks of one free input: the hull of their curve
+``polygons``   networks of two free inputs: facets of the hull of their graph
 ``chain``      chains of affine layers and ReLU, stacks of equal shape at once
 ``graph``      any network, by the general backward pass
 =============  ====================================================================
@@ -17,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.bounds.curves import ProvedCurves, is_continuous, proved_curves
+from pyomo_relu.bounds.curves import is_continuous, proved_curves
 from pyomo_relu.bounds.ladder import check_box
-from pyomo_relu.bounds.plane_regions import TooManyRegionsError
+from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
 from pyomo_relu.bounds.planes.base import Asked, BoxPlanes, Planes
 from pyomo_relu.bounds.planes.chain import (
     ChainPlanes,
@@ -30,6 +31,7 @@ from pyomo_relu.bounds.planes.chain import (
 )
 from pyomo_relu.bounds.planes.curve import CurvePlanes
 from pyomo_relu.bounds.planes.graph import GraphPlanes
+from pyomo_relu.bounds.planes.polygons import PolygonPlanes, TooRoughError
 from pyomo_relu.network import Network
 
 __all__ = ["Asked", "BoxPlanes", "Planes", "box_planes", "planes_of_many", "planes_over"]
@@ -42,10 +44,13 @@ class PlanesSettings:
     Attributes
     ----------
     most_pieces : int
-        A network of one free input with more linear pieces is taken for a chain.
+        A network of one free input with more linear pieces is taken for a chain ...
+    most_polygons : int
+        ... and one of two free inputs with more polygons.
     """
 
     most_pieces: int = 500
+    most_polygons: int = 1000
 
 
 SETTINGS = PlanesSettings()
@@ -76,10 +81,9 @@ def planes_of_many(
     stacks: dict[tuple[int, ...], list[tuple[int, list[Layer]]]] = {}
     boxes = [check_box(*one) for one in zip(networks, low, high)]
     for k, (network, (a, b)) in enumerate(zip(networks, boxes)):
-        curves = _curves(network, a, b)
-        layers = relu_layers(network)
-        if curves is not None:
-            found[k] = CurvePlanes(network, a, b, curves)
+        exact, layers = _exact(network, a, b), relu_layers(network)
+        if exact is not None:
+            found[k] = exact
         elif layers is not None:
             shape = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
             stacks.setdefault(shape, []).append((k, layers))
@@ -97,13 +101,18 @@ def planes_of_many(
     return [found[k] for k in range(len(networks))]
 
 
-def _curves(network: Network, low: np.ndarray, high: np.ndarray) -> ProvedCurves | None:
-    """The curves of a network of one free input; None if there are none or too many."""
-    if np.count_nonzero(low < high) > 1 or not is_continuous(network):
+def _exact(network: Network, low: np.ndarray, high: np.ndarray) -> BoxPlanes | None:
+    """A network of one or two free inputs by its pieces, if there are few."""
+    free = np.count_nonzero(low < high)
+    if free > 2 or not is_continuous(network):
         return None
     try:
-        return proved_curves(network, low, high, most=SETTINGS.most_pieces)
-    except TooManyRegionsError:
+        if free < 2:
+            curves = proved_curves(network, low, high, most=SETTINGS.most_pieces)
+            return CurvePlanes(network, low, high, curves)
+        most = SETTINGS.most_polygons
+        return PolygonPlanes(network, linear_regions(network, low, high, max_regions=most))
+    except (TooManyRegionsError, TooRoughError):
         return None
 
 

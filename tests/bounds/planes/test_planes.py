@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 from pyomo_relu import NetworkBuilder, activations
 from pyomo_relu.bounds.planes import Asked, box_planes, planes_of_many, planes_over
-from pyomo_relu.bounds.planes.chain import ChainPlanes
+from pyomo_relu.bounds.planes.chain import ChainPlanes, chain_planes, relu_layers
 from pyomo_relu.bounds.planes.curve import CurvePlanes
 from pyomo_relu.bounds.planes.graph import GraphPlanes
+from pyomo_relu.bounds.planes.polygons import PolygonPlanes
 from pyomo_relu.network import Network
 from tests.bounds.planes.exact import assert_hold, points_of
 from tests.bounds.soundness import random_case
 from tests.harness.random_networks import he_network, random_network
 
-KINDS = [ChainPlanes, CurvePlanes, GraphPlanes]
+
+def chain(network, low, high) -> ChainPlanes:
+    """A network as a chain, whatever else it might be."""
+    layers = relu_layers(network)
+    assert layers is not None
+    return chain_planes([network], [layers], low[None], high[None])[0]
 
 
 def inner_box(low, high, rng):
@@ -52,13 +59,21 @@ def test_chains_hold_exactly(seed, sizes):
     low, high = -np.ones(n), 2.0 * np.ones(n)
     rng = np.random.default_rng(seed)
     planes = box_planes(network, low, high)
-    assert isinstance(planes, CurvePlanes if n == 1 else ChainPlanes)
+    assert isinstance(planes, {1: CurvePlanes, 2: PolygonPlanes}.get(n, ChainPlanes))
     for a, b, found in descend(planes, low, high, rng):
         assert_hold(found, network, points_of(network, a, b, rng, 4))
         inside = a + rng.random((50, n)) * (b - a)
         np.testing.assert_allclose(
             [planes.evaluate(x) for x in inside], network.evaluate(inside), atol=1e-12
         )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_chains_of_two_inputs_hold_exactly(seed):
+    network, low, high = he_network(seed, (2, 5, 4, 1)), -np.ones(2), np.ones(2)
+    rng = np.random.default_rng(seed)
+    for a, b, found in descend(chain(network, low, high), low, high, rng):
+        assert_hold(found, network, points_of(network, a, b, rng, 4))
 
 
 @pytest.mark.slow
@@ -118,6 +133,41 @@ def test_a_curve_is_its_convex_hull():
             assert np.abs(above - hull[1]).max() < 5e-3
 
 
+def test_polygons_give_facets_of_the_hull():
+    """At the asked point no convex combination of values is below the plane, but one is on it."""
+    rng = np.random.default_rng(4)
+    for sizes in ((2, 9, 8, 2), (2, 14, 1)):
+        network, n_outputs = he_network(3, sizes), sizes[-1]
+        planes = box_planes(network, -np.ones(2), np.ones(2))
+        assert isinstance(planes, PolygonPlanes)
+        low, high, stored = -np.ones(2), np.ones(2), None
+        for _ in range(4):
+            x = low + rng.random(2) * (high - low)
+            found = planes.over(low, high, stored, x)
+            grid = np.stack(np.meshgrid(*np.linspace(low, high, 41).T), -1).reshape(-1, 2)
+            y = network.evaluate(grid)
+            for k in range(n_outputs):
+                for sign in (1.0, -1.0):
+                    best = linprog(
+                        sign * y[:, k],
+                        A_eq=np.vstack([grid.T, np.ones(len(grid))]),
+                        b_eq=np.append(x, 1.0),
+                    )
+                    rows, of = (
+                        (found.below, found.of_below)
+                        if sign > 0
+                        else (found.above, found.of_above)
+                    )
+                    at = (rows[of == k] @ np.append(x, 1.0))[0]
+                    # The grid misses breakpoints, so its envelope is a little higher.
+                    size = y[:, k].max() - y[:, k].min()
+                    assert best.fun - 0.02 * size <= sign * at <= best.fun + 1e-7 * size
+            low, high = inner_box(low, high, rng)
+            high = np.maximum(high, low + 1e-3)
+            high, stored = np.minimum(high, 1.0), None
+            low = np.minimum(low, high - 1e-3)
+
+
 def lower_hull(points):
     kept: list = []
     for p in points:
@@ -146,7 +196,7 @@ def test_a_point_makes_tight_planes():
 
 def test_stacks_give_what_each_network_gives_alone():
     rng = np.random.default_rng(1)
-    shapes = [(3, 6, 5, 2)] * 4 + [(2, 5, 1)] * 2 + [(1, 5, 1), (3, 6, 5, 2)]
+    shapes = [(3, 6, 5, 2)] * 4 + [(4, 5, 1)] * 2 + [(1, 5, 1), (3, 6, 5, 2)]
     networks = [he_network(k, sizes) for k, sizes in enumerate(shapes)]
     networks[2] = networks[0]
     low = [-np.ones(network.n_inputs) for network in networks]
@@ -185,8 +235,7 @@ def affine_only() -> Network:
 def test_short_chains(make):
     network = make()
     low, high = np.array([-1.0, -0.5]), np.array([0.5, 1.0])
-    planes = box_planes(network, low, high)
-    assert isinstance(planes, ChainPlanes)
+    planes = chain(network, low, high)
     rng = np.random.default_rng(0)
     for a, b, found in descend(planes, low, high, rng):
         assert_hold(found, network, points_of(network, a, b, rng, 4))

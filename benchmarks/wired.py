@@ -34,7 +34,7 @@ from common import (
 from wired_models import MODELS
 
 TOOLS = (
-    "find_start", "relu_highs", "relu_global", "highs", "highs_auto", "scip", "gurobi",
+    "find_start", "relu", "relu_highs", "relu_global", "highs", "highs_auto", "scip", "gurobi",
     "omlt",
 )  # fmt: skip
 PEERS = ("gurobi", "omlt")

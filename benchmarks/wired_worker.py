@@ -276,6 +276,7 @@ TOOLS: dict[
     str, tuple[Callable[[str, pyo.ConcreteModel, Clock, Run], None], str | None]
 ] = {
     "find_start": (start, "bigm"),
+    "relu": (ours, None),
     "relu_highs": (ours, "bigm"),
     "relu_global": (ours, None),
     "highs": (highs, "bigm"),

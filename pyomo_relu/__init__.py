@@ -17,7 +17,7 @@ from pyomo_relu.base.versions import check_version as _check_version
 from pyomo_relu.block import ReLUNetBlock
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.network import Network, NetworkBuilder, activations
-from pyomo_relu.solvers import ReluHighs  # registers relu_highs
+from pyomo_relu.solvers import Relu, ReluHighs  # registers relu and its parts
 
 if TYPE_CHECKING:
     from pyomo_relu.bounds import compute_bounds
@@ -32,6 +32,7 @@ __all__ = [
     "Network",
     "NetworkBuilder",
     "ReLUNetBlock",
+    "Relu",
     "ReluHighs",
     "activations",
     "compute_bounds",

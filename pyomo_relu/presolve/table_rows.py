@@ -243,8 +243,8 @@ class _Neighbourhood:
         """Rows near the table and their columns, ring after ring."""
         matrix = self.form.matrix
         short = np.diff(matrix.indptr) <= SETTINGS.longest_row
-        pattern = sp.csr_array((np.ones(matrix.nnz), matrix.indices, matrix.indptr))
-        pattern.resize(matrix.shape)
+        ones = np.ones(matrix.nnz)
+        pattern = sp.csr_array((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
         columns = np.zeros(matrix.shape[1])
         columns[start] = 1.0
         rows = np.zeros(matrix.shape[0], dtype=bool)

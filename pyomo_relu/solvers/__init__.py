@@ -2,6 +2,7 @@
 
 from pyomo_relu.solvers.global_search import ReluGlobal
 from pyomo_relu.solvers.highs import ReluHighs
+from pyomo_relu.solvers.relu import Relu
 from pyomo_relu.solvers.scip import ReluScip
 
-__all__ = ["ReluGlobal", "ReluHighs", "ReluScip"]
+__all__ = ["Relu", "ReluGlobal", "ReluHighs", "ReluScip"]

@@ -75,6 +75,28 @@ class LegacyCall(LegacySolverWrapper):
         """The keywords of a call, given the solver's lasting options."""
         return kwds
 
+    def _options_as_keywords(
+        self, options: dict[str, Any], kwds: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The keywords of a call, where every option is one of the solver's keywords.
+
+        Raises
+        ------
+        ValueError
+            For an option that the solver hasn't.
+        """
+        kwds, keywords = dict(kwds), self.CONFIG.keywords
+        for key, setting in {**options, **(kwds.pop("options", None) or {})}.items():
+            if key not in keywords:
+                raise ValueError(
+                    f"{self.name} has no option '{key}'; it takes "
+                    + ", ".join(keywords)
+                    + "."
+                )
+            kwds.setdefault(key, setting)
+        self.config.solver_options.reset()
+        return kwds
+
     def _map_results(self, model: Any, results: Results) -> tuple[SolverResults, Any]:
         self._last_results = results
         legacy, solution = super()._map_results(model, results)

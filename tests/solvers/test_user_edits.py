@@ -119,7 +119,7 @@ def disagreement(m) -> tuple[str | None, bool]:
         for o in m.component_data_objects(pyo.Objective, active=True)
     )
     sign = -1.0 if maximize else 1.0
-    for name in ("relu_highs", "relu_global"):
+    for name in ("relu_highs", "relu_global", "relu"):
         answer = ours(m, name)
         if answer.refused is not None or answer.open:
             continue

@@ -11,7 +11,7 @@ from pyomo_relu.solvers.global_search.limits import DEFAULTS
 from pyomo_relu.solvers.options import NetworkSolverConfig
 
 
-def _executor(given: Any) -> Executor | None:
+def executor_of(given: Any) -> Executor | None:
     if given is None or hasattr(given, "submit"):
         return given
     raise ValueError(
@@ -60,4 +60,4 @@ class ReluGlobalConfig(NetworkSolverConfig):
         self.add("leaf_neurons", DEFAULTS.leaf_neurons, NonNegativeInt, "for the small MIP")
         self.add("hand_over", DEFAULTS.hand_over, Bool, "many inputs to the MIP")
         self.add("seed", DEFAULTS.seed, NonNegativeInt, "of the incumbents")
-        self.add("executor", None, _executor, "parallel batches")
+        self.add("executor", None, executor_of, "parallel batches")

@@ -98,7 +98,7 @@ class Incumbent:
         for j, v in enumerate(p.columns):
             if v.value is not None:
                 z[j] = float(v.value)
-            elif np.isfinite(p.lower[j] + p.upper[j]):
+            elif np.isfinite(p.lower[j]) and np.isfinite(p.upper[j]):
                 z[j] = 0.5 * (p.lower[j] + p.upper[j])
         return self.offer(z) or self.polish(z)
 

@@ -197,7 +197,25 @@ class BoxMIP:
     def _start(
         self, highs: HighsModel, scaled: ScaledProgram, start: np.ndarray, limit: float
     ) -> None:
-        """Start from a point of the problem: what belongs to it inside is solved for."""
+        """Start from a point of the problem."""
+        whole = self.completed(highs, scaled, start, limit)
+        if whole is not None:
+            highs.start_at(whole)
+
+    def completed(
+        self, highs: HighsModel, scaled: ScaledProgram, start: np.ndarray, limit: float
+    ) -> np.ndarray | None:
+        """All columns at a point (m,) of the problem; what lies inside is solved for.
+
+        Parameters
+        ----------
+        highs : HighsModel
+            Holds the scaled program, which it has again at the end.
+        scaled : ScaledProgram
+        start : (m,) array
+        limit : float
+            Seconds.
+        """
         p = self.problem
         known = np.setdiff1d(np.arange(self.m), p.n + np.arange(p.q))
         start = start * scaled.factors[: self.m]
@@ -205,8 +223,7 @@ class BoxMIP:
         whole = highs.run(limit).point
         highs.set_bounds(scaled.program.lower, scaled.program.upper)
         highs.forget()
-        if whole is not None:
-            highs.start_at(whole)
+        return whole
 
     def _answer(self, answer: Answer, cutoff: float, factors: np.ndarray) -> BoxAnswer:
         share = TOLERANCES.margin

@@ -161,17 +161,7 @@ class LegacyReluGlobal(LegacyCall, ReluGlobal):
     """
 
     def _take_options(self, options: dict[str, Any], kwds: dict[str, Any]) -> dict:
-        kwds, keywords = dict(kwds), self.CONFIG.keywords
-        for key, setting in {**options, **(kwds.pop("options", None) or {})}.items():
-            if key not in keywords:
-                raise ValueError(
-                    f"relu_global has no option '{key}'; it takes "
-                    + ", ".join(keywords)
-                    + "."
-                )
-            kwds.setdefault(key, setting)
-        self.config.solver_options.reset()
-        return kwds
+        return self._options_as_keywords(options, kwds)
 
 
 SolverFactory.register(

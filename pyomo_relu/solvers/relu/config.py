@@ -1,0 +1,55 @@
+"""Options of ``relu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyomo.common.config import NonNegativeInt
+
+from pyomo_relu.solvers.global_search.config import executor_of
+from pyomo_relu.solvers.global_search.limits import DEFAULTS
+from pyomo_relu.solvers.options import NetworkSolverConfig
+
+
+def _mip_solver(given: Any) -> Any:
+    if given is None or isinstance(given, str) or hasattr(given, "solve"):
+        return given
+    raise ValueError(
+        f"mip_solver= takes the name of a Pyomo solver or a solver, not {given!r}."
+    )
+
+
+class ReluConfig(NetworkSolverConfig):
+    """Configuration of ``relu`` besides Pyomo's own.
+
+    Attributes
+    ----------
+    rel_gap, abs_gap : float
+        The search ends when the bound is within either of the incumbent, the first one
+        relative to the objective.
+    time_limit : float
+        Seconds.
+    mip_solver : str or solver, optional
+        A solver of Pyomo's that takes what is left to a MIP in place of HiGHS, for example
+        ``"gurobi"``: after the searches of the networks had their turn, with their best
+        point as its start. Its own options are set on the solver that is given.
+    seed : int
+        The seed of the searches for points.
+    threads : int
+        How many threads HiGHS may use (1 if not given), and how many worker processes bound
+        boxes where boxes are searched.
+    executor : Executor, optional
+        Bounds the batches of boxes in parallel, as in ``relu_global``.
+    warmstart : bool
+        Offer the variables' present values as the first point.
+    progress : callable, optional
+        Called with a :class:`~pyomo_relu.solvers.watch.Progress` after each round and
+        each better point; a true return value ends the search with its best point.
+    """
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.rel_gap, self.abs_gap = DEFAULTS.rel_gap, DEFAULTS.abs_gap
+        self.add("mip_solver", None, _mip_solver, "in place of HiGHS")
+        self.add("seed", DEFAULTS.seed, NonNegativeInt, "of the points")
+        self.add("executor", None, executor_of, "parallel batches of boxes")

@@ -1,0 +1,158 @@
+"""What a model is for ``relu``: a few numbers, a sentence, and the plan that follows."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyomo_relu.presolve.compose import BlockLinks
+from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
+from pyomo_relu.solvers.global_search.settings import TURNS
+from pyomo_relu.solvers.global_search.subsystems import find_subsystems
+from pyomo_relu.solvers.relu.settings import TOGETHER
+
+
+class Kind(enum.Enum):
+    """What decides which searches run, and in which order."""
+
+    #: Only bounds of the inputs, and of what they make: boxes and sides of neurons.
+    BOX = "only bounds constrain the inputs"
+    #: Inputs of few values: tables, and a MIP.
+    TABLES = "inputs take few values, so networks are tables"
+    #: Few inputs among rows: boxes, then a MIP beside them.
+    FEW = "few inputs among rows"
+    #: Networks that only rows connect: prices for the rows, then a MIP beside them.
+    SUBSYSTEMS = "subsystems that only rows connect"
+    #: Too many inputs for boxes: a MIP with points from the networks.
+    MANY = "many inputs that belong together"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a model is.
+
+    Attributes
+    ----------
+    kind : Kind
+    networks, tabulated : int
+        All networks, and those that one choice of binaries makes rows.
+    inputs, integers : int
+        Drivers that can move, and integers among all columns that can.
+    rows : int
+    subsystems, widest : int
+        How many there are, and how many inputs the largest has.
+    """
+
+    kind: Kind
+    networks: int
+    tabulated: int
+    inputs: int
+    integers: int
+    rows: int
+    subsystems: int
+    widest: int
+
+    def __str__(self) -> str:
+        def count(n: int, what: str) -> str:
+            return f"{n} {what}{'' if n == 1 else 's'}"
+
+        parts = [
+            count(self.networks, "network"),
+            count(self.inputs, "free input"),
+            count(self.integers, "integer"),
+            count(self.rows, "row"),
+        ]
+        if self.subsystems > 1:
+            most = count(self.widest, "input")
+            parts.append(f"{count(self.subsystems, 'subsystem')} of at most {most}")
+        return f"{', '.join(parts)}: {self.kind.value}"
+
+
+def look_at(problem: Problem) -> Scene:
+    """What a problem is."""
+    free = problem.lower < problem.upper
+    groups = [int(np.count_nonzero(free[d])) for d, _ in find_subsystems(problem)]
+    moving = [k for k in groups if k]
+    widest = max(moving, default=0)
+    return Scene(
+        kind=_kind(problem, len(groups), widest),
+        networks=len(problem.links) + len(problem.tabulated),
+        tabulated=len(problem.tabulated),
+        inputs=int(np.count_nonzero(free[: problem.n])),
+        integers=int(np.count_nonzero(problem.integer & free)),
+        rows=len(problem.row_lower),
+        subsystems=len(moving),
+        widest=widest,
+    )
+
+
+def _kind(problem: Problem, groups: int, widest: int) -> Kind:
+    chain = NeuronSearch.fits(problem)
+    if chain or (problem.is_box and widest <= TURNS.most_inputs):
+        return Kind.BOX
+    if problem.network is None or few_values(problem):
+        return Kind.TABLES
+    if widest > TURNS.most_inputs:
+        return Kind.MANY
+    return Kind.SUBSYSTEMS if groups > 1 else Kind.FEW
+
+
+class _Inputs:
+    """The inputs of a problem's networks, by how many values they take."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        columns = reversed(list(enumerate(problem.columns)))
+        self._column = {id(v): j for j, v in columns}
+        self._free = problem.lower < problem.upper
+        self.live = [
+            link for link in problem.links if any(one.terms for one in link.inputs)
+        ]
+
+    def open_and_values(self, link: BlockLinks) -> tuple[int, float]:
+        """How many variables of a network's inputs take any value; how many combinations
+        of values the others take."""
+        places = {self._column.get(key, -1) for one in link.inputs for key in one.terms}
+        any_value, combinations = 0, 1.0
+        for j in places:
+            values = self._values(j)
+            if values is None:
+                any_value += 1
+            else:
+                combinations *= values
+        return any_value, combinations
+
+    def _values(self, j: int) -> float | None:
+        """How many values a variable takes; None where they are many, or it is an output."""
+        p = self.problem
+        if not 0 <= j < p.n:
+            return None
+        if not self._free[j]:
+            return 1.0
+        if p.integer[j]:
+            return float(p.upper[j] - p.lower[j]) + 1.0
+        values = p.grid.values.get(j)
+        return None if values is None else float(len(values))
+
+
+def few_values(problem: Problem) -> bool:
+    """Whether each network takes few values in all inputs that can move but one.
+
+    At least one of them has to take few values: a network of one free input is a curve.
+    """
+    inputs = _Inputs(problem)
+    found = [inputs.open_and_values(link) for link in inputs.live]
+    return bool(found) and all(
+        any_value <= 1 and 1 < values <= TOGETHER.most_values for any_value, values in found
+    )
+
+
+def small_networks(problem: Problem) -> bool:
+    """Whether most networks have so few inputs that they have small exact forms."""
+    inputs = _Inputs(problem)
+    counts = [inputs.open_and_values(link)[0] for link in inputs.live]
+    small = sum(count <= TOGETHER.small_inputs for count in counts)
+    return small >= TOGETHER.small_share * max(1, len(counts))

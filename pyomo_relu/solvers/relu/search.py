@@ -1,0 +1,265 @@
+"""The search of the networks and a MIP by turns: one point, one bound, one log.
+
+The search of the networks (boxes, sides of neurons, subsystems) goes alone first, as long
+as a MIP would take to be written. Then HiGHS runs on a copy of the model in the form that
+suits it, and whenever it asks whether to go on, the search of the networks has its turn, up
+to its share of the CPU time; better points go both ways, and the better of the two
+bounds is the bound.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.base.deadline import Deadline, TimeUp
+from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.programs import NETWORK_DEFAULTS, Answer, HighsModel, Status
+from pyomo_relu.programs.highs import Event
+from pyomo_relu.solvers.global_search.cost_search import CostSearch, Report, RoundSearch
+from pyomo_relu.solvers.global_search.limits import Limits
+from pyomo_relu.solvers.global_search.mip import TOLERANCES
+from pyomo_relu.solvers.global_search.settings import POINTS
+from pyomo_relu.solvers.relu.mip_form import MipForm
+from pyomo_relu.solvers.relu.scene import Kind, Scene
+from pyomo_relu.solvers.relu.settings import TOGETHER
+
+
+class TogetherSearch(CostSearch):
+    """The searches of ``relu`` over one problem.
+
+    Parameters
+    ----------
+    problem : Problem
+    limits : Limits
+    report : callable or None
+    scene : Scene
+    inner : RoundSearch or None
+        The search of the networks; None where there is none.
+    write : callable
+        Writes the copy for the MIP.
+    threads : int
+        Of HiGHS.
+    other : callable, optional
+        Solves the copy in place of HiGHS; see :mod:`~pyomo_relu.solvers.relu.other_mip`.
+
+    Attributes
+    ----------
+    mip_bound : float
+        What the MIP has proved of the cost.
+    mip_nodes : int
+    parts : list of str
+        Which searches had a turn.
+    proof : str or None
+        Which search's bound closed the gap.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        limits: Limits,
+        report: Report | None,
+        scene: Scene,
+        inner: RoundSearch | None,
+        write: Callable[[], MipForm],
+        threads: int = 1,
+        other: Callable[[Any, TogetherSearch], None] | None = None,
+    ) -> None:
+        super().__init__(problem, limits, report)
+        self.scene, self.inner, self.write = scene, inner, write
+        self.threads, self.other = threads, other
+        self.mip_bound, self.mip_nodes = -math.inf, 0
+        self.parts: list[str] = []
+        self._begun = False
+        self._told = math.inf  # the cost of the last point that HiGHS knows
+        self._spent = 0.0
+        if inner is not None:
+            # What a race of several searches shares with its parts is taken over, too.
+            self.incumbent, self.counts = inner.incumbent, inner.counts
+            self.points, self.deadline = inner.points, inner.deadline
+            inner.report = self._passed_on
+
+    def _passed_on(self, _: CostSearch, kind: str) -> bool:
+        self._tell(kind)
+        return self.stopped is not None
+
+    # ------------------------------------------------------------------------ bounds
+    @property
+    def inner_bound(self) -> float:
+        """What the search of the networks has proved of the cost."""
+        return self.inner.bound if self.inner is not None and self._begun else -math.inf
+
+    @property
+    def bound(self) -> float:
+        """A valid lower bound of the cost."""
+        return min(max(self.inner_bound, self.mip_bound), self.incumbent.cost)
+
+    @property
+    def open_boxes(self) -> int:
+        """Those of the search of the networks; none once there is a proof."""
+        if self.proved:
+            return 0
+        return self.inner.open_boxes if self.inner is not None and self._begun else 1
+
+    @property
+    def proof(self) -> str | None:
+        """Which search's bound closed the gap."""
+        if not self.proved:
+            return None
+        by_mip = self.mip_bound >= self.inner_bound
+        return "mip" if by_mip and "mip" in self.parts else "networks"
+
+    @property
+    def mip_rel_gap(self) -> float:
+        """The relative gap that a MIP is solved to."""
+        return TOGETHER.mip_gap * self.limits.rel_gap
+
+    # ------------------------------------------------------------------------- turns
+    def run(self) -> None:
+        """Search until the gap is closed or a limit is met."""
+        try:
+            self._alone()
+            if not (self.proved or self._out_of_limits()):
+                self._mip()
+            while self.inner is not None and not (self.proved or self._out_of_limits()):
+                if self._inner_done:
+                    break
+                self._inner_round()
+        except KeyboardInterrupt:
+            self.stopped = "interrupt"
+        except TimeUp:
+            self.stopped = self.stopped or "time"
+
+    def _alone(self) -> None:
+        """The search of the networks, before there is a MIP."""
+        if self.inner is None or self.scene.kind is Kind.TABLES:
+            return
+        seconds = TOGETHER.alone + TOGETHER.alone_each * self.scene.networks
+        times = {Kind.BOX: TOGETHER.alone_on_boxes, Kind.FEW: TOGETHER.alone_on_few}
+        seconds *= times.get(self.scene.kind, 1.0)
+        turn = Deadline(cpu_seconds=seconds)
+        while not (turn.expired() or self._inner_done or self._out_of_limits()):
+            self._inner_round()
+
+    @property
+    def _inner_done(self) -> bool:
+        """Whether the search of the networks has nothing left to do."""
+        return self.inner is None or (self._begun and self.inner.done) or self.proved
+
+    def _inner_round(self) -> None:
+        assert self.inner is not None
+        if not self._begun:
+            self._begun = True
+            self.parts.append("networks")
+            self.inner.begin()
+            self.inner.look_for_points(POINTS.first)
+        else:
+            self.inner.round()
+        self.stopped = self.stopped or self.inner.stopped
+
+    # --------------------------------------------------------------------------- MIP
+    def _mip(self) -> None:
+        """The MIP, with turns of the search of the networks inside of it."""
+        form = self.write()
+        self.parts.append("mip")
+        self._form, self._began = form, time.process_time()
+        if self.other is not None:
+            self.other(form, self)
+            return
+        highs = HighsModel(threads=self.threads)
+        highs.set(
+            NETWORK_DEFAULTS,
+            mip_rel_gap=self.mip_rel_gap,
+            mip_abs_gap=TOGETHER.mip_gap * self.limits.abs_gap,
+            mip_feasibility_tolerance=TOLERANCES.feasibility,
+            primal_feasibility_tolerance=TOLERANCES.feasibility,
+        )
+        highs.load(form.program)
+        if self.incumbent.point is None:
+            self._turn_of_points(0.0)
+        start = self._news()
+        if start is not None:
+            highs.start_at(start)
+        highs.on_incumbent(self._hear)
+        highs.ask_for_points(lambda event: self._news())
+        highs.stop_when(self._asked)
+        answer = highs.run(self.remaining)
+        self._take(answer)
+
+    def _hear(self, event: Event) -> None:
+        """A better point of HiGHS's."""
+        assert event.point is not None
+        self.meet(self._form.back(event.point))
+
+    def meet(self, z: np.ndarray) -> None:
+        before = self.incumbent.cost
+        if not self.incumbent.offer(z) and not math.isfinite(before):
+            self.incumbent.polish(z)
+        self._told = min(self._told, self.incumbent.cost)
+
+    def _news(self) -> np.ndarray | None:
+        """The best point in HiGHS's columns, if it doesn't know it yet."""
+        if self.incumbent.point is None or self.incumbent.cost >= self._told:
+            return None
+        self._told = self.incumbent.cost
+        return self._form.point_of(self.incumbent.point)
+
+    def _asked(self, event: Event) -> bool:
+        """A turn of the others, while HiGHS waits; whether it is to stop."""
+        self.note(event.bound)
+        self.mip_nodes = max(self.mip_nodes, event.nodes)
+        now = time.process_time()
+        left = self._share() * (now - self._began) - self._spent
+        if left >= TOGETHER.least_turn and not self.proved:
+            if self._inner_done or self.scene.kind is Kind.MANY:
+                self._turn_of_points(left)
+            else:
+                turn = Deadline(cpu_seconds=left)
+                while not (turn.expired() or self._inner_done or self._out_of_limits()):
+                    self._inner_round()
+            self._spent += time.process_time() - now
+        self._tell("log")
+        return self.proved or self._out_of_limits()
+
+    def _share(self) -> float:
+        """The share of the CPU time that others than HiGHS get."""
+        if self.scene.kind is Kind.TABLES:
+            return TOGETHER.share_beside_tables
+        if self.inner is None or self._inner_done or self.scene.kind is Kind.MANY:
+            known = self.incumbent.point is not None
+            return TOGETHER.points_share if known else TOGETHER.points_share_without
+        return TOGETHER.share
+
+    def _turn_of_points(self, seconds: float) -> None:
+        """Programs that look for points, for so many CPU seconds; a first turn for 0."""
+        turn = Deadline(cpu_seconds=seconds)
+        self.look_for_points(POINTS.first if not seconds else 1)
+        while seconds and not (turn.expired() or self.points.done or self._out_of_limits()):
+            self.look_for_points(1)
+
+    def note(self, bound: float) -> None:
+        """A bound of the MIP's, in the sense of its objective; a margin is taken off."""
+        if math.isfinite(bound):
+            cost = self._form.cost_of(bound)
+            cost -= TOLERANCES.margin * max(1.0, abs(cost))
+            self.mip_bound = max(self.mip_bound, cost)
+
+    def _take(self, answer: Answer) -> None:
+        """The end of HiGHS's run."""
+        self.mip_nodes = max(self.mip_nodes, answer.nodes)
+        if answer.point is not None:
+            self.meet(self._form.back(answer.point))
+        if answer.infeasible:
+            self.mip_bound = math.inf
+        elif answer.status in (Status.OPTIMAL, Status.TIME_LIMIT, Status.INTERRUPTED):
+            self.note(answer.bound)
+        elif answer.status in (Status.UNBOUNDED, Status.INFEASIBLE_OR_UNBOUNDED):
+            self.stopped = "unbounded"
+        if answer.status is Status.TIME_LIMIT:
+            self.stopped = self.stopped or "time"
+        if answer.keyboard:
+            self.stopped = "interrupt"

@@ -1,0 +1,49 @@
+"""What steers ``relu``: one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TurnsSettings:
+    """Which search goes first, and for how long; measured on ``benchmarks/wired.py``."""
+
+    #: The search of the networks goes alone for so many CPU seconds, and so many more for
+    #: each network: as long as writing the copy for the MIP takes (17 ms a network of
+    #: 3-10-10-1 with ``auto`` on student250), so that the copy at most doubles the time.
+    alone: float = 0.3
+    alone_each: float = 0.017
+    #: Where only the box constrains the inputs, it goes alone for so many times as long: there
+    #: the MIP is hardly ever the quicker one (``benchmarks/solve.py``).
+    alone_on_boxes: float = 100.0
+    #: Likewise where few inputs stand among rows (cvar20, qnet8, mpc10d).
+    alone_on_few: float = 10.0
+    #: While the MIP runs, the search of the networks gets this share of the CPU time where
+    #: both may be the quicker one, ...
+    share: float = 0.5
+    #: ... this one where few values of the inputs make the MIP small, ...
+    share_beside_tables: float = 0.2
+    #: ... and the search for points this one, where there is no search of the networks: with
+    #: and without a point.
+    points_share: float = 0.1
+    points_share_without: float = 0.5
+    #: Turns are at least so many CPU seconds long, or what they share would be lost in calls.
+    least_turn: float = 0.05
+    #: A MIP is closed to this share of the gaps asked for, so that the margins of bounds and
+    #: the networks' own values at its point can't open them again.
+    mip_gap: float = 0.9
+    #: What belongs to a point inside the networks is solved for in so many seconds at most.
+    completion: float = 2.0
+    #: The MIP is the copy in the forms that suit where at least this share of the networks has
+    #: no more than ``small_inputs`` inputs of any value, so that they are curves, polygons or
+    #: tables; else all networks are one program of big-M rows, which is written sooner.
+    #: (plant24 after ten seconds: bound 1560 with polygons, 416 with big-M; where networks have
+    #: three and more inputs ``auto`` is big-M as well.)
+    small_share: float = 0.5
+    small_inputs: int = 2
+    #: A network with at most this many combinations of its inputs' values becomes a table.
+    most_values: int = 1000
+
+
+TOGETHER = TurnsSettings()

@@ -1,0 +1,259 @@
+"""``SolverFactory("relu")``: looks at a model, and runs the searches that suit it."""
+
+from __future__ import annotations
+
+import io
+import math
+from concurrent.futures import Executor, ProcessPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from pyomo.contrib.solver.common.factory import SolverFactory
+from pyomo.contrib.solver.common.results import Results
+
+from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.formulations import network_blocks
+from pyomo_relu.solvers.legacy import LegacyCall
+from pyomo_relu.solvers.relu.config import ReluConfig
+from pyomo_relu.solvers.skeleton import NetworkSolver
+from pyomo_relu.solvers.watch import Log
+
+if TYPE_CHECKING:
+    from pyomo_relu.presolve.problem import Problem
+    from pyomo_relu.solvers.global_search.cost_search import CostSearch, RoundSearch
+    from pyomo_relu.solvers.global_search.limits import Limits
+    from pyomo_relu.solvers.relu.mip_form import MipForm
+    from pyomo_relu.solvers.relu.scene import Scene
+    from pyomo_relu.solvers.relu.search import TogetherSearch
+
+#: Seconds between two lines of the log, and between two lines of better points.
+LOG_EVERY = 1.0
+POINT_EVERY = 0.1
+
+
+class Relu(NetworkSolver):
+    """The one solver to remember for models with networks.
+
+    Takes Pyomo's keywords and those of
+    :class:`~pyomo_relu.solvers.relu.config.ReluConfig`. In the results ``extra_info`` has
+    ``mip_gap``, ``mip_node_count`` (boxes and nodes of the MIP), ``scene`` (what the model
+    is), ``parts`` (which searches ran) and ``proof`` (which of them closed the gap:
+    ``"networks"``, ``"mip"``, or None).
+
+    Examples
+    --------
+    >>> import pyomo.environ as pyo
+    >>> from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
+    >>> b = NetworkBuilder()
+    >>> x = b.input("x", (1,))
+    >>> y = b.piecewise("relu", b.affine("dense", [(x, [[1.0], [-1.0]])]),
+    ...                 activations.relu())
+    >>> network = b.build([b.affine("out", [(y, [[1.0, 2.0]])])])
+    >>> m = pyo.ConcreteModel()
+    >>> m.x = pyo.Var(bounds=(-1, 3))
+    >>> m.net = ReLUNetBlock(network=network, inputs=[m.x])
+    >>> m.obj = pyo.Objective(expr=m.net.outputs[0], sense=pyo.maximize)
+    >>> _ = pyo.SolverFactory("relu").solve(m)
+    >>> round(m.x.value, 6), round(pyo.value(m.obj), 6)
+    (3.0, 3.0)
+
+    Notes
+    -----
+    A model without network blocks goes to HiGHS as it is, by ``relu_highs``, duals
+    included. Ctrl-C and limits keep the best point and a valid bound.
+    """
+
+    CONFIG = ReluConfig()
+
+    title = "relu"
+
+    def version(self) -> tuple[int, ...]:
+        """The version of the package."""
+        from pyomo_relu.base.versions import VERSION
+
+        return tuple(int(part) for part in VERSION.split(".")[:3])
+
+    def search(
+        self, model: Any, config: Any, deadline: Deadline, log: io.StringIO
+    ) -> Results:
+        """Look at the model, and run the searches that suit it."""
+        if config.solver_options:
+            name = next(iter(config.solver_options))
+            raise ValueError(
+                f"relu has no solver option '{name}'; its options are keywords of solve(): "
+                + ", ".join(self.CONFIG.keywords)
+                + ". Options of HiGHS go to the solver 'relu_highs'."
+            )
+        if next(network_blocks(model), None) is None:
+            return self._without_networks(model, config, deadline, log)
+        from pyomo_relu.presolve.reading import read_problem
+        from pyomo_relu.solvers.global_search.outcome import early_results
+        from pyomo_relu.solvers.relu.other_mip import OtherMIP
+        from pyomo_relu.solvers.relu.scene import look_at
+
+        lines = TogetherLog(config, log)
+        given, tee = config.mip_solver, bool(config.tee)
+        other = None if given is None else OtherMIP(given, tee)
+        config.timer.start("read_model")
+        problem = read_problem(model, deadline)
+        config.timer.stop("read_model")
+        results = early_results(problem, model)
+        if results is not None:
+            return results
+        scene = look_at(problem)
+        lines.head(problem, scene)
+        return self._together(model, config, deadline, lines, (problem, scene, other))
+
+    def _together(
+        self,
+        model: Any,
+        config: Any,
+        deadline: Deadline,
+        lines: TogetherLog,
+        found: tuple[Problem, Scene, Any],
+    ) -> Results:
+        from pyomo_relu.solvers.global_search.limits import Limits
+        from pyomo_relu.solvers.global_search.outcome import read_results
+        from pyomo_relu.solvers.relu.copy import WrittenCopy
+        from pyomo_relu.solvers.relu.mip_form import PresolvedMIP
+        from pyomo_relu.solvers.relu.scene import Kind, small_networks
+        from pyomo_relu.solvers.relu.search import TogetherSearch
+
+        problem, scene, other = found
+        limits = Limits(
+            rel_gap=config.rel_gap,
+            abs_gap=config.abs_gap,
+            time_limit=deadline.left(),
+            seed=config.seed,
+            points=True,
+        )
+
+        def write() -> MipForm:
+            """The problem for a MIP solver."""
+            if other is not None or scene.kind is Kind.TABLES or small_networks(problem):
+                return lines.mip(WrittenCopy(model, problem, deadline))
+            return lines.mip(PresolvedMIP(problem, deadline))
+
+        executor, own = config.executor, None
+        if executor is None and (config.threads or 1) > 1:
+            executor = own = ProcessPoolExecutor(config.threads)
+        try:
+            search = TogetherSearch(
+                problem,
+                limits,
+                lines.report,
+                scene,
+                networks_search(problem, scene, limits, executor),
+                write,
+                config.threads or 1,
+                other,
+            )
+            if config.warmstart:
+                search.incumbent.offer_present()
+            config.timer.start("search")
+            search.run()
+            config.timer.stop("search")
+        finally:
+            if own is not None:
+                own.shutdown()
+        results = read_results(search, model)
+        info = results.extra_info
+        info.mip_node_count = search.counts.boxes + search.mip_nodes
+        info.scene, info.parts, info.proof = str(scene), list(search.parts), search.proof
+        lines.report(search, "end")
+        lines.end(search)
+        return results
+
+    def _without_networks(
+        self, model: Any, config: Any, deadline: Deadline, log: io.StringIO
+    ) -> Results:
+        """A model without networks: HiGHS, as it is."""
+        from pyomo_relu.solvers.highs import ReluHighs
+
+        solver = ReluHighs()
+        own = solver.config()
+        for name in ("tee", "threads", "rel_gap", "abs_gap", "warmstart", "progress"):
+            own.get(name).set_value(config.get(name).value())
+        own.timer = config.timer
+        return solver.search(model, own, deadline, log)
+
+
+def networks_search(
+    problem: Problem, scene: Scene, limits: Limits, executor: Executor | None
+) -> RoundSearch | None:
+    """The search of the networks that suits a problem; None where a MIP has to do alone."""
+    from pyomo_relu.solvers.global_search.cost_search import RoundSearch
+    from pyomo_relu.solvers.global_search.strategy import by_turns, choose_search
+    from pyomo_relu.solvers.relu.scene import Kind
+
+    if problem.network is None or scene.kind is Kind.MANY:
+        return None
+    if scene.kind is Kind.FEW:
+        return by_turns(problem, limits, executor)
+    search = choose_search(problem, limits, executor)
+    return search if isinstance(search, RoundSearch) else None
+
+
+class TogetherLog(Log):
+    """Lines for ``tee``, and the user's callback."""
+
+    last = -math.inf
+
+    def head(self, problem: Problem, scene: Scene) -> None:
+        """What the model is, and the titles of the columns."""
+        self.write(f"relu: {scene}")
+        for note in problem.as_rows:
+            self.write(f"relu: {note}")
+        self.write(
+            f"{'':2}{'seconds':>8} {'boxes':>9} {'nodes':>7} {'bound':>14} "
+            f"{'incumbent':>14} {'gap':>9}"
+        )
+
+    def report(self, search: CostSearch, kind: str) -> bool:
+        """One event of the search; whether the user wants to stop."""
+        now = search.progress(kind)
+        pause = {"log": LOG_EVERY, "incumbent": POINT_EVERY}.get(kind, 0.0)
+        if self.streams and now.seconds - self.last >= pause:
+            self.last = now.seconds
+            shown = "-" if not math.isfinite(now.gap) else f"{100 * now.gap:.4f}%"
+            nodes = getattr(search, "mip_nodes", 0)
+            self.write(
+                f"{'* ' if kind == 'incumbent' else '  '}{now.seconds:8.2f} "
+                f"{now.nodes:9d} {nodes:7d} {now.bound:14.7g} "
+                f"{now.incumbent:14.7g} {shown:>9}"
+            )
+        return kind != "end" and self.progress is not None and bool(self.progress(now))
+
+    def mip(self, form: MipForm) -> MipForm:
+        """That a MIP takes part from now on, and how large it is; gives it back."""
+        p = form.program
+        whole = 0 if p.integer is None else int(p.integer.sum())
+        self.write(
+            f"relu: a MIP takes part, {len(p.cost)} columns ({whole} integer) and "
+            f"{len(p.row_lower)} rows: {form.description}"
+        )
+        return form
+
+    def end(self, search: TogetherSearch) -> None:
+        """Who has proved what."""
+        what = {"networks": "the search of the networks", "mip": "the MIP", None: ""}
+        if search.proof is not None:
+            self.write(f"relu: proved by {what[search.proof]}")
+        elif search.incumbent.point is None:
+            self.write("relu: no point found")
+
+
+class LegacyRelu(LegacyCall, Relu):
+    """``pyo.SolverFactory("relu")``: Pyomo's customary way to call a solver.
+
+    ``solve`` takes the usual ``tee``, ``timelimit``, ``load_solutions``, and the keywords
+    of :class:`Relu`; ``options`` may hold the latter too.
+    """
+
+    def _take_options(self, options: dict[str, Any], kwds: dict[str, Any]) -> dict:
+        return self._options_as_keywords(options, kwds)
+
+
+SolverFactory.register(
+    "relu",
+    doc="The one solver to remember for models with networks",
+)(Relu, LegacyRelu)

@@ -94,7 +94,7 @@ class Relu(NetworkSolver):
         given, tee = config.mip_solver, bool(config.tee)
         other = None if given is None else OtherMIP(given, tee)
         config.timer.start("read_model")
-        problem = read_problem(model, deadline)
+        problem = read_problem(model, deadline, self.title)
         config.timer.stop("read_model")
         results = early_results(problem, model)
         if results is not None:

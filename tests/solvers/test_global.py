@@ -289,19 +289,19 @@ def test_networks_that_read_each_other_directly():
     assert value == pytest.approx(pyo.value(m.obj), rel=2e-4, abs=1e-5)
 
 
-def subsystems(count: int, formulation):
-    """Subsystems with two inputs each, on or off, and one shared limit."""
+def subsystems(count: int, formulation, inputs: int = 2):
+    """Subsystems with some inputs each, on or off, and one shared limit."""
     m = pyo.ConcreteModel()
     m.unit = pyo.RangeSet(0, count - 1)
-    m.x = pyo.Var(m.unit, range(2), bounds=(-1, 1))
+    m.x = pyo.Var(m.unit, range(inputs), bounds=(-1, 1))
     m.on = pyo.Var(m.unit, domain=pyo.Binary)
     m.value = pyo.Var(m.unit, bounds=(0, 8))
     m.use = pyo.Var(m.unit, bounds=(0, 8))
 
     def net(block, k):
         block.build(
-            he_network(20 + k, (2, 8, 8, 2)),
-            [m.x[k, 0], m.x[k, 1]],
+            he_network(20 + k, (inputs, 8, 8, 2)),
+            [m.x[k, i] for i in range(inputs)],
             formulation=formulation,
         )
 
@@ -318,8 +318,9 @@ def subsystems(count: int, formulation):
     return m
 
 
-def test_subsystems_with_a_shared_limit():
-    m = subsystems(3, "bigm")
+@pytest.mark.parametrize("count, inputs", [(3, 2), (2, 3)])
+def test_subsystems_with_a_shared_limit(count, inputs):
+    m = subsystems(count, "bigm", inputs)
     results = solve(m, time_limit=60)
     value, bound = pyo.value(m.obj), results.problem.upper_bound
     assert status(results) == "optimal"
@@ -328,7 +329,7 @@ def test_subsystems_with_a_shared_limit():
     exact = pyo.value(m.obj)
     assert value == pytest.approx(exact, rel=2e-4)
     assert bound >= exact - 1e-6
-    m.need = pyo.Constraint(expr=sum(m.value[k] for k in m.unit) >= 24.0)
+    m.need = pyo.Constraint(expr=sum(m.value[k] for k in m.unit) >= 8.0 * count)
     assert status(solve(m, time_limit=60)) == "infeasible"
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.solvers.global_search.decompose import Decomposition
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.points import PointSearch
-from pyomo_relu.solvers.global_search.strategy import choose_search
 from tests.harness.random_networks import he_network
 
 pytest.importorskip("highspy")
@@ -51,7 +51,7 @@ def test_a_chain_has_a_point_before_many_boxes():
     p = read_problem(chain(6))
     found = {}
     for points in (True, False):
-        search = choose_search(p, Limits(points=points, node_limit=2000))
+        search = Decomposition(p, Limits(points=points, node_limit=2000))
         search.run()
         found[points] = search.incumbent.cost
     assert np.isfinite(found[True]) and not np.isfinite(found[False])
@@ -79,7 +79,7 @@ def test_the_answer_is_the_same_with_points():
     m.target.deactivate()
     pyo.SolverFactory("relu_global").solve(m)
     value = pyo.value(m.cost)
-    search = choose_search(read_problem(m), Limits())
+    search = Decomposition(read_problem(m), Limits())
     search.run()
     assert search.proved
     assert search.problem.user_objective(search.incumbent.cost) == pytest.approx(

@@ -143,7 +143,15 @@ class CostSearch(ABC):
 
 
 class RoundSearch(CostSearch):
-    """A search in rounds, which others may interrupt."""
+    """A search in rounds, which others may interrupt.
+
+    Attributes
+    ----------
+    points_first : bool
+        Whether points are looked for before the first round.
+    """
+
+    points_first = True
 
     @property
     def done(self) -> bool:
@@ -173,7 +181,8 @@ class RoundSearch(CostSearch):
             self.begin()
             if self.counts.boxes:
                 self._tell("log")
-            self.look_for_points(POINTS.first)
+            if self.points_first:
+                self.look_for_points(POINTS.first)
             while not (self.done or self._out_of_limits()):
                 self.round()
         except KeyboardInterrupt:

@@ -173,6 +173,36 @@ class PriceSettings:
 
 
 @dataclass(frozen=True)
+class PieceSettings:
+    """Subsystems as finitely many polytopes."""
+
+    #: A subsystem has so many combinations of its integers at most, so many inputs that are
+    #: free in one of them, and so many vertices of regions.
+    choices: int = 1000
+    inputs: int = 2
+    vertices: int = 40_000
+    #: All subsystems together have so many vertices (some 100 MB).
+    total: int = 1_000_000
+    #: Edges of neighbouring regions may leave a gap of so many sizes of the inputs: some
+    #: hundred roundings.
+    gap: float = 1e-13
+    #: Up to so many combinations each is a group from the beginning.
+    by_choice: int = 16
+    #: A program over groups is solved to this share of the gap, or of what is missing to
+    #: the cut-off where that is more.
+    of_gap: float = 0.2
+    of_missing: float = 0.1
+    #: A vertex with less than this weight doesn't count in a mixture.
+    pure: float = 1e-7
+    #: A mixture whose outputs are off by more than this, relative to them, is no point.
+    hidden: float = 1e-9
+    #: A point is looked for in so many polytopes next to a mixture, besides its own, for so
+    #: many seconds at most.
+    near: int = 3
+    near_seconds: float = 5.0
+
+
+@dataclass(frozen=True)
 class SideSettings:
     """The search over sides of neurons."""
 
@@ -237,6 +267,7 @@ BOXES = BoxSettings()
 INCUMBENT = IncumbentSettings()
 CELLS = CellSettings()
 PRICES = PriceSettings()
+PIECES = PieceSettings()
 SIDES = SideSettings()
 TURNS = TurnSettings()
 POINTS = PointSettings()

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.cost_search import (
@@ -16,8 +17,11 @@ from pyomo_relu.solvers.global_search.cost_search import (
     RoundSearch,
 )
 from pyomo_relu.solvers.global_search.decompose import Decomposition
+from pyomo_relu.solvers.global_search.fibres import NotEnumeratedError
 from pyomo_relu.solvers.global_search.handover import HandOver
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
+from pyomo_relu.solvers.global_search.piece_search import PieceSearch
+from pyomo_relu.solvers.global_search.pieces import find_all_pieces, find_shares
 from pyomo_relu.solvers.global_search.race import Race, WholeMIP
 from pyomo_relu.solvers.global_search.settings import TURNS
 from pyomo_relu.solvers.global_search.subsystems import find_subsystems
@@ -33,7 +37,8 @@ def choose_search(
 ) -> CostSearch:
     """The search for a problem.
 
-    Prices for several subsystems that only rows connect; a MIP where an independent part
+    For several subsystems that only rows connect, programs over their polytopes, or prices
+    where these are not enumerated; a MIP where an independent part
     has more inputs than boxes can serve, or where there is no network; else boxes. An
     objective of one chain of ReLU layers over a box is split by the sides of neurons,
     too; boxes, sides and a MIP take turns where it isn't plain which is quicker.
@@ -43,9 +48,9 @@ def choose_search(
     search: CostSearch
     if problem.network is None or too_many:
         search, what = HandOver(problem, limits, report), "one MIP by HiGHS"
-    elif len(groups := find_subsystems(problem)) > 1 and not chain:
-        search = Decomposition(problem, limits, report, groups)
-        what = "a search by subsystems, whose cells a worker would need anew each time"
+    elif len(find_subsystems(problem)) > 1 and not chain:
+        search = by_subsystems(problem, limits, report)
+        what = "a search by subsystems, whose parts a worker would need anew each time"
     else:
         search = by_turns(problem, limits, executor, report, limits.hand_over)
         parts = search.parts if isinstance(search, Race) else [search]
@@ -59,6 +64,19 @@ def choose_search(
             what,
         )
     return search
+
+
+def by_subsystems(
+    problem: Problem, limits: Limits, report: Report | None = None
+) -> CostSearch:
+    """A search for several subsystems that only rows connect."""
+    deadline = Deadline(limits.time_limit, limits.cpu_time_limit)
+    shares = find_shares(problem)
+    try:
+        pieces = find_all_pieces(problem, shares, deadline)
+    except NotEnumeratedError:
+        return Decomposition(problem, limits, report)
+    return PieceSearch(problem, limits, shares, pieces, report)
 
 
 def by_turns(

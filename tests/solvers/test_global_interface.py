@@ -112,7 +112,7 @@ def test_the_log_has_bound_incumbent_gap_and_open_boxes(capsys):
     assert lines[2].startswith("*")
     assert float(lines[-1].split()[-1].rstrip("%")) <= 0.01
     log = io.StringIO()
-    solve(KINDS["subsystems"](), tee=log)
+    solve(KINDS["prices"](), tee=log)
     assert "incumbent" in log.getvalue()
 
 
@@ -152,7 +152,7 @@ def test_worker_processes_change_nothing():
     assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize("kind", ["subsystems", "mip"])
+@pytest.mark.parametrize("kind", ["polytopes", "prices", "mip"])
 def test_a_search_in_one_process_says_so(kind, caplog):
     with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING, "pyomo_relu"):
         assert status(solve(KINDS[kind](), executor=pool)) == "optimal"

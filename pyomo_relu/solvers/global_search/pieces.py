@@ -201,7 +201,7 @@ class _Enumeration:
 
     def pieces(self) -> Pieces:
         """All of them."""
-        n, q = self.share.n, self.share.q
+        n = self.share.n
         count = self.free[:, :n].sum(axis=1)
         parts = [self._points(np.flatnonzero(count == 0))] if (count == 0).any() else []
         for k in np.flatnonzero(count).tolist():

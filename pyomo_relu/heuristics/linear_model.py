@@ -20,7 +20,7 @@ from pyomo_relu.network import Network
 from pyomo_relu.network.gradient import jacobians
 from pyomo_relu.presolve.compose import BlockLinks, side_by_side
 from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.programs import LinearProgram, Rows, matrix_of
+from pyomo_relu.programs import LinearProgram, Part, Rows, matrix_of
 
 
 @dataclass
@@ -158,6 +158,7 @@ class LinearModel:
         self.following = np.zeros(self.n_columns, dtype=bool)
         self.following[p.n : p.n + p.q] = True
         self.following[p.defined] = True
+        self.following[[part.column for part in p.nonlinear]] = True
         self.rows = self._rows()
         self.soft = abs(self.rows.matrix) @ self.following.astype(float) > 0
         self.definitions = self._definitions()
@@ -212,7 +213,9 @@ class LinearModel:
         own = Rows(sp.csr_array(wide), p.row_lower, p.row_upper)
         outputs = p.n + np.flatnonzero(p.bounded)
         finite = np.isfinite(p.lower[p.defined]) | np.isfinite(p.upper[p.defined])
-        at = np.concatenate([outputs, p.defined[finite & ~p.implied[p.defined]]])
+        parts = np.array([part.column for part in p.nonlinear], dtype=int)
+        parts = parts[np.isfinite(p.lower[parts]) | np.isfinite(p.upper[parts])]
+        at = np.concatenate([outputs, p.defined[finite & ~p.implied[p.defined]], parts])
         part = (np.arange(len(at)), at, np.ones(len(at)))
         bounds = matrix_of(len(at), self.n_columns, [part])
         return Rows(
@@ -286,6 +289,24 @@ class LinearModel:
         columns = np.repeat(choices.column_of[~none], q)
         shape = (k * q, self.n_columns)
         return sp.csr_array((change.ravel(), (rows, columns)), shape=shape), shift.ravel()
+
+    def formulas(self, point: np.ndarray) -> Rows:
+        """The problem's formulas as linear functions at a point (n_columns,).
+
+        One that has no value or no slope there is left free.
+        """
+        z = point[: len(self.problem.columns)]
+        parts: list[Part] = []
+        right: list[float] = []
+        for part in self.problem.nonlinear:
+            y, slopes = part.formula.value(z[None])[0], part.formula.gradient(z)
+            if np.isfinite(y) and np.isfinite(slopes).all():
+                columns = np.append(part.formula.columns, part.column)
+                rows = np.full(len(columns), len(right))
+                parts.append((rows, columns, np.append(-slopes, 1.0)))
+                right.append(y - slopes @ z[part.formula.columns])
+        matrix, side = matrix_of(len(right), self.n_columns, parts), np.array(right)
+        return Rows(matrix, side, side)
 
     # -------------------------------------------------------------------- the program
     def program(

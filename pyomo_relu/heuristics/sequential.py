@@ -298,8 +298,10 @@ class SequentialSearch:
         """The best point of the linear program around another; None without one."""
         model, x = self.model, point[: self.problem.n]
         tangent = model.tangent(x)
-        low, high = self._trusted(x, radius, fixed)
+        low, high = self._trusted(point, radius, fixed)
         program = model.program(tangent, low, high, self._slopes(point))
+        if self.problem.nonlinear:
+            program = program.with_rows(model.formulas(point))
         if fixed is None:
             program = self._around(program, point, radius, here)
         found = self._solve(program, None if here is None else point)
@@ -318,10 +320,11 @@ class SequentialSearch:
         return found
 
     def _trusted(
-        self, x: np.ndarray, radius: float, fixed: np.ndarray | None
+        self, point: np.ndarray, radius: float, fixed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of the problem's columns within the trust region."""
         p, model = self.problem, self.model
+        x = point[: p.n]
         low, high = p.lower.copy(), p.upper.copy()
         if radius < 1.0:
             reach = radius * (p.upper[: p.n] - p.lower[: p.n])
@@ -330,9 +333,30 @@ class SequentialSearch:
             reach[model.chosen] = np.inf
             low[: p.n] = np.maximum(low[: p.n], x - reach)
             high[: p.n] = np.minimum(high[: p.n], x + reach)
+            for part in p.nonlinear:
+                self._trust(part.formula.columns, point, radius, low, high)
         if fixed is not None:
             low[model.integers] = high[model.integers] = fixed
         return low, high
+
+    def _trust(
+        self,
+        columns: np.ndarray,
+        point: np.ndarray,
+        radius: float,
+        low: np.ndarray,
+        high: np.ndarray,
+    ) -> None:
+        """Keep what a formula reads near a point; what has no bounds by its own size."""
+        at = columns[(columns >= self.problem.n) & ~self.model.following[columns]]
+        width = self.problem.upper[at] - self.problem.lower[at]
+        own = np.maximum(1.0, abs(point[at]))
+        reach = radius * np.where(np.isfinite(width), width, own)
+        whole = self.problem.integer[at]
+        reach[whole] = np.maximum(1.0, np.floor(reach[whole]))
+        here = np.clip(point[at], self.problem.lower[at], self.problem.upper[at])
+        low[at] = np.maximum(low[at], here - reach)
+        high[at] = np.minimum(high[at], here + reach)
 
     def _around(
         self,
@@ -409,7 +433,7 @@ class SequentialSearch:
         p = self.problem
         rest = np.arange(p.n + p.q, len(p.columns))
         free = rest[~p.integer[rest] & (p.lower[rest] < p.upper[rest])]
-        free = free[~self.model.following[free]]
+        free = free[~self.model.following[free] & ~np.isin(free, p.beside_rows)]
         if not len(free):
             return None
         z = point[: len(p.columns)]

@@ -12,7 +12,10 @@ from pyomo_relu.programs.strangers import check_model
 
 
 def compile_with_networks(
-    model: Any, solver: str = "relu_highs", deadline: Deadline = NEVER
+    model: Any,
+    solver: str = "relu_highs",
+    deadline: Deadline = NEVER,
+    general: bool = False,
 ) -> StandardForm:
     """Compile the active part of a linear model that may hold network blocks.
 
@@ -28,4 +31,4 @@ def compile_with_networks(
         if v.fixed and v.value is not None
     ]
     with unchanged_models():  # each network checks its box when its first row is read
-        return compile_standard_form(model, solver, deadline, kept=fixed)
+        return compile_standard_form(model, solver, deadline, fixed, general)

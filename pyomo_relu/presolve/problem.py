@@ -29,6 +29,7 @@ from pyomo_relu.network import Network
 from pyomo_relu.presolve.compose import BlockLinks, LinearInput
 from pyomo_relu.presolve.values import ValueGrid, find_values
 from pyomo_relu.programs import LinearProgram, matrix_of
+from pyomo_relu.programs.formula import Formula
 from pyomo_relu.programs.linear_program import stacked
 
 #: An integer's bound is rounded inwards from so far outside (chosen by hand).
@@ -37,6 +38,37 @@ WHOLE = 1e-6
 CROSSING = 1e-9
 #: So many values of units are held at once where a network is evaluated (64 MiB).
 MOST_VALUES = 2**23
+
+
+@dataclass(frozen=True)
+class NonlinearPart:
+    """A column that is a formula of others.
+
+    Attributes
+    ----------
+    column : int
+    formula : Formula
+    """
+
+    column: int
+    formula: Formula
+
+
+@dataclass(frozen=True)
+class SosColumns:
+    """Of ``columns`` in this order one (``level`` 1) or two neighbours (2) aren't 0."""
+
+    level: int
+    columns: np.ndarray
+
+    def violation(self, z: np.ndarray) -> float:
+        """By how much a point (m,) misses it: the least number that had to be 0."""
+        size = abs(z[self.columns])
+        if self.level == 1:
+            return float(np.sort(size)[:-1].max(initial=0.0))
+        pairs = range(max(len(size) - 1, 1))
+        others = [np.delete(size, [k, k + 1][: len(size)]) for k in pairs]
+        return min((float(o.max(initial=0.0)) for o in others), default=0.0)
 
 
 @dataclass(kw_only=True)
@@ -86,6 +118,10 @@ class Problem(LinearProgram):
     implied : (m,) bool array
         Defined columns that no row and no cost uses, within their bounds whatever the
         drivers are: a search may leave them aside.
+    nonlinear : list of NonlinearPart
+        Columns that stand for nonlinear parts of rows and of the objective. Neither they
+        nor what they are made of is fixed or left out.
+    sos : list of SosColumns
     make_points_view : callable or None
         Makes :attr:`for_points`.
     """
@@ -112,6 +148,8 @@ class Problem(LinearProgram):
     definition: sp.csr_array = None
     definition_constant: np.ndarray = field(default_factory=lambda: np.zeros(0))
     implied: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    nonlinear: list[NonlinearPart] = field(default_factory=list)
+    sos: list[SosColumns] = field(default_factory=list)
     make_points_view: Callable[[], Problem | None] | None = None
 
     def __post_init__(self) -> None:
@@ -227,9 +265,43 @@ class Problem(LinearProgram):
         self.definition_constant = np.append(self.definition_constant, constant)
 
     def settle(self, z: np.ndarray) -> None:
-        """Give the defined columns of points (N, m) their values, in place."""
+        """Give defined and nonlinear columns of points (N, m) their values, in place."""
         if len(self.defined):
             z[:, self.defined] = (self.definition @ z.T).T + self.definition_constant
+        for part in self.nonlinear:
+            z[:, part.column] = part.formula.value(z)
+
+    def violation(self, x: np.ndarray) -> float:
+        """As that of a program, and by how much formulas and SOS constraints are missed."""
+        worst = super().violation(x)
+        for part in self.nonlinear:
+            y = float(part.formula.value(x[None])[0])
+            if not abs(y) < math.inf:
+                return math.inf
+            worst = max(worst, abs(y - x[part.column]) / max(1.0, abs(y)))
+        return max([worst, *(one.violation(x) for one in self.sos)])
+
+    @property
+    def beside_rows(self) -> np.ndarray:
+        """The columns of formulas and SOS constraints, (k,)."""
+        parts = [np.append(part.formula.columns, part.column) for part in self.nonlinear]
+        found = [np.zeros(0, dtype=int), *parts, *(one.columns for one in self.sos)]
+        return np.unique(np.concatenate(found))
+
+    def sides(self, part: NonlinearPart) -> tuple[bool, bool]:
+        """Whether a nonlinear column may be above its formula, and whether below.
+
+        Where rows and cost only ask that the column be small, it may be above: what it
+        stands for is then even smaller.
+        """
+        j = part.column
+        uses = sp.csc_array(self.matrix[:, [j]])
+        low, high = self.row_lower[uses.indices], self.row_upper[uses.indices]
+        up = np.where(uses.data > 0, np.isfinite(low), np.isfinite(high)).any()
+        down = np.where(uses.data > 0, np.isfinite(high), np.isfinite(low)).any()
+        up = up or np.isfinite(self.lower[j]) or self.cost[j] < 0
+        down = down or np.isfinite(self.upper[j]) or self.cost[j] > 0
+        return not up, not down
 
     # ------------------------------------------------------------------- simplification
     def simplify(self) -> None:
@@ -279,7 +351,7 @@ class Problem(LinearProgram):
             within &= excess <= CROSSING * size
         uses = sp.csc_array(self.matrix)
         single = np.diff(uses.indptr)[d] == 1
-        alone = within & single & (self.cost[d] == 0)
+        alone = within & single & (self.cost[d] == 0) & ~np.isin(d, self.beside_rows)
         found = d[alone]
         self.lower[found] = np.maximum(self.lower[found], least[alone])
         self.upper[found] = np.minimum(self.upper[found], most[alone])
@@ -310,6 +382,7 @@ class Problem(LinearProgram):
         free = np.ones(len(self.columns), dtype=bool)
         free[: self.n + self.q] = False
         free[self.matrix.indices] = False
+        free[self.beside_rows] = False
         for j in np.flatnonzero(free):
             low, high = self.lower[j], self.upper[j]
             best = low if self.cost[j] > 0 else high

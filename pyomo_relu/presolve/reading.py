@@ -26,10 +26,11 @@ from pyomo_relu.presolve.compose import (
 from pyomo_relu.presolve.eliminate import eliminate
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.model_scope import unchanged_models
-from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.presolve.problem import NonlinearPart, Problem, SosColumns
 from pyomo_relu.presolve.substitute import Definitions, find_definitions
 from pyomo_relu.presolve.tabulate import Tabulated, bound_outputs, tabulate
 from pyomo_relu.programs import LinearProgram, ProgramBuilder, matrix_of, part_of
+from pyomo_relu.programs.formula import Formula
 from pyomo_relu.programs.standard_form import StandardForm
 from pyomo_relu.programs.strangers import check_model
 
@@ -38,7 +39,10 @@ TOLERANCE = 1e-6
 
 
 def read_problem(
-    model: Any, deadline: Deadline = NEVER, solver: str = "relu_global"
+    model: Any,
+    deadline: Deadline = NEVER,
+    solver: str = "relu_global",
+    general: bool = False,
 ) -> Problem:
     """Split a model into networks and a mixed-integer linear rest.
 
@@ -48,6 +52,9 @@ def read_problem(
     deadline : Deadline
     solver : str
         The name that errors give the one who asks.
+    general : bool
+        Take nonlinear terms and SOS constraints as well, see
+        :attr:`Problem.nonlinear <pyomo_relu.presolve.problem.Problem>`.
 
     Raises
     ------
@@ -64,7 +71,7 @@ def read_problem(
         networks, as_rows = _networks(model, deadline)
     while True:
         with without_layers(networks):
-            form = compile_with_networks(model, solver, deadline)
+            form = compile_with_networks(model, solver, deadline, general)
         variables: dict[int, Any] = {}
         links = []
         for block in networks:
@@ -352,6 +359,13 @@ class _Assembly:
             defined=np.array([place[key] for key in defined], dtype=int),
             definition=matrix_of(len(defined), len(columns), parts),
             definition_constant=np.array([one.constant for one in made_of]),
+            nonlinear=[
+                NonlinearPart(int(at[j]), Formula(e, place)) for j, e in form.nonlinear
+            ],
+            sos=[
+                SosColumns(one.level, np.array([place[id(v)] for v in one.variables]))
+                for one in form.sos
+            ],
         )
 
     def _program(

@@ -82,6 +82,10 @@ class Columns:
         counts = np.diff(ends)
         fit = (form.row_lower == form.row_upper) & np.isfinite(form.row_lower)
         fit &= (counts > 1) & (counts <= SUBSTITUTION.most_terms)
+        # What stands for a nonlinear part is nobody's definition.
+        parts = np.zeros(len(form.lower))
+        parts[[j for j, _ in form.nonlinear]] = 1.0
+        fit &= abs(form.matrix) @ parts == 0
         rows = np.flatnonzero(fit)
         for i in rows[np.argsort(counts[rows], kind="stable")].tolist():
             columns, values = (

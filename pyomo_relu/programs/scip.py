@@ -23,6 +23,7 @@ import numpy as np
 
 from pyomo_relu.base.lazy import pyscipopt
 from pyomo_relu.programs.answer import Status
+from pyomo_relu.programs.formula import Formula
 from pyomo_relu.programs.linear_program import LinearProgram
 
 #: SCIP's names of its endings; any other one counts as failed.
@@ -152,6 +153,30 @@ class ScipModel:
             return
         ends = {"lhs": _finite(low), "rhs": _finite(high)}
         self.scip.addCons(pyscipopt.scip.ExprCons(expression, **ends))
+
+    def add_nonlinear(self, column: int, formula: Formula, sides: Any) -> None:
+        """Make a column a formula of others.
+
+        Parameters
+        ----------
+        column : int
+        formula : Formula
+        sides : (above, below)
+            Whether the column may be above the formula, and whether below it.
+        """
+        above, below = sides
+        written = formula.written(self.variables, pyscipopt)
+        difference = self.variables[column] - written
+        low = None if below else 0.0
+        high = None if above else 0.0
+        if low is not None or high is not None:
+            self.scip.addCons(pyscipopt.scip.ExprCons(difference, lhs=low, rhs=high))
+
+    def add_sos(self, level: int, columns: np.ndarray) -> None:
+        """Let one column of some (level 1), or two neighbours (2), be other than 0."""
+        variables = [self.variables[j] for j in columns.tolist()]
+        add = self.scip.addConsSOS1 if level == 1 else self.scip.addConsSOS2
+        add(variables, weights=[float(k + 1) for k in range(len(variables))])
 
     def set(self, options: Mapping[str, Any]) -> None:
         """Set parameters of SCIP.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,12 @@ from pyomo.core.base import (
     RangeSet,
     Set,
     SortComponents,
+    SOSConstraint,
     Suffix,
     Var,
 )
 from pyomo.core.expr.numeric_expr import LinearExpression, MonomialTermExpression
+from pyomo.core.expr.visitor import identify_variables
 from pyomo.environ import ExternalFunction, value
 from pyomo.network import Port
 from pyomo.repn.linear import LinearRepnVisitor
@@ -63,12 +65,18 @@ class StandardForm(LinearProgram):
     integer : (n_columns,) bool array
     rows : list of ConstraintData
     objective : ObjectiveData or None
+    nonlinear : list of (column, expression)
+        Columns that stand for the nonlinear part of a row, or of the objective. All
+        variables of the expression are columns.
+    sos : list of Sos
     """
 
     columns: list[Any]
     integer: np.ndarray
     rows: list[Any]
     objective: Any = None
+    nonlinear: list[tuple[int, Any]] = field(default_factory=list)
+    sos: list[Sos] = field(default_factory=list)
 
     def column_numbers(self) -> dict[int, int]:
         """The column of each variable, by ``id``."""
@@ -84,6 +92,7 @@ def compile_standard_form(
     solver: str = "relu_highs",
     deadline: Deadline = NEVER,
     kept: Sequence[Any] = (),
+    general: bool = False,
 ) -> StandardForm:
     """Compile the active part of a linear model.
 
@@ -95,6 +104,8 @@ def compile_standard_form(
     deadline : Deadline
     kept : sequence of VarData
         Fixed variables that stay columns, with equal bounds.
+    general : bool
+        Take nonlinear terms and SOS constraints as well.
 
     Raises
     ------
@@ -109,7 +120,7 @@ def compile_standard_form(
         for v in kept:
             v.fixed = False
         with PauseGC():
-            form = _compile(model, solver, deadline)
+            form = _compile(model, solver, deadline, general)
     finally:
         for v in kept:
             v.fixed = True
@@ -119,17 +130,18 @@ def compile_standard_form(
     return form
 
 
-def _compile(model: Any, solver: str, deadline: Deadline) -> StandardForm:
+def _compile(model: Any, solver: str, deadline: Deadline, general: bool) -> StandardForm:
     sorter = FileDeterminism_to_SortComponents(FileDeterminism.ORDERED)
-    _check_components(model, sorter, solver)
+    _check_components(model, sorter, solver, general)
     recorder = VariableRecorder()
     visitor = LinearRepnVisitor({}, var_recorder=recorder)
+    parts = _NonlinearParts(recorder, solver, general)
     objective = _objective(model, sorter)
     cost: dict[int, float] = {}
     offset = 0.0
     if objective is not None:
-        cost, offset = _linear(visitor, objective.expr, objective, solver)
-    rows = _RowReader(recorder, visitor, solver)
+        cost, offset = _linear(visitor, objective.expr, objective, parts)
+    rows = _RowReader(recorder, visitor, parts)
     for number, con in enumerate(
         model.component_data_objects(Constraint, active=True, sort=sorter)
     ):
@@ -137,6 +149,7 @@ def _compile(model: Any, solver: str, deadline: Deadline) -> StandardForm:
             deadline.check()
         rows.read(con)
     rows.flush()
+    sets = _sos(model, sorter, recorder) if general else []
 
     columns = list(recorder.var_map.values())
     c = np.zeros(len(columns))
@@ -146,12 +159,15 @@ def _compile(model: Any, solver: str, deadline: Deadline) -> StandardForm:
     # Terms may cancel, so that a variable was seen but isn't used.
     used = c != 0
     used[matrix.indices] = True
+    used[[recorder.order[key] for key in parts.needed]] = True
+    used[[recorder.order[id(v)] for one in sets for v in one.variables]] = True
     if not used.all():
         columns = [v for v, keep in zip(columns, used.tolist()) if keep]
         c, matrix = c[used], sp.csr_array(matrix[:, used])
     user_of = partial(_user_of, c, matrix, rows.rows, objective)
     check_variables(model, columns, solver, user_of)
     lower, upper, integer = _column_data(columns)
+    place = {id(v): j for j, v in enumerate(columns)}
     return StandardForm(
         cost=c,
         lower=lower,
@@ -165,6 +181,8 @@ def _compile(model: Any, solver: str, deadline: Deadline) -> StandardForm:
         columns=columns,
         rows=rows.rows,
         objective=objective,
+        nonlinear=[(place[id(v)], e) for v, e in parts.found],
+        sos=sets,
     )
 
 
@@ -180,11 +198,90 @@ def _objective(model: Any, sorter: SortComponents) -> Any:
     return found[0] if found else None
 
 
+@dataclass(frozen=True)
+class Sos:
+    """Of ``variables`` in this order one (``level`` 1) or two neighbours (2) aren't 0."""
+
+    level: int
+    variables: tuple[Any, ...]
+
+
+def _sos(model: Any, sorter: SortComponents, recorder: VariableRecorder) -> list[Sos]:
+    """The active SOS constraints of a model.
+
+    Raises
+    ------
+    IncompatibleModelError
+        For levels other than 1 and 2.
+    """
+    found = []
+    for con in model.component_data_objects(SOSConstraint, active=True, sort=sorter):
+        if con.level not in (1, 2):
+            raise IncompatibleModelError(
+                f"SOS constraint '{con.name}' has the level {con.level}; 1 and 2 are taken."
+            )
+        pairs = sorted(con.get_items(), key=lambda pair: pair[1])
+        variables = tuple(v for v, _ in pairs)
+        for v in variables:
+            if v.fixed:
+                raise IncompatibleModelError(
+                    f"'{v.name}' in the SOS constraint '{con.name}' is fixed; give it equal "
+                    "bounds instead."
+                )
+            if id(v) not in recorder.order:
+                recorder.add(v)
+        found.append(Sos(con.level, variables))
+    return found
+
+
+class _NonlinearParts:
+    """Variables that stand for nonlinear parts of rows, where these are taken.
+
+    Attributes
+    ----------
+    found : list of (variable, expression)
+    needed : set of int
+        ``id`` of these variables and of those in the expressions.
+    """
+
+    def __init__(self, recorder: VariableRecorder, solver: str, taken: bool) -> None:
+        self.recorder, self.solver, self.taken = recorder, solver, taken
+        self.found: list[tuple[Any, Any]] = []
+        self.needed: set[int] = set()
+
+    def stand_in(self, expression: Any, kind: str, where: Any) -> int:
+        """The ``id`` of a variable for a part of ``where``.
+
+        Raises
+        ------
+        IncompatibleModelError
+            Where nonlinear parts aren't taken.
+        """
+        if not self.taken:
+            raise IncompatibleModelError(
+                f"{kind} '{where.name}' is nonlinear; {self.solver} takes "
+                "linear models only. "
+                "Rewrite it, or use a nonlinear solver."
+            )
+        v = Var(name=f"nonlinear part of {where.name}")
+        v.construct()
+        self.recorder.add(v)
+        self.found.append((v, expression))
+        inside = identify_variables(expression, include_fixed=False)
+        self.needed.update(id(u) for u in (v, *inside))
+        for u in identify_variables(expression, include_fixed=False):
+            if id(u) not in self.recorder.order:
+                self.recorder.add(u)
+        return id(v)
+
+
 class _RowReader:
     """Rows of a model in its order; lazy neighbours of one layer go in together."""
 
-    def __init__(self, recorder: VariableRecorder, visitor: Any, solver: str) -> None:
-        self.recorder, self.visitor, self.solver = recorder, visitor, solver
+    def __init__(
+        self, recorder: VariableRecorder, visitor: Any, parts: _NonlinearParts
+    ) -> None:
+        self.recorder, self.visitor, self.parts = recorder, visitor, parts
         self.rows: list[Any] = []
         self.low: list[float] = []
         self.high: list[float] = []
@@ -203,7 +300,7 @@ class _RowReader:
         if least == -math.inf and most == math.inf:
             return
         plain = _plain(body, self.recorder)
-        linear, constant = plain or _linear(self.visitor, body, con, self.solver)
+        linear, constant = plain or _linear(self.visitor, body, con, self.parts)
         self.rows.append(con)
         self.low.append(least - constant)
         self.high.append(most - constant)
@@ -233,9 +330,12 @@ def _user_of(
     return f"constraint '{rows[int(found[0])].name}'"
 
 
-def _check_components(model: Any, sorter: SortComponents, solver: str) -> None:
+def _check_components(
+    model: Any, sorter: SortComponents, solver: str, general: bool
+) -> None:
+    valid = _VALID | {SOSConstraint} if general else _VALID
     _, unknown = categorize_valid_components(
-        model, active=True, sort=sorter, valid=_VALID, targets={Objective, Suffix}
+        model, active=True, sort=sorter, valid=valid, targets={Objective, Suffix}
     )
     for ctype, components in unknown.items():
         kind = getattr(ctype, "__name__", str(ctype))
@@ -310,17 +410,13 @@ def _plain(body: Any, recorder: VariableRecorder) -> tuple[dict[int, float], flo
 
 
 def _linear(
-    visitor: Any, expression: Any, where: Any, solver: str
+    visitor: Any, expression: Any, where: Any, parts: _NonlinearParts
 ) -> tuple[dict[int, float], float]:
     """Coefficients by ``id`` of the variable, and the constant."""
     kind = "objective" if where.ctype is Objective else "constraint"
     repn = visitor.walk_expression(expression)
     if repn.nonlinear is not None:
-        raise IncompatibleModelError(
-            f"{kind} '{where.name}' is nonlinear; {solver} takes "
-            "linear models only. "
-            "Rewrite it, or use a nonlinear solver."
-        )
+        repn.linear[parts.stand_in(repn.nonlinear, kind, where)] = 1.0
     constant = _number(repn.constant, kind, where)
     for a in repn.linear.values():
         if a.__class__ is not float and a.__class__ is not int:

@@ -61,6 +61,10 @@ class ScipSearch:
         sign = problem.sign
         program = replace(program, cost=sign * program.cost, maximize=sign < 0)
         self.model = ScipModel(program)
+        for part in problem.nonlinear:
+            self.model.add_nonlinear(part.column, part.formula, problem.sides(part))
+        for one in problem.sos:
+            self.model.add_sos(one.level, one.columns)
         constrained = [
             Constrained(f, box, self.model.variables)
             for f, box in zip(self.separated.functions, boxes)
@@ -210,14 +214,16 @@ class ScipSearch:
             return incumbent.point
         z = answer.point[: len(p.columns)].copy()
         z[p.integer] = np.round(z[p.integer])
-        cost = float(p.cost @ z)
-        slack = SCIP.polished * max(1.0, abs(cost))
+        raw = z.copy()
+        p.settle(raw[None])
+        slack = SCIP.polished * max(1.0, abs(float(p.cost @ z)))
+        most = max(float(p.cost @ z), float(p.cost @ raw)) + slack
         incumbent.offer(z)
-        if incumbent.cost > cost + slack:
+        if incumbent.cost > most and not p.nonlinear:
             incumbent.polish(z)
-        if incumbent.cost > cost + slack:
+        if incumbent.cost > most:
             # Rows pass on what outputs are off: the point as SCIP's tolerances have it.
-            return z
+            return raw
         return incumbent.point
 
 

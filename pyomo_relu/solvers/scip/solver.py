@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class ReluScip(NetworkSolver):
     """SCIP for models with networks, which are constraints and not rows.
 
-    For any mixed-integer linear model with network blocks in any formulation or none. Takes
+    For models with network blocks in any formulation or none: linear rows, integers, SOS
+    constraints, and nonlinear terms of sums, products, powers, ``exp``, ``log``, ``log10``,
+    ``sqrt``, ``sin``, ``cos``, ``tan``, ``tanh`` and ``abs`` in rows and objective. Takes
     Pyomo's keywords and those of :class:`~pyomo_relu.solvers.scip.config.ReluScipConfig`. In
     the results ``extra_info`` has ``mip_gap``, ``mip_node_count``, ``planes`` and
     ``branchings`` (rows and branchings that the networks made), ``first_point`` (seconds
@@ -82,7 +84,7 @@ class ReluScip(NetworkSolver):
         from pyomo_relu.solvers.scip.search import ScipSearch
 
         config.timer.start("read_model")
-        problem = read_problem(model, deadline, self.title)
+        problem = read_problem(model, deadline, self.title, general=True)
         config.timer.stop("read_model")
         lines = Log(config, log)
         self._head(problem, lines)
@@ -123,5 +125,6 @@ class LegacyReluScip(LegacyCall, ReluScip):
 
 
 SolverFactory.register(
-    "relu_scip", doc="SCIP with networks as constraints, for rows and integers"
+    "relu_scip",
+    doc="SCIP with networks as constraints, for rows, integers and nonlinear terms",
 )(ReluScip, LegacyReluScip)

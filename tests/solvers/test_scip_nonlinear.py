@@ -1,0 +1,132 @@
+"""relu_scip on models with nonlinear terms, SOS constraints, and edits inside of blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
+from pyomo.contrib.solver.common.util import IncompatibleModelError
+
+from pyomo_relu import ReLUNetBlock
+from pyomo_relu.formulations import network_blocks
+from pyomo_relu.presolve.reading import read_problem
+from tests.harness.random_networks import he_network
+from tests.solvers.nonlinear_models import random_nonlinear
+from tests.solvers.test_scip import solve, status
+
+pytest.importorskip("pyscipopt")
+pytest.importorskip("highspy")
+
+
+def check_against_scip(seed: int) -> None:
+    """Status, optimum, bound and point agree with SCIP on big-M rows."""
+    m = random_nonlinear(seed)
+    rows = NewFactory("scip_direct").solve(
+        m,
+        load_solutions=False,
+        raise_exception_on_nonoptimal_result=False,
+        rel_gap=1e-6,
+        solver_options={"display/verblevel": 0},
+    )
+    m = random_nonlinear(seed, "bigm" if seed % 2 else None)
+    results = solve(m)
+    assert status(results) == status(rows)
+    if status(rows) == "provenInfeasible":
+        return
+    best = rows.incumbent_objective
+    sign = 1.0 if m.cost.sense == pyo.minimize else -1.0
+    assert results.incumbent_objective == pytest.approx(best, rel=3e-4, abs=1e-5)
+    assert sign * (results.objective_bound - best) <= 2e-5 * max(1.0, abs(best))
+    results.solution_loader.load_vars()
+    assert pyo.value(m.cost) == pytest.approx(results.incumbent_objective, abs=1e-6)
+    assert max(b.error() for b in network_blocks(m)) <= 1e-6
+    for row in m.rows.values():
+        assert min(row.lslack(), row.uslack()) >= -2e-6
+    if m.component("sos") is not None:
+        used = [j for j in m.w if abs(m.w[j].value) > 1e-6]
+        assert len(used) <= m.sos.level and np.ptp(used or [0]) < 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nonlinear_models_agree_with_scip_on_rows(seed):
+    check_against_scip(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(10))
+def test_hundreds_of_nonlinear_models_agree_with_scip_on_rows(part):
+    for seed in range(100 + 20 * part, 120 + 20 * part):
+        check_against_scip(seed)
+
+
+def test_nonlinear_columns_stay_and_their_sides_follow_rows_and_cost():
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), bounds=(-1, 1))
+    m.y = pyo.Var(range(3), bounds=(0, 1))
+    m.net = ReLUNetBlock(network=he_network(0, (2, 4, 1)), inputs=[m.x[0], m.x[1]])
+    m.least = pyo.Constraint(expr=m.y[0] * m.y[1] + m.net.outputs[0] >= 0.1)
+    m.most = pyo.Constraint(expr=-(m.y[2] ** 2) + 2 * m.x[0] >= -1.5)
+    m.both = pyo.Constraint(expr=pyo.exp(m.y[1]) == 2 * m.y[2] + 0.5)
+    m.bound = pyo.Constraint(expr=m.y[0] ** 2 <= 0.7)
+    m.obj = pyo.Objective(expr=m.y[0] * m.net.outputs[0] + m.y[1], sense=pyo.maximize)
+    p = read_problem(m, general=True)
+    names = [p.columns[part.column].name for part in p.nonlinear]
+    sides = dict(zip(names, (p.sides(part) for part in p.nonlinear)))
+    # A column may be below its formula where it shall be large, above where small.
+    assert sides == {
+        "nonlinear part of obj": (False, True),
+        "nonlinear part of least": (False, True),
+        "nonlinear part of most": (False, True),
+        "nonlinear part of both": (False, False),
+        "nonlinear part of bound": (True, False),
+    }
+    inside = {p.columns[j].name for j in p.beside_rows}
+    assert {"y[0]", "y[1]", "y[2]", "net.outputs[0]"} <= inside
+    free = [j for j in p.beside_rows if p.lower[j] == p.upper[j]]
+    assert not free
+    z = np.zeros((1, len(p.columns)))
+    p.complete(z)
+    assert p.violation(z[0]) > 0.1  # exp(0) isn't 0.5
+    with pytest.raises(IncompatibleModelError, match="is nonlinear; relu_global takes"):
+        read_problem(m)
+
+
+def test_a_price_times_a_networks_demand():
+    m = pyo.ConcreteModel()
+    m.price = pyo.Var(bounds=(0, 2))
+    m.other = pyo.Var(bounds=(-1, 1))
+    net = he_network(5, (2, 8, 1))
+    m.net = ReLUNetBlock(network=net, inputs=[m.price, m.other], formulation=None)
+    m.obj = pyo.Objective(expr=m.price * m.net.outputs[0], sense=pyo.maximize)
+    results = solve(m)
+    grid = np.array(np.meshgrid(*[np.linspace(0, 1, 201)] * 2)).reshape(2, -1).T
+    x = np.array([0.0, -1.0]) + grid * np.array([2.0, 2.0])
+    best = float((x[:, 0] * net.evaluate(x)[:, 0]).max())
+    assert status(results) == "convergenceCriteriaSatisfied"
+    assert best - 1e-9 <= results.incumbent_objective <= best + 0.01 * abs(best)
+    assert results.objective_bound >= best
+
+
+def test_a_block_that_was_changed_counts_as_its_rows():
+    def build(formulation):
+        m = pyo.ConcreteModel()
+        m.x = pyo.Var(range(2), bounds=(-1, 1))
+        net = he_network(3, (2, 5, 1))
+        inputs = [m.x[0], m.x[1]]
+        m.net = ReLUNetBlock(network=net, inputs=inputs, formulation=formulation)
+        m.obj = pyo.Objective(expr=m.net.outputs[0] + 0.1 * m.x[0])
+        return m
+
+    best = {}
+    for formulation in ("bigm", "sos1"):
+        m = build(formulation)
+        free = solve(m).incumbent_objective
+        inner = next(v for v in m.net.layer_variables if v.is_continuous())
+        m.own = pyo.Constraint(expr=inner >= 0.3)
+        results = solve(m, tee=True)
+        assert status(results) == "convergenceCriteriaSatisfied"
+        assert "counts as its rows" in results.solver_log
+        best[formulation] = results.incumbent_objective
+        assert results.incumbent_objective >= free - 1e-6
+    assert best["bigm"] == pytest.approx(best["sos1"], abs=1e-5)

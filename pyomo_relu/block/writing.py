@@ -107,13 +107,7 @@ def prepare(
     inputs, outputs = list(block._entries), list(block._outputs)
     sets = block.parent_component()._index_sets
     with PauseGC(), equal_sets_once(sets):
-        wiring = Wiring(
-            inputs,
-            sides=lambda: _needed_sides(block),
-            values=lambda: _input_values(block),
-            point=lambda: input_values(block),
-        )
-        of, formulations = what_to_write(formulations, found, wiring)
+        of, formulations = what_to_write(formulations, found, _wiring(block, inputs))
         whole = whole_of(formulations)
         if whole is not None:
             written = WellScaled(of)
@@ -134,6 +128,16 @@ def prepare(
         options,
         time.perf_counter() - begin,
         unread,
+    )
+
+
+def _wiring(block: Any, inputs: list[Any]) -> Wiring:
+    """What a formulation may know of the model around a block."""
+    return Wiring(
+        inputs,
+        sides=lambda: _needed_sides(block),
+        values=lambda: _input_values(block),
+        point=lambda: input_values(block),
     )
 
 

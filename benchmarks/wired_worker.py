@@ -18,14 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import nonlinear_models
 import pyomo.environ as pyo
-from wired_models import MODELS
+import wired_models
+from pyomo.core.expr.visitor import polynomial_degree
 from wired_models.investment import investment
 
 from pyomo_relu.formulations import network_blocks
 
 #: The gap at which every solver may stop, relative to the objective.
 GAP = 1e-4
+MODELS = wired_models.MODELS | nonlinear_models.MODELS
 #: A row, bound, integrality or network may be off by this, relative to the larger of 1
 #: and the row's bound: solvers promise 1e-6, and big-M rows pass on what they get.
 FEASIBLE = 1e-5
@@ -114,7 +117,7 @@ def ours(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
         return clock.over()
 
     own: dict[str, Any] = {"progress": progress, "threads": 1}
-    if tool == "relu_global":
+    if tool in ("relu_global", "relu_scip"):
         own.pop("threads")
     results = SolverFactory(tool).solve(
         m,
@@ -140,11 +143,22 @@ def start(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
     clock.first = found.first if found.feasible else None
 
 
-def written(m: pyo.ConcreteModel, suffix: str) -> tuple[str, dict[str, Any]]:
-    """The model as a file, and its variables by the names there."""
-    path = tempfile.mktemp(suffix=suffix)
-    _, number = m.write(path)
-    return path, dict(m.solutions.symbol_map[number].bySymbol)
+def written(m: pyo.ConcreteModel) -> tuple[str, dict[str, Any]]:
+    """The model as a file, and its variables by the names there.
+
+    As LP where it is linear or quadratic, else as NL, with the names beside it.
+    """
+    rows = [c.body for c in m.component_data_objects(pyo.Constraint, active=True)]
+    rows += [o.expr for o in m.component_data_objects(pyo.Objective, active=True)]
+    quadratic = all(polynomial_degree(e) in (0, 1, 2) for e in rows)
+    path = Path(tempfile.mkdtemp()) / ("model.lp" if quadratic else "model.nl")
+    labels = {} if quadratic else {"symbolic_solver_labels": True}
+    _, number = m.write(str(path), io_options=labels)
+    by_symbol = m.solutions.symbol_map[number].bySymbol
+    if quadratic:
+        return str(path), dict(by_symbol)
+    names = path.with_suffix(".col").read_text().split("\n")[:-1]
+    return str(path), {name: by_symbol[f"v{k}"] for k, name in enumerate(names)}
 
 
 def load(variables: dict[str, Any], values: dict[str, float]) -> None:
@@ -158,7 +172,7 @@ def highs(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
     """HiGHS on the rows of the blocks, one thread, its own heuristics."""
     import highspy
 
-    path, variables = written(m, ".lp")
+    path, variables = written(m)
     h = highspy.Highs()
     h.setOptionValue("output_flag", False)
     h.readModel(path)
@@ -186,7 +200,7 @@ def scip(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
     """SCIP on the rows of the blocks, nonlinear terms as they are."""
     import pyscipopt
 
-    path, variables = written(m, ".lp")
+    path, variables = written(m)
     s = pyscipopt.Model()
     s.hideOutput()
     s.readProblem(path)
@@ -213,7 +227,7 @@ def gurobi(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
     """Gurobi on the rows of the blocks; the free licence ends at 2,000 rows or columns."""
     import gurobipy as gp
 
-    path, variables = written(m, ".lp")
+    path, variables = written(m)
     model = gp.read(path, env=gp.Env(params={"OutputFlag": 0}))
     model.Params.Threads, model.Params.MIPGap = 1, GAP
 
@@ -279,9 +293,11 @@ TOOLS: dict[
     "relu": (ours, None),
     "relu_highs": (ours, "bigm"),
     "relu_global": (ours, None),
+    "relu_scip": (ours, None),
     "highs": (highs, "bigm"),
     "highs_auto": (highs_auto, None),
     "scip": (scip, "bigm"),
+    "scip_products": (scip, "complementarity"),
     "gurobi": (gurobi, "bigm"),
     "omlt": (omlt, None),
 }

@@ -4,7 +4,8 @@ Each network stands for a function that a model can't take as it is. It is train
 with scikit-learn on points of that function, inputs and outputs standardized, and the
 scaling is folded into the weights. The weights are stored, so that a model is the same
 on every machine; ``python -m wired_models KEY...``, run in ``benchmarks/``, trains anew and
-says how well.
+says how well, ``--store`` keeps what it trained. The models of ``nonlinear_models`` have
+theirs beside these.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Surrogate:
         Training points, and epochs at the most.
     sample : callable, optional
         Draws points in place of the uniform distribution: (generator, N) to (N, n_inputs).
+    file : str
+        ``data/FILE.npz`` has its weights.
     """
 
     key: str
@@ -79,11 +82,12 @@ class Surrogate:
     points: int = 3000
     iterations: int = 120
     sample: Callable[[np.random.Generator, int], np.ndarray] | None = None
+    file: str = "surrogates"
 
     @cached_property
     def network(self) -> Network:
         """The stored network."""
-        return stored("surrogates", self.key)
+        return stored(self.file, self.key)
 
     def train(self) -> tuple[Layers, float]:
         """Train it anew; the layers and the coefficient of determination."""

@@ -18,7 +18,7 @@ NONLINEAR = Collection(
     maximized=frozenset({
         "tariffs", "pooling", "mixing", "portfolio", "reactor", "price_nl",
     }),
-    tools=("relu_scip", "scip", "scip_products", "gurobi"),
+    tools=("relu_scip", "relu", "scip", "scip_products", "gurobi"),
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -68,7 +68,11 @@ class BoxPlanes(ABC):
         The box that all others are in.
     n, q : int
         How many inputs and outputs there are.
+    pointed : bool
+        Whether planes for a point are far better there than others.
     """
+
+    pointed = False
 
     def __init__(self, network: Network, low: np.ndarray, high: np.ndarray) -> None:
         self.network = network

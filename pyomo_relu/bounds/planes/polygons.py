@@ -88,6 +88,8 @@ class PolygonPlanes(BoxPlanes):
     TooRoughError
     """
 
+    pointed = True
+
     def __init__(self, network: Network, regions: LinearRegions) -> None:
         super().__init__(network, regions.lower, regions.upper)
         self.free, self._layers = regions.free, relu_layers(network)

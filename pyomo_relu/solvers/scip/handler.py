@@ -19,6 +19,7 @@ from pyscipopt import SCIP_RESULT, Conshdlr
 from pyomo_relu.bounds.planes import Asked, BoxPlanes, Planes, planes_over
 from pyomo_relu.presolve.functions import NetworkFunction
 from pyomo_relu.programs.scip import ScipModel
+from pyomo_relu.solvers.scip.gains import Candidate, Gains
 from pyomo_relu.solvers.scip.settings import HANDLER
 
 
@@ -127,6 +128,7 @@ class NetworkHandler(Conshdlr):
         self.constrained = list(constrained)
         self.counts = Counts()
         self._node, self._rounds = -1, 0
+        self._gains = Gains()
         failed = {"result": SCIP_RESULT.DIDNOTFIND}
         wrong = {"result": SCIP_RESULT.INFEASIBLE}
         for name, otherwise in (
@@ -199,15 +201,10 @@ class NetworkHandler(Conshdlr):
         if not wrong:
             return {"result": SCIP_RESULT.FEASIBLE}
         if self._rounds < HANDLER.rounds:
-            cuts = 0
-            for one, x, y, _ in wrong:
-                found = self._separate(one, x, y, HANDLER.worth)
-                if found < 0:
-                    return {"result": SCIP_RESULT.CUTOFF}
-                cuts += found
+            cuts = self._separate([(one, x, y) for one, x, y, _ in wrong], HANDLER.worth)
             if cuts:
-                return {"result": SCIP_RESULT.SEPARATED}
-        return {"result": self._branch(wrong)}
+                return {"result": SCIP_RESULT.CUTOFF if cuts < 0 else SCIP_RESULT.SEPARATED}
+        return {"result": self._branch(wrong, float(self.program.scip.getLPObjVal()))}
 
     def _consenfops(
         self, constraints: Any, useful: int, infeasible: bool, objinfeasible: bool
@@ -225,10 +222,17 @@ class NetworkHandler(Conshdlr):
         return {"result": self._branch(wrong)}
 
     def _branch(
-        self, wrong: Sequence[tuple[Constrained, np.ndarray, np.ndarray, np.ndarray]]
+        self,
+        wrong: Sequence[tuple[Constrained, np.ndarray, np.ndarray, np.ndarray]],
+        bound: float | None = None,
     ) -> Any:
-        """Split the input that is worth most to the networks that are off."""
-        scores: dict[int, list[Any]] = {}
+        """Split the input that is worth most to the networks that are off.
+
+        ``bound`` is the LP's, if there is one.
+        """
+        if bound is not None:
+            self._gains.learn(self._node, bound)
+        found: dict[int, Candidate] = {}
         for one, x, _, off in wrong:
             low, high = one.box()
             width = high - low
@@ -243,25 +247,27 @@ class NetworkHandler(Conshdlr):
             spread = max(float((planes.high - planes.low).max()), 1e-300)
             weight = float(off.max()) / spread
             for j in np.flatnonzero(can).tolist():
-                known = scores.setdefault(
-                    int(one.columns[j]), [0.0, one.x[j], low[j], high[j], x[j]]
-                )
-                known[0] += weight * float(score[j])
-        if not scores:
+                column = int(one.columns[j])
+                at = _split(one.x[j], low[j], high[j], x[j])
+                candidate = found.setdefault(column, Candidate(column, one.x[j], at))
+                candidate.score += weight * float(score[j])
+        if not found:
             return self._give_up()
-        _, v, low, high, x = max(scores.values(), key=lambda known: known[0])
+        best = self._gains.best(found.values())
         self.counts.branchings += 1
-        self.program.scip.branchVarVal(v, _split(v, low, high, x))
+        children = self.program.scip.branchVarVal(best.variable, best.at)
+        if bound is not None:
+            numbers = [None if one is None else int(one.getNumber()) for one in children]
+            self._gains.expect(best, bound, numbers[0], numbers[-1])
         return SCIP_RESULT.BRANCHED
 
     def _give_up(self) -> Any:
         """A box that can't be split: on it tolerances leave the answer open."""
         scip = self.program.scip
         # What is left is decided by planes that nothing makes tighter: they may be rows.
-        for one in self.constrained:
-            found = self._separate(one, *one.at_lp(), 0.0)
-            if found:
-                return SCIP_RESULT.CUTOFF if found < 0 else SCIP_RESULT.SEPARATED
+        cuts = self._separate([(one, *one.at_lp()) for one in self.constrained], 0.0)
+        if cuts:
+            return SCIP_RESULT.CUTOFF if cuts < 0 else SCIP_RESULT.SEPARATED
         if self.counts.open is None:
             self.counts.open = float(scip.getDualbound())
         self.counts.cutoffs += 1
@@ -282,21 +288,49 @@ class NetworkHandler(Conshdlr):
         if self._rounds >= most:
             return {"result": SCIP_RESULT.DIDNOTFIND}
         self._rounds += 1
-        cuts = 0
-        for one in self.constrained:
-            found = self._separate(one, *one.at_lp(), HANDLER.worth)
-            if found < 0:
-                return {"result": SCIP_RESULT.CUTOFF}
-            cuts += found
-        result = SCIP_RESULT.SEPARATED if cuts else SCIP_RESULT.DIDNOTFIND
-        return {"result": result}
+        points = [(one, *one.at_lp()) for one in self.constrained]
+        cuts = self._separate(points, HANDLER.worth)
+        if cuts < 0:
+            return {"result": SCIP_RESULT.CUTOFF}
+        return {"result": SCIP_RESULT.SEPARATED if cuts else SCIP_RESULT.DIDNOTFIND}
 
     def _separate(
-        self, one: Constrained, x: np.ndarray, y: np.ndarray, worth: float
+        self, points: Sequence[tuple[Constrained, np.ndarray, np.ndarray]], worth: float
     ) -> int:
-        """Add the planes that a point breaks; how many, -1 where the node is empty."""
-        low, high = one.box()
-        planes = one.over(low, high)
+        """Add the planes that points break; how many, -1 where the node is empty."""
+        boxes = [(one, *one.box()) for one, _, _ in points]
+        known = _known(boxes)
+        # Of some networks there are planes that are tight where it matters.
+        asked = {
+            k: Asked(one.planes, low, high, planes.stored, x)
+            for k, ((one, low, high), (_, x, y), planes) in enumerate(
+                zip(boxes, points, known)
+            )
+            if planes.undecided
+            and one.planes.pointed
+            and (one.off(x, y) > HANDLER.least * HANDLER.tolerance).any()
+        }
+        for k, planes in zip(asked, planes_over(list(asked.values()))):
+            known[k] = planes
+        count = 0
+        for box, (_, x, y), planes in zip(boxes, points, known):
+            found = self._add_rows(box, x, y, planes, worth)
+            if found < 0:
+                return -1
+            count += found
+        self.counts.planes += count
+        return count
+
+    def _add_rows(
+        self,
+        box: tuple[Constrained, np.ndarray, np.ndarray],
+        x: np.ndarray,
+        y: np.ndarray,
+        planes: Planes,
+        worth: float,
+    ) -> int:
+        """Add the planes over a box that a point breaks, as :meth:`_separate` does."""
+        one, low, high = box
         size = np.maximum(1.0, abs(y))
         limit = np.maximum(HANDLER.least * HANDLER.tolerance * size, 0.0)
         if planes.undecided:
@@ -311,7 +345,6 @@ class NetworkHandler(Conshdlr):
                 if self._add_row(one, rows[k], int(of[k]), side, low, high):
                     return -1
                 count += 1
-        self.counts.planes += count
         return count
 
     def _add_row(

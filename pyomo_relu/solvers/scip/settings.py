@@ -36,6 +36,11 @@ class HandlerSettings:
     inner: float = 0.2
     #: What an input's width counts beside its effect, relative to the largest effect.
     by_width: float = 1e-9
+    #: What is known of a column's gains counts against the average of all from so many
+    #: branchings on.
+    reliable: float = 4.0
+    #: The gain on one side counts as this share of the other's at least.
+    one_sided: float = 1e-6
     #: So many boxes of one network are remembered.
     remembered: int = 2000
     #: A coefficient of a row below this share of the largest one gives way to a constant,

@@ -70,6 +70,8 @@ class _Children:
 class BoxSearch(PoolSearch):
     """Branch and bound on boxes of one problem."""
 
+    title = "boxes"
+
     def __init__(
         self,
         problem: Problem,

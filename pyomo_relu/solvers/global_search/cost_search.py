@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.bounds.pool import Pool
@@ -37,6 +38,8 @@ class CostSearch(ABC):
 
     Attributes
     ----------
+    title : str
+        What is searched, in a word.
     incumbent : Incumbent
     counts : Counts
     deadline : Deadline
@@ -45,6 +48,8 @@ class CostSearch(ABC):
         ``"time"``, ``"nodes"``, ``"interrupt"``, ``"callback"``, ``"unbounded"``; None while
         it runs and after a proof.
     """
+
+    title: ClassVar[str]
 
     def __init__(
         self, problem: Problem, limits: Limits, report: Report | None = None
@@ -136,6 +141,25 @@ class CostSearch(ABC):
         """Look for better points by so many programs, where the limits ask for that."""
         if self.limits.points and not self.proved and not self._out_of_limits():
             self.points.turn(self.incumbent, programs, self.remaining)
+
+    @property
+    def leader(self) -> str:
+        """Whose bound this is: the title, or that of a part."""
+        return self.title
+
+    def join(self, whole: CostSearch) -> None:
+        """Be a part of another search: its incumbent, counts, points and end are this one's.
+
+        What this search tells is told by the other one.
+        """
+        self.incumbent, self.counts = whole.incumbent, whole.counts
+        self.points, self.deadline = whole.points, whole.deadline
+        self.report = whole._passed_on
+
+    def _passed_on(self, _: CostSearch, kind: str) -> bool:
+        """A part's event is one of the whole; whether the part is to stop."""
+        self._tell(kind)
+        return self.stopped is not None
 
     def _tell(self, kind: str) -> None:
         if self.report is not None and self.report(self, kind):

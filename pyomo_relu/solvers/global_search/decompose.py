@@ -56,6 +56,8 @@ class JointBox:
 class Decomposition(PoolSearch):
     """Branch and price over the subsystems of a problem."""
 
+    title = "subsystems"
+
     def __init__(
         self,
         problem: Problem,

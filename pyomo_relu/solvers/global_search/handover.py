@@ -20,6 +20,8 @@ from pyomo_relu.solvers.global_search.settings import POINTS
 class HandOver(CostSearch):
     """The whole problem as one MIP."""
 
+    title = "mip"
+
     least, floor = -math.inf, math.inf
 
     @property

@@ -23,6 +23,8 @@ from pyomo_relu.solvers.global_search.settings import SIDES
 class NeuronSearch(RoundSearch):
     """Subproblems with fixed sides of one problem; see :meth:`fits`."""
 
+    title = "sides"
+
     tree: SideTree | None = None
     offset = 0.0
 

@@ -25,6 +25,8 @@ class WholeMIP(RoundSearch):
         Of HiGHS's tree, in the next step.
     """
 
+    title = "mip"
+
     nodes, least, solved = 1, -math.inf, False
 
     @property
@@ -65,6 +67,8 @@ class Race(RoundSearch):
         Boxes of each one's first turn.
     """
 
+    title = "boxes and sides"
+
     def __init__(self, parts: Sequence[RoundSearch], turns: Sequence[float]) -> None:
         first = parts[0]
         super().__init__(first.problem, first.limits, first.report)
@@ -72,20 +76,25 @@ class Race(RoundSearch):
         self.now, self.cycle, self.begun = 0, 0, 0
         self._open = [math.inf] * len(self.parts)
         for part in self.parts:
-            part.incumbent, part.counts = self.incumbent, self.counts
-            part.points = self.points
-            part.deadline, part.report = self.deadline, self._passed_on
+            part.join(self)
 
-    def _passed_on(self, _: CostSearch, kind: str) -> bool:
-        """A part's event is one of the whole."""
-        self._tell(kind)
-        return self.stopped is not None
+    def join(self, whole: CostSearch) -> None:
+        """Be a part of another search; the parts are, too."""
+        super().join(whole)
+        for part in self.parts:
+            part.join(self)
 
     @property
     def bound(self) -> float:
         """A valid lower bound of the cost."""
         known = [part.bound for part in self.parts[: self.begun]]
         return min(max(known, default=-math.inf), self.incumbent.cost)
+
+    @property
+    def leader(self) -> str:
+        """Whose bound is the best."""
+        known = self.parts[: self.begun] or self.parts
+        return max(known, key=lambda part: part.bound).leader
 
     @property
     def open_boxes(self) -> int:

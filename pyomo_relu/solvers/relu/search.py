@@ -24,9 +24,11 @@ from pyomo_relu.solvers.global_search.cost_search import CostSearch, Report, Rou
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.mip import TOLERANCES
 from pyomo_relu.solvers.global_search.settings import POINTS
+from pyomo_relu.solvers.relu.forecast import Forecast
 from pyomo_relu.solvers.relu.mip_form import MipForm
 from pyomo_relu.solvers.relu.scene import Kind, Scene
 from pyomo_relu.solvers.relu.settings import TOGETHER
+from pyomo_relu.solvers.relu.turns import Turns
 
 
 class TogetherSearch(CostSearch):
@@ -52,11 +54,9 @@ class TogetherSearch(CostSearch):
     mip_bound : float
         What the MIP has proved of the cost.
     mip_nodes : int
-    parts : list of str
-        Which searches had a turn.
-    proof : str or None
-        Which search's bound closed the gap.
     """
+
+    title = "relu"
 
     def __init__(
         self,
@@ -73,19 +73,12 @@ class TogetherSearch(CostSearch):
         self.scene, self.inner, self.write = scene, inner, write
         self.threads, self.other = threads, other
         self.mip_bound, self.mip_nodes = -math.inf, 0
-        self.parts: list[str] = []
-        self._begun = False
+        self._begun = self._mip_began = False
         self._told = math.inf  # the cost of the last point that HiGHS knows
-        self._spent = 0.0
+        self._spent = self._inner_spent = 0.0
+        self._inner_ends, self._mip_ends = Forecast(), Forecast()
         if inner is not None:
-            # What a race of several searches shares with its parts is taken over, too.
-            self.incumbent, self.counts = inner.incumbent, inner.counts
-            self.points, self.deadline = inner.points, inner.deadline
-            inner.report = self._passed_on
-
-    def _passed_on(self, _: CostSearch, kind: str) -> bool:
-        self._tell(kind)
-        return self.stopped is not None
+            inner.join(self)
 
     # ------------------------------------------------------------------------ bounds
     @property
@@ -106,12 +99,25 @@ class TogetherSearch(CostSearch):
         return self.inner.open_boxes if self.inner is not None and self._begun else 1
 
     @property
+    def leader(self) -> str:
+        """Whose bound is the best."""
+        if self.inner is None or not self._begun or self.mip_bound > self.inner_bound:
+            return "mip"
+        return self.inner.leader
+
+    @property
     def proof(self) -> str | None:
         """Which search's bound closed the gap."""
-        if not self.proved:
-            return None
-        by_mip = self.mip_bound >= self.inner_bound
-        return "mip" if by_mip and "mip" in self.parts else "networks"
+        return self.leader if self.proved else None
+
+    @property
+    def parts(self) -> list[str]:
+        """Which searches had a turn."""
+        own = ["mip"] if self._mip_began else []
+        if self.inner is None or not self._begun:
+            return own
+        inner = self.inner
+        return [*(inner.titles if isinstance(inner, Turns) else [inner.title]), *own]
 
     @property
     def mip_rel_gap(self) -> float:
@@ -152,20 +158,22 @@ class TogetherSearch(CostSearch):
 
     def _inner_round(self) -> None:
         assert self.inner is not None
+        now = time.process_time()
         if not self._begun:
             self._begun = True
-            self.parts.append("networks")
             self.inner.begin()
             self.inner.look_for_points(POINTS.first)
         else:
             self.inner.round()
         self.stopped = self.stopped or self.inner.stopped
+        self._inner_spent += time.process_time() - now
+        self._inner_ends.note(self._inner_spent, self.inner_bound)
 
     # --------------------------------------------------------------------------- MIP
     def _mip(self) -> None:
         """The MIP, with turns of the search of the networks inside of it."""
         form = self.write()
-        self.parts.append("mip")
+        self._mip_began = True
         self._form, self._began = form, time.process_time()
         if self.other is not None:
             self.other(form, self)
@@ -213,9 +221,10 @@ class TogetherSearch(CostSearch):
         self.note(event.bound)
         self.mip_nodes = max(self.mip_nodes, event.nodes)
         now = time.process_time()
+        self._mip_ends.note(now - self._began - self._spent, self.mip_bound)
         left = self._share() * (now - self._began) - self._spent
         if left >= TOGETHER.least_turn and not self.proved:
-            if self._inner_done or self.scene.kind is Kind.MANY:
+            if self._inner_done:
                 self._turn_of_points(left)
             else:
                 turn = Deadline(cpu_seconds=left)
@@ -227,12 +236,17 @@ class TogetherSearch(CostSearch):
 
     def _share(self) -> float:
         """The share of the CPU time that others than HiGHS get."""
-        if self.scene.kind is Kind.TABLES:
-            return TOGETHER.share_beside_tables
-        if self.inner is None or self._inner_done or self.scene.kind is Kind.MANY:
+        if self._inner_done:
             known = self.incumbent.point is not None
             return TOGETHER.points_share if known else TOGETHER.points_share_without
-        return TOGETHER.share
+        if self.scene.kind is Kind.TABLES:
+            return TOGETHER.share_beside_tables
+        # Who is likely to be done first gets more.
+        lead, cost = TOGETHER.lead, self.incumbent.cost
+        inner, mip = (forecast.end(cost) for forecast in (self._inner_ends, self._mip_ends))
+        if inner == mip:
+            return TOGETHER.share
+        return lead / (lead + 1.0) if inner < mip else 1.0 / (lead + 1.0)
 
     def _turn_of_points(self, seconds: float) -> None:
         """Programs that look for points, for so many CPU seconds; a first turn for 0."""

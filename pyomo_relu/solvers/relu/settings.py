@@ -28,6 +28,16 @@ class TurnsSettings:
     #: and without a point.
     points_share: float = 0.1
     points_share_without: float = 0.5
+    #: The search that will be done first, judged by how its bound grew, gets so many times as
+    #: much CPU time as another.
+    lead: float = 3.0
+    #: Searches of the networks take turns of so many CPU seconds, and of this share of what
+    #: each has had so far.
+    turn: float = 0.1
+    turn_growth: float = 0.5
+    #: SCIP gets so many nodes in a call, and this share of its tree where that is more.
+    scip_nodes: int = 20
+    scip_growth: float = 0.1
     #: Turns are at least so many CPU seconds long, or what they share would be lost in calls.
     least_turn: float = 0.05
     #: A MIP is closed to this share of the gaps asked for, so that the margins of bounds and

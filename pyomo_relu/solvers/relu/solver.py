@@ -12,6 +12,7 @@ from pyomo.contrib.solver.common.results import Results
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.formulations import network_blocks
+from pyomo_relu.programs.scip import has_scip
 from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.relu.config import ReluConfig
 from pyomo_relu.solvers.skeleton import NetworkSolver
@@ -36,8 +37,9 @@ class Relu(NetworkSolver):
     Takes Pyomo's keywords and those of
     :class:`~pyomo_relu.solvers.relu.config.ReluConfig`. In the results ``extra_info`` has
     ``mip_gap``, ``mip_node_count`` (boxes and nodes of the MIP), ``scene`` (what the model
-    is), ``parts`` (which searches ran) and ``proof`` (which of them closed the gap:
-    ``"networks"``, ``"mip"``, or None).
+    is), ``parts`` (which searches ran: ``"boxes"``, ``"boxes and sides"``, ``"sides"``,
+    ``"subsystems"``, ``"relu_scip"``, ``"mip"``) and ``proof`` (which of them closed the gap,
+    or None).
 
     Examples
     --------
@@ -180,17 +182,29 @@ class Relu(NetworkSolver):
 def networks_search(
     problem: Problem, scene: Scene, limits: Limits, executor: Executor | None
 ) -> RoundSearch | None:
-    """The search of the networks that suits a problem; None where a MIP has to do alone."""
+    """The search of the networks that suits a problem; None where a MIP has to do alone.
+
+    Where the user's rows matter, SCIP takes turns with it if it is installed.
+    """
     from pyomo_relu.solvers.global_search.cost_search import RoundSearch
     from pyomo_relu.solvers.global_search.strategy import by_turns, choose_search
     from pyomo_relu.solvers.relu.scene import Kind
+    from pyomo_relu.solvers.relu.scip_part import ScipPart
+    from pyomo_relu.solvers.relu.turns import Turns
 
-    if problem.network is None or scene.kind is Kind.MANY:
+    if problem.network is None:
         return None
+    parts: list[RoundSearch] = []
     if scene.kind is Kind.FEW:
-        return by_turns(problem, limits, executor)
-    search = choose_search(problem, limits, executor)
-    return search if isinstance(search, RoundSearch) else None
+        parts.append(by_turns(problem, limits, executor))
+    elif scene.kind is not Kind.MANY:
+        search = choose_search(problem, limits, executor)
+        parts += [search] if isinstance(search, RoundSearch) else []
+    if has_scip() and scene.kind in (Kind.FEW, Kind.SUBSYSTEMS, Kind.MANY):
+        parts.append(ScipPart(problem, limits))
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else Turns(parts)
 
 
 class TogetherLog(Log):
@@ -235,9 +249,8 @@ class TogetherLog(Log):
 
     def end(self, search: TogetherSearch) -> None:
         """Who has proved what."""
-        what = {"networks": "the search of the networks", "mip": "the MIP", None: ""}
         if search.proof is not None:
-            self.write(f"relu: proved by {what[search.proof]}")
+            self.write(f"relu: proved by {search.proof}")
         elif search.incumbent.point is None:
             self.write("relu: no point found")
 

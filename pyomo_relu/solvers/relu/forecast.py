@@ -1,0 +1,42 @@
+"""When a search's bound will meet the best point, judged by how it grew so far."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+
+
+class Forecast:
+    """Bounds of a search over its CPU time.
+
+    Bounds of trees grow by about as much in each doubling of the time, so what the last
+    doubling brought says how many more are needed.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._bounds: list[float] = []
+
+    def note(self, seconds: float, bound: float) -> None:
+        """That the search had this bound after so many CPU seconds of its own."""
+        if math.isfinite(bound) and (not self._times or seconds > self._times[-1]):
+            self._times.append(seconds)
+            self._bounds.append(bound)
+
+    def end(self, cost: float) -> float:
+        """After how many CPU seconds of its own the bound will reach a cost.
+
+        Infinite where the last doubling brought nothing, or nothing is known.
+        """
+        if len(self._times) < 2 or not math.isfinite(cost):
+            return math.inf
+        now, bound = self._times[-1], self._bounds[-1]
+        half = max(0, bisect_right(self._times, 0.5 * now) - 1)
+        doublings = math.log2(now / max(self._times[half], 1e-9))
+        gain = (bound - self._bounds[half]) / max(1.0, doublings)
+        if bound >= cost:
+            return now
+        if gain <= 0:
+            return math.inf
+        needed = (cost - bound) / gain
+        return now * 2.0**needed if needed < 60.0 else math.inf

@@ -1,0 +1,113 @@
+"""SCIP, with networks as constraints, as one of the searches that take turns."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyomo_relu.programs import Status
+from pyomo_relu.solvers.global_search.cost_search import RoundSearch
+from pyomo_relu.solvers.relu.settings import TOGETHER
+from pyomo_relu.solvers.watch import Log, Progress
+
+if TYPE_CHECKING:
+    from pyomo_relu.programs.scip import ScipAnswer
+    from pyomo_relu.solvers.scip.search import ScipSearch
+
+
+class ScipPart(RoundSearch):
+    """Nodes of SCIP's tree, some at a time; see :mod:`pyomo_relu.solvers.scip`.
+
+    Attributes
+    ----------
+    least : float
+        What SCIP has proved of the cost.
+    nodes : int
+        So many nodes its tree has so far.
+    """
+
+    title = "relu_scip"
+
+    least, nodes, _ended = -math.inf, 0, False
+    _search: ScipSearch | None = None
+
+    @property
+    def bound(self) -> float:
+        """A valid lower bound of the cost."""
+        return min(self.least, self.incumbent.cost)
+
+    @property
+    def open_boxes(self) -> int:
+        """1 until SCIP is done."""
+        return int(not self._ended)
+
+    def begin(self) -> None:
+        """Put the problem into SCIP."""
+        from pyomo_relu.solvers.scip.config import ReluScipConfig
+        from pyomo_relu.solvers.scip.search import ScipSearch
+
+        config = ReluScipConfig()()
+        config.rel_gap = TOGETHER.mip_gap * self.limits.rel_gap
+        config.abs_gap = TOGETHER.mip_gap * self.limits.abs_gap
+        config.seed = self.limits.seed
+        config.progress = self._heard
+        search = ScipSearch(self.problem, config, Log(config, io.StringIO()), self.deadline)
+        search.points.incumbent = self.incumbent
+        self._search = search
+        if search.unreached is not None:
+            self.least, self._ended = math.inf, True
+
+    def _heard(self, now: Progress) -> bool:
+        """What SCIP tells; whether it is to stop."""
+        self._note(now.bound)
+        self._tell("log")
+        return self.proved or self._out_of_limits()
+
+    def step(self) -> None:
+        """So many nodes more."""
+        search = self._search
+        assert search is not None
+        if self._ended:
+            return
+        # Turns grow with the tree: each call of SCIP costs a little.
+        more = max(TOGETHER.scip_nodes, int(TOGETHER.scip_growth * self.nodes))
+        search.model.set({"limits/totalnodes": self.nodes + more, "limits/time": 1e20})
+        answer = search.model.run(math.inf)
+        if isinstance(search.model.error, KeyboardInterrupt):
+            raise KeyboardInterrupt
+        self.counts.boxes += max(0, answer.nodes - self.nodes)
+        self.nodes = answer.nodes
+        self._take(answer)
+
+    def _take(self, answer: ScipAnswer) -> None:
+        assert self._search is not None
+        left_open = self._search.handler.counts.open
+        if answer.point is not None:
+            z = answer.point[: len(self.problem.columns)].copy()
+            before = self.incumbent.cost
+            if not self.incumbent.offer(z) and not math.isfinite(before):
+                self.incumbent.polish(z)
+        self._ended = not answer.status.stopped_early
+        if answer.status is Status.INFEASIBLE and left_open is None:
+            self.least = math.inf
+        else:
+            self._note(answer.bound)
+        if answer.status in (Status.UNBOUNDED, Status.INFEASIBLE_OR_UNBOUNDED):
+            self.stopped = "unbounded"
+        if answer.status is Status.INTERRUPTED and not (
+            self.proved or self._out_of_limits()
+        ):
+            raise KeyboardInterrupt  # SCIP takes Ctrl-C itself
+
+    def _note(self, bound: float) -> None:
+        """A bound in the user's sense, as far as it goes for boxes that were left open."""
+        assert self._search is not None
+        p = self.problem
+        left_open = self._search.handler.counts.open
+        if left_open is not None:
+            bound = float((np.maximum if p.sign < 0 else np.minimum)(bound, left_open))
+        if math.isfinite(bound):
+            self.least = max(self.least, p.sign * (bound - p.offset))

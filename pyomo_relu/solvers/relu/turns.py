@@ -1,0 +1,111 @@
+"""Searches that take turns by CPU time; who is likely to be done first gets more."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.solvers.global_search.cost_search import CostSearch, RoundSearch
+from pyomo_relu.solvers.relu.forecast import Forecast
+from pyomo_relu.solvers.relu.settings import TOGETHER
+
+
+class Turns(RoundSearch):
+    """Several searches of one problem, with one incumbent.
+
+    Which is the quickest shows only while they run. Each turn is as long as a share of
+    what its search has had so far, so the turns grow, and the search that will be done
+    first, by :class:`~pyomo_relu.solvers.relu.forecast.Forecast`, gets ``lead`` times as
+    much as another.
+
+    Parameters
+    ----------
+    parts : sequence of RoundSearch
+        The likely quickest first.
+    """
+
+    title = "turns"
+
+    def __init__(self, parts: Sequence[RoundSearch]) -> None:
+        first = parts[0]
+        super().__init__(first.problem, first.limits, first.report)
+        self.parts = list(parts)
+        self.spent = [0.0] * len(self.parts)
+        self.begun = [False] * len(self.parts)
+        self.forecasts = [Forecast() for _ in self.parts]
+        for part in self.parts:
+            part.join(self)
+
+    def join(self, whole: CostSearch) -> None:
+        """Be a part of another search; the parts are, too."""
+        super().join(whole)
+        for part in self.parts:
+            part.join(self)
+
+    @property
+    def bound(self) -> float:
+        """A valid lower bound of the cost."""
+        return min(max(self._bounds(), default=-math.inf), self.incumbent.cost)
+
+    @property
+    def leader(self) -> str:
+        """Whose bound is the best."""
+        bounds = self._bounds()
+        return self.parts[bounds.index(max(bounds))].leader
+
+    @property
+    def titles(self) -> list[str]:
+        """Which searches had a turn."""
+        pairs = zip(self.parts, self.begun)
+        return [part.title for part, begun in pairs if begun]
+
+    def _bounds(self) -> list[float]:
+        pairs = zip(self.parts, self.begun)
+        return [part.bound if begun else -math.inf for part, begun in pairs]
+
+    @property
+    def open_boxes(self) -> int:
+        """Those of all searches that have begun; none once there is a proof."""
+        if self.proved:
+            return 0
+        pairs = zip(self.parts, self.begun)
+        return sum(part.open_boxes if begun else 1 for part, begun in pairs)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a proof, or nothing left to search."""
+        return self.proved or all(
+            begun and part.done for part, begun in zip(self.parts, self.begun)
+        )
+
+    def step(self) -> None:
+        """One turn of one search."""
+        k = self._next()
+        part, now = self.parts[k], time.process_time()
+        turn = Deadline(
+            cpu_seconds=max(TOGETHER.turn, TOGETHER.turn_growth * self.spent[k])
+        )
+        if not self.begun[k]:
+            part.begin()
+            self.begun[k] = True
+        while not (turn.expired() or part.done or self.proved or self._out_of_limits()):
+            part.round()
+            if part.stopped is not None:
+                break
+        self.stopped = self.stopped or part.stopped
+        self.spent[k] += time.process_time() - now
+        self.forecasts[k].note(self.spent[k], part.bound)
+
+    def _next(self) -> int:
+        """The search that has had least of what is due to it."""
+        ends = [forecast.end(self.incumbent.cost) for forecast in self.forecasts]
+        first = min(ends)
+        due: list[float] = []
+        for k, part in enumerate(self.parts):
+            leads = ends[k] == first < math.inf
+            ended = self.begun[k] and part.done
+            weight = TOGETHER.lead if leads else 1.0
+            due.append(math.inf if ended else self.spent[k] / weight)
+        return due.index(min(due))

@@ -14,6 +14,7 @@ from pyomo_relu import ReLUNetBlock
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.solvers.relu import search as together
+from pyomo_relu.solvers.relu.forecast import Forecast
 from pyomo_relu.solvers.relu.scene import Kind, look_at
 from tests.harness.random_networks import he_network
 from tests.solvers.global_models import random_model
@@ -64,6 +65,16 @@ def many(formulation=None):
     return m
 
 
+def nonlinear(formulation=None):
+    """A bilinear cost of two inputs."""
+    m = few(formulation)
+    m.obj.deactivate()
+    m.cost = pyo.Objective(
+        expr=m.net.outputs[0] + m.x[0] * m.x[1] + m.x[2] ** 2, sense=pyo.minimize
+    )
+    return m
+
+
 KINDS = {
     Kind.BOX: lambda f=None: box_model(he_network(0, (4, 12, 12, 1)), formulation=f),
     Kind.TABLES: tables,
@@ -92,7 +103,7 @@ def at_once(monkeypatch):
     monkeypatch.setattr(together, "TOGETHER", settings)
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_each_kind_is_seen_and_solved(kind):
     m = KINDS[kind]()
     assert look_at(read_problem(m)).kind is kind
@@ -154,7 +165,7 @@ def test_many_random_models_agree_with_the_mip(first, at_once):
         assert_agrees(seed)
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("how", ["stop", "ctrl-c", "time"])
 def test_every_kind_ends_early_with_a_valid_bound(kind, how):
     best = exact(KINDS[kind]("bigm"))
@@ -180,6 +191,62 @@ def test_every_kind_ends_early_with_a_valid_bound(kind, how):
     assert sign * (results.objective_bound - best) <= scale
     if results.incumbent_objective is not None:
         assert sign * (results.incumbent_objective - best) >= -scale
+
+
+def test_nonlinear_models_go_to_scip():
+    pytest.importorskip("pyscipopt")
+    m = nonlinear()
+    assert look_at(read_problem(m, general=True)).kind is Kind.NONLINEAR
+    results = NewFactory("relu").solve(m)
+    assert results.extra_info.proof == "relu_scip"
+    value, other = pyo.value(m.cost), nonlinear("bigm")
+    pyo.SolverFactory("scip_direct").solve(other)
+    assert value == pytest.approx(pyo.value(other.cost), rel=2e-4, abs=1e-5)
+    assert m.net.error() < 1e-6
+
+
+def test_a_nonlinear_model_without_networks_goes_to_scip():
+    pytest.importorskip("pyscipopt")
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), bounds=(-1, 2))
+    m.obj = pyo.Objective(expr=m.x[0] * m.x[1])
+    solve(m)
+    assert pyo.value(m.obj) == pytest.approx(-2.0, abs=1e-5)
+
+
+def test_nonlinear_models_without_scip_are_refused(monkeypatch):
+    from pyomo.contrib.solver.common.util import IncompatibleModelError
+
+    from pyomo_relu.solvers.relu import solver
+
+    monkeypatch.setattr(solver, "has_scip", lambda: False)
+    with pytest.raises(IncompatibleModelError, match="relu takes linear models only"):
+        solve(nonlinear())
+
+
+def test_the_search_that_will_be_done_first_gets_more():
+    forecast = Forecast()
+    for t in (1.0, 2.0, 4.0, 8.0):
+        forecast.note(t, -10.0 + np.log2(t))
+    assert forecast.end(0.0) == pytest.approx(8.0 * 2.0**7)
+    assert forecast.end(-8.0) == 8.0
+    slow = Forecast()
+    assert slow.end(0.0) == math.inf
+    slow.note(1.0, -3.0)
+    slow.note(9.0, -3.0)
+    assert slow.end(0.0) == math.inf
+
+
+def test_without_scip_the_searches_are_the_others(monkeypatch):
+    from pyomo_relu.solvers.relu import solver
+
+    monkeypatch.setattr(solver, "has_scip", lambda: False)
+    for kind in (Kind.SUBSYSTEMS, Kind.MANY):
+        m = KINDS[kind]()
+        results = NewFactory("relu").solve(m)
+        assert "relu_scip" not in results.extra_info.parts
+        value = results.incumbent_objective
+        assert value == pytest.approx(exact(KINDS[kind]("bigm")), rel=2e-4, abs=1e-5)
 
 
 def test_infeasible_models_are_proved():

@@ -26,6 +26,8 @@ class Kind(enum.Enum):
     FEW = "few inputs among rows"
     #: Networks that only rows connect: prices for the rows, then a MIP beside them.
     SUBSYSTEMS = "subsystems that only rows connect"
+    #: Nonlinear terms or SOS constraints beside the networks: SCIP.
+    NONLINEAR = "nonlinear terms or SOS constraints beside the networks"
     #: Too many inputs for boxes: a MIP with points from the networks.
     MANY = "many inputs that belong together"
 
@@ -90,6 +92,8 @@ def look_at(problem: Problem) -> Scene:
 
 
 def _kind(problem: Problem, groups: int, widest: int) -> Kind:
+    if problem.nonlinear or problem.sos:
+        return Kind.NONLINEAR
     chain = NeuronSearch.fits(problem)
     if chain or (problem.is_box and widest <= TURNS.most_inputs):
         return Kind.BOX

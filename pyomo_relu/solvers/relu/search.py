@@ -129,7 +129,8 @@ class TogetherSearch(CostSearch):
         """Search until the gap is closed or a limit is met."""
         try:
             self._alone()
-            if not (self.proved or self._out_of_limits()):
+            alone = self.scene.kind is Kind.NONLINEAR
+            if not (alone or self.proved or self._out_of_limits()):
                 self._mip()
             while self.inner is not None and not (self.proved or self._out_of_limits()):
                 if self._inner_done:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyomo.contrib.solver.common.factory import SolverFactory
 from pyomo.contrib.solver.common.results import Results
+from pyomo.contrib.solver.common.util import IncompatibleModelError
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.formulations import network_blocks
@@ -96,7 +97,7 @@ class Relu(NetworkSolver):
         given, tee = config.mip_solver, bool(config.tee)
         other = None if given is None else OtherMIP(given, tee)
         config.timer.start("read_model")
-        problem = read_problem(model, deadline, self.title)
+        problem = read_problem(model, deadline, self.title, general=has_scip())
         config.timer.stop("read_model")
         results = early_results(problem, model)
         if results is not None:
@@ -168,15 +169,23 @@ class Relu(NetworkSolver):
     def _without_networks(
         self, model: Any, config: Any, deadline: Deadline, log: io.StringIO
     ) -> Results:
-        """A model without networks: HiGHS, as it is."""
+        """A model without networks: HiGHS, as it is, or SCIP where it isn't linear."""
         from pyomo_relu.solvers.highs import ReluHighs
+        from pyomo_relu.solvers.scip.solver import ReluScip
 
-        solver = ReluHighs()
-        own = solver.config()
-        for name in ("tee", "threads", "rel_gap", "abs_gap", "warmstart", "progress"):
-            own.get(name).set_value(config.get(name).value())
-        own.timer = config.timer
-        return solver.search(model, own, deadline, log)
+        def passed_on(solver: NetworkSolver) -> Results:
+            own = solver.config()
+            for name in ("tee", "threads", "rel_gap", "abs_gap", "warmstart", "progress"):
+                own.get(name).set_value(config.get(name).value())
+            own.timer = config.timer
+            return solver.search(model, own, deadline, log)
+
+        try:
+            return passed_on(ReluHighs())
+        except IncompatibleModelError:
+            if not has_scip():
+                raise
+            return passed_on(ReluScip())
 
 
 def networks_search(
@@ -192,15 +201,15 @@ def networks_search(
     from pyomo_relu.solvers.relu.scip_part import ScipPart
     from pyomo_relu.solvers.relu.turns import Turns
 
-    if problem.network is None:
+    if problem.network is None and scene.kind is not Kind.NONLINEAR:
         return None
     parts: list[RoundSearch] = []
     if scene.kind is Kind.FEW:
         parts.append(by_turns(problem, limits, executor))
-    elif scene.kind is not Kind.MANY:
+    elif scene.kind not in (Kind.MANY, Kind.NONLINEAR):
         search = choose_search(problem, limits, executor)
         parts += [search] if isinstance(search, RoundSearch) else []
-    if has_scip() and scene.kind in (Kind.FEW, Kind.SUBSYSTEMS, Kind.MANY):
+    if has_scip() and scene.kind not in (Kind.BOX, Kind.TABLES):
         parts.append(ScipPart(problem, limits))
     if not parts:
         return None

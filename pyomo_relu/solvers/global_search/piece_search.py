@@ -151,6 +151,8 @@ class PieceSearch(RoundSearch):
         Of each share.
     """
 
+    title = "subsystems"
+
     points_first = False  # the programs give better ones
 
     def __init__(

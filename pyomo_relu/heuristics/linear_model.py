@@ -76,7 +76,8 @@ class _ChosenInputs:
     def __init__(
         self, reads: sp.csr_array, n_inputs: int, choices: Sequence[Choice]
     ) -> None:
-        self.n_inputs, by_column = n_inputs, sp.csc_array(reads)
+        self.n_inputs = n_inputs
+        by_column = sp.csc_array(reads) if choices else None
         blocks: list[int] = []  # of each pair
         self.present: list[tuple[np.ndarray, Choice, np.ndarray]] = []
         pair_of, column_of, inputs, exactly = [], [], [], []
@@ -149,6 +150,8 @@ class LinearModel:
         none = np.zeros(0, dtype=int)
         self.chosen = np.concatenate([none, *(c.drivers for c in self.choices)])
         self.choosing = np.concatenate([none, *(c.columns for c in self.choices)])
+        self._is_chosen = np.zeros(self.n_columns, dtype=bool)
+        self._is_chosen[self.chosen] = True
         self.batches = []
         for group in side_by_side(live, deadline):
             if self._used[id(group[0].block.network)]:
@@ -197,9 +200,8 @@ class LinearModel:
         reads = sp.csr_array((np.array(values), at), shape=shape)
         used = np.array(sorted(self._used[id(links[0].block.network)]), dtype=int)
         outputs = np.array([[made[id(link.outputs[j])] for j in used] for link in links])
-        free = np.ones(self.n_columns)
-        free[self.chosen] = 0.0
-        smooth = sp.csr_array(reads @ sp.diags_array(free))
+        smooth = reads.copy()
+        smooth.data[self._is_chosen[smooth.indices]] = 0.0
         smooth.eliminate_zeros()
         network = links[0].block.network
         chosen = _ChosenInputs(reads, network.n_inputs, self.choices)

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from pyomo.common.gc_manager import PauseGC
 from pyomo.environ import Constraint
 from pyomo.repn.linear import LinearRepnVisitor
 
@@ -79,7 +80,9 @@ class BlockColumns:
     @cached_property
     def _weights(self) -> sp.csr_array:
         """(n_inputs, n_reads): what a block costs doesn't grow with the model."""
-        return sp.csr_array(self.matrix[:, self.reads])
+        own = np.searchsorted(self.reads, self.matrix.indices)
+        shape = (self.matrix.shape[0], len(self.reads))
+        return sp.csr_array((self.matrix.data, own, self.matrix.indptr), shape=shape)
 
     def inputs(self, points: np.ndarray) -> np.ndarray:
         """Inputs (N, n_inputs) at points (N, n_columns)."""
@@ -125,11 +128,12 @@ class NetworkProblem:
         self.form, self.deadline = form, deadline
         blocks = list(blocks)
         n, numbers = len(form.columns), form.column_numbers()
-        self.maps = []
-        for block in blocks:
-            deadline.check()
-            self.maps.append(_columns_of(block, form, numbers))
-        self.maps = _in_order(self.maps)
+        maps = []
+        with PauseGC():
+            for block in blocks:
+                deadline.check()
+                maps.append(_columns_of(block, form, numbers))
+        self.maps = _in_order(maps)
         determined, read = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         self.layer_columns = np.zeros(n, dtype=bool)
         for one in self.maps:

@@ -103,7 +103,7 @@ def search_by_gradients(
     name = unique_component_name(copy, "gradient")
     copy.add_component(name, Objective(expr=sum(variables), sense=objective.sense))
     image = ModelImage(copy, Deadline(deadline.left() + START.reading))
-    problem = read_problem(image.source, deadline).for_points
+    problem = read_problem(image.source, deadline).for_points(deadline)
     expression = image.source.find_component(objective).expr
     first = math.inf
 

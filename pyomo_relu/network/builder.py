@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import weights
 from pyomo_relu.network.activations import Pieces
@@ -205,6 +206,7 @@ class NetworkBuilder:
         input_names: Sequence[str] | None = None,
         output_names: Sequence[str] | None = None,
         fuse: bool = True,
+        deadline: Deadline = NEVER,
     ) -> Network:
         """Return the network whose outputs are the given nodes.
 
@@ -218,6 +220,13 @@ class NetworkBuilder:
             A name for each entry of the flat input or output vector.
         fuse : bool
             Compose consecutive affine nodes into one.
+        deadline : Deadline
+            Of composing them.
+
+        Raises
+        ------
+        TimeUp
+            When the deadline has passed.
         """
         if not outputs:
             raise ValueError("a network needs at least one output.")
@@ -239,6 +248,6 @@ class NetworkBuilder:
                     self.nodes[i].shape,
                 )
             seen.add(outputs[k])
-        nodes = fuse_affine(self.nodes, outputs) if fuse else list(self.nodes)
+        nodes = fuse_affine(self.nodes, outputs, deadline) if fuse else list(self.nodes)
         nodes, outputs, order = prune(nodes, outputs, order)
         return Network(nodes, outputs, order, input_names, output_names)

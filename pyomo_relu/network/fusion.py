@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.network import weights
 from pyomo_relu.network.limits import fits
 from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear, Weight
@@ -43,14 +44,16 @@ def _compose(outer: Affine, inner: dict[int, Affine]) -> Affine:
     return Affine(name, outer.shape, tuple(terms), tuple(terms.values()), bias)
 
 
-def fuse_affine(nodes: list[Node], outputs: list[int]) -> list[Node]:
+def fuse_affine(
+    nodes: list[Node], outputs: list[int], deadline: Deadline = NEVER
+) -> list[Node]:
     """Compose each affine node with the affine nodes it reads, where that pays.
 
     An inner node is written out when this is its only reader, or when it only selects
     and scales (at most one weight in a row), and the product is not larger than its
     parts. Positions stay; what is no longer read is left for :func:`prune`.
     """
-    return _Fusion(nodes, outputs).run()
+    return _Fusion(nodes, outputs).run(deadline)
 
 
 class _Fusion:
@@ -66,8 +69,9 @@ class _Fusion:
             self.readers[i] += 1
         self.selects: dict[int, bool] = {}  # whether a node only selects and scales
 
-    def run(self) -> list[Node]:
+    def run(self, deadline: Deadline) -> list[Node]:
         for i, node in enumerate(self.nodes):
+            deadline.check()
             seen: set[int] = set()
             while isinstance(node, Affine) and (inner := self._inner(node, seen)):
                 node = _compose(node, inner)

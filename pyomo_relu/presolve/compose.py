@@ -135,27 +135,32 @@ def order_links(
         to the output by a row.
     """
     maker = {id(v): k for k, link in enumerate(links) for v in link.outputs}
-    missing = [
-        {key for one in link.inputs for key in one.terms if key in maker} - set(known)
-        for link in links
-    ]
+    cut, none = set(known), set[int]()
+    #: What links miss; most of them read no other block, and have no set.
+    missing: dict[int, set[int]] = {}
     readers: dict[int, list[int]] = {}
-    for k, keys in enumerate(missing):
-        for key in keys:
-            readers.setdefault(key, []).append(k)
+    for k, link in enumerate(links):
+        for one in link.inputs:
+            for key in one.terms:
+                if key in maker and key not in cut:
+                    own = missing.setdefault(k, set())
+                    if key not in own:
+                        own.add(key)
+                        readers.setdefault(key, []).append(k)
     # The block that misses the fewest outputs is next, the first of equals.
-    heap = [(len(keys), k) for k, keys in enumerate(missing)]
+    heap = [(len(missing.get(k, none)), k) for k in range(len(links))]
     heapq.heapify(heap)
     order: list[int] = []
-    cut, done = set(known), [False] * len(links)
+    done = [False] * len(links)
     while heap:
         count, k = heapq.heappop(heap)
-        if done[k] or count != len(missing[k]):
+        left = missing.get(k, none)
+        if done[k] or count != len(left):
             continue  # it missed more when this was noted
         done[k] = True
         order.append(k)
-        cut |= missing[k]
-        for key in [*missing[k], *(id(v) for v in links[k].outputs)]:
+        cut |= left
+        for key in [*left, *(id(v) for v in links[k].outputs)]:
             for reader in readers.pop(key, ()):
                 missing[reader].discard(key)
                 if not done[reader]:
@@ -232,7 +237,7 @@ def compose(
         chosen = sp.csr_array((np.ones(len(rows)), (rows, entries)), shape=shape)
         terms.append((handle, sp.csr_array(queries @ chosen)))
     last = builder.affine("queries", terms)
-    return builder.build([last])
+    return builder.build([last], deadline=deadline)
 
 
 def side_by_side(

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Network
 from pyomo_relu.presolve.compose import BlockLinks, LinearInput
@@ -123,7 +124,7 @@ class Problem(LinearProgram):
         nor what they are made of is fixed or left out.
     sos : list of SosColumns
     make_points_view : callable or None
-        Makes :attr:`for_points`.
+        Makes what :meth:`for_points` returns, before a deadline.
     """
 
     links: list[BlockLinks]
@@ -150,21 +151,30 @@ class Problem(LinearProgram):
     implied: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     nonlinear: list[NonlinearPart] = field(default_factory=list)
     sos: list[SosColumns] = field(default_factory=list)
-    make_points_view: Callable[[], Problem | None] | None = None
+    make_points_view: Callable[[Deadline], Problem | None] | None = None
 
     def __post_init__(self) -> None:
+        self._points_view: Problem | None = None
         if len(self.implied) != len(self.columns):
             self.implied = np.zeros(len(self.columns), dtype=bool)
 
-    @cached_property
-    def for_points(self) -> Problem:
+    def for_points(self, deadline: Deadline = NEVER) -> Problem:
         """The same model with fewer free drivers, for those who look for points.
 
         There what outputs of networks and sums of variables define is replaced, too. The
-        problem itself where nothing more is defined.
+        problem itself where nothing more is defined. It is made once.
+
+        Raises
+        ------
+        TimeUp
+            When the deadline has passed before there is one.
         """
-        view = None if self.make_points_view is None else self.make_points_view()
-        return self if view is None else view
+        if self._points_view is None:
+            view = (
+                None if self.make_points_view is None else self.make_points_view(deadline)
+            )
+            self._points_view = self if view is None else view
+        return self._points_view
 
     def in_columns_of(self, other: Problem, z: np.ndarray) -> np.ndarray:
         """Points (N, m) of this view in the columns (N, ...) of another one.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pyomo.common.gc_manager import PauseGC
 from pyomo.environ import value
 
 from pyomo_relu.base.deadline import NEVER, Deadline
@@ -67,6 +68,12 @@ def read_problem(
         bounds were widened after their block's formulation was written.
     """
     check_model(model, solver)
+    # The collector of garbage would walk through the model again and again.
+    with PauseGC():
+        return _read(model, deadline, solver, general)
+
+
+def _read(model: Any, deadline: Deadline, solver: str, general: bool) -> Problem:
     with unchanged_models():
         networks, as_rows = _networks(model, deadline)
     while True:
@@ -117,29 +124,33 @@ class _Reading:
 
     def problem(self, deadline: Deadline) -> Problem:
         """The view for bounds: what is affine in one variable is replaced."""
-        definitions = self._definitions(general=False)
+        definitions = self._definitions(general=False, deadline=deadline)
         problem = self._view(definitions, (), deadline)
 
-        def for_points() -> Problem | None:
-            more = self._definitions(general=True)
+        def for_points(deadline: Deadline) -> Problem | None:
+            more = self._definitions(general=True, deadline=deadline)
             if more.row.keys() == definitions.row.keys():
                 return None
-            return self._view(more, [id(v) for v in problem.columns], NEVER)
+            with PauseGC():
+                return self._view(more, [id(v) for v in problem.columns], deadline)
 
         problem.make_points_view = for_points
         return problem
 
-    def _definitions(self, general: bool) -> Definitions:
+    def _definitions(self, general: bool, deadline: Deadline) -> Definitions:
         form, links = self.table.form, self.table.links
-        return find_definitions(form, links, self.cut, self.variables, general)
+        return find_definitions(form, links, self.cut, self.variables, general, deadline)
 
     def _view(
         self, definitions: Definitions, asked: Iterable[int], deadline: Deadline
     ) -> Problem:
         """The model, its inputs written with their definitions."""
         table = self.table
+        deadline.check()
         links, cut = order_links(definitions.in_links(table.links), self.cut)
-        assembly = _Assembly(table.form, links, cut, self.variables, definitions, asked)
+        assembly = _Assembly(
+            table.form, links, cut, self.variables, definitions, asked, deadline
+        )
         problem = assembly.problem()
         problem.as_rows = self.as_rows
         eliminate(problem, assembly.own_rows)
@@ -149,6 +160,7 @@ class _Reading:
         problem.drop_implied()
         bound_outputs(problem)
         problem.find_queries()
+        deadline.check()
         if problem.q:
             drivers, wanted = assembly.drivers, assembly.wanted
             queries = problem.queries
@@ -193,6 +205,7 @@ class _Assembly:
         With which the inputs of the links are written.
     asked : iterable of int
         ``id`` of variables that shall be columns in any case.
+    deadline : Deadline
     """
 
     def __init__(
@@ -203,9 +216,11 @@ class _Assembly:
         variables: dict[int, Any],
         definitions: Definitions,
         asked: Iterable[int],
+        deadline: Deadline,
     ) -> None:
         self.form, self.links, self.cut = form, links, cut
         self.definitions, self.asked = definitions, set(asked)
+        self.deadline = deadline
         self.by_id = variables | {id(v): v for v in form.columns}
         self.drivers = self._drivers(variables)
         self.constant = fold_constants(links)
@@ -307,7 +322,7 @@ class _Assembly:
             high[k] = np.inf if b is None or b == known[1] else b
         if (~tight & (np.isfinite(low) | np.isfinite(high))).any():
             queries = sp.eye_array(len(outputs), format="csr")
-            network = compose(self.live, self.drivers, outputs, queries)
+            network = compose(self.live, self.drivers, outputs, queries, self.deadline)
             box = self.low[None], np.maximum(self.low, self.high)[None]
             least, most = (a[network.outputs[0]][0] for a in crown_arrays(network, *box))
             tight |= (low > least) | (high < most)

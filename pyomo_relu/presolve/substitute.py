@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.presolve.compose import BlockLinks, LinearInput, substituted
 from pyomo_relu.presolve.problem import WHOLE
@@ -135,6 +136,7 @@ def find_definitions(
     cut: set[int],
     variables: dict[int, Any],
     general: bool,
+    deadline: Deadline = NEVER,
 ) -> Definitions:
     """What the model's rows make of the variables that inputs depend on.
 
@@ -150,10 +152,17 @@ def find_definitions(
         What inputs depend on, by ``id``.
     general : bool
         Whether outputs and sums of several variables may define one.
+    deadline : Deadline
+
+    Raises
+    ------
+    TimeUp
+        When the deadline has passed.
     """
     search = _Search(form, links, cut, variables)
     found, row = search.constants(), dict[int, int]()
     for i, columns, values, side in search.columns.equalities():
+        deadline.check()
         j = search.defined_by(columns, values, found, general)
         if j < 0:
             continue

@@ -65,7 +65,7 @@ def test_both_views_have_the_optimum_and_points_map_back(seed):
     m = random_wired(seed)
     p = read_problem(m)
     expected = written_optimum(m)
-    for view in (p, p.for_points):
+    for view in (p, p.for_points()):
         value, z = view_optimum(view)
         if expected is None:
             assert value is None
@@ -148,8 +148,8 @@ def test_states_of_a_chain_stay_drivers_for_bounds_only(alias):
     m = chain(4, alias)  # which the names of its variables need alive
     p = read_problem(m)
     assert names(p) == ["u[0]", "s[1]", "u[1]", "s[2]", "u[2]", "s[3]", "u[3]"]
-    assert names(p.for_points) == ["u[0]", "u[1]", "u[2]", "u[3]"]
-    assert p.for_points.for_points is p.for_points
+    assert names(p.for_points()) == ["u[0]", "u[1]", "u[2]", "u[3]"]
+    assert p.for_points().for_points() is p.for_points()
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -167,7 +167,7 @@ def test_what_is_affine_in_one_variable_leaves_rows_and_search(whole):
     p = read_problem(m)
     if whole:  # an integer that no network reads is a driver for points only
         assert names(p) == ["p"]
-        p = p.for_points
+        p = p.for_points()
     assert names(p) == ["r"] and p.integer[0] == whole
     assert p.implied.sum() == 2 and len(p.row_lower) == 1
     # 3 q = 3 (1 + 1.25 + 0.75 r) / 2
@@ -220,7 +220,7 @@ def test_circles_are_left_open():
     m.cost = pyo.Objective(expr=m.s[0])
     p = read_problem(m)
     assert names(p) == ["s[0]", "s[1]"]
-    assert names(p.for_points) in (["s[0]"], ["s[1]"])
+    assert names(p.for_points()) in (["s[0]"], ["s[1]"])
     pyo.SolverFactory("relu_global").solve(m)
     assert violation_of(m) < 1e-6
 
@@ -284,5 +284,5 @@ def test_a_recycle_is_opened_where_it_comes_back():
     m.mix_a = pyo.Constraint(expr=m.a[0] == m.feed + 0.2 * back[0])
     m.mix_b = pyo.Constraint(expr=m.b[0] == 0.2 * back[1])
     m.cost = pyo.Objective(expr=m.a[3] + m.b[3])
-    view = read_problem(m).for_points
+    view = read_problem(m).for_points()
     assert names(view) == ["a[0]", "b[0]", "u[0]", "u[1]", "u[2]", "u[3]"]

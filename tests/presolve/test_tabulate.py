@@ -68,7 +68,7 @@ def test_the_optimum_is_that_of_the_written_rows(seed):
     expected = written_optimum(m)
     p = read_problem(m)
     assert tables(p) == ["a", "b", "c"]
-    for view in (p, p.for_points):
+    for view in (p, p.for_points()):
         value, _ = view_optimum(view)
         if expected is None:
             assert value is None

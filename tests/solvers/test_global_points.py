@@ -59,7 +59,7 @@ def test_a_chain_has_a_point_before_many_boxes():
 
 def test_the_best_point_of_both_views_is_shared():
     p = read_problem(chain(3))
-    view, incumbent, points = p.for_points, Incumbent(p), PointSearch(p, 0)
+    view, incumbent, points = p.for_points(), Incumbent(p), PointSearch(p, 0)
     assert view.n == 3 and p.n == 5
     points.turn(incumbent, 200, 60.0)
     assert incumbent.point is not None

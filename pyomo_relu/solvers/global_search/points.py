@@ -3,7 +3,7 @@
 A search by bounds sees the states of a chain as inputs of their own, and hardly ever meets
 a point at which all equalities hold. So between its rounds sequences of linear programs
 (:mod:`~pyomo_relu.heuristics.sequential`) look for points where states are written out
-(:attr:`~pyomo_relu.presolve.problem.Problem.for_points`), and what they find is offered in
+(:meth:`~pyomo_relu.presolve.problem.Problem.for_points`), and what they find is offered in
 the columns of the search.
 """
 
@@ -52,7 +52,7 @@ class PointSearch:
         enough = Deadline(cpu_seconds=POINTS.with_point)
         try:
             if self._steps is None:
-                self._begin(incumbent, deadline)
+                self._begin(incumbent, deadline, Deadline(remaining))
                 assert self._steps is not None
             self._learn(incumbent)
             self._search.deadline = deadline
@@ -66,10 +66,11 @@ class PointSearch:
         except TimeUp:
             return
 
-    def _begin(self, incumbent: Incumbent, deadline: Deadline) -> None:
+    def _begin(self, incumbent: Incumbent, deadline: Deadline, end: Deadline) -> None:
         from pyomo_relu.heuristics.sequential import SequentialSearch
 
-        self._view = view = self.problem.for_points
+        # Half a view is none, so that it may take more than a turn.
+        self._view = view = self.problem.for_points(end)
 
         def judge(z: np.ndarray) -> None:
             incumbent.offer(view.in_columns_of(self.problem, z[None])[0])

@@ -77,7 +77,8 @@ class _ChosenInputs:
         self, reads: sp.csr_array, n_inputs: int, choices: Sequence[Choice]
     ) -> None:
         self.n_inputs = n_inputs
-        by_column = sp.csc_array(reads) if choices else None
+        if choices:  # a model may have thousands of batches, and no choice
+            by_column = sp.csc_array(reads)
         blocks: list[int] = []  # of each pair
         self.present: list[tuple[np.ndarray, Choice, np.ndarray]] = []
         pair_of, column_of, inputs, exactly = [], [], [], []

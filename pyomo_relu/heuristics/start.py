@@ -314,7 +314,7 @@ class StartSearch:
     def _begin_sequences(self, present: np.ndarray | None) -> None:
         """Linear programs in a trust region, until they have a point that no start betters."""
         p = self.wired
-        if p is None:
+        if p is None or "sequences" not in START.searches:
             return
         drivers = None
         if present is not None:
@@ -370,13 +370,14 @@ class StartSearch:
         """Gradient paths, and walks from region to region."""
         problem, total = self.problem, self.deadline.left()
         paths = batch_size(problem, START.paths_share * total)
+        searches = START.searches
         starts = self._random_drivers(paths)
         if present is not None:
             starts[0] = present[problem.drivers]
         cost = np.zeros(len(self.form.columns))
         cost[problem.io] = self.sign * self.form.cost[problem.io]
         ends = ascend(problem, cost, starts, Deadline(START.ascent_share * total))
-        for point in ends[: START.completed]:
+        for point in ends[: START.completed if "gradient paths" in searches else 0]:
             self._complete(point)
         self.regions = RegionSolver(problem)
         relaxed = self.regions.relaxation(self.deadline.part(START.relaxation_share))
@@ -394,12 +395,12 @@ class StartSearch:
         failures, candidates = 0, list(self._distinct(ends))
         if relaxed is not None:
             candidates.insert(1, relaxed)
-        for point in candidates:
+        for point in candidates if "region walks" in searches else ():
             if self.deadline.expired() or failures >= self.patience:
                 break
             failures = 0 if self._walk(point, "region walk") else failures + 1
         self._neighbourhood()
-        if relaxed is not None:
+        if relaxed is not None and "relax and walk" in searches:
             self._relax_and_walk(relaxed)
 
     def _random_drivers(self, count: int) -> np.ndarray:
@@ -437,6 +438,8 @@ class StartSearch:
     def _neighbourhood(self) -> None:
         """Free the units on the border of the best point's region, as long as it helps."""
         columns = self.problem.pattern_columns
+        if "neighbourhoods" not in START.searches:
+            return
         while self.best.feasible and not self.deadline.expired() and len(columns):
             point = self.best.point
             assert point is not None

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+#: The parts of the search for a start, in the order in which they begin.
+SEARCHES = frozenset(
+    ("sequences", "gradient paths", "region walks", "neighbourhoods", "relax and walk")
+)
+
+
 @dataclass(frozen=True)
 class StartSettings:
     """The numbers of :func:`~pyomo_relu.heuristics.find_start` and of its parts."""
 
+    #: Which searches run: all, but for measurements of what each is worth.
+    searches: frozenset[str] = SEARCHES
     #: A point is feasible up to this violation, HiGHS's tolerance for MIPs.
     feasible: float = 1e-6
     #: A point that the networks' own forward passes complete is exact up to this violation.

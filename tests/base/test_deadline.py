@@ -46,3 +46,22 @@ def test_a_deadline_travels_to_a_machine_whose_clock_has_another_beginning(monke
     monkeypatch.setattr(time, "perf_counter", lambda: here() + 1e6)
     there = pickle.loads(sent)
     assert 90.0 < there.left() <= 100.0 and there.elapsed < 10.0
+
+
+def test_a_part_is_of_what_is_left_and_of_both_clocks(monkeypatch):
+    wall, cpu = [1000.0], [50.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: wall[0])
+    monkeypatch.setattr(time, "process_time", lambda: cpu[0])
+    whole = Deadline(100.0, 10.0)
+    wall[0], cpu[0] = 1060.0, 52.0
+    part = whole.part(0.5)
+    assert part.end == 1080.0 and part.cpu_end == 56.0
+    assert part.left() == 4.0  # of CPU time, which ends first
+    cpu[0] = 57.0
+    assert part.expired() and not whole.expired()
+    wall[0] = 1200.0
+    assert whole.part(0.5).left() == 0.0  # nothing is left: no time, and no error
+    only = Deadline(100.0).part(0.25)
+    assert only.end == 1225.0 and only.cpu_end == math.inf
+    rest = Deadline(None, 8.0).part(0.25)
+    assert rest.end == math.inf and rest.left() == 2.0

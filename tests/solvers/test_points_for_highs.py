@@ -8,26 +8,34 @@ import numpy as np
 import pytest
 
 from pyomo_relu.heuristics.start import Start
-from pyomo_relu.programs import HighsModel
+from pyomo_relu.programs import HighsModel, LinearProgram
 from pyomo_relu.programs.highs import Event
 from pyomo_relu.solvers import starting
 from pyomo_relu.solvers.highs_settings import SETTINGS
 from pyomo_relu.solvers.starting import OngoingStart
-from tests.programs.test_highs import knapsack
+from tests.programs.test_highs import knapsack, program
 
 pytest.importorskip("highspy")
-#: HiGHS ends at the root, where it has only poor points of its own.
+#: HiGHS ends at the root.
 SHORT = {"presolve": "off", "mip_heuristic_effort": 0.0, "mip_max_nodes": 1}
 
 
+def split_market() -> tuple[LinearProgram, np.ndarray]:
+    """Equalities over binaries and a point that satisfies them, which are hard to meet.
+
+    Source: Cornuejols and Dawande, IPCO 1998.
+    """
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 100, (4, 30)).astype(float)
+    point = rng.integers(0, 2, 30).astype(float)
+    side = a @ point
+    return program(np.zeros(30), a, side, side, upper=1.0, integer=True), point
+
+
 def test_a_point_that_is_asked_for_becomes_the_incumbent():
-    best = HighsModel(knapsack(), mip_max_nodes=100).run()
-    assert best.point is not None and best.objective is not None
-    point = np.round(best.point)
-    alone = HighsModel(knapsack(), **SHORT).run()
-    # It has nothing as good by itself, or this test says nothing.
-    assert alone.objective is None or alone.objective > best.objective + 0.5
-    model, asked = HighsModel(knapsack(), **SHORT), []
+    problem, point = split_market()
+    assert HighsModel(problem, **SHORT).run().point is None  # it has none by itself
+    model, asked = HighsModel(problem, **SHORT), []
 
     def give(event: Event) -> np.ndarray | None:
         asked.append(event)
@@ -35,7 +43,6 @@ def test_a_point_that_is_asked_for_becomes_the_incumbent():
 
     model.ask_for_points(give)
     answer = model.run()
-    assert answer.objective == pytest.approx(best.objective)
     assert answer.point is not None and (np.round(answer.point) == point).all()
 
 
@@ -50,9 +57,9 @@ def test_a_point_that_breaks_a_row_is_not_taken():
     model.stop_when(lambda event: len(asked) >= 3)
     answer = model.run()
     assert asked
-    program = knapsack()
-    assert answer.point is None or program.violation(answer.point) <= 1e-6
-    assert answer.objective is None or answer.objective > program.cost.sum() + 1.0
+    whole = knapsack()
+    assert answer.point is None or whole.violation(answer.point) <= 1e-6
+    assert answer.objective is None or answer.objective > whole.cost.sum() + 1.0
 
 
 class Clock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 #: The parts of the search for a start, in the order in which they begin.
 SEARCHES = frozenset(
     ("sequences", "gradient paths", "region walks", "neighbourhoods", "relax and walk")

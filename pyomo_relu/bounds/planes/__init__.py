@@ -4,6 +4,7 @@
 ``base``       :class:`Planes` and :class:`BoxPlanes`: what every network offers
 ``curve``      networks of one free input: the hull of their curve
 ``polygons``   networks of two free inputs: facets of the hull of their graph
+``cover``      networks of three to five inputs: hulls from many small boxes
 ``chain``      chains of affine layers and ReLU, stacks of equal shape at once
 ``graph``      any network, by the general backward pass
 =============  ====================================================================
@@ -29,6 +30,8 @@ from pyomo_relu.bounds.planes.chain import (
     over_together,
     relu_layers,
 )
+from pyomo_relu.bounds.planes.cover import SETTINGS as COVERS
+from pyomo_relu.bounds.planes.cover import CoverPlanes, most_leaves
 from pyomo_relu.bounds.planes.curve import CurvePlanes
 from pyomo_relu.bounds.planes.graph import GraphPlanes
 from pyomo_relu.bounds.planes.polygons import PolygonPlanes, TooRoughError
@@ -98,7 +101,16 @@ def planes_of_many(
             np.stack([boxes[k][1] for k in which]),
         )
         found.update(zip(which, chains))
-    return [found[k] for k in range(len(networks))]
+    return [_with_cover(found[k]) for k in range(len(networks))]
+
+
+def _with_cover(planes: BoxPlanes) -> BoxPlanes:
+    """Networks of few inputs that are no curves or polygons get a cover."""
+    if isinstance(planes, (CurvePlanes, PolygonPlanes)):
+        return planes
+    few = np.count_nonzero(planes.low < planes.high) <= COVERS.most_inputs
+    many = most_leaves(planes.network) >= COVERS.fewest
+    return CoverPlanes(planes) if few and many else planes
 
 
 def _exact(network: Network, low: np.ndarray, high: np.ndarray) -> BoxPlanes | None:
@@ -125,12 +137,22 @@ def planes_over(boxes: Sequence[Asked]) -> list[Planes]:
     """
     found: list[Planes | None] = [None] * len(boxes)
     groups: dict[int, list[int]] = {}
-    for i, one in enumerate(boxes):
+    plain = [
+        one.planes.inner(one) if isinstance(one.planes, CoverPlanes) else one
+        for one in boxes
+    ]
+    for i, one in enumerate(plain):
         if isinstance(one.planes, ChainPlanes):
             groups.setdefault(id(one.planes.stack), []).append(i)
         else:
-            found[i] = one.planes.over(one.low, one.high, one.stored, one.at)
+            found[i] = one.planes.over(one.low, one.high, one.stored, one.at, one.y)
     for where in groups.values():
-        for i, planes in zip(where, over_together([boxes[i] for i in where])):
+        for i, planes in zip(where, over_together([plain[i] for i in where])):
             found[i] = planes
-    return [planes for planes in found if planes is not None]
+    return [
+        one.planes.with_leaves(planes, one)
+        if isinstance(one.planes, CoverPlanes)
+        else planes
+        for one, planes in zip(boxes, found)
+        if planes is not None
+    ]

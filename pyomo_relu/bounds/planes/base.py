@@ -90,6 +90,7 @@ class BoxPlanes(ABC):
         high: np.ndarray,
         stored: np.ndarray | None = None,
         at: np.ndarray | None = None,
+        y: np.ndarray | None = None,
     ) -> Planes:
         """Planes over a box.
 
@@ -101,12 +102,22 @@ class BoxPlanes(ABC):
             :attr:`Planes.stored` of a box that holds this one.
         at : (n,) array, optional
             A point of the box at which the planes are wanted tight.
+        y : (q,) array, optional
+            The outputs that a solver has there: of tight planes only those are wanted that
+            may cut this point off.
 
         Raises
         ------
         ValueError
             If the box is empty.
         """
+
+    def over_many(
+        self, low: np.ndarray, high: np.ndarray, stored: np.ndarray | None = None
+    ) -> list[Planes]:
+        """Planes over many boxes (N, n), which start from ``stored`` (N, ...)."""
+        known = [None] * len(low) if stored is None else stored
+        return [self.over(*one) for one in zip(low, high, known)]
 
     def branching(
         self,
@@ -149,6 +160,17 @@ class Asked:
     high: np.ndarray
     stored: np.ndarray | None = None
     at: np.ndarray | None = None
+    y: np.ndarray | None = None
+
+    def wanted(self) -> list[tuple[int, float]]:
+        """Outputs and sides, 1 for planes below, of which tight planes are of use."""
+        if self.at is None:
+            return []
+        every = range(self.planes.q)
+        if self.y is None:
+            return [(j, sign) for j in every for sign in (1.0, -1.0)]
+        off = self.planes.evaluate(self.at) - self.y
+        return [(j, 1.0 if off[j] > 0 else -1.0) for j in every if off[j] != 0]
 
 
 def widened(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

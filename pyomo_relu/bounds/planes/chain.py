@@ -407,6 +407,7 @@ class ChainPlanes(BoxPlanes):
         high: np.ndarray,
         stored: np.ndarray | None = None,
         at: np.ndarray | None = None,
+        y: np.ndarray | None = None,
     ) -> Planes:
         low, high = self.box(low, high)
         k = self.position
@@ -418,6 +419,12 @@ class ChainPlanes(BoxPlanes):
             slice(k, k + 1),
         )
         return found
+
+    def over_many(
+        self, low: np.ndarray, high: np.ndarray, stored: np.ndarray | None = None
+    ) -> list[Planes]:
+        which = np.full(len(low), self.position)
+        return self.stack.over(low, high, stored, None, which)
 
 
 def chain_planes(

@@ -53,6 +53,7 @@ class CurvePlanes(BoxPlanes):
         high: np.ndarray,
         stored: np.ndarray | None = None,
         at: np.ndarray | None = None,
+        y: np.ndarray | None = None,
     ) -> Planes:
         low, high = self.box(low, high)
         k = self.curves.free
@@ -61,8 +62,8 @@ class CurvePlanes(BoxPlanes):
         above: list[np.ndarray] = []
         ends = np.empty((2, self.q))
         bends = 0
-        for j, (t, y) in enumerate(self._points):
-            xs, ys = _part(t, y, a, b)
+        for j, (t, values) in enumerate(self._points):
+            xs, ys = _part(t, values, a, b)
             bends += len(xs) - 2 if a < b else 0
             margin = float(self.curves.margin[j])
             ends[:, j] = min(ys) - margin, max(ys) + margin

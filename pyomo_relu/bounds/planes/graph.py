@@ -42,21 +42,37 @@ class GraphPlanes(BoxPlanes):
         high: np.ndarray,
         stored: np.ndarray | None = None,
         at: np.ndarray | None = None,
+        y: np.ndarray | None = None,
     ) -> Planes:
         low, high = self.box(low, high)
-        known = self._stored if stored is None else stored[None]
-        found = self._bounder(low[None], high[None], known)
-        undecided, q = int(found.unstable[0]), self.q
-        rules = slice(None) if undecided else slice(1)
-        rows = np.concatenate([found.slopes[0], found.consts[0][..., None]], axis=-1)[rules]
-        owners = self._owners[: len(rows) * q]
-        return Planes(
-            rows[:, :q].reshape(len(owners), -1),
-            owners,
-            -rows[:, q:].reshape(len(owners), -1),
-            owners,
-            found.low[0, :q],
-            -found.low[0, q:],
-            found.stored[0],
-            undecided,
-        )
+        known = None if stored is None else stored[None]
+        return self.over_many(low[None], high[None], known)[0]
+
+    def over_many(
+        self, low: np.ndarray, high: np.ndarray, stored: np.ndarray | None = None
+    ) -> list[Planes]:
+        count, q = len(low), self.q
+        if stored is None:
+            stored = np.repeat(self._stored, count, axis=0)
+        bounds = self._bounder(low, high, stored)
+        found = []
+        for k in range(count):
+            undecided = int(bounds.unstable[k])
+            # Without undecided neurons all rules give the same.
+            rules = slice(None) if undecided else slice(1)
+            rows = np.concatenate([bounds.slopes[k], bounds.consts[k][..., None]], axis=-1)
+            rows = rows[rules]
+            owners = self._owners[: len(rows) * q]
+            found.append(
+                Planes(
+                    rows[:, :q].reshape(len(owners), -1),
+                    owners,
+                    -rows[:, q:].reshape(len(owners), -1),
+                    owners,
+                    bounds.low[k, :q],
+                    -bounds.low[k, q:],
+                    bounds.stored[k],
+                    undecided,
+                )
+            )
+        return found

@@ -29,7 +29,7 @@ from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.backward import TINY
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
 from pyomo_relu.bounds.plane_regions import LinearRegions
-from pyomo_relu.bounds.planes.base import BoxPlanes, Planes
+from pyomo_relu.bounds.planes.base import Asked, BoxPlanes, Planes
 from pyomo_relu.bounds.planes.chain import relu_layers, value_of
 from pyomo_relu.bounds.region_errors import map_errors
 from pyomo_relu.network import Network
@@ -155,27 +155,29 @@ class PolygonPlanes(BoxPlanes):
         high: np.ndarray,
         stored: np.ndarray | None = None,
         at: np.ndarray | None = None,
+        y: np.ndarray | None = None,
     ) -> Planes:
         low, high = self.box(low, high)
         part = self._part(low, high, stored)
         a, b = low[self.free], high[self.free]
         x = 0.5 * (a + b) if at is None else np.clip(at[self.free], a, b)
-        rows = np.zeros((2, self.q, self.n + 1))
-        for j in range(self.q):
-            for side, sign in enumerate((1.0, -1.0)):
-                y = sign * part.values[j]
-                slope = _highest(part.points, y, x)
-                rows[side, j, self.free], rows[side, j, -1] = (
-                    sign * slope,
-                    sign * (self._const(part.points, y, slope) - self._off(j, slope)),
-                )
-        own = np.arange(self.q)
+        sides: dict[float, list[np.ndarray]] = {1.0: [], -1.0: []}
+        owners: dict[float, list[int]] = {1.0: [], -1.0: []}
+        for j, sign in Asked(self, low, high, stored, x, y).wanted():
+            values = sign * part.values[j]
+            slope = _highest(part.points, values, x)
+            row = np.zeros(self.n + 1)
+            row[self.free] = slope
+            row[-1] = self._const(part.points, values, slope) - self._off(j, slope)
+            sides[sign].append(sign * row)
+            owners[sign].append(j)
+        below, above = (np.array(sides[s]).reshape(-1, self.n + 1) for s in (1.0, -1.0))
         margin = self.margin
         return Planes(
-            rows[0],
-            own,
-            rows[1],
-            own,
+            below,
+            np.array(owners[1.0], dtype=int),
+            above,
+            np.array(owners[-1.0], dtype=int),
             part.values.min(axis=1) - margin,
             part.values.max(axis=1) + margin,
             part.edges,

@@ -302,7 +302,7 @@ class NetworkHandler(Conshdlr):
         known = _known(boxes)
         # Of some networks there are planes that are tight where it matters.
         asked = {
-            k: Asked(one.planes, low, high, planes.stored, x)
+            k: Asked(one.planes, low, high, planes.stored, x, y)
             for k, ((one, low, high), (_, x, y), planes) in enumerate(
                 zip(boxes, points, known)
             )

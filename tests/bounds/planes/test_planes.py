@@ -7,8 +7,9 @@ import pytest
 from scipy.optimize import linprog
 
 from pyomo_relu import NetworkBuilder, activations
-from pyomo_relu.bounds.planes import Asked, box_planes, planes_of_many, planes_over
+from pyomo_relu.bounds.planes import Asked, box_planes, cover, planes_of_many, planes_over
 from pyomo_relu.bounds.planes.chain import ChainPlanes, chain_planes, relu_layers
+from pyomo_relu.bounds.planes.cover import CoverPlanes
 from pyomo_relu.bounds.planes.curve import CurvePlanes
 from pyomo_relu.bounds.planes.graph import GraphPlanes
 from pyomo_relu.bounds.planes.polygons import PolygonPlanes
@@ -16,6 +17,12 @@ from pyomo_relu.network import Network
 from tests.bounds.planes.exact import assert_hold, points_of
 from tests.bounds.soundness import random_case
 from tests.harness.random_networks import he_network, random_network
+
+
+@pytest.fixture(autouse=True)
+def small_covers(monkeypatch):
+    """Covers of few leaves are as good for tests."""
+    monkeypatch.setattr(cover, "SETTINGS", cover.CoverSettings(leaves=60))
 
 
 def chain(network, low, high) -> ChainPlanes:
@@ -59,7 +66,7 @@ def test_chains_hold_exactly(seed, sizes):
     low, high = -np.ones(n), 2.0 * np.ones(n)
     rng = np.random.default_rng(seed)
     planes = box_planes(network, low, high)
-    assert isinstance(planes, {1: CurvePlanes, 2: PolygonPlanes}.get(n, ChainPlanes))
+    assert isinstance(planes, {1: CurvePlanes, 2: PolygonPlanes}.get(n, CoverPlanes))
     for a, b, found in descend(planes, low, high, rng):
         assert_hold(found, network, points_of(network, a, b, rng, 4))
         inside = a + rng.random((50, n)) * (b - a)
@@ -87,8 +94,7 @@ def test_the_lean_pass_is_the_general_one():
     for seed in range(6):
         network = he_network(seed, (3, 8, 7, 2))
         low, high = -np.ones(3), np.ones(3)
-        lean, general = box_planes(network, low, high), GraphPlanes(network, low, high)
-        assert isinstance(lean, ChainPlanes)
+        lean, general = chain(network, low, high), GraphPlanes(network, low, high)
         one, other = lean.over(low, high), general.over(low, high)
         assert one.undecided == other.undecided > 0
         for name in ("below", "above", "low", "high"):
@@ -185,13 +191,78 @@ def test_a_point_makes_tight_planes():
     gained = 0
     for seed in range(8):
         network = he_network(seed, (3, 10, 1))
-        planes = box_planes(network, -np.ones(3), np.ones(3))
+        planes = chain(network, -np.ones(3), np.ones(3))
         x = np.random.default_rng(seed).uniform(-1, 1, 3)
         plain = planes.over(planes.low, planes.high)
         tight = planes.over(planes.low, planes.high, at=x)
         assert tight.gaps(x)[0] <= plain.gaps(x)[0] + 1e-12
         gained += tight.gaps(x)[0] < 0.99 * plain.gaps(x)[0]
     assert gained >= 4
+
+
+@pytest.mark.parametrize("sizes", [(3, 8, 7, 2), (4, 9, 7, 1)])
+def test_a_cover_comes_close_to_the_hull(monkeypatch, sizes):
+    """Planes from leaves at a point: never above the envelope of values, and near to it."""
+    monkeypatch.setattr(cover, "SETTINGS", cover.CoverSettings(leaves=800, near=1e-4))
+    rng, n = np.random.default_rng(0), sizes[0]
+    network = he_network(2, sizes)
+    planes = box_planes(network, -np.ones(n), np.ones(n))
+    plain = planes.plain
+    low, high = -np.ones(n), np.array([0.5] * n)
+    points = np.concatenate(
+        [
+            np.where(rng.random((200, n)) < 0.5, low, high),
+            low + np.round(rng.random((4000, n)) * 4) / 4 * (high - low),
+            low + rng.random((4000, n)) * (high - low),
+        ]
+    )
+    y, x = network.evaluate(points), low + rng.random(n) * (high - low)
+    found, other = planes.over(low, high, None, x), plain.over(low, high, None, x)
+    for k in range(sizes[-1]):
+        for sign in (1.0, -1.0):
+            best = linprog(
+                sign * y[:, k],
+                A_eq=np.vstack([points.T, np.ones(len(points))]),
+                b_eq=np.append(x, 1.0),
+            ).fun
+            heights = [
+                max(
+                    sign
+                    * (one.below if sign > 0 else one.above)[
+                        (one.of_below if sign > 0 else one.of_above) == k
+                    ]
+                    @ np.append(x, 1.0)
+                )
+                for one in (found, other)
+            ]
+            assert heights[0] <= best + 1e-9
+            assert best - heights[0] < 0.6 * (best - heights[1])
+
+
+def test_planes_for_outputs_that_a_solver_has_cut_them_off():
+    """Only planes on the side where the outputs are off, and none where none is of use."""
+    rng = np.random.default_rng(5)
+    for sizes in ((2, 8, 8, 2), (3, 8, 8, 2)):
+        network, n = he_network(1, sizes), sizes[0]
+        planes = box_planes(network, -np.ones(n), np.ones(n))
+        x = rng.uniform(-0.5, 0.5, n)
+        y, at = planes.evaluate(x), np.append(x, 1.0)
+        every = planes.over(planes.low, planes.high, None, x)
+        margin = 0.02 * (every.high - every.low)
+        wrong = np.array(
+            [
+                (every.below @ at)[every.of_below == 0].max() - margin[0],
+                (every.above @ at)[every.of_above == 1].min() + margin[1],
+            ]
+        )
+        found = planes.over(planes.low, planes.high, None, x, wrong)
+        assert ((found.below @ at)[found.of_below == 0] > wrong[0]).any()
+        assert ((found.above @ at)[found.of_above == 1] < wrong[1]).any()
+        right = planes.over(planes.low, planes.high, None, x, y)
+        assert len(right.below) < len(every.below) and len(right.above) < len(every.above)
+        for one in (found, right):
+            points = points_of(network, planes.low, planes.high, rng, 2)
+            assert_hold(one, network, points)
 
 
 def test_stacks_give_what_each_network_gives_alone():
@@ -202,7 +273,8 @@ def test_stacks_give_what_each_network_gives_alone():
     low = [-np.ones(network.n_inputs) for network in networks]
     high = [np.ones(network.n_inputs) for network in networks]
     many = planes_of_many(networks, low, high)
-    assert many[0].stack is many[7].stack is not many[4].stack
+    stacks = [many[k].plain.stack for k in (0, 7, 4)]
+    assert stacks[0] is stacks[1] is not stacks[2]
     known = [one.over(a, b) for one, a, b in zip(many, low, high)]
     for some in ([0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 7], [7, 5, 2], [6]):
         boxes = [inner_box(low[k], high[k], rng) for k in some]

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.network import NetworkBuilder
+from pyomo_relu.network import Affine, Input, NetworkBuilder
 from pyomo_relu.network.limits import need, need_entries, need_weights
 from pyomo_relu.network.nodes import Weight
 from pyomo_relu.readers.values import Call, Tensor, Value
@@ -68,6 +68,8 @@ class AffineGraph:
     def __init__(self) -> None:
         self.builder = NetworkBuilder()
         self.calls: list[Call] = []
+        #: The only values that the source takes for an input, by the number of the input.
+        self.admitted: dict[int, np.ndarray] = {}
 
     # ------------------------------------------------------------------ structure
     def input(self, name: str, shape: Sequence[int], batch: int | None = None) -> Tensor:
@@ -75,6 +77,39 @@ class AffineGraph:
         x = Tensor(-1, tuple(int(s) for s in shape), batch)
         need_entries(f"input '{name}' of shape {x.shape}", x.shape)
         return Tensor(self.builder.input(name, x.sample_shape), x.shape, batch)
+
+    def origins(self, handle: int) -> np.ndarray:
+        """Which of all inputs each entry of a node is a copy of; -1 where it is none."""
+        node = self.builder.nodes[handle]
+        if isinstance(node, Input):
+            before = self.builder.nodes[:handle]
+            return sum(v.size for v in before if isinstance(v, Input)) + np.arange(
+                node.size
+            )
+        found = np.full(node.size, -1)
+        if isinstance(node, Affine) and len(node.sources):
+            weights = sp.csr_array(sp.hstack([sp.csr_array(w) for w in node.weights]))
+            weights.eliminate_zeros()
+            copied = np.diff(weights.indptr) == 1
+            copied[copied] = weights.data[weights.indptr[:-1][copied]] == 1.0
+            copied &= node.bias == 0.0
+            before_it = np.concatenate([self.origins(s) for s in node.sources])
+            found[copied] = before_it[weights.indices[weights.indptr[:-1][copied]]]
+        return found
+
+    def admit(self, column: int, values: np.ndarray) -> None:
+        """Restrict an input to ``values``, and to what it was restricted to before.
+
+        Raises
+        ------
+        ValueError
+            If no value is left.
+        """
+        if column in self.admitted:
+            values = np.intersect1d(values, self.admitted[column])
+        if not len(values):
+            raise ValueError(f"feature {column} has no value that all its readers know.")
+        self.admitted[column] = np.asarray(values, dtype=float)
 
     def affine(
         self,

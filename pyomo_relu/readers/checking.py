@@ -104,7 +104,7 @@ def check_reading(
         passing=_TOLERANCES.entry_memory * entries,
     )
     points = probing_points(network, framework.arithmetic.largest)
-    points = framework.arithmetic.represent(points)
+    points = framework.represent(points)
     points = points[np.isfinite(points).all(axis=1)]
     try:
         expected = _evaluated(framework, framework.outputs, points)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -16,6 +16,9 @@ _EPSILON |= {"bfloat16": 2.0**-7}
 # The least numbers that a device needn't take for 0; many flush what is smaller.
 _SMALLEST = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-24}
 _SMALLEST |= {"bfloat16": 2.0**-126}
+#: The most points at which a model with a list of admitted values is evaluated: a few
+#: forward passes of a small model; by hand.
+MOST_ADMITTED = 64
 _LARGEST = {"float64": 1e300, "float32": 3e38, "float16": 6e4, "bfloat16": 3e38}
 
 
@@ -122,6 +125,10 @@ class Framework(ABC):
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
         """One (N, size) array for each output of the network, as a user would get it."""
 
+    def represent(self, points: np.ndarray) -> np.ndarray:
+        """Points (N, n_inputs) like the given ones at which the model can be evaluated."""
+        return self.arithmetic.represent(points)
+
     def shown(self, k: int, values: np.ndarray) -> np.ndarray:
         """What a user would get where the network's output ``k`` has these values."""
         return self.heads[k](values) if k in self.heads else values
@@ -145,6 +152,8 @@ class CalledFramework(Framework):
         In the order in which they run.
     source : int, optional
         The builder's node of the input, where there is only one.
+    admitted : mapping, optional
+        The only values that an input may take, by the number of the input.
     """
 
     def __init__(
@@ -153,10 +162,26 @@ class CalledFramework(Framework):
         run: Callable[[np.ndarray], list[np.ndarray]],
         calls: Sequence[Call],
         source: int | None,
+        admitted: Mapping[int, np.ndarray] | None = None,
     ) -> None:
         super().__init__()
         self.name, self.run, self.calls, self.source = name, run, calls, source
+        self.admitted = dict(admitted or {})
         self.arithmetic = Arithmetic.of(["float64"])
+
+    def represent(self, points: np.ndarray) -> np.ndarray:
+        """The points, with admitted values in place of those of restricted inputs.
+
+        There are as many as it takes to see each value once, but not very many.
+        """
+        points = super().represent(points)
+        longest = max((len(v) for v in self.admitted.values()), default=0)
+        rows = max(len(points), min(longest, MOST_ADMITTED))
+        points = np.resize(points, (rows, points.shape[1]))
+        rng = np.random.default_rng(0)
+        for column, values in self.admitted.items():
+            points[:, column] = np.resize(rng.permutation(values), rows)
+        return points
 
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
         """The outputs (N, ...) of the source at points (N, n)."""

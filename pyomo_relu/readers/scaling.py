@@ -103,7 +103,12 @@ def scale_network(
 
         source = None if joined is None else joined.handle
         framework = partial(
-            CalledFramework, "the network with its scalers", run, graph.calls, source
+            CalledFramework,
+            "the network with its scalers",
+            run,
+            graph.calls,
+            source,
+            graph.admitted,
         )
     return built(
         graph, outputs, framework, input_names=input_names, output_names=output_names

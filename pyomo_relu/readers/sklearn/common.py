@@ -11,8 +11,9 @@ from pyomo_relu.readers.naming import first_line
 #: Predict classes; their decision function is read.
 CLASSIFIERS = set(
     """
-    LinearSVC LogisticRegression LogisticRegressionCV Perceptron RidgeClassifier
-    RidgeClassifierCV SGDClassifier
+    LinearDiscriminantAnalysis LinearSVC LogisticRegression LogisticRegressionCV NuSVC
+    PassiveAggressiveClassifier Perceptron RidgeClassifier RidgeClassifierCV SGDClassifier
+    StackingClassifier SVC
     """.split()
 )
 
@@ -70,7 +71,8 @@ def unsupported(estimator: Any, reason: str = "is not supported") -> ValueError:
     """The error for an estimator that is not read."""
     return ValueError(
         f"{kind_of(estimator)} {reason}; give an MLPRegressor, MLPClassifier or linear "
-        "model, alone or after scalers, PCA and ColumnTransformer in a Pipeline."
+        "model, alone or after scalers, PCA, selectors, encoders and ColumnTransformer in "
+        "a Pipeline."
     )
 
 

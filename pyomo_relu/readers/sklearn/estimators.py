@@ -22,6 +22,7 @@ from pyomo_relu.readers.sklearn.common import (
     unsupported,
     unwrapped,
 )
+from pyomo_relu.readers.sklearn.ensembles import ENSEMBLES
 from pyomo_relu.readers.sklearn.running import as_run
 from pyomo_relu.readers.sklearn.transformers import inverse_transform, transform
 from pyomo_relu.readers.tensors import TensorGraph
@@ -29,10 +30,33 @@ from pyomo_relu.readers.values import Tensor
 
 _REGRESSORS = set(
     """
-    ARDRegression BayesianRidge ElasticNet ElasticNetCV HuberRegressor Lars LarsCV Lasso
-    LassoCV LassoLars LassoLarsCV LinearRegression LinearSVR MultiTaskElasticNet
-    MultiTaskLasso OrthogonalMatchingPursuit Ridge RidgeCV SGDRegressor TheilSenRegressor
+    ARDRegression BayesianRidge CCA ElasticNet ElasticNetCV HuberRegressor Lars LarsCV
+    Lasso LassoCV LassoLars LassoLarsCV LassoLarsIC LinearRegression LinearSVR
+    MultiTaskElasticNet MultiTaskElasticNetCV MultiTaskLasso MultiTaskLassoCV
+    OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV PassiveAggressiveRegressor
+    PLSCanonical PLSRegression QuantileRegressor Ridge RidgeCV SGDRegressor
+    TheilSenRegressor
     """.split()
+)
+
+#: Why an estimator that looks like those that are read is none of them.
+_REASONS = {
+    "VotingClassifier": "counts votes or averages probabilities, which is not piecewise "
+    "linear",
+    "BaggingClassifier": "counts votes or averages probabilities, which is not piecewise "
+    "linear",
+    "MultiOutputClassifier": "predicts several classes; read each of its estimators_ by "
+    "itself",
+}
+_REASONS |= dict.fromkeys(
+    """
+    AdaBoostRegressor AdaBoostClassifier DecisionTreeClassifier DecisionTreeRegressor
+    ExtraTreesClassifier ExtraTreesRegressor GradientBoostingClassifier
+    GradientBoostingRegressor HistGradientBoostingClassifier
+    HistGradientBoostingRegressor RandomForestClassifier RandomForestRegressor
+    """.split(),
+    "is made of trees, which are outside of this package; a block of another package "
+    "may stand beside a ReLUNetBlock in the same model",
 )
 
 
@@ -50,10 +74,13 @@ def read_sklearn(
     ----------
     source : estimator
         MLPRegressor, MLPClassifier, a linear regressor or classifier, a
-        TransformedTargetRegressor of one, or a Pipeline of scalers, PCA and
-        ColumnTransformer that ends in one. The network is its ``predict``; of a
-        classifier, with ``logits=True``, what goes into its softmax or logistic
-        function (of a linear classifier its ``decision_function``).
+        TransformedTargetRegressor, MultiOutputRegressor, RegressorChain,
+        VotingRegressor, BaggingRegressor or stack of those, or a Pipeline of scalers,
+        decompositions, selectors, encoders and ColumnTransformer that ends in one. The
+        network is its ``predict``; of a classifier, with ``logits=True``, what goes into
+        its softmax or logistic function (of a linear classifier its
+        ``decision_function``). Behind an encoder of categories the network is exact at
+        the categories only, see :mod:`pyomo_relu.readers.sklearn.encoders`.
     logits : bool
         Needed for classifiers. A binary classifier has one output: positive means the
         second class.
@@ -82,7 +109,9 @@ def read_sklearn(
 
     def framework() -> CalledFramework:
         run, head = as_run(estimator)
-        called = CalledFramework(kind_of(estimator), run, graph.calls, x.handle)
+        called = CalledFramework(
+            kind_of(estimator), run, graph.calls, x.handle, graph.admitted
+        )
         called.heads = {} if head is None else {0: head}
         return called
 
@@ -120,20 +149,77 @@ def _predict(graph: TensorGraph, estimator: Any, x: Tensor, logits: bool) -> Ten
         return inverse_transform(graph, "target", estimator.transformer_, y)
     if kind in ("MLPRegressor", "MLPClassifier"):
         return _mlp(graph, estimator, x, logits)
+    if kind in CLASSIFIERS and not logits:
+        raise ValueError(
+            f"{kind_of(estimator)} predicts classes; read it with logits=True to get "
+            "its decision function."
+        )
+    if kind in ENSEMBLES:
+        return ENSEMBLES[kind](graph, _predict, _name(estimator), estimator, x, logits)
+    if kind in ("SVC", "SVR", "NuSVC", "NuSVR"):
+        return _support_vectors(graph, estimator, x)
     if kind in _REGRESSORS or kind in CLASSIFIERS:
-        if kind in CLASSIFIERS and not logits:
-            raise ValueError(
-                f"{kind_of(estimator)} predicts classes; read it with logits=True to get "
-                "its decision function."
-            )
-        coefficients = attribute(estimator, "coef_")
-        if hasattr(coefficients, "toarray"):  # after estimator.sparsify()
-            coefficients = coefficients.toarray()
-        weight = np.atleast_2d(np.asarray(coefficients, dtype=float))
-        return graph.matmul(_name(estimator), x, weight.T, estimator.intercept_)
+        return _linear(graph, estimator, x)
     if kind and hasattr(estimator, "transform") and not hasattr(estimator, "predict"):
         return transform(graph, _name(estimator), estimator, x)
+    if kind in _REASONS:
+        raise unsupported(estimator, _REASONS[kind])
     raise unsupported(estimator)
+
+
+def _linear(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:
+    """``coef_ @ x + intercept_``."""
+    coefficients = attribute(estimator, "coef_")
+    if hasattr(coefficients, "toarray"):  # after estimator.sparsify()
+        coefficients = coefficients.toarray()
+    weight = np.atleast_2d(np.asarray(coefficients, dtype=float))
+    if hasattr(estimator, "x_rotations_"):  # PLS centres, but its coefficients scale
+        x = graph.scale(f"{_name(estimator)}_centred", x, 1.0, -estimator._x_mean)
+    return graph.matmul(_name(estimator), x, weight.T, estimator.intercept_)
+
+
+def _support_vectors(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:
+    """A machine with the linear kernel, as libsvm sums it up.
+
+    The products with the support vectors nearly cancel, so that they are a layer of
+    their own: rounding in them is larger than in the product with ``coef_``.
+    """
+    if estimator.kernel != "linear":
+        raise unsupported(
+            estimator,
+            f"with kernel={estimator.kernel!r} is not piecewise linear; with "
+            "kernel='linear' it would be read",
+        )
+    dual, vectors = attribute(estimator, "dual_coef_"), estimator.support_vectors_
+    dual, vectors = (v.toarray() if hasattr(v, "toarray") else v for v in (dual, vectors))
+    if len(dual) > 1:  # of a classifier of several classes
+        if estimator.decision_function_shape != "ovo":
+            raise unsupported(
+                estimator,
+                "counts votes of pairs of classes, which is not piecewise linear; with "
+                "decision_function_shape='ovo', which may be set after fit, its margins "
+                "of pairs would be read",
+            )
+        dual = _of_pairs(dual, estimator.n_support_)
+    kernel = graph.matmul(f"{_name(estimator)}_kernel", x, vectors.T)
+    return graph.matmul(_name(estimator), kernel, dual.T, estimator.intercept_)
+
+
+def _of_pairs(dual: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The factors (pairs of classes, support vectors) of libsvm's margins.
+
+    ``dual`` holds for each support vector its factors against the other classes, and the
+    support vectors of one class, as many as ``counts`` says, follow those of another.
+    """
+    ends = np.cumsum(counts)
+    parts = [slice(end - n, end) for end, n in zip(ends, counts)]
+    rows = []
+    for i, first in enumerate(parts):
+        for j in range(i + 1, len(parts)):
+            row = np.zeros(dual.shape[1])
+            row[first], row[parts[j]] = dual[j - 1, first], dual[i, parts[j]]
+            rows.append(row)
+    return np.array(rows)
 
 
 def _mlp(graph: TensorGraph, estimator: Any, x: Tensor, logits: bool) -> Tensor:

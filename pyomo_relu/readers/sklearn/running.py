@@ -33,11 +33,23 @@ def called(estimator: Any, method: str, x: np.ndarray) -> np.ndarray:
     return found.astype(float).reshape(len(x), -1)
 
 
+def _last(estimator: Any) -> Any:
+    """What predicts at the end of an estimator, of which the others are a part."""
+    while is_sklearn(estimator):
+        if hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
+        elif type(estimator).__name__ in ("RFE", "RFECV", "RANSACRegressor"):
+            estimator = estimator.estimator_
+        elif unwrapped(estimator) is estimator:
+            break
+        else:
+            estimator = unwrapped(estimator)
+    return estimator
+
+
 def as_run(estimator: Any) -> tuple[Callable[[np.ndarray], list[np.ndarray]], Any]:
     """What ``estimator`` computes on points, and the head that is in it but not read."""
-    last = estimator
-    while is_sklearn(last) and (hasattr(last, "steps") or unwrapped(last) is not last):
-        last = last.steps[-1][1] if hasattr(last, "steps") else unwrapped(last)
+    last = _last(estimator)
     kind, head, columns = type(last).__name__, None, slice(None)
     method = "predict" if hasattr(last, "predict") else "transform"
     if kind == "MLPClassifier":

@@ -1,4 +1,4 @@
-"""Scalers, decompositions and what combines columns, and the inverses of scalers."""
+"""Scalers and what combines columns, and the inverses of scalers."""
 
 from __future__ import annotations
 
@@ -147,26 +147,7 @@ def _max_abs(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor
     return graph.clip(f"{name}_clip", y, -1.0, 1.0) if getattr(estimator, "clip", 0) else y
 
 
-# ---------------------------------------------------------------------- decompositions
-@enter(TRANSFORMERS, "PCA", "TruncatedSVD")
-def _pca(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
-    matrix = np.asarray(attribute(estimator, "components_"), dtype=float)
-    if getattr(estimator, "whiten", False):
-        variance = np.asarray(estimator.explained_variance_)
-        root = np.maximum(np.sqrt(variance), np.finfo(variance.dtype).eps)
-        matrix = matrix / root.astype(float)[:, None]
-    mean = getattr(estimator, "mean_", None)
-    return graph.matmul(name, x, matrix.T, 0.0 if mean is None else -(matrix @ mean))
-
-
-@enter(INVERSES, "PCA")
-def _pca_back(graph: TensorGraph, name: str, estimator: Any, y: Tensor) -> Tensor:
-    matrix = np.asarray(attribute(estimator, "components_"), dtype=float)
-    if estimator.whiten:
-        matrix = np.sqrt(estimator.explained_variance_)[:, None] * matrix
-    return graph.matmul(name, y, matrix, estimator.mean_)
-
-
+# --------------------------------------------------------------------------- functions
 @enter(TRANSFORMERS, "FunctionTransformer")
 def _function(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
     if estimator.func is not None:

@@ -1,0 +1,191 @@
+"""Encoders of categories, bins, and imputers of missing values.
+
+An encoder knows a feature at its categories only. It becomes a continuous function that
+goes through its values there: with the categories :math:`c_0 < c_1 < ...`
+
+.. math:: y(x) = y(c_0) + \\sum_{i \\ge 1} (y(c_i) - y(c_{i-1}))
+          \\min(\\max(\\tfrac{x - c_{i-1}}{c_i - c_{i-1}}, 0), 1).
+
+It is exact at the categories and means nothing between them, so that a variable there
+has to be an integer, or another one of the categories. A feature of two categories costs no
+binary: between them the function is linear. Where an encoder has a value for what it does
+not know, the function has this value at all other integers.
+
+What an encoder makes of a category, it says itself: its ``transform`` is run on each
+category once, with all its options (dropped, infrequent and unknown ones).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.readers.reader_tables import enter
+from pyomo_relu.readers.sklearn.common import attribute, feature_names, kind_of
+from pyomo_relu.readers.sklearn.running import called
+from pyomo_relu.readers.sklearn.transformers import TRANSFORMERS
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Tensor
+
+
+def _name_of(estimator: Any, column: int) -> str:
+    names = feature_names(estimator)
+    return f"'{names[column]}'" if names else str(column)
+
+
+def _numbers(estimator: Any, column: int) -> np.ndarray:
+    """The categories of a feature, ascending; a missing value is none of them."""
+    given = np.asarray(estimator.categories_[column])
+    try:
+        numbers = np.array([np.nan if v is None else v for v in given], dtype=float)
+        numeric = not any(isinstance(v, (str, bytes)) for v in given)
+    except (TypeError, ValueError):
+        numeric = False
+    if not numeric:
+        raise ValueError(
+            f"{kind_of(estimator)} was fitted on categories of feature "
+            f"{_name_of(estimator, column)} that are no numbers ({given[0]!r}, ...), and "
+            "the inputs of a network are numbers. Write integers into this column before "
+            "fit (in pandas frame[column].astype('category').cat.codes)."
+        )
+    return np.sort(numbers[np.isfinite(numbers)])
+
+
+def _grid(estimator: Any, column: int) -> np.ndarray:
+    """The values of a feature between which the encoder is interpolated."""
+    categories = _numbers(estimator, column)
+    # TargetEncoder has no such option: it gives the mean of all to what it doesn't know.
+    if getattr(estimator, "handle_unknown", "") == "error":
+        return categories
+    if not np.array_equal(categories, np.round(categories)):
+        raise ValueError(
+            f"{kind_of(estimator)} takes any value of feature "
+            f"{_name_of(estimator, column)}, also such that are none of its categories, "
+            "which aren't all integers; that is not piecewise linear. Fit it with "
+            "handle_unknown='error', or on integers."
+        )
+    return np.unique(np.concatenate([categories - 1.0, categories, categories + 1.0]))
+
+
+def _tabulated(
+    estimator: Any, grids: Sequence[np.ndarray]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What an encoder gives at the first values, and how that changes along each grid."""
+    first = np.array([grid[0] for grid in grids])
+    rows = [first]
+    for column, grid in enumerate(grids):
+        block = np.tile(first, (len(grid) - 1, 1))
+        block[:, column] = grid[1:]
+        rows.extend(block)
+    values = called(estimator, "transform", np.array(rows))
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{kind_of(estimator)} encodes some value as NaN, which no network can give; "
+            "fit it with a number as unknown_value and encoded_missing_value."
+        )
+    changes, start = [], 1
+    for grid in grids:
+        block = np.vstack([values[:1], values[start : start + len(grid) - 1]])
+        changes.append(np.diff(block, axis=0))
+        start += len(grid) - 1
+    return values[0], changes
+
+
+def _encoded(
+    graph: TensorGraph,
+    name: str,
+    estimator: Any,
+    x: Tensor,
+    grids: Sequence[np.ndarray],
+    jumps: bool,
+) -> Tensor:
+    """The sum over features of the curve through the values on the grid of each.
+
+    With ``jumps`` a feature changes at once where it reaches a value of its grid, else
+    linearly on the way to it.
+    """
+    base, changes = _tabulated(estimator, grids)
+    columns, low, high, kept = [], [], [], []
+    for column, (grid, change) in enumerate(zip(grids, changes)):
+        for i in np.flatnonzero(change.any(axis=1)):
+            columns.append(column)
+            low.append(grid[i])
+            high.append(grid[i + 1])
+            kept.append(change[i])
+    if not kept:
+        return graph.matmul(name, x, np.zeros((x.size, len(base))), base)
+    below, above = np.array(low), np.array(high)
+    weights = np.array(kept)
+    places = np.array([columns], dtype=np.int64)
+    spread = graph.rearrange(f"{name}_features", [x], places, batch=x.batch)
+    if jumps:
+        shape = (len(columns), 2)
+        pieces = (
+            "step",
+            above[:, None],
+            np.zeros(shape),
+            np.tile([0.0, 1.0], (len(columns), 1)),
+        )
+        steps = graph.piecewise(f"{name}_steps", spread, pieces)
+        return graph.matmul(name, steps, weights, base)
+    ramps = graph.clip(f"{name}_ramps", spread, below, above)
+    weights = weights / (above - below)[:, None]
+    moved = graph.scale(f"{name}_started", ramps, 1.0, -below)
+    w = sp.csr_array(weights.T)
+    return graph.affine(name, [(moved, w)], base, (1, len(base)), x.batch)
+
+
+@enter(TRANSFORMERS, "OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
+def _categories(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    attribute(estimator, "categories_")
+    grids = [_grid(estimator, column) for column in range(x.size)]
+    origins = graph.origins(x.handle)
+    for column, (origin, grid) in enumerate(zip(origins, grids)):
+        if not len(grid):
+            raise ValueError(
+                f"{kind_of(estimator)} has no category of feature "
+                f"{_name_of(estimator, column)} that is a number."
+            )
+        if origin < 0:
+            raise ValueError(
+                f"{kind_of(estimator)} reads feature {_name_of(estimator, column)} after "
+                "it was scaled or computed; put the encoder before the scalers, so that "
+                "its categories are values of the inputs."
+            )
+        graph.admit(int(origin), grid)
+    return _encoded(graph, name, estimator, x, grids, jumps=False)
+
+
+@enter(TRANSFORMERS, "KBinsDiscretizer")
+def _bins(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    edges = attribute(estimator, "bin_edges_")
+    grids = [np.asarray(e, dtype=float)[:-1] for e in edges]
+    return _encoded(graph, name, estimator, x, grids, jumps=True)
+
+
+@enter(TRANSFORMERS, "Binarizer")
+def _binarized(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    shifted = graph.scale(f"{name}_shifted", x, 1.0, -float(estimator.threshold))
+    return graph.step(name, shifted, strict=True)
+
+
+@enter(TRANSFORMERS, "SimpleImputer", "KNNImputer", "IterativeImputer")
+def _imputed(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    """Inputs of a network are never missing, so that an imputer leaves them as they are.
+
+    Which columns it keeps, and where it adds some that say what is missing, it tells on
+    the numbers of its columns.
+    """
+    missing = estimator.missing_values
+    if not (isinstance(missing, (float, np.floating)) and np.isnan(missing)):
+        raise ValueError(
+            f"{kind_of(estimator)} replaces the number missing_values={missing!r}, which "
+            "is not piecewise linear; write NaN for what is missing, and fit it with "
+            "missing_values=np.nan."
+        )
+    numbers = called(estimator, "transform", 1.0 + np.arange(x.size)[None, :])
+    codes = np.round(numbers).astype(np.int64) - 1
+    return graph.rearrange(name, [x], codes, np.zeros(1), x.batch)

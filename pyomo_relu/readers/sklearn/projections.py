@@ -1,0 +1,97 @@
+"""Transformers that are linear: decompositions, and those that select columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyomo_relu.readers.reader_tables import enter
+from pyomo_relu.readers.sklearn.common import attribute, unsupported
+from pyomo_relu.readers.sklearn.transformers import INVERSES, TRANSFORMERS
+from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.values import Tensor
+
+
+def _projected(
+    graph: TensorGraph, name: str, x: Tensor, matrix: Any, mean: Any = None
+) -> Tensor:
+    """``(x - mean) @ matrix.T``; no mean is 0."""
+    matrix = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+    matrix = np.asarray(matrix, dtype=float)
+    if mean is not None:
+        x = graph.scale(f"{name}_centred", x, 1.0, -np.asarray(mean, dtype=float))
+    return graph.matmul(name, x, matrix.T)
+
+
+# ---------------------------------------------------------------------- decompositions
+@enter(TRANSFORMERS, "PCA", "IncrementalPCA", "TruncatedSVD")
+def _pca(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    matrix = np.asarray(attribute(estimator, "components_"), dtype=float)
+    if getattr(estimator, "whiten", False):
+        variance = np.asarray(estimator.explained_variance_)
+        root = np.maximum(np.sqrt(variance), np.finfo(variance.dtype).eps)
+        matrix = matrix / root.astype(float)[:, None]
+    return _projected(graph, name, x, matrix, getattr(estimator, "mean_", None))
+
+
+@enter(INVERSES, "PCA", "IncrementalPCA")
+def _pca_back(graph: TensorGraph, name: str, estimator: Any, y: Tensor) -> Tensor:
+    matrix = np.asarray(attribute(estimator, "components_"), dtype=float)
+    if estimator.whiten:
+        matrix = np.sqrt(estimator.explained_variance_)[:, None] * matrix
+    return graph.matmul(name, y, matrix, estimator.mean_)
+
+
+@enter(TRANSFORMERS, "FastICA", "GaussianRandomProjection", "SparseRandomProjection")
+def _unmixed(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    matrix = attribute(estimator, "components_")
+    mean = estimator.mean_ if getattr(estimator, "whiten", False) else None
+    return _projected(graph, name, x, matrix, mean)
+
+
+@enter(TRANSFORMERS, "FactorAnalysis")
+def _factors(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    """The means of the factors (Barber, *Bayesian Reasoning*, section 21.2.33)."""
+    loadings = np.asarray(attribute(estimator, "components_"), dtype=float)
+    weighted = loadings / estimator.noise_variance_
+    covariance = np.linalg.inv(np.eye(len(loadings)) + weighted @ loadings.T)
+    return _projected(graph, name, x, covariance.T @ weighted, estimator.mean_)
+
+
+@enter(TRANSFORMERS, "LinearDiscriminantAnalysis")
+def _discriminants(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    if estimator.solver == "lsqr":
+        raise unsupported(estimator, "with solver='lsqr' has no transform")
+    scalings = attribute(estimator, "scalings_")[:, : estimator._max_components]
+    mean = estimator.xbar_ if estimator.solver == "svd" else None
+    return _projected(graph, name, x, scalings.T, mean)
+
+
+@enter(TRANSFORMERS, "PolynomialFeatures")
+def _polynomial(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    attribute(estimator, "n_output_features_")
+    powers = np.asarray(estimator.powers_)
+    total = powers.sum(axis=1)
+    if (total > 1).any():
+        raise unsupported(
+            estimator,
+            f"with degree={estimator.degree} multiplies features, which is not piecewise "
+            "linear; with degree=1 it would be read",
+        )
+    return graph.matmul(name, x, powers.T.astype(float), (total == 0).astype(float))
+
+
+# --------------------------------------------------------------------------- selectors
+@enter(
+    TRANSFORMERS,
+    *"""
+    GenericUnivariateSelect RFE RFECV SelectFdr SelectFpr SelectFromModel SelectFwe
+    SelectKBest SelectPercentile SequentialFeatureSelector VarianceThreshold
+    """.split(),
+)
+def _selected(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    kept = np.flatnonzero(estimator.get_support())
+    if not len(kept):
+        raise unsupported(estimator, "keeps no feature")
+    return graph.rearrange(name, [x], kept[None, :], batch=x.batch)

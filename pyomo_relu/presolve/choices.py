@@ -7,6 +7,7 @@ the rows, all combinations at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,9 @@ class TooManyChoicesError(ValueError):
 
 
 def enumerate_choices(
-    program: LinearProgram, most: int = CHOICES.most
+    program: LinearProgram,
+    most: int = CHOICES.most,
+    values: Mapping[int, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of all columns for each combination of the integers.
 
@@ -51,11 +54,15 @@ def enumerate_choices(
     program : LinearProgram
     most : int
         How many combinations there may be, with those that rows exclude.
+    values : mapping, optional
+        Of continuous columns that take few values, too, these in increasing order; what the
+        integers determine is left to them.
 
     Returns
     -------
     lower, upper : (N, m) arrays
-        Equal for integers. Every feasible point of the program is in one of the boxes.
+        Equal for integers and for columns of few values. Every feasible point of the
+        program is in one of the boxes.
 
     Raises
     ------
@@ -63,36 +70,41 @@ def enumerate_choices(
         For more combinations.
     """
     lower, upper = program.lower[None].copy(), program.upper[None].copy()
-    for columns, values in _axes(program):
-        if len(lower) * len(values) > most:
+    for columns, some in _axes(program, values or {}):
+        if len(lower) * len(some) > most:
             raise TooManyChoicesError(f"there are more than {most} combinations.")
-        lower, upper = (np.repeat(a, len(values), axis=0) for a in (lower, upper))
-        lower[:, columns] = np.tile(values, (len(lower) // len(values), 1))
+        lower, upper = (np.repeat(a, len(some), axis=0) for a in (lower, upper))
+        lower[:, columns] = np.tile(some, (len(lower) // len(some), 1))
         upper[:, columns] = lower[:, columns]
     possible = propagate(program, lower, upper)
     return lower[possible], upper[possible]
 
 
-def _axes(program: LinearProgram) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Columns and all their values (V, columns), for each independent set of integers."""
+def _axes(
+    program: LinearProgram, values: Mapping[int, np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Columns and all their values (V, columns), for each independent set of them."""
     assert program.integer is not None
-    moving = program.integer & (program.lower < program.upper)
-    if not moving.any():
-        return []
-    found = find_values(program, program.lower, program.upper)
-    axes = []
-    for choice in found.choices:
-        values = np.eye(len(choice.columns))
-        if not choice.exactly:
-            values = np.concatenate([np.zeros((1, len(choice.columns))), values])
-        axes.append((choice.columns, values))
-    seen = {j for columns, _ in axes for j in columns.tolist()}
-    for j in np.flatnonzero(moving).tolist():
-        if j not in seen:
+    moving = program.lower < program.upper
+    whole = program.integer & moving
+    axes, seen = [], set(np.flatnonzero(~moving).tolist())
+    if whole.any():
+        found = find_values(program, program.lower, program.upper)
+        seen |= found.values.keys()
+        for choice in found.choices:
+            some = np.eye(len(choice.columns))
+            if not choice.exactly:
+                some = np.concatenate([np.zeros((1, len(choice.columns))), some])
+            axes.append((choice.columns, some))
+        chosen = {j for columns, _ in axes for j in columns.tolist()}
+        for j in np.flatnonzero(whole).tolist():
             if j not in found.values:
                 raise TooManyChoicesError("an integer has too many values.")
-            axes.append((np.array([j]), found.values[j][:, None]))
-    return axes
+            if j not in chosen:
+                axes.append((np.array([j]), found.values[j][:, None]))
+    return axes + [
+        (np.array([j]), some[:, None]) for j, some in values.items() if j not in seen
+    ]
 
 
 def propagate(program: LinearProgram, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

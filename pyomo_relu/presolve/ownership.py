@@ -54,17 +54,18 @@ class Ownership:
     owner: np.ndarray
     row_owner: np.ndarray
 
-    def columns(self, k: int) -> np.ndarray:
-        """The columns of a subsystem, in increasing order."""
-        return np.flatnonzero(self.owner == k)
-
-    def rows(self, k: int) -> np.ndarray:
-        """The rows of a subsystem."""
-        return np.flatnonzero(self.row_owner == k)
+    def columns(self, count: int) -> list[np.ndarray]:
+        """The columns of each of so many subsystems, in increasing order."""
+        order = np.argsort(self.owner, kind="stable")
+        ends = np.searchsorted(self.owner[order], np.arange(count + 1))
+        return [order[a:b] for a, b in zip(ends, ends[1:])]
 
 
 def find_owners(
-    program: LinearProgram, groups: Sequence[np.ndarray], most: int = MOST_OWN
+    program: LinearProgram,
+    groups: Sequence[np.ndarray],
+    most: int = MOST_OWN,
+    coupling: np.ndarray | None = None,
 ) -> Ownership:
     """The subsystem of each column and row.
 
@@ -75,8 +76,12 @@ def find_owners(
         Columns that each subsystem has to begin with, disjoint.
     most : int
         How many more columns a subsystem takes.
+    coupling : int array, optional
+        Columns that couple from the beginning.
     """
     owner = np.full(len(program.lower), FREE)
+    if coupling is not None:
+        owner[coupling] = COUPLING
     for k, columns in enumerate(groups):
         owner[columns] = k
     matrix, room = program.matrix, np.full(len(groups), most)

@@ -94,3 +94,56 @@ def _join(m, rng, number, gives, uses) -> None:
     if rng.random() < 0.5:
         for u in list(units)[1:]:
             m.rows.add(m.start[u] >= m.on[u] - m.on[u - 1])
+
+
+def rivals_model(seed: int, formulation: str | None = "bigm") -> pyo.ConcreteModel:
+    """Networks that read each other's prices of a grid, and inputs of their own.
+
+    The grid is binaries, of which one is 1, or an integer number of steps; some binaries stand
+    in rows of one network only, so that they are its own. A few are infeasible.
+    """
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(2, 5))
+    m = pyo.ConcreteModel()
+    units, grid = range(count), [-1.0, -0.2, 0.3, 1.0][: int(rng.integers(2, 5))]
+    m.price = pyo.Var(units, bounds=(-1, 1))
+    m.chosen = pyo.Var(units, range(len(grid)), domain=pyo.Binary)
+    m.steps = pyo.Var(units, domain=pyo.Integers, bounds=(0, 2))
+    m.own = pyo.Var(units, bounds=(-1, 1))
+    m.sold = pyo.Var(units, bounds=(0, 3))
+    m.margin = pyo.Var(units, bounds=(-4, 4))
+    m.rows = pyo.ConstraintList()
+
+    def number(low: float = -1.0, high: float = 1.0) -> float:
+        return float(np.round(rng.uniform(low, high), 2))
+
+    gain = 0.0
+    for u in units:
+        if rng.random() < 0.75:
+            m.rows.add(sum(m.chosen[u, k] for k in range(len(grid))) == 1)
+            m.rows.add(m.price[u] == sum(g * m.chosen[u, k] for k, g in enumerate(grid)))
+            if rng.random() < 0.6:
+                for k, g in enumerate(grid):
+                    m.rows.add(
+                        m.margin[u] <= (g + 0.5) * m.sold[u] + 6 * (1 - m.chosen[u, k])
+                    )
+        else:
+            m.rows.add(m.price[u] == 0.7 * m.steps[u] - 0.6)
+    for u in units:
+        reads = [m.price[u], m.price[(u + 1) % count]]
+        if rng.random() < 0.5:
+            reads.append(m.own[u])
+        net = random_network(
+            rng, n_inputs=len(reads), widths=[int(rng.integers(3, 6))], n_outputs=1
+        )
+        block = ReLUNetBlock(network=net, inputs=reads, formulation=formulation)
+        m.add_component(f"net{u}", block)
+        m.rows.add(m.sold[u] <= block.outputs[0] + number(0, 1))
+        gain += m.margin[u] * 0.3 + number(0.1, 1) * m.sold[u] - 0.2 * m.price[u]
+        if u and rng.random() < 0.5:
+            m.rows.add((-0.9, m.price[u] - m.price[u - 1], 0.9))
+    m.rows.add(sum(m.sold.values()) + 0.3 * sum(m.own.values()) <= number(0.2, 2))
+    if rng.random() < 0.5:
+        m.rows.add(sum(m.chosen[u, 0] + m.price[u] for u in units) >= number())
+    m.cost = pyo.Objective(expr=gain, sense=pyo.maximize)
+    return m

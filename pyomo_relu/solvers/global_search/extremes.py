@@ -9,7 +9,7 @@ SAME = 1e-12
 #: A coordinate of which others leave no more than this share depends on them.
 DEPENDENT = 1e-10
 #: Hulls are computed in so many dimensions at most: their facets grow with the power of half
-#: of that. In more, all points are kept. Chosen by hand.
+#: of that. In more, all points that differ are kept. Chosen by hand.
 MOST_DIMENSIONS = 5
 #: A facet belongs to the lower hull unless its normal points up by more than this.
 UPWARD = 1e-10
@@ -31,11 +31,23 @@ def lower_extremes(activity: np.ndarray, cost: np.ndarray) -> np.ndarray:
     if len(cost) < 3:
         return np.arange(len(cost))
     base = _independent(activity)
+    if base.shape[1] > MOST_DIMENSIONS:
+        return _cheapest(activity, cost)
     whole = np.column_stack([base, cost])
     with_cost = _independent(whole)
     if with_cost.shape[1] > base.shape[1]:
         return _hull(with_cost, lower=True)
     return _hull(base, lower=False)
+
+
+def _cheapest(activity: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """The cheapest of the points that do the same in all rows."""
+    size = np.maximum(abs(activity).max(axis=0), 1e-300)
+    same = np.round(activity / size / SAME) + 0.0
+    _, of = np.unique(same, axis=0, return_inverse=True)
+    order = np.lexsort((cost, of.reshape(-1)))
+    of = of.reshape(-1)[order]
+    return np.sort(order[np.append(True, of[1:] != of[:-1])])
 
 
 def _independent(points: np.ndarray) -> np.ndarray:

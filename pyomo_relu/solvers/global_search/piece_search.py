@@ -19,124 +19,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.base.deadline import TimeUp
-from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import (
     NETWORK_DEFAULTS,
     Answer,
     HighsModel,
-    LinearProgram,
-    Rows,
     Status,
-    matrix_of,
 )
 from pyomo_relu.programs.highs import Event
 from pyomo_relu.solvers.global_search.cost_search import Report, RoundSearch
-from pyomo_relu.solvers.global_search.extremes import lower_extremes
+from pyomo_relu.solvers.global_search.coupling import Columns, Coupling
+from pyomo_relu.solvers.global_search.divided import DividedSubsystem, Mixed
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.mip import TOLERANCES
 from pyomo_relu.solvers.global_search.pieces import Pieces, Share
-from pyomo_relu.solvers.global_search.settings import PIECES
-
-
-class PieceUnit:
-    """A subsystem with its polytopes, and what their vertices do in the coupling rows.
-
-    Attributes
-    ----------
-    share : Share
-    pieces : Pieces
-    rows : (t,) int array
-        The coupling rows that it touches.
-    activity : (P, t) array
-    cost : (P,) array
-    groups : list of int arrays
-        Its polytopes, divided.
-    corners : list of int arrays
-        For each group the vertices that count.
-    size : (n,) array
-        How far its drivers can move.
-    """
-
-    def __init__(
-        self, p: Problem, share: Share, pieces: Pieces, coupling: sp.csc_array
-    ) -> None:
-        self.share, self.pieces = share, pieces
-        own = sp.csr_array(coupling[:, share.columns])
-        self.rows = np.flatnonzero(np.diff(own.indptr))
-        self.activity = (own[self.rows] @ pieces.points.T).T
-        self.cost = pieces.points @ p.cost[share.columns]
-        width = np.ptp(pieces.points[:, : share.n], axis=0)
-        self.size = np.maximum(width, 1e-300)
-        self.corners: list[np.ndarray] = []
-        self.groups: list[np.ndarray] = []
-        choices = np.unique(pieces.choice)
-        if 1 < len(choices) <= PIECES.by_choice:
-            for k in choices.tolist():
-                self.add(np.flatnonzero(pieces.choice == k))
-        else:
-            self.add(np.arange(len(pieces)))
-
-    def add(self, group: np.ndarray) -> None:
-        """Another group."""
-        self.groups.append(group)
-        self.corners.append(self.extremes(group))
-
-    def extremes(self, group: np.ndarray) -> np.ndarray:
-        """The vertices that a program over some polytopes can need."""
-        mine = self.pieces.points_of(group)
-        return mine[lower_extremes(self.activity[mine], self.cost[mine])]
-
-    def divide(self, k: int, first: np.ndarray) -> None:
-        """Divide a group: the polytopes where ``first`` is true, and the others."""
-        group = self.groups[k]
-        self.groups[k] = group[first]
-        self.corners[k] = self.extremes(group[first])
-        self.add(group[~first])
-
-
-@dataclass
-class Columns:
-    """A program over groups, and where its columns are.
-
-    Attributes
-    ----------
-    program : LinearProgram
-    unit, group, point : (L,) int arrays
-        What each of the first columns is a share of.
-    """
-
-    program: LinearProgram
-    unit: np.ndarray
-    group: np.ndarray
-    point: np.ndarray
-
-
-@dataclass
-class Mixed:
-    """What a program makes of one subsystem.
-
-    Attributes
-    ----------
-    group : int
-    points : (k,) int array
-    weights : (k,) array
-    mean : (c,) array
-        The mixture of the points.
-    hidden : float
-        How far the networks are from it, in cost and rows; 0 for a real point.
-    """
-
-    group: int
-    points: np.ndarray
-    weights: np.ndarray
-    mean: np.ndarray
-    hidden: float = 0.0
+from pyomo_relu.solvers.global_search.settings import PIECES, POINTS
 
 
 class PieceSearch(RoundSearch):
@@ -164,30 +64,14 @@ class PieceSearch(RoundSearch):
         report: Report | None = None,
     ) -> None:
         super().__init__(problem, limits, report)
-        p = problem
-        taken = np.zeros(len(p.columns), dtype=bool)
-        taken[np.concatenate([s.columns for s in shares])] = True
-        private = np.zeros(len(p.row_lower), dtype=bool)
-        private[np.concatenate([s.rows for s in shares])] = True
-        self.others = np.flatnonzero(~taken)
-        coupling = sp.csc_array(p.matrix[~private])
-        self.units = []
-        for share, own in zip(shares, pieces) if all(map(len, pieces)) else ():
-            if self.deadline.expired():
-                raise TimeUp
-            self.units.append(PieceUnit(p, share, own, coupling))
-        self.rest = sp.csr_array(coupling[:, self.others])
-        # Outputs may be off by a margin, so rows are wider and the bound is lower by it.
-        off = np.zeros(len(p.columns))
-        for share, own in zip(shares, pieces):
-            off[p.n + share.outputs] = own.margin
-        wider = abs(coupling) @ off
-        self.row_lower = p.row_lower[~private] - wider
-        self.row_upper = p.row_upper[~private] + wider
-        self.margin = float(abs(p.cost) @ off)
         self.least, self.ended, self._exact = -math.inf, False, False
+        self._start: np.ndarray | None = None
+        self.subsystems: list[DividedSubsystem] = []
         if not all(map(len, pieces)):  # a subsystem has no point at all
             self.least, self.ended = math.inf, True
+            return
+        self.coupling = Coupling(problem, shares, pieces, self.deadline)
+        self.subsystems = self.coupling.subsystems
 
     @property
     def bound(self) -> float:
@@ -199,65 +83,9 @@ class PieceSearch(RoundSearch):
         """Groups of more than one polytope; 0 at the end."""
         if self.ended or self.least >= self.cutoff:
             return 0
-        return 1 + sum(len(g) > 1 for u in self.units for g in u.groups)
+        return 1 + sum(len(g) > 1 for u in self.subsystems for g in u.groups)
 
     # ------------------------------------------------------------------------- programs
-    def columns(self, groups: Sequence[Sequence[np.ndarray]]) -> Columns:
-        """The program over groups, each given by the vertices that count.
-
-        Parameters
-        ----------
-        groups : sequence of sequences of int arrays
-            For each subsystem.
-        """
-        sizes = [(u, g, len(c)) for u, own in enumerate(groups) for g, c in enumerate(own)]
-        total = sum(size for _, _, size in sizes)
-        point = np.concatenate([c for own in groups for c in own])
-        unit = np.repeat([u for u, _, _ in sizes], [size for *_, size in sizes])
-        group = np.repeat([g for _, g, _ in sizes], [size for *_, size in sizes])
-        number = np.repeat(np.arange(len(sizes)), [size for *_, size in sizes])
-        several = np.array([len(groups[u]) > 1 for u, _, _ in sizes])
-        binary = np.full(len(sizes), -1)
-        binary[several] = np.arange(several.sum())
-        r, b = len(self.others), int(several.sum())
-        p, width = self.problem, total + r + b
-        parts, cost, at = [], np.zeros(width), 0
-        for u, own in enumerate(groups):
-            mine = np.concatenate(own)
-            activity = self.units[u].activity[mine]
-            i, j = np.nonzero(activity)
-            parts.append((self.units[u].rows[j], at + i, activity[i, j]))
-            cost[at : at + len(mine)] = self.units[u].cost[mine]
-            at += len(mine)
-        cost[total : total + r] = p.cost[self.others]
-        rows = np.repeat(np.arange(len(self.rest.indptr) - 1), np.diff(self.rest.indptr))
-        parts.append((rows, total + self.rest.indices, self.rest.data))
-        top = matrix_of(len(self.row_lower), width, parts)
-        one = np.ones(total)
-        # The shares of a subsystem sum to 1, those of a group to its binary.
-        whole = matrix_of(len(groups), width, [(unit, np.arange(total), 1.0)])
-        mine = binary[number] >= 0
-        by_group = matrix_of(
-            b,
-            width,
-            [
-                (binary[number[mine]], np.flatnonzero(mine), 1.0),
-                (np.arange(b), total + r + np.arange(b), -1.0),
-            ],
-        )
-        low, high = p.lower[self.others], p.upper[self.others]
-        program = LinearProgram(
-            cost,
-            np.concatenate([0.0 * one, low, np.zeros(b)]),
-            np.concatenate([one, high, np.ones(b)]),
-            top,
-            self.row_lower,
-            self.row_upper,
-            np.concatenate([one < 0, p.integer[self.others], np.ones(b, dtype=bool)]),
-        ).with_rows(Rows(whole, np.ones(len(groups)), np.ones(len(groups))))
-        program = program.with_rows(Rows(by_group, np.zeros(b), np.zeros(b)))
-        return Columns(program, unit, group, point)
-
     def solve(
         self, columns: Columns, gap: float, limit: float = math.inf, whole: bool = True
     ) -> Answer:
@@ -289,6 +117,9 @@ class PieceSearch(RoundSearch):
             return self._out_of_limits() or (whole and self.least >= self.cutoff)
 
         highs.stop_when(enough)
+        if whole and self._start is not None:
+            highs.start_at(self._start)
+        highs.on_incumbent(lambda event: self._offer(columns, event.point))
         self.counts.mips += 1
         answer = highs.run(min(limit, self.remaining), keep=True)
         if whole and not answer.infeasible:
@@ -300,9 +131,9 @@ class PieceSearch(RoundSearch):
     # --------------------------------------------------------------------------- rounds
     def step(self) -> None:
         """One program over all groups, a point near its solution, and divisions."""
-        groups = [u.corners for u in self.units]
-        columns = self.columns(groups)
-        answer = self.solve(columns, self._wanted_gap())
+        groups = [u.corners for u in self.subsystems]
+        columns = self.coupling.columns(groups)
+        answer = self._solve_all(columns)
         self.counts.boxes = sum(map(len, groups))
         if answer.status in (Status.UNBOUNDED, Status.INFEASIBLE_OR_UNBOUNDED):
             self.stopped = self.stopped or "unbounded"
@@ -312,17 +143,29 @@ class PieceSearch(RoundSearch):
                 self.least = math.inf
         if self.least >= self.cutoff:
             return
+        early = answer.status.stopped_early
         if answer.point is None:
-            self.ended = self.stopped is None
+            self.ended = not early
             return
-        mixed = self.mixtures(columns, answer.point)
-        means = [m.mean for m in mixed]
-        self._offer(means, answer.point[len(columns.unit) :][: len(self.others)])
+        mixed = self._offer(columns, answer.point)
         if self.least < self.cutoff:
             self._look_near(mixed)
-        if self.least < self.cutoff and not self._divide(mixed):
-            # The solution is a point of the model: the next program is solved to the end.
-            self.ended, self._exact = self._exact, True
+        if self.least >= self.cutoff or self._divide(mixed):
+            self._start = None
+        else:
+            # The solution is a point of the model: the next program goes on to the end.
+            self._start = answer.point
+            if not early:
+                self.ended, self._exact = self._exact, True
+
+    def _solve_all(self, columns: Columns) -> Answer:
+        """Solve a program over all groups; a long one after a look for points."""
+        if self.incumbent.point is None and self.limits.points:
+            answer = self.solve(columns, self._wanted_gap(), PIECES.before_points)
+            if answer.status is not Status.TIME_LIMIT or self._out_of_limits():
+                return answer
+            self.look_for_points(POINTS.first)
+        return self.solve(columns, self._wanted_gap())
 
     def _wanted_gap(self) -> float:
         """The absolute gap at which a program may end, 0 before there is a point."""
@@ -336,15 +179,15 @@ class PieceSearch(RoundSearch):
 
     def _raise(self, bound: float) -> None:
         if math.isfinite(bound):
-            bound -= self.margin + TOLERANCES.margin * max(1.0, abs(bound))
+            bound -= self.coupling.margin + TOLERANCES.margin * max(1.0, abs(bound))
             self.least = max(self.least, bound)
 
     def mixtures(self, columns: Columns, z: np.ndarray) -> list[Mixed]:
         """What a solution is in each subsystem."""
         found = []
-        used = z[: len(columns.unit)] > PIECES.pure
-        for k, u in enumerate(self.units):
-            mine = np.flatnonzero(used & (columns.unit == k))
+        used = z[: len(columns.point)] > PIECES.pure
+        for k, u in enumerate(self.subsystems):
+            mine = np.flatnonzero(used & (columns.subsystem == k))
             weights = z[mine]
             groups = columns.group[mine]
             main = int(groups[np.argmax(weights)])
@@ -356,7 +199,7 @@ class PieceSearch(RoundSearch):
             found.append(mixed)
         return found
 
-    def _hidden(self, u: PieceUnit, mixed: Mixed) -> float:
+    def _hidden(self, u: DividedSubsystem, mixed: Mixed) -> float:
         """How much the networks and integers of a subsystem differ from a mixture."""
         s = u.share
         pieces = u.pieces.piece[mixed.points]
@@ -372,25 +215,31 @@ class PieceSearch(RoundSearch):
     # --------------------------------------------------------------------------- points
     def _look_near(self, mixed: Sequence[Mixed]) -> None:
         """Offer the best point in the polytopes that a solution is in or near."""
-        near = [self._near(u, m) for u, m in zip(self.units, mixed)]
-        columns = self.columns(
-            [[u.pieces.points_of(one) for one in own] for u, own in zip(self.units, near)]
+        near = [self._near(u, m) for u, m in zip(self.subsystems, mixed)]
+        columns = self.coupling.columns(
+            [
+                [u.pieces.points_of(one) for one in own]
+                for u, own in zip(self.subsystems, near)
+            ]
         )
         answer = self.solve(columns, 0.0, PIECES.near_seconds, whole=False)
         if answer.point is None:
             return
-        means = [m.mean for m in self.mixtures(columns, answer.point)]
-        self._offer(means, answer.point[len(columns.unit) :][: len(self.others)])
+        self._offer(columns, answer.point)
 
-    def _offer(self, means: Sequence[np.ndarray], rest: np.ndarray) -> None:
-        """Offer what is left of each subsystem's mixture when its networks are asked."""
+    def _offer(self, columns: Columns, solution: np.ndarray | None) -> list[Mixed]:
+        """Offer what is left of a solution's mixtures when the networks are asked."""
+        if solution is None:
+            return []
+        mixed = self.mixtures(columns, solution)
         z = np.where(np.isfinite(self.problem.lower), self.problem.lower, 0.0)
-        z[self.others] = rest
-        for u, mean in zip(self.units, means):
-            z[u.share.columns] = mean
+        for u, one in zip(self.subsystems, mixed):
+            z[u.share.columns] = one.mean
+        z[self.coupling.others] = columns.rest(solution, len(self.coupling.others))
         self.incumbent.offer(z)
+        return mixed
 
-    def _near(self, u: PieceUnit, mixed: Mixed) -> list[np.ndarray]:
+    def _near(self, u: DividedSubsystem, mixed: Mixed) -> list[np.ndarray]:
         """Polytopes in which a mixture is, or next to it."""
         pieces = np.unique(u.pieces.piece[mixed.points])
         if len(pieces) > 1:
@@ -409,33 +258,8 @@ class PieceSearch(RoundSearch):
     def _divide(self, mixed: Sequence[Mixed]) -> bool:
         """Divide the groups whose mixture is no real point; whether there was one."""
         divided = False
-        for u, m in zip(self.units, mixed):
+        for u, m in zip(self.subsystems, mixed):
             if m.hidden > PIECES.hidden:
-                u.divide(m.group, self._first_half(u, m))
+                u.divide_at(m)
                 divided = True
         return divided
-
-    def _first_half(self, u: PieceUnit, mixed: Mixed) -> np.ndarray:
-        """Which polytopes of a mixture's group are on its one side."""
-        group, own, n = u.groups[mixed.group], u.pieces, u.share.n
-        pieces = own.piece[mixed.points]
-        choices = own.choice[pieces]
-        if (choices != choices[0]).any():
-            # An integer that differs, between its values.
-            whole = u.share.program.integer
-            assert whole is not None
-            values = own.points[mixed.points]
-            spread = np.where(whole, np.ptp(values, axis=0), 0.0)
-            j = int(np.argmax(spread))
-            first = np.zeros(len(own), dtype=bool)
-            first[own.piece[own.points[:, j] <= np.floor(mixed.mean[j])]] = True
-            return first[group]
-        x = own.points[mixed.points, :n]
-        d = int(np.argmax(np.ptp(x, axis=0) / u.size))
-        centre = own.centre[group, d]
-        first = centre <= mixed.mean[d]
-        if first.all() or not first.any():
-            order = np.argsort(centre, kind="stable")
-            first[:] = False
-            first[order[: len(order) // 2]] = True
-        return first

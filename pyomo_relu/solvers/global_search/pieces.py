@@ -23,85 +23,15 @@ from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
 from pyomo_relu.bounds.region_errors import map_errors
 from pyomo_relu.network import Network
 from pyomo_relu.presolve.choices import CHOICES, TooManyChoicesError, enumerate_choices
-from pyomo_relu.presolve.compose import BlockLinks, compose
-from pyomo_relu.presolve.ownership import find_owners
+from pyomo_relu.presolve.compose import compose
 from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.programs import LinearProgram
 from pyomo_relu.solvers.global_search.fibres import (
     CellPoints,
     NotEnumeratedError,
     vertices_over,
 )
 from pyomo_relu.solvers.global_search.settings import CELLS, PIECES
-from pyomo_relu.solvers.global_search.subsystems import find_subsystems, links_of
-
-
-@dataclass(frozen=True, eq=False)
-class Share:
-    """A subsystem's share of a problem.
-
-    Attributes
-    ----------
-    links : list of BlockLinks
-        Its blocks, each after those it reads.
-    drivers, outputs, rest : int arrays
-        Its columns of the problem; outputs count from the first output column.
-    rows : int array
-        Its own rows of the problem.
-    columns : (c,) int array
-        All its columns: drivers, outputs, rest.
-    program : LinearProgram
-        Its columns and rows, without a cost; columns of one value are constants.
-    """
-
-    links: list[BlockLinks]
-    drivers: np.ndarray
-    outputs: np.ndarray
-    rest: np.ndarray
-    rows: np.ndarray
-    columns: np.ndarray
-    program: LinearProgram
-
-    @property
-    def n(self) -> int:
-        """How many drivers there are."""
-        return len(self.drivers)
-
-    @property
-    def q(self) -> int:
-        """How many outputs there are."""
-        return len(self.outputs)
-
-
-def find_shares(p: Problem) -> list[Share]:
-    """What each subsystem of a problem owns."""
-    groups = find_subsystems(p)
-    owned = find_owners(p, [np.concatenate([d, p.n + o]) for d, o in groups])
-    shares = []
-    for k, ((drivers, outputs), links) in enumerate(zip(groups, links_of(p, groups))):
-        columns = owned.columns(k)
-        rest = columns[columns >= p.n + p.q]
-        columns = np.concatenate([drivers, p.n + outputs, rest])
-        rows = owned.rows(k)
-        program = _own_program(p, columns, rows)
-        shares.append(Share(links, drivers, outputs, rest, rows, columns, program))
-    return shares
-
-
-def _own_program(p: Problem, columns: np.ndarray, rows: np.ndarray) -> LinearProgram:
-    matrix = sp.csr_array(p.matrix[rows])
-    others = np.ones(len(p.lower), dtype=bool)
-    others[columns] = False
-    constant = matrix @ np.where(others & (p.lower == p.upper), p.lower, 0.0)
-    return LinearProgram(
-        np.zeros(len(columns)),
-        p.lower[columns],
-        p.upper[columns],
-        sp.csr_array(matrix[:, columns]),
-        p.row_lower[rows] - constant,
-        p.row_upper[rows] - constant,
-        p.integer[columns],
-    )
+from pyomo_relu.solvers.global_search.shares import Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +118,9 @@ class _Enumeration:
         queries = sp.eye_array(share.q, format="csr")
         self.network: Network = compose(share.links, drivers, wanted, queries)
         self.bounded = p.bounded[share.outputs]
-        self.lower, self.upper = enumerate_choices(self.program, PIECES.choices)
+        self.lower, self.upper = enumerate_choices(
+            self.program, PIECES.choices, share.values
+        )
         size = np.maximum(1.0, np.minimum(abs(self.lower), abs(self.upper)))
         self.free = self.upper - self.lower > CHOICES.free * size
         outputs = slice(share.n, share.n + share.q)

@@ -192,6 +192,9 @@ class PieceSettings:
     #: the cut-off where that is more.
     of_gap: float = 0.2
     of_missing: float = 0.1
+    #: Seconds for the first program before points are looked for otherwise. (pricing20 of
+    #: benchmarks/wired_models takes 18 s for it, and has no point before.)
+    before_points: float = 2.0
     #: A vertex with less than this weight doesn't count in a mixture.
     pure: float = 1e-7
     #: A mixture whose outputs are off by more than this, relative to them, is no point.

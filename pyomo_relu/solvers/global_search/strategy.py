@@ -21,9 +21,10 @@ from pyomo_relu.solvers.global_search.fibres import NotEnumeratedError
 from pyomo_relu.solvers.global_search.handover import HandOver
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.piece_search import PieceSearch
-from pyomo_relu.solvers.global_search.pieces import find_all_pieces, find_shares
+from pyomo_relu.solvers.global_search.pieces import find_all_pieces
 from pyomo_relu.solvers.global_search.race import Race, WholeMIP
 from pyomo_relu.solvers.global_search.settings import TURNS
+from pyomo_relu.solvers.global_search.shares import find_shares, split_shares
 from pyomo_relu.solvers.global_search.subsystems import find_subsystems
 
 logger = logging.getLogger(__name__)
@@ -45,12 +46,19 @@ def choose_search(
     """
     chain = NeuronSearch.fits(problem)
     too_many = limits.hand_over and widest(problem) > TURNS.most_inputs and not chain
-    search: CostSearch
-    if problem.network is None or too_many:
+    search: CostSearch | None
+    if problem.network is not None and not chain:
+        search = by_polytopes(problem, limits, report)
+        what = "programs over polytopes by HiGHS"
+    else:
+        search = None
+    if search is not None:
+        pass
+    elif problem.network is None or too_many:
         search, what = HandOver(problem, limits, report), "one MIP by HiGHS"
-    elif len(find_subsystems(problem)) > 1 and not chain:
-        search = by_subsystems(problem, limits, report)
-        what = "a search by subsystems, whose parts a worker would need anew each time"
+    elif len(groups := find_subsystems(problem)) > 1 and not chain:
+        search = Decomposition(problem, limits, report, groups)
+        what = "a search by subsystems, whose cells a worker would need anew each time"
     else:
         search = by_turns(problem, limits, executor, report, limits.hand_over)
         parts = search.parts if isinstance(search, Race) else [search]
@@ -66,17 +74,26 @@ def choose_search(
     return search
 
 
-def by_subsystems(
+def by_polytopes(
     problem: Problem, limits: Limits, report: Report | None = None
-) -> CostSearch:
-    """A search for several subsystems that only rows connect."""
+) -> PieceSearch | None:
+    """A search over polytopes of several subsystems that only rows connect.
+
+    Where there is one subsystem only, or where one has too many polytopes, its networks are
+    subsystems, as long as all that they share are inputs of few values. None where there
+    are too many all the same.
+    """
     deadline = Deadline(limits.time_limit, limits.cpu_time_limit)
-    shares = find_shares(problem)
-    try:
-        pieces = find_all_pieces(problem, shares, deadline)
-    except NotEnumeratedError:
-        return Decomposition(problem, limits, report)
-    return PieceSearch(problem, limits, shares, pieces, report)
+    for find in (find_shares, split_shares):
+        shares = find(problem)
+        if len(shares) < 2:
+            continue
+        try:
+            pieces = find_all_pieces(problem, shares, deadline)
+        except NotEnumeratedError:
+            continue
+        return PieceSearch(problem, limits, shares, pieces, report)
+    return None
 
 
 def by_turns(

@@ -10,10 +10,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE), str(HERE.parent / ".ci")]
 
+import collapsed  # noqa: E402
 import gallery_support  # noqa: E402
 import inventories  # noqa: E402
+import mathjax  # noqa: E402
 import references  # noqa: E402
 import rooms_picture  # noqa: E402
+import signatures  # noqa: E402
 
 import pyomo_relu  # noqa: E402
 
@@ -29,6 +32,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "myst_parser",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 
@@ -36,7 +40,8 @@ source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 exclude_patterns = ["_build", "_generated"]
 html_theme = "furo"
 html_title = f"pyomo_relu {release}"
-html_static_path = ["_static"]
+html_static_path = ["_static", "_generated/static"]
+mathjax_path = mathjax.copy(HERE / "_generated" / "static")
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 templates_path = ["_templates"]
@@ -155,5 +160,7 @@ intersphinx_timeout = 10
 
 
 def setup(app):
-    """Names of the package that lead to an entry under another name, or nowhere."""
+    """References of either name, signatures from options, and long listings closed."""
     app.connect("missing-reference", references.resolve)
+    app.connect("autodoc-process-signature", signatures.of_options)
+    app.connect("doctree-resolved", collapsed.close)

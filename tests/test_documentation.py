@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 import textwrap
@@ -444,3 +445,39 @@ def test_the_api_is_complete(package):
     known = {id(thing) for _, thing in shown} | {id(FORMULATIONS), id(RUNGS)}
     missing = [n for n in module.__all__ if id(getattr(module, n)) not in known]
     assert set(missing) <= {"NetworkWriter"}, f"docs/api names none of {missing}"
+
+
+def test_the_signature_of_the_block_has_every_keyword_and_each_is_documented():
+    from pyomo_relu.block.component import _BLOCK_KEYWORDS, _READER_KEYWORDS
+
+    shown = set(inspect.signature(ReLUNetBlock).parameters)
+    taken = {"network", "inputs", "input_bounds", "formulation", "bounds"}
+    of_blocks = {"rule", "name", "doc"}
+    assert of_blocks <= _BLOCK_KEYWORDS
+    assert shown == taken | of_blocks | _READER_KEYWORDS | {"indices", "options"}
+    for name in shown:
+        assert re.search(rf"^    [^:]*\b{name}\b", ReLUNetBlock.__doc__, flags=re.MULTILINE)
+
+
+def test_no_class_of_the_pages_has_a_signature_of_unnamed_keywords():
+    """Options that are declared elsewhere are shown by name."""
+    signatures = pytest.importorskip("sphinx") and _docs_module("signatures")
+    shown = {thing for page, thing in rendered() if inspect.isclass(thing)}
+    seen = 0
+    for thing in shown:
+        if thing.__name__ == "Formulation" or issubclass(thing, Exception):
+            continue
+        text = str(inspect.signature(thing))
+        found = signatures.of_options(None, "class", "", thing, None, text, "")
+        text = text if found is None else found[0]
+        assert "kwargs" not in text and "kwds" not in text and "keywords" not in text, thing
+        seen += found is not None
+    assert seen > 15
+
+
+def _docs_module(name: str) -> ModuleType:
+    sys.path.insert(0, str(DOCS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(DOCS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,28 @@ _READER_KEYWORDS = {
 }
 
 
+def _keywords(
+    *indices: Any,
+    network: Any = None,
+    inputs: Any = None,
+    input_bounds: Any = None,
+    formulation: Any = "bigm",
+    bounds: Any = None,
+    logits: bool = False,
+    input_names: Any = None,
+    output_names: Any = None,
+    input_scaler: Any = None,
+    output_scaler: Any = None,
+    input_shape: Any = None,
+    check_reading: bool = True,
+    rule: Any = None,
+    name: str | None = None,
+    doc: str | None = None,
+    **options: Any,
+) -> None:
+    """What ``ReLUNetBlock`` takes, for its signature."""
+
+
 @ModelComponentFactory.register("A trained piecewise-linear network in a model.")
 class ReLUNetBlock(Block):
     """A trained network between variables of a model.
@@ -65,10 +88,24 @@ class ReLUNetBlock(Block):
         outputs until :meth:`reformulate` is called.
     bounds : str, Bounds or path, optional
         A rung of :data:`pyomo_relu.bounds.RUNGS`, bounds, or a file that holds them.
-    logits, input_names, output_names, input_scaler, output_scaler, input_shape, check_reading
-        Passed to :func:`pyomo_relu.read_network`.
+    logits : bool
+        Read a softmax or sigmoid at the end as what stands before it.
+    input_names, output_names : sequence of str, optional
+        Names of the entries, in the order of the network; indices of ``outputs``.
+    input_scaler, output_scaler : fitted scaler or (offset, factor), optional
+        Between the user's units and those of the network; fused into its layers.
+    input_shape : tuple of int, optional
+        Of one sample, for a PyTorch module.
+    check_reading : bool
+        Compare what was read with its source at a few points. These seven are passed to
+        :func:`pyomo_relu.read_network`, which says more of them.
+    rule : callable, optional
+        Called with each block, as in a ``Block`` of Pyomo's: it may add components, and
+        build the network there by ``block.build(network, inputs)``.
+    name, doc : str, optional
+        As in any component of Pyomo's.
     **options
-        Options of the formulation.
+        Options of the formulation, for example ``parts=2`` of ``"partition"``.
 
     Raises
     ------
@@ -94,6 +131,8 @@ class ReLUNetBlock(Block):
     """
 
     _ComponentDataClass = ReLUNetBlockData
+    #: For ``help`` and the documentation: ``__new__`` and ``__init__`` pass keywords on.
+    __signature__ = inspect.signature(_keywords)
     #: Blocks that wait for their bounds while the component is made; None at other times.
     _waiting: list[Any] | None = None
     #: Whether a rule of the user's runs, which may look at blocks that wait.

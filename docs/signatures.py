@@ -20,7 +20,13 @@ _COMMON = ("time_limit", "threads", "rel_gap", "abs_gap", "tee")
 
 
 def of_options(
-    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str, returns: str
+    app: Sphinx,
+    what: str,
+    name: str,
+    thing: Any,
+    options: Any,
+    signature: str,
+    returns: str,
 ) -> tuple[str, str] | None:
     """The names and defaults of what a class takes, for ``autodoc-process-signature``."""
     if what != "class" or "**" not in (signature or ""):

@@ -215,7 +215,7 @@ def test_options_reach_scip_and_unknown_ones_are_refused():
     assert "limits/totalnodes" not in legacy.config.solver_options
 
 
-@pytest.mark.parametrize("where", ["known", "at_lp", "progress"])
+@pytest.mark.parametrize("where", ["rows", "off", "progress"])
 def test_what_a_callback_raises_ends_the_search_and_is_raised(where, monkeypatch):
     class OwnError(Exception):
         pass
@@ -232,7 +232,7 @@ def test_what_a_callback_raises_ends_the_search_and_is_raised(where, monkeypatch
     if where == "progress":
         options["progress"] = fail
     else:
-        owner = package.handler.Constrained
+        owner = package.together.Together
         original = getattr(owner, where)
         monkeypatch.setattr(owner, where, fail)
     with pytest.raises(OwnError, match="as it is"):

@@ -8,7 +8,7 @@ from pyomo_relu.solvers.scip.gains import Candidate, Gains
 
 
 def candidates(*scores: float) -> list[Candidate]:
-    return [Candidate(k, None, 0.0, score) for k, score in enumerate(scores)]
+    return [Candidate(k, score) for k, score in enumerate(scores)]
 
 
 def gained(gains: Gains, candidate: Candidate, lower: float, upper: float) -> None:

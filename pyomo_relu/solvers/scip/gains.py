@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from pyomo_relu.solvers.scip.settings import HANDLER
 
@@ -27,16 +26,11 @@ class Candidate:
     Attributes
     ----------
     column : int
-    variable : SCIP's variable
-    at : float
-        Where it would be split.
     score : float
         What is expected of it, in any unit.
     """
 
     column: int
-    variable: Any
-    at: float
     score: float = 0.0
 
 

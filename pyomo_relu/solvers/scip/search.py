@@ -18,9 +18,10 @@ from pyomo_relu.programs import LinearProgram, Status
 from pyomo_relu.programs.scip import ScipAnswer, ScipModel
 from pyomo_relu.solvers.global_search.outcome import GlobalSolutionLoader
 from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
-from pyomo_relu.solvers.scip.handler import Constrained, NetworkHandler
+from pyomo_relu.solvers.scip.handler import NetworkHandler
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
 from pyomo_relu.solvers.scip.settings import HANDLER, POINTS, SCIP
+from pyomo_relu.solvers.scip.together import Together
 from pyomo_relu.solvers.scip.watching import Watching
 from pyomo_relu.solvers.watch import Log
 
@@ -65,15 +66,12 @@ class ScipSearch:
             self.model.add_nonlinear(part.column, part.formula, problem.sides(part))
         for one in problem.sos:
             self.model.add_sos(one.level, one.columns)
-        constrained = [
-            Constrained(f, box, self.model.variables)
-            for f, box in zip(self.separated.functions, boxes)
-        ]
-        self.handler = NetworkHandler(self.model, constrained)
+        networks = Together(self.separated.functions, boxes)
+        self.handler = NetworkHandler(self.model, networks)
         self.watching = Watching(self.model, log)
         self._set()
         self.watching.include()
-        if constrained:
+        if self.separated.functions:
             self.handler.include()
             if config.start == "auto":
                 PointHeuristic(self.model, self.points, deadline).include()

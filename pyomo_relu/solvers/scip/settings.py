@@ -43,6 +43,12 @@ class HandlerSettings:
     one_sided: float = 1e-6
     #: So many boxes of one network are remembered.
     remembered: int = 2000
+    #: Planes of the latest box serve a box inside as long as no input has lost more than
+    #: this share of its width.
+    reuse: float = 0.2
+    #: A box that is new takes bounds of neurons from the latest of so many before it that
+    #: is around it.
+    recent: int = 16
     #: A coefficient of a row below this share of the largest one gives way to a constant,
     #: since SCIP drops what is tiny.
     tiny: float = 1e-9

@@ -127,7 +127,7 @@ class ReLUNetBlock(Block):
     >>> m.obj = pyo.Objective(expr=m.net.outputs[0], sense=pyo.maximize)
     >>> _ = pyo.SolverFactory("appsi_highs").solve(m)
     >>> round(pyo.value(m.obj), 6)
-    3.0
+    2.0
     """
 
     _ComponentDataClass = ReLUNetBlockData

@@ -1,0 +1,92 @@
+"""Pages of the guide run as they stand, from top to bottom, and find what is optimal."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import textwrap
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+
+from tests.paths import ROOT
+
+GUIDE = ROOT / "docs" / "guide"
+
+
+def run(name: str) -> dict:
+    """Run all programs of a page in one scope, in the folder of the clone."""
+    page = next(GUIDE.glob(f"{name}.*"))
+    text = page.read_text(encoding="utf8")
+    if page.suffix == ".rst":
+        found = re.findall(r"code-block:: python\n\n((?:   .*\n|\n)+)", text)
+    else:
+        found = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert found
+    scope: dict = {}
+    for number, code in enumerate(found):
+        exec(
+            compile(textwrap.dedent(code), f"{page.name}, program {number}", "exec"), scope
+        )
+    return scope
+
+
+@pytest.fixture(autouse=True)
+def in_the_clone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_changing_a_model(capsys):
+    pytest.importorskip("pint")
+    run("changing")
+    assert "4 blocks" in capsys.readouterr().out
+
+
+def test_a_network_by_hand(capsys):
+    found = run("by_hand")
+    np.testing.assert_allclose(found["network"].evaluate([[0.5, -0.5], [1, 1]]), [[1], [2]])
+    x = np.array([[0.3, -0.7]])
+    values = x
+    for k, (w, b) in enumerate(zip(found["weights"], found["biases"])):
+        values = values @ w.T + b
+        values = values if k == 2 else np.maximum(values, 0)
+    np.testing.assert_allclose(found["chain"].evaluate(x), values)
+
+
+def test_the_quickstart(capsys):
+    pytest.importorskip("keras")
+    pytest.importorskip("sklearn")
+    scope = run("quickstart")
+    m, network = scope["m"], scope["m"].reformer.network
+    m.notch.value = None
+    for solver in ("relu", "appsi_highs"):
+        pyo.SolverFactory(solver).solve(m)
+        found = pyo.value(m.hydrogen)
+        assert m.reformer.error() < 1e-6
+        assert found == pytest.approx(best_of_the_quickstart(network), abs=1e-4)
+    printed = capsys.readouterr().out
+    assert "first_relu   relu      bigm" in printed
+
+
+def best_of_the_quickstart(network) -> float:
+    """The best of all notches and burners, the ratio on a fine grid."""
+    best = -np.inf
+    ratio = np.linspace(0.8, 1.2, 4001)
+    for notch in range(2, 17):
+        most = max(
+            min(0.72 + 0.12 * burners, (160 - 15 * burners - notch) / 100)
+            for burners in range(1, 5)
+        )
+        x = np.column_stack([np.full_like(ratio, 0.05 * notch), ratio])
+        y = network.evaluate(x)
+        good = (ratio <= most) & (y[:, 2] <= 0.34)
+        best = max(best, y[good, 0].max(initial=-np.inf))
+    return best
+
+
+def test_the_example_of_the_block():
+    from pyomo_relu.block import component
+
+    result = doctest.testmod(component)
+    assert result.attempted > 8 and not result.failed

@@ -13,9 +13,11 @@ from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.relu import search as together
 from pyomo_relu.solvers.relu.forecast import Forecast
-from pyomo_relu.solvers.relu.scene import Kind, look_at
+from pyomo_relu.solvers.relu.scene import Kind
+from pyomo_relu.solvers.relu.solver import networks_search
 from tests.harness.random_networks import he_network
 from tests.solvers.global_models import random_model
 from tests.solvers.test_global import TIGHT, box_model, status, subsystems
@@ -50,6 +52,25 @@ def tables(formulation=None):
     return m
 
 
+def fleet(formulation=None):
+    """Two units of three inputs each, and one shared limit."""
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), range(3), bounds=(-1, 1))
+    m.net = ReLUNetBlock(
+        range(2),
+        rule=lambda b, k: b.build(
+            he_network(60 + k, (3, 6, 6, 2)),
+            [m.x[k, i] for i in range(3)],
+            formulation=formulation,
+        ),
+    )
+    m.limit = pyo.Constraint(expr=sum(m.net[k].outputs[1] for k in range(2)) <= 0.1)
+    m.obj = pyo.Objective(
+        expr=sum(m.net[k].outputs[0] for k in range(2)), sense=pyo.maximize
+    )
+    return m
+
+
 def few(formulation=None):
     """Two inputs between rows."""
     m = box_model(he_network(2, (3, 12, 12, 1)), formulation=formulation)
@@ -79,7 +100,8 @@ KINDS = {
     Kind.BOX: lambda f=None: box_model(he_network(0, (4, 12, 12, 1)), formulation=f),
     Kind.TABLES: tables,
     Kind.FEW: few,
-    Kind.SUBSYSTEMS: lambda f=None: subsystems(3, f),
+    Kind.POLYTOPES: lambda f=None: subsystems(3, f),
+    Kind.SUBSYSTEMS: fleet,
     Kind.MANY: many,
 }
 
@@ -98,7 +120,7 @@ def exact(m) -> float:
 def at_once(monkeypatch):
     """The MIP takes part from the first moment, and the networks have half of its time."""
     settings = type(together.TOGETHER)(
-        alone=0.0, alone_each=0.0, alone_on_few=0.0, share=0.5, least_turn=1e-4
+        alone=0.0, alone_each=0.0, share=0.5, least_turn=1e-4
     )
     monkeypatch.setattr(together, "TOGETHER", settings)
 
@@ -106,7 +128,8 @@ def at_once(monkeypatch):
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_each_kind_is_seen_and_solved(kind):
     m = KINDS[kind]()
-    assert look_at(read_problem(m)).kind is kind
+    scene, _ = networks_search(read_problem(m), Limits(), None)
+    assert scene.kind is kind
     results = solve(m)
     assert status(results) == "optimal"
     assert max(b.error() for b in network_blocks(m)) < 1e-6
@@ -196,7 +219,8 @@ def test_every_kind_ends_early_with_a_valid_bound(kind, how):
 def test_nonlinear_models_go_to_scip():
     pytest.importorskip("pyscipopt")
     m = nonlinear()
-    assert look_at(read_problem(m, general=True)).kind is Kind.NONLINEAR
+    scene, _ = networks_search(read_problem(m, general=True), Limits(), None)
+    assert scene.kind is Kind.NONLINEAR
     results = NewFactory("relu").solve(m)
     assert results.extra_info.proof == "relu_scip"
     value, other = pyo.value(m.cost), nonlinear("bigm")
@@ -262,7 +286,9 @@ def test_the_log_says_what_the_model_is_and_who_proved_what():
     NewFactory("relu").solve(subsystems(3, None), tee=log)
     text = log.getvalue()
     assert "3 networks, 6 free inputs, 3 integers" in text
-    assert "3 subsystems of at most 2 inputs: subsystems that only rows connect" in text
+    assert (
+        "3 subsystems of at most 2 inputs: subsystems that are few polytopes each" in text
+    )
     assert "relu: proved by " in text
 
 

@@ -22,6 +22,9 @@ class Kind(enum.Enum):
     BOX = "only bounds constrain the inputs"
     #: Inputs of few values: tables, and a MIP.
     TABLES = "inputs take few values, so networks are tables"
+    #: Networks that only rows connect, each subsystem a union of few polytopes: programs over
+    #: their vertices.
+    POLYTOPES = "subsystems that are few polytopes each"
     #: Few inputs among rows: boxes, then a MIP beside them.
     FEW = "few inputs among rows"
     #: Networks that only rows connect: prices for the rows, then a MIP beside them.

@@ -74,7 +74,8 @@ class ScipPart(RoundSearch):
             return
         # Turns grow with the tree: each call of SCIP costs a little.
         more = max(TOGETHER.scip_nodes, int(TOGETHER.scip_growth * self.nodes))
-        search.model.set({"limits/totalnodes": self.nodes + more, "limits/time": 1e20})
+        seconds = search.model.scip.getSolvingTime() + min(self.remaining, 1e18)
+        search.model.set({"limits/totalnodes": self.nodes + more, "limits/time": seconds})
         answer = search.model.run(math.inf)
         if isinstance(search.model.error, KeyboardInterrupt):
             raise KeyboardInterrupt

@@ -146,7 +146,11 @@ class TogetherSearch(CostSearch):
         if self.inner is None or self.scene.kind is Kind.TABLES:
             return
         seconds = TOGETHER.alone + TOGETHER.alone_each * self.scene.networks
-        times = {Kind.BOX: TOGETHER.alone_on_boxes, Kind.FEW: TOGETHER.alone_on_few}
+        times = {
+            Kind.BOX: TOGETHER.alone_on_boxes,
+            Kind.FEW: TOGETHER.alone_on_few,
+            Kind.POLYTOPES: TOGETHER.alone_on_polytopes,
+        }
         seconds *= times.get(self.scene.kind, 1.0)
         turn = Deadline(cpu_seconds=seconds)
         while not (turn.expired() or self._inner_done or self._out_of_limits()):

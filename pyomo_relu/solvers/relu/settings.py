@@ -19,6 +19,9 @@ class TurnsSettings:
     alone_on_boxes: float = 100.0
     #: Likewise where few inputs stand among rows (cvar20, qnet8, mpc10d).
     alone_on_few: float = 10.0
+    #: Likewise where subsystems are few polytopes each: plant24 is proved in three seconds
+    #: by programs over these, gaslift17 in half a second; HiGHS alone leaves plant24 open.
+    alone_on_polytopes: float = 20.0
     #: While the MIP runs, the search of the networks gets this share of the CPU time where
     #: both may be the quicker one, ...
     share: float = 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pyomo.contrib.solver.common.factory import SolverFactory
@@ -91,7 +92,6 @@ class Relu(NetworkSolver):
         from pyomo_relu.presolve.reading import read_problem
         from pyomo_relu.solvers.global_search.outcome import early_results
         from pyomo_relu.solvers.relu.other_mip import OtherMIP
-        from pyomo_relu.solvers.relu.scene import look_at
 
         lines = TogetherLog(config, log)
         given, tee = config.mip_solver, bool(config.tee)
@@ -102,9 +102,7 @@ class Relu(NetworkSolver):
         results = early_results(problem, model)
         if results is not None:
             return results
-        scene = look_at(problem)
-        lines.head(problem, scene)
-        return self._together(model, config, deadline, lines, (problem, scene, other))
+        return self._together(model, config, deadline, lines, (problem, other))
 
     def _together(
         self,
@@ -112,7 +110,7 @@ class Relu(NetworkSolver):
         config: Any,
         deadline: Deadline,
         lines: TogetherLog,
-        found: tuple[Problem, Scene, Any],
+        found: tuple[Problem, Any],
     ) -> Results:
         from pyomo_relu.solvers.global_search.limits import Limits
         from pyomo_relu.solvers.global_search.outcome import read_results
@@ -121,7 +119,7 @@ class Relu(NetworkSolver):
         from pyomo_relu.solvers.relu.scene import Kind, small_networks
         from pyomo_relu.solvers.relu.search import TogetherSearch
 
-        problem, scene, other = found
+        problem, other = found
         limits = Limits(
             rel_gap=config.rel_gap,
             abs_gap=config.abs_gap,
@@ -140,12 +138,14 @@ class Relu(NetworkSolver):
         if executor is None and (config.threads or 1) > 1:
             executor = own = ProcessPoolExecutor(config.threads)
         try:
+            scene, inner = networks_search(problem, limits, executor)
+            lines.head(problem, scene)
             search = TogetherSearch(
                 problem,
                 limits,
                 lines.report,
                 scene,
-                networks_search(problem, scene, limits, executor),
+                inner,
                 write,
                 config.threads or 1,
                 other,
@@ -189,31 +189,34 @@ class Relu(NetworkSolver):
 
 
 def networks_search(
-    problem: Problem, scene: Scene, limits: Limits, executor: Executor | None
-) -> RoundSearch | None:
-    """The search of the networks that suits a problem; None where a MIP has to do alone.
+    problem: Problem, limits: Limits, executor: Executor | None
+) -> tuple[Scene, RoundSearch | None]:
+    """What a problem is, and the search of the networks that suits it.
 
-    Where the user's rows matter, SCIP takes turns with it if it is installed.
+    The search is None where a MIP has to do alone. Where the user's rows matter, SCIP takes
+    turns with it if it is installed.
     """
     from pyomo_relu.solvers.global_search.cost_search import RoundSearch
+    from pyomo_relu.solvers.global_search.piece_search import PieceSearch
     from pyomo_relu.solvers.global_search.strategy import by_turns, choose_search
-    from pyomo_relu.solvers.relu.scene import Kind
+    from pyomo_relu.solvers.relu.scene import Kind, look_at
     from pyomo_relu.solvers.relu.scip_part import ScipPart
     from pyomo_relu.solvers.relu.turns import Turns
 
-    if problem.network is None and scene.kind is not Kind.NONLINEAR:
-        return None
+    scene = look_at(problem)
     parts: list[RoundSearch] = []
     if scene.kind is Kind.FEW:
         parts.append(by_turns(problem, limits, executor))
-    elif scene.kind not in (Kind.MANY, Kind.NONLINEAR):
+    elif problem.network is not None and scene.kind not in (Kind.MANY, Kind.NONLINEAR):
         search = choose_search(problem, limits, executor)
         parts += [search] if isinstance(search, RoundSearch) else []
-    if has_scip() and scene.kind not in (Kind.BOX, Kind.TABLES):
+        if isinstance(search, PieceSearch):
+            scene = replace(scene, kind=Kind.POLYTOPES)
+    if has_scip() and scene.kind in (Kind.FEW, Kind.SUBSYSTEMS, Kind.MANY, Kind.NONLINEAR):
         parts.append(ScipPart(problem, limits))
     if not parts:
-        return None
-    return parts[0] if len(parts) == 1 else Turns(parts)
+        return scene, None
+    return scene, parts[0] if len(parts) == 1 else Turns(parts)
 
 
 class TogetherLog(Log):

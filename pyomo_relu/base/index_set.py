@@ -20,15 +20,18 @@ def equal_sets_once(known: WeakTable[Any]) -> Iterator[None]:
     """Inside, components with equal index sets get the same one, those in ``known`` too.
 
     A model with many network blocks has the same few sets thousands of times, and making
-    one takes longer than making the ten variables of it. Pyomo allows sharing: a set that
-    belongs to no block's name is a part of the component that came first, and is copied with
-    a model once.
+    one takes longer than making the ten variables of it. Pyomo allows sharing, and copies a
+    set with a model once. It calls the block of the component that came first the parent of
+    a set, though, and a model can't be copied once that block is gone: the old layers of a
+    network, or what a ``gdp`` transformation made. So shared sets have no parent.
     """
     token = _known.set(known)
     try:
         yield
     finally:
         _known.reset(token)
+        for one in known.values():
+            one._parent = None
 
 
 def index_set(units: Iterable[Any]) -> Any:

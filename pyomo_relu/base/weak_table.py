@@ -27,6 +27,10 @@ class WeakTable(Generic[T]):
         self._found[key] = made
         return made
 
+    def values(self) -> list[T]:
+        """All objects that are in use."""
+        return list(self._found.values())
+
     def __len__(self) -> int:
         return len(self._found)
 

@@ -56,6 +56,10 @@ class BoxGuard:
             check_while_relaxed(block)  # printing passes, a gdp transformation may not
         return super().to_bounded_expression()  # type: ignore[misc]
 
+    def unguarded(self, evaluate_bounds: bool = False) -> tuple[Any, Any, Any]:
+        """Lower bound, body and upper bound without the check, which asks what was changed."""
+        return super().to_bounded_expression(evaluate_bounds)  # type: ignore[misc]
+
     def to_bounded_expression(self, evaluate_bounds: bool = False) -> tuple[Any, Any, Any]:
         """Lower bound, body and upper bound, if the inputs stay in their box."""
         self._check()

@@ -37,6 +37,7 @@ from pyomo.gdp import Disjunct
 from pyomo.repn import generate_standard_repn
 
 from pyomo_relu.base.index_set import data_of
+from pyomo_relu.block.guard import BoxGuard
 from pyomo_relu.programs.lazy_rows import LazyRow
 
 #: Components that state nothing about a model's variables.
@@ -251,7 +252,9 @@ def _same_numbers(a: dict[Any, float] | None, b: dict[Any, float] | None) -> boo
 
 def _linear(row: Any) -> dict[Any, float] | None:
     """Coefficients of free variables by ``id``, constant and sides; None if nonlinear."""
-    low, body, high = row.to_bounded_expression(evaluate_bounds=True)
+    # The check of a guard asks for changes itself.
+    read = row.unguarded if isinstance(row, BoxGuard) else row.to_bounded_expression
+    low, body, high = read(evaluate_bounds=True)
     repn = generate_standard_repn(body, compute_values=True, quadratic=False)
     if repn.nonlinear_expr is not None:
         return None

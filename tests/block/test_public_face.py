@@ -22,6 +22,7 @@ def private_names() -> set[str]:
         *(dir(k) for k in ReLUNetBlock.__mro__ if "pyomo." in k.__module__)
     )
     slots = {"_data", "_index", "_index_set", "_ctype", "_decl", "_dense", "_component"}
+    slots.add("_parent")
     found = {n for n in (own | set(held)) - pyomos - slots if n.startswith("_")}
     return {n for n in found if not n.startswith("__")}
 

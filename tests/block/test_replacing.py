@@ -179,6 +179,12 @@ def test_after_any_changes_the_model_is_the_fresh_one(seed):
     tell(seed, 8)
 
 
+def test_a_model_can_be_copied_whatever_became_of_its_disjuncts(caplog):
+    # Index sets that layers shared belonged to blocks that were gone.
+    tell(66, 13)
+    assert "uncopyable" not in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8, 158))
 def test_after_many_changes_the_model_is_the_fresh_one(seed):

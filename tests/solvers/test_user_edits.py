@@ -112,6 +112,7 @@ def violation(m) -> float:
 def disagreement(m) -> tuple[str | None, bool]:
     """What is wrong with our answers on a model, and whether one of them was given."""
     right, answered = plain(m), False
+    nonlinear = right.refused is not None and "DegreeError" in right.refused
     if right.open:
         return None, False
     maximize = any(
@@ -120,6 +121,8 @@ def disagreement(m) -> tuple[str | None, bool]:
     )
     sign = -1.0 if maximize else 1.0
     for name in ("relu_highs", "relu_global", "relu"):
+        if nonlinear and name == "relu":  # it takes what the reference refuses
+            continue
         answer = ours(m, name)
         if answer.refused is not None or answer.open:
             continue
@@ -199,6 +202,13 @@ def test_enough_kinds():
 
 def test_random_edits():
     run(range(40))
+
+
+def test_edits_that_went_wrong():
+    # A scaled copy of a model whose bounds rely on its rows: the check of the box asked for
+    # changes, which asked a row that checks the box.
+    m, _ = edited(1330)
+    assert disagreement(m)[0] is None
 
 
 @pytest.mark.slow

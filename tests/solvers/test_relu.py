@@ -26,7 +26,7 @@ pytest.importorskip("highspy")
 
 
 def tables(formulation=None):
-    """Two networks of prices from a grid, whose sales share a stock."""
+    """Two networks, each of a price from a grid, whose sales share a stock."""
     m = pyo.ConcreteModel()
     m.pick = pyo.Var(range(2), range(4), domain=pyo.Binary)
     m.price = pyo.Var(range(2), bounds=(-1, 1))
@@ -42,8 +42,8 @@ def tables(formulation=None):
     m.net = ReLUNetBlock(
         range(2),
         rule=lambda b, k: b.build(
-            he_network(40 + k, (2, 8, 8, 1)),
-            [m.price[0], m.price[1]],
+            he_network(40 + k, (1, 8, 8, 1)),
+            [m.price[k]],
             formulation=formulation,
         ),
     )

@@ -1,0 +1,117 @@
+"""relu_scip against other solvers on the rows of blocks: a thousand random models."""
+
+from __future__ import annotations
+
+import math
+
+import pyomo.environ as pyo
+import pytest
+from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
+
+from pyomo_relu.formulations import network_blocks
+from tests.harness.checks import near_step
+from tests.solvers.planted_models import Planted, planted
+
+pytest.importorskip("pyscipopt")
+pytest.importorskip("highspy")
+
+SOLVED, EMPTY = "convergenceCriteriaSatisfied", "provenInfeasible"
+
+
+def solve(name: str, m: pyo.ConcreteModel, **options):
+    return NewFactory(name).solve(
+        m, load_solutions=False, raise_exception_on_nonoptimal_result=False, **options
+    )
+
+
+def reference(seed: int) -> tuple[bool, float | None]:
+    """Whether another solver is sure, and its optimum (None: infeasible)."""
+    p = planted(seed)
+    if p.nonlinear:
+        quiet = {"display/verblevel": 0}
+        results = solve("scip_direct", p.m, rel_gap=1e-6, time_limit=30, solver_options=quiet)
+    else:
+        results = solve("highs", p.m, rel_gap=1e-7, time_limit=30)
+    status = results.termination_condition.name
+    return status in (SOLVED, EMPTY), results.incumbent_objective
+
+
+def off(p: Planted) -> float:
+    """How far the present point is from the rows, bounds, integers and networks.
+
+    At a step both values count, so where one is near only the optimum says what is right.
+    """
+    blocks = network_blocks(p.m)
+    worst = max(
+        0.0 if near_step(b.network, b.input_values()) else b.error() for b in blocks
+    )
+    for row in p.m.rows.values():
+        size = max(1.0, *(abs(s) for s in (row.lb, row.ub) if s is not None))
+        worst = max(worst, -min(row.lslack(), row.uslack()) / size)
+    for v in p.m.component_data_objects(pyo.Var, descend_into=False):
+        low, high = v.bounds
+        worst = max(worst, (-math.inf if low is None else low) - v.value)
+        worst = max(worst, v.value - (math.inf if high is None else high))
+        if v.is_integer():
+            worst = max(worst, abs(v.value - round(v.value)))
+    return worst
+
+
+def faults(seed: int) -> list[str]:
+    """What is wrong in the answer of relu_scip for a model; empty where nothing is."""
+    p = planted(seed, [None, "bigm", "hull"][seed % 3])
+    sense = p.m.cost.sense.value
+    results = solve("relu_scip", p.m, time_limit=20)
+    status, bound = results.termination_condition.name, results.objective_bound
+    value, found = results.incumbent_objective, []
+    room = 2e-5 * max(1.0, abs(p.cost or 0.0))
+    if p.cost is not None and status == EMPTY:
+        return ["infeasible, though there is a point"]
+    if p.cost is not None and bound is not None and sense * (bound - p.cost) > room:
+        found.append(f"the bound {bound} is beyond the planted point's {p.cost}")
+    if status not in (SOLVED, EMPTY):
+        found.append(f"ended with {status}")
+    if value is not None:
+        results.solution_loader.load_vars()
+        if off(p) > 1e-5:
+            found.append(f"the point is off by {off(p):.2g}")
+        if abs(pyo.value(p.m.cost) - value) > 1e-6 * max(1.0, abs(value)):
+            found.append(f"the point's cost is {pyo.value(p.m.cost)}, not {value}")
+    return found + against(*reference(seed), status, value, bound, sense)
+
+
+def against(
+    sure: bool,
+    best: float | None,
+    status: str,
+    value: float | None,
+    bound: float | None,
+    sense: int,
+) -> list[str]:
+    """What another solver's answer says against ours."""
+    found: list[str] = []
+    if not sure:
+        return found
+    if best is None or value is None:
+        if (best is None) != (value is None) and status in (SOLVED, EMPTY):
+            found.append(f"optimum {value}, by another solver {best}")
+        return found
+    size = max(1.0, abs(best))
+    worse = sense * (value - best)
+    if worse < -3e-4 * size or (status == SOLVED and worse > 3e-4 * size):
+        found.append(f"optimum {value}, by another solver {best}")
+    if bound is not None and sense * (bound - best) > 2e-5 * size:
+        found.append(f"the bound {bound} is beyond another solver's {best}")
+    return found
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_random_model_has_the_optimum_of_other_solvers(seed):
+    assert faults(seed) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(20))
+def test_a_thousand_random_models(part):
+    for seed in range(1000 + 50 * part, 1050 + 50 * part):
+        assert faults(seed) == [], seed

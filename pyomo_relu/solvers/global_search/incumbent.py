@@ -13,6 +13,7 @@ import numpy as np
 
 from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.network import Network, PiecewiseLinear
+from pyomo_relu.network.closed_graph import closed_outputs
 from pyomo_relu.network.gradient import backward
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.mip import BoxMIP
@@ -57,10 +58,11 @@ class Incumbent:
         p.grid.round(found)
         found[outputs] = p.outputs(found[None, : p.n])[0]
         candidates = [found]
-        if self.has_jumps and self._on_step(found[: p.n]):
+        if self.has_jumps:
             # At a step the closed graph counts, as in every formulation.
-            candidates.append(found.copy())
-            candidates[1][outputs] = z[outputs]
+            for y in self._other_outputs(found[: p.n]):
+                candidates.append(found.copy())
+                candidates[-1][outputs] = y
         for one in candidates:
             p.settle(one[None])
         feasible = [c for c in candidates if p.violation(c) <= INCUMBENT.feasible]
@@ -76,20 +78,12 @@ class Incumbent:
             if self.on_improve is not None:
                 self.on_improve()
 
-    def _on_step(self, x: np.ndarray) -> bool:
-        network = self.problem.network
-        if network is None:
-            return False
-        values = network.activations(x[None])
-        for node in network.nodes:
-            if isinstance(node, PiecewiseLinear) and not node.is_continuous:
-                pre = values[node.source][0][:, None]
-                near = abs(pre - node.breakpoints) <= INCUMBENT.at_step * np.maximum(
-                    1.0, abs(pre)
-                )
-                if (near & (node.jumps != 0)).any():
-                    return True
-        return False
+    def _other_outputs(self, x: np.ndarray) -> np.ndarray:
+        """Output columns (N, q) at drivers (n,), with steps that are near on other sides."""
+        if self.problem.network is None:
+            return np.zeros((0, self.problem.q))
+        found = closed_outputs(self.problem.network, x, INCUMBENT.at_step)
+        return found[1:, : self.problem.q]
 
     def offer_present(self) -> bool:
         """Offer the variables' present values, the middle of a box where there is none."""

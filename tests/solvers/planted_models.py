@@ -69,7 +69,9 @@ class _Writer:
             self.scale.append(scale)
             if self.chance(0.06):
                 m.x[j].fix()
-        m.k = pyo.Var(bounds=(-3, 3), domain=pyo.Integers, initialize=int(rng.integers(-3, 4)))
+        m.k = pyo.Var(
+            bounds=(-3, 3), domain=pyo.Integers, initialize=int(rng.integers(-3, 4))
+        )
         m.on = pyo.Var(domain=pyo.Binary, initialize=int(rng.integers(2)))
         m.free = pyo.Var(initialize=self.number(-2, 2))
         self.parts += [*m.x.values(), m.k, m.on]
@@ -188,7 +190,9 @@ class _Writer:
         if self.chance(0.15):  # likely more than is possible
             y = self.outputs[-1]
             away = self.number(0.5, 6) * self._size(y)
-            m.rows.add(y >= pyo.value(y) + away if self.chance(0.5) else y <= pyo.value(y) - away)
+            m.rows.add(
+                y >= pyo.value(y) + away if self.chance(0.5) else y <= pyo.value(y) - away
+            )
             known = None
         return Planted(m, known, self.nonlinear)
 

@@ -29,7 +29,9 @@ def reference(seed: int) -> tuple[bool, float | None]:
     p = planted(seed)
     if p.nonlinear:
         quiet = {"display/verblevel": 0}
-        results = solve("scip_direct", p.m, rel_gap=1e-6, time_limit=30, solver_options=quiet)
+        results = solve(
+            "scip_direct", p.m, rel_gap=1e-6, time_limit=30, solver_options=quiet
+        )
     else:
         results = solve("highs", p.m, rel_gap=1e-7, time_limit=30)
     status = results.termination_condition.name

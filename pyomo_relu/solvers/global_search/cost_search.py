@@ -161,6 +161,13 @@ class CostSearch(ABC):
         self._tell(kind)
         return self.stopped is not None
 
+    def look_before_long(self) -> None:
+        """Look for points for a share of the time, before a program that may take long."""
+        limit = self.deadline.part(POINTS.share_before)
+        for _ in range(POINTS.turns_before):
+            if not limit.expired():
+                self.look_for_points(POINTS.first)
+
     def _tell(self, kind: str) -> None:
         if self.report is not None and self.report(self, kind):
             self.stopped = self.stopped or "callback"

@@ -14,7 +14,6 @@ import numpy as np
 from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.solvers.global_search.cost_search import CostSearch
 from pyomo_relu.solvers.global_search.mip import BoxMIP
-from pyomo_relu.solvers.global_search.settings import POINTS
 
 
 class HandOver(CostSearch):
@@ -52,10 +51,7 @@ class HandOver(CostSearch):
                 self.counts.boxes = 1
             mip = BoxMIP(p, p.lower, p.upper, lows, highs)
             self._tell("log")
-            limit = self.deadline.part(POINTS.share_before)
-            for _ in range(POINTS.turns_before):
-                if not limit.expired():
-                    self.look_for_points(POINTS.first)
+            self.look_before_long()
             if self._out_of_limits():
                 return
             answer = mip.solve(

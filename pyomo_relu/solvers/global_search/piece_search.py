@@ -36,7 +36,7 @@ from pyomo_relu.solvers.global_search.divided import DividedSubsystem, Mixed
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.mip import TOLERANCES
 from pyomo_relu.solvers.global_search.pieces import Pieces, Share
-from pyomo_relu.solvers.global_search.settings import PIECES, POINTS
+from pyomo_relu.solvers.global_search.settings import PIECES
 
 
 class PieceSearch(RoundSearch):
@@ -164,7 +164,7 @@ class PieceSearch(RoundSearch):
             answer = self.solve(columns, self._wanted_gap(), PIECES.before_points)
             if answer.status is not Status.TIME_LIMIT or self._out_of_limits():
                 return answer
-            self.look_for_points(POINTS.first)
+            self.look_before_long()
         return self.solve(columns, self._wanted_gap())
 
     def _wanted_gap(self) -> float:
@@ -185,9 +185,10 @@ class PieceSearch(RoundSearch):
     def mixtures(self, columns: Columns, z: np.ndarray) -> list[Mixed]:
         """What a solution is in each subsystem."""
         found = []
-        used = z[: len(columns.point)] > PIECES.pure
-        for k, u in enumerate(self.subsystems):
-            mine = np.flatnonzero(used & (columns.subsystem == k))
+        used = np.flatnonzero(z[: len(columns.point)] > PIECES.pure)
+        count = len(self.subsystems)
+        ends = np.searchsorted(columns.subsystem[used], np.arange(count + 1))
+        for u, mine in zip(self.subsystems, np.split(used, ends[1:-1])):
             weights = z[mine]
             groups = columns.group[mine]
             main = int(groups[np.argmax(weights)])

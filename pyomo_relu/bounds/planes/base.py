@@ -112,6 +112,17 @@ class BoxPlanes(ABC):
             If the box is empty.
         """
 
+    def tighter(
+        self,
+        planes: Planes,
+        low: np.ndarray,
+        high: np.ndarray,
+        at: np.ndarray,
+        y: np.ndarray | None = None,
+    ) -> Planes:
+        """Planes over a box of which some are known, tight at a point; see :meth:`over`."""
+        return self.over(low, high, planes.stored, at, y)
+
     def over_many(
         self, low: np.ndarray, high: np.ndarray, stored: np.ndarray | None = None
     ) -> list[Planes]:

@@ -111,6 +111,16 @@ class CoverPlanes(BoxPlanes):
         plain = self.plain.over(inner.low, inner.high, inner.stored, inner.at)
         return self.with_leaves(plain, asked)
 
+    def tighter(
+        self,
+        planes: Planes,
+        low: np.ndarray,
+        high: np.ndarray,
+        at: np.ndarray,
+        y: np.ndarray | None = None,
+    ) -> Planes:
+        return self.with_leaves(planes, Asked(self, low, high, None, at, y))
+
     def inner(self, asked: Asked) -> Asked:
         """What is asked of the plain bounds, which start from what leaves know of neurons."""
         low, high = self.box(asked.low, asked.high)
@@ -327,7 +337,7 @@ def _highest(
     enough : float
         How far the plane may be from the highest, at ``x``.
     floor : float
-        A plane that is not above this by ``enough`` at ``x`` is of no use.
+        A plane that is not above this at ``x`` is of no use.
 
     Returns
     -------
@@ -358,7 +368,7 @@ def _highest(
             best, height = slope.copy(), top + below
         if below >= -enough:
             break
-        if top <= floor + enough:
+        if top <= floor:
             return None
         corner = center[k] - np.copysign(radius[k], apart[k])
         column = np.append(corner[free], 1.0)

@@ -222,7 +222,7 @@ class NetworkHandler(Conshdlr):
         worth: float,
     ) -> Any:
         """Add the planes that a point breaks; SCIP's result, None where it breaks none."""
-        rows = self.networks.rows_at(which, low, high, z)
+        rows = self.networks.rows_at(which, low, high, z, worth)
         broken = self.networks.broken(rows, z, worth).tolist()
         for k in broken:
             if self._add_row(rows, k):

@@ -17,7 +17,7 @@ class HandlerSettings:
     tolerance: float = 1e-6
     #: A node gets planes in so many rounds at most before it is branched on, the root in
     #: more: SCIP would go on for ever, for less and less.
-    rounds: int = 4
+    rounds: int = 2
     root_rounds: int = 20
     #: A plane is worth a row if the LP's point breaks it by this share of the output's
     #: range in the box ...

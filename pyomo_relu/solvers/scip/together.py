@@ -210,11 +210,16 @@ class Together:
         return self._joined[1]
 
     def rows_at(
-        self, which: np.ndarray, low: np.ndarray, high: np.ndarray, z: np.ndarray
+        self,
+        which: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        z: np.ndarray,
+        worth: float,
     ) -> Rows:
         """As :meth:`rows`; where networks have such, planes that are tight at a point.
 
-        ``z`` are the values (V + 1,) of all variables.
+        ``z`` are the values (V + 1,) of all variables, ``worth`` as in :meth:`broken`.
         """
         pointed = self._pointed[which]
         if pointed.any():
@@ -222,19 +227,22 @@ class Together:
             pointed &= off
         if not pointed.any():
             return self.rows(which, low, high)
-        held, asked = self.held(which, low, high), {}
+        held = self.held(which, low, high)
         for i in np.flatnonzero(pointed).tolist():
             known, k = held[i], int(which[i])
-            if known.planes.undecided:
-                n, x = self.planes[k].n, self.x[k]
-                a = np.clip(low[x], known.low, known.high)[:n]
-                b = np.clip(high[x], known.low, known.high)[:n]
-                b, stored = np.maximum(a, b), known.planes.stored
-                at = np.clip(z[x][:n], a, b)
-                asked[i] = Asked(self.planes[k], a, b, stored, at, z[self.y[k]])
-        for i, planes in zip(asked, planes_over(list(asked.values()))):
-            known = held[i]
-            held[i] = self._packed(int(which[i]), planes, known.low, known.high)
+            if not known.planes.undecided:
+                continue
+            box, x, y = self.planes[k], self.x[k], z[self.y[k]]
+            a = np.clip(low[x], known.low, known.high)[: box.n]
+            b = np.maximum(a, np.clip(high[x], known.low, known.high)[: box.n])
+            at = np.clip(z[x][: box.n], a, b)
+            # No plane goes beyond the network, and what isn't worth a row is not wanted.
+            away = box.evaluate(at) - y
+            limit = np.maximum(_least(y), worth * (known.planes.high - known.planes.low))
+            if (abs(away) > limit).any():
+                target = y + np.clip(away, -limit, limit)
+                planes = box.tighter(known.planes, a, b, at, target)
+                held[i] = self._packed(k, planes, known.low, known.high)
         return self._join(which, held)
 
     def _join(self, which: np.ndarray, held: Sequence[Held]) -> Rows:
@@ -315,8 +323,7 @@ class Together:
         x = z[self.x[rows.which]]
         value = np.einsum("rj,rj->r", rows.slopes, x[rows.of]) + rows.constant
         y = z[rows.y]
-        least = HANDLER.least * HANDLER.tolerance * np.maximum(1.0, abs(y))
-        limit = np.maximum(least, worth * rows.limits)
+        limit = np.maximum(_least(y), worth * rows.limits)
         return np.flatnonzero(value - rows.sign * y > limit)
 
     def off(self, z: np.ndarray) -> np.ndarray:
@@ -341,6 +348,11 @@ class Together:
         return np.maximum.reduceat(away, self.ends_y[:-1])
 
 
+def _least(y: np.ndarray) -> np.ndarray:
+    """What values of outputs must break a plane by for it to be worth a row at all."""
+    return HANDLER.least * HANDLER.tolerance * np.maximum(1.0, abs(y))
+
+
 #: Networks of one shape, and for each layer weights (B, m, p) and bias (B, m, 1).
 Batch = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]] | None]
 
@@ -348,6 +360,8 @@ Batch = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]] | None]
 def _batches(planes: Sequence[BoxPlanes]) -> Iterator[Batch]:
     """Chains of one stack together, every other network by itself."""
     stacks: dict[int, list[int]] = {}
+    # A chain with a cover has the values of the chain.
+    planes = [getattr(one, "plain", one) for one in planes]
     for k, one in enumerate(planes):
         if isinstance(one, ChainPlanes):
             stacks.setdefault(id(one.stack), []).append(k)

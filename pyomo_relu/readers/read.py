@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pyomo_relu.network import Network
+from pyomo_relu.network.limits import memory_limit
 from pyomo_relu.readers.scaling import scale_network
 
 
@@ -41,24 +42,36 @@ def _torch_file(source: str | Path, **_: Any) -> Network:
     )
 
 
+def _torch_program(
+    source: str | Path, *, max_memory: float | None = None, **options: Any
+) -> Network:
+    """A ``.pt2`` file by ``torch.export.save``."""
+    from pyomo_relu.readers.torch import load_program, read_torch
+
+    with memory_limit(f"'{source}'", max_memory):
+        return read_torch(load_program(Path(source)), **options)
+
+
 #: The readers that are functions here; each other is ``read_<name>`` of a module of its
 #: own, which is imported when it is needed.
 _READERS: dict[str, Callable[..., Network]] = {
     "own": _own,
     "saved": _saved,
     "torch file": _torch_file,
+    "torch program": _torch_program,
 }
 
 #: The reader of a file, by its suffix.
 _SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".onnx": "onnx"}
 _SUFFIXES |= {".npz": "saved", ".pt": "torch file", ".pth": "torch file"}
+_SUFFIXES |= {".pt2": "torch program"}
 
 #: The packages that one of the classes of an object may come from, each with its reader.
 _PACKAGES = ("keras", "onnx", "torch", "sklearn")
 
 #: Options of one kind of source only.
 _OPTIONS = {"torch": "input_shape"}
-_OPTIONS |= dict.fromkeys(("keras", "onnx", "saved"), "max_memory")
+_OPTIONS |= dict.fromkeys(("keras", "onnx", "saved", "torch program"), "max_memory")
 
 
 def read_network(
@@ -78,10 +91,11 @@ def read_network(
     ----------
     source : Network, path, model or estimator
         * a :class:`~pyomo_relu.network.Network`,
-        * a path: ``.keras``, ``.h5``, ``.onnx``, or ``.npz`` by :meth:`Network.save`,
+        * a path: ``.keras``, ``.h5``, ``.onnx``, ``.pt2``, or ``.npz`` by
+          :meth:`Network.save`,
         * a Keras model,
         * an ONNX ``ModelProto``,
-        * a PyTorch ``nn.Module`` (see ``input_shape``),
+        * a PyTorch ``nn.Module`` (see ``input_shape``) or ``ExportedProgram``,
         * a scikit-learn estimator or pipeline,
         * an object with a method ``to_network()``, such as a classifier of
           :mod:`pyomo_relu.training`.

@@ -207,9 +207,13 @@ def pad(
 def where(
     graph: TensorGraph, name: str, condition: Value | None, a: Value, b: Value
 ) -> Tensor:
-    """Entries of ``a`` where the constant ``condition`` holds, else of ``b``."""
+    """Entries of ``a`` where ``condition`` holds, else of ``b``.
+
+    A condition that depends on the input must be a comparison whose choice is a function
+    of what is compared; see :meth:`~pyomo_relu.readers.tensors.TensorGraph.choose`.
+    """
     if isinstance(condition, Tensor):
-        raise ValueError(f"layer '{name}': its condition depends on the input.")
+        return graph.choose(name, condition, a, b)
     mask = np.asarray(condition, dtype=bool)
     broadcast_shape(name, mask.shape, a.shape, b.shape)
     [chosen] = move(graph, name, [a, b], lambda codes: [np.where(mask, *codes)])

@@ -20,6 +20,7 @@ from pyomo_relu.readers.affine_graph import (
     broadcast_shape,
     normalized_axis,
 )
+from pyomo_relu.readers.choices import Comparison, as_function_of, chosen_pieces
 from pyomo_relu.readers.values import Tensor, Value
 
 __all__ = ["TensorGraph", "broadcast_shape", "normalized_axis"]
@@ -32,6 +33,11 @@ def _stacked(rows: Sequence[Constant]) -> np.ndarray:
 
 class TensorGraph(AffineGraph):
     """Writes operators on tensors into a :class:`NetworkBuilder`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: What made the tensors of 0 and 1, by their nodes.
+        self.comparisons: dict[int, Comparison] = {}
 
     # ---------------------------------------------------------------- activations
     def piecewise(self, name: str, x: Tensor, pieces: Pieces) -> Tensor:
@@ -127,8 +133,88 @@ class TensorGraph(AffineGraph):
     def step(self, name: str, x: Tensor, strict: bool = False) -> Tensor:
         """1 where ``x >= 0`` (``strict``: ``x > 0``), else 0."""
         if not strict:
-            return self.piecewise(name, x, step())
-        return self.left_continuous(name, x, "step", [0.0], [0.0, 0.0], [0.0, 1.0])
+            made = self.piecewise(name, x, step())
+        else:
+            made = self.left_continuous(name, x, "step", [0.0], [0.0, 0.0], [0.0, 1.0])
+        self.comparisons[made.handle] = Comparison(x, strict)
+        return made
+
+    def negation(self, name: str, x: Tensor) -> Tensor:
+        """``1 - x``, for truth values 0 and 1."""
+        made = self.scale(name, x, -1.0, 1.0)
+        known = self.comparisons.get(x.handle)
+        if known is not None:
+            turned = self.scale(f"{name}_negated", known.source, -1.0)
+            self.comparisons[made.handle] = Comparison(turned, not known.strict)
+        return made
+
+    def choose(self, name: str, condition: Tensor, a: Value, b: Value) -> Tensor:
+        """Entries of ``a`` where ``condition`` is 1, of ``b`` where it is 0.
+
+        Raises
+        ------
+        ValueError
+            Unless that is a function of what the condition compares; see
+            :mod:`pyomo_relu.readers.choices`.
+        """
+        known = self.comparisons.get(condition.handle)
+        if known is None:
+            raise ValueError(
+                f"layer '{name}': its condition depends on the network's input, and is no "
+                "comparison; what it chooses is not piecewise linear."
+            )
+        shape = broadcast_shape(name, condition.shape, a.shape, b.shape)
+        batch = self.common_batch(
+            name, [v for v in (condition, a, b) if isinstance(v, Tensor)], shape
+        )
+        d = Tensor(known.source.handle, condition.shape, condition.batch)
+        index = np.broadcast_to(d.index, shape)
+
+        def function(value: Value, minus: Value | None = None) -> tuple | None:
+            """Slope and constant of ``value`` (less ``minus``) as a function of ``d``."""
+            if not isinstance(value, Tensor):
+                fixed = np.broadcast_to(np.asarray(value, dtype=float), shape).reshape(-1)
+                if minus is None:
+                    return np.zeros(len(fixed)), fixed
+                found = function(minus)
+                return None if found is None else (-found[0], fixed - found[1])
+            place = np.broadcast_to(value.index, shape)
+            if isinstance(minus, Tensor):
+                taken = (minus, np.broadcast_to(minus.index, shape))
+                return as_function_of(self.builder, value, place, d, index, taken)
+            return as_function_of(self.builder, value, place, d, index)
+
+        low, high = function(b), function(a)
+        rest: Value | None = None
+        if low is None or high is None:
+            rest = b
+            high = function(a, b) if isinstance(b, Tensor) else None
+            low = (np.zeros(prod(shape)), np.zeros(prod(shape)))
+        if high is None:
+            raise ValueError(
+                f"layer '{name}' chooses by a comparison, and what it chooses from is no "
+                "affine function of what is compared; only a choice such as "
+                "where(h > 0, h, 0.1 * h) is piecewise linear."
+            )
+        pieces, negated = chosen_pieces(low, high, known.strict)
+        wide = d if d.shape == shape else self.broadcast(f"{name}_compared", d, shape)
+        if negated:
+            wide = self.scale(f"{name}_negated", wide, -1.0)
+        chosen = Tensor(wide.handle, shape, batch)
+        made = self.piecewise(name if rest is None else f"{name}_change", chosen, pieces)
+        return made if rest is None else self.add(name, [made, rest])
+
+    def multiply(self, name: str, a: Value, b: Value) -> Tensor:
+        """A tensor times a constant, or times a comparison that switches it on.
+
+        Of two tensors, one must be 1 where a comparison holds and 0 elsewhere, and the
+        other one a function of what is compared, as in ``h * (h > 0)``.
+        """
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            for condition, x in ((b, a), (a, b)):
+                if condition.handle in self.comparisons:
+                    return self.choose(name, condition, x, np.array(0.0))
+        return super().multiply(name, a, b)
 
     def sign(self, name: str, x: Tensor) -> Tensor:
         """-1, 0 or 1: ``[x > 0] - [x < 0]``, 0 at exactly 0 as frameworks have it."""

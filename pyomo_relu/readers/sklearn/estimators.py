@@ -162,9 +162,7 @@ def _predict(graph: TensorGraph, estimator: Any, x: Tensor, logits: bool) -> Ten
         return _linear(graph, estimator, x)
     if kind and hasattr(estimator, "transform") and not hasattr(estimator, "predict"):
         return transform(graph, _name(estimator), estimator, x)
-    if kind in _REASONS:
-        raise unsupported(estimator, _REASONS[kind])
-    raise unsupported(estimator)
+    raise unsupported(estimator, _REASONS.get(kind, "is not supported"))
 
 
 def _linear(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:

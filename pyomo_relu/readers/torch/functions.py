@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
+from string import ascii_letters
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from pyomo_relu.readers import spatial
 from pyomo_relu.readers.affine_graph import normalized_axis
 from pyomo_relu.readers.entrywise import ENTRYWISE
 from pyomo_relu.readers.moves import move
+from pyomo_relu.readers.sums import einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.function_tables import FUNCTIONS, constant, function, operand
 from pyomo_relu.readers.values import Tensor
@@ -50,6 +52,48 @@ function("mul", "multiply")(lambda g, n, x, other: g.multiply(n, *operands(x, ot
 function("matmul", "mm", "bmm", "mv", "dot")(
     lambda g, n, x, other: g.matmul(n, *operands(x, other))
 )
+
+
+@function("einsum")
+def sum_of_products(
+    g: TensorGraph, n: str, equation: str, *tensors: Any, path: Any = None
+) -> Tensor:
+    """``einsum``, whose operands are given one by one or as a list."""
+    given = (
+        tensors[0]
+        if len(tensors) == 1 and isinstance(tensors[0], list | tuple)
+        else tensors
+    )
+    return einsum(g, n, equation, operands(*given))
+
+
+@function("tensordot")
+def tensordot(
+    g: TensorGraph,
+    n: str,
+    x: Any,
+    other: Any,
+    dims: Sequence[int],
+    dims_other: Sequence[int],
+) -> Tensor:
+    """Products summed over some axes of each operand."""
+    a, b = operands(x, other)
+    letters = iter(ascii_letters)
+    left, right = (["" for _ in v.shape] for v in (a, b))
+    for i, j in zip(dims, dims_other):
+        left[i] = right[j] = next(letters)
+    for term in (left, right):
+        term[:] = [c or next(letters) for c in term]
+    result = "".join(c for c in left + right if (c in left) != (c in right))
+    return einsum(g, n, f"{''.join(left)},{''.join(right)}->{result}", [a, b])
+
+
+@function("inner")
+def inner(g: TensorGraph, n: str, x: Any, other: Any) -> Tensor:
+    """Products summed over the last axis of both operands."""
+    a, b = operands(x, other)
+    last = [len(a.shape) - 1], [len(b.shape) - 1]
+    return tensordot(g, n, a, b, *last)
 
 
 @function("div", "divide", "true_divide")
@@ -148,6 +192,7 @@ FUNCTIONS |= {
         n, x, float(min_val), float(max_val)
     ),
     "softshrink": lambda g, n, x, lambd=0.5: g.soft_shrink(n, x, lambd),
+    "hardshrink": lambda g, n, x, lambd=0.5: g.hard_shrink(n, x, lambd),
     "threshold": lambda g, n, x, threshold, value, inplace=False: g.threshold(
         n, x, threshold, value
     ),
@@ -163,6 +208,29 @@ for _names, _less, _strict in (
             n, *operands(x, other), less, strict
         )
     )
+
+function("logical_not", "bitwise_not")(lambda g, n, x: g.negation(n, x))
+
+
+@function("heaviside")
+def heaviside(g: TensorGraph, n: str, x: Tensor, values: Any) -> Tensor:
+    """0 below zero, 1 above, and at zero a constant."""
+    at_zero = constant(values, n, "value at zero")
+    if not at_zero.any() or np.all(at_zero == 1.0):
+        made = g.step(n, x, strict=not at_zero.any())
+        return (
+            made
+            if np.broadcast_shapes(x.shape, at_zero.shape) == x.shape
+            else (
+                g.broadcast(f"{n}_wide", made, np.broadcast_shapes(x.shape, at_zero.shape))
+            )
+        )
+    above, from_zero = g.step(f"{n}_above", x, strict=True), g.step(f"{n}_from", x)
+    parts = [
+        g.scale(f"{n}_open", above, 1.0 - at_zero),
+        g.scale(f"{n}_closed", from_zero, at_zero),
+    ]
+    return g.add(n, parts)
 
 
 # -------------------------------------------------------- what leaves the entries alone
@@ -222,10 +290,11 @@ def unflatten(g: TensorGraph, n: str, x: Tensor, dim: int, sizes: Sequence[int])
 
 # ------------------------------------------------------------------------------ moves
 _MOVES = """
-    channel_shuffle chunk diagonal expand expand_as flip fliplr flipud index_select mT
-    moveaxis movedim narrow numpy_T permute pixel_shuffle pixel_unshuffle ravel repeat
+    adjoint atleast_1d atleast_2d atleast_3d broadcast_to channel_shuffle chunk diagonal
+    dsplit expand expand_as flip fliplr flipud hsplit index_select mT moveaxis
+    movedim narrow numpy_T permute pixel_shuffle pixel_unshuffle ravel repeat
     repeat_interleave roll rot90 select slice split split_with_sizes squeeze swapaxes
-    swapdims t tensor_split tile transpose unbind unfold unsqueeze
+    swapdims t take_along_dim tensor_split tile transpose unbind unfold unsqueeze vsplit
 """.split()
 
 
@@ -265,7 +334,8 @@ def _moved_by(
             return torch.ops.aten.slice(codes, *args, **kwargs)
         if hasattr(codes, operation):
             return getattr(codes, operation)(*args, **kwargs)
-        return getattr(torch.nn.functional, operation)(codes, *args, **kwargs)
+        holder = torch if hasattr(torch, operation) else torch.nn.functional
+        return getattr(holder, operation)(codes, *args, **kwargs)
 
     return moved(g, n, [x], apply)
 
@@ -302,8 +372,18 @@ def _joined(kind: str, g: TensorGraph, n: str, tensors: Sequence[Any], dim: int 
 
 function("cat", "concat", "concatenate")(partial(_joined, "cat"))
 function("stack")(partial(_joined, "stack"))
+
+
+def _stacked(kind: str, g: TensorGraph, n: str, tensors: Sequence[Any]) -> Any:
+    import torch
+
+    return moved(g, n, tensors, lambda *codes: getattr(torch, kind)(codes))
+
+
+for _kind in ("hstack", "vstack", "row_stack", "dstack", "column_stack"):
+    function(_kind)(partial(_stacked, _kind))
 function("where")(
     lambda g, n, condition, x, other: spatial.where(
-        g, n, constant(condition, n, "condition"), *operands(x, other)
+        g, n, operand(condition), *operands(x, other)
     )
 )

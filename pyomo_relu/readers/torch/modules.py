@@ -79,6 +79,13 @@ MODULES |= {
     "PReLU": by_attributes(functions.prelu, "weight"),
     "Hardtanh": by_attributes(FUNCTIONS["hardtanh"], "min_val", "max_val"),
     "Threshold": by_attributes(FUNCTIONS["threshold"], "threshold", "value"),
+    "Hardshrink": by_attributes(FUNCTIONS["hardshrink"], "lambd"),
+    "Upsample": by_attributes(
+        window_functions.interpolate, "size", "scale_factor", "mode", "align_corners"
+    ),
+    "UpsamplingNearest2d": by_attributes(
+        window_functions.interpolate, "size", "scale_factor", "mode"
+    ),
     "Softshrink": by_attributes(FUNCTIONS["softshrink"], "lambd"),
     "Flatten": by_attributes(functions.flatten, "start_dim", "end_dim"),
     "Unflatten": by_attributes(functions.unflatten, "dim", "unflattened_size"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,12 +45,29 @@ def check_module(torch: Any, source: Any) -> None:
             if value is not None:
                 _check_tensor(torch, f"{key} of {what}", value)
     for what, part in named:
-        if part._forward_hooks or part._forward_pre_hooks:
+        before = [h for h in part._forward_pre_hooks.values() if not _prunes(torch, h)]
+        if part._forward_hooks or before:
             raise ValueError(
                 f"{what} has forward hooks, which may change what it computes; remove "
                 "them first (for an old weight_norm or spectral_norm with its remove "
                 "function)."
             )
+
+
+def _prunes(torch: Any, hook: Any) -> bool:
+    """Whether a hook is PyTorch's own that sets weights to zero, and does nothing else."""
+    methods = torch.nn.utils.prune.BasePruningMethod
+    return isinstance(hook, methods) and type(hook).__call__ is methods.__call__
+
+
+def settle_pruning(torch: Any, source: Any) -> None:
+    """Let pruned modules hold their pruned weights, without hooks; inside `untouched`."""
+    for part in source.modules():
+        hooks = list(part._forward_pre_hooks.values())
+        if hooks and all(_prunes(torch, hook) for hook in hooks):
+            for hook in hooks:
+                hook(part, ())
+            part._forward_pre_hooks = OrderedDict()
 
 
 def _check_tensor(torch: Any, what: str, value: Any) -> None:

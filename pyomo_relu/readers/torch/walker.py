@@ -17,6 +17,7 @@ from pyomo_relu.network import Network
 from pyomo_relu.readers.checking import check_reading as check
 from pyomo_relu.readers.naming import first_line, naming, reason
 from pyomo_relu.readers.tensors import TensorGraph
+from pyomo_relu.readers.torch.exported import program_module
 from pyomo_relu.readers.torch.exporting import through_onnx
 from pyomo_relu.readers.torch.function_tables import FUNCTIONS, MODULES
 from pyomo_relu.readers.torch.functions import HEADS
@@ -25,6 +26,7 @@ from pyomo_relu.readers.torch.running import TorchModel
 from pyomo_relu.readers.torch.state import (
     check_module,
     nothing_random,
+    settle_pruning,
     untouched,
     unwrapped,
 )
@@ -61,7 +63,7 @@ def read_torch(
 
     Parameters
     ----------
-    source : torch.nn.Module
+    source : torch.nn.Module or torch.export.ExportedProgram
     input_shape : sequence of int, or sequence of those
         The shape of one sample, without the batch axis; one shape for each input where
         there are several. May be left out where the first layer is a Linear.
@@ -81,15 +83,19 @@ def read_torch(
         raise ImportError(
             "reading PyTorch modules needs torch: pip install 'pyomo_relu[torch]'."
         ) from error
+    if isinstance(source, torch.export.ExportedProgram):
+        source, known = program_module(torch, source)
+        input_shape = known if input_shape is None else input_shape
     if not isinstance(source, torch.nn.Module):
         raise TypeError(
-            f"read_torch takes a torch.nn.Module, not {type(source).__name__}; a state_dict "
-            "has to be loaded into its module first."
+            f"read_torch takes a torch.nn.Module or a torch.export.ExportedProgram, not "
+            f"{type(source).__name__}; a state_dict has to be loaded into its module first."
         )
     source = unwrapped(source)
     check_module(torch, source)
     shapes = _input_shapes(source, input_shape)
     with untouched(torch, source):
+        settle_pruning(torch, source)
         with nothing_random(torch, source):
             reading = _read(torch, source, shapes, logits)
         network, framework, nodes, outputs = reading

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.function_tables import array, constant, function
+from pyomo_relu.readers.torch.functions import moved
 from pyomo_relu.readers.values import Tensor
 from pyomo_relu.readers.windows import Window
 
@@ -211,6 +213,45 @@ def pad(
         before[rank - 1 - k], after[rank - 1 - k] = widths[2 * k], widths[2 * k + 1]
     fill = 0.0 if value is None else float(value)
     return spatial.pad(g, n, x, before, after, _PAD_MODES[mode], fill)
+
+
+def interpolate(
+    g: TensorGraph,
+    n: str,
+    x: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: Any = None,
+) -> Any:
+    """Nearest neighbours: each entry is one of the input's.
+
+    PyTorch does it itself, on positions; as floating-point numbers, which it wants.
+    """
+    import torch
+
+    if mode not in ("nearest", "nearest-exact"):
+        raise ValueError(
+            f"layer '{n}': upsampling with mode='{mode}' is not supported; use "
+            "mode='nearest', or a ConvTranspose with fixed weights."
+        )
+
+    def run(codes: Any) -> Any:
+        found = torch.nn.functional.interpolate(codes.double(), size, scale_factor, mode)
+        return found.long()
+
+    return moved(g, n, [x], run)
+
+
+def _nearest(mode: str, g: TensorGraph, n: str, x: Tensor, *args: Any, **named: Any) -> Any:
+    """``upsample_nearest2d(x, output_size, scale_factors)``."""
+    options = dict(zip(("output_size", "scale_factors"), args)) | named
+    return interpolate(g, n, x, options["output_size"], options.get("scale_factors"), mode)
+
+
+for _d in (1, 2, 3):
+    function(f"upsample_nearest{_d}d")(partial(_nearest, "nearest"))
+    function(f"_upsample_nearest_exact{_d}d")(partial(_nearest, "nearest-exact"))
 
 
 def normalize(

@@ -13,7 +13,7 @@ from typing import Any
 
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.tensors import TensorGraph
-from pyomo_relu.readers.torch.function_tables import constant, function
+from pyomo_relu.readers.torch.function_tables import array, function, operand
 from pyomo_relu.readers.torch.functions import indices_of, moved, operands
 from pyomo_relu.readers.values import Tensor
 
@@ -36,9 +36,7 @@ function("copy", "fill")(
     )
 )
 function("masked_fill")(
-    lambda g, n, x, mask, value: spatial.where(
-        g, n, constant(mask, n, "mask"), *operands(value, x)
-    )
+    lambda g, n, x, mask, value: spatial.where(g, n, operand(mask), *operands(value, x))
 )
 
 
@@ -57,6 +55,14 @@ def index_put(
 
     if accumulate:
         raise ValueError(f"layer '{n}' adds at positions; write it as a sum.")
+    if (
+        len(indices) == 1
+        and isinstance(indices[0], Tensor)
+        and not isinstance(values, Tensor)
+    ):
+        put_in = array(values)
+        if put_in.size == 1:  # h[h < 0] = 0
+            return spatial.where(g, n, indices[0], put_in.reshape(()), operand(x))
     places, put = indices_of(n, indices), torch.ops.aten.index_put
     return moved(g, n, [x, values], lambda a, b: put(a, places, b))
 

@@ -26,6 +26,7 @@ ORDER = (
     "reactor_dae",
     "gdp_choice",
     "plant_global",
+    "prices_proved",
     "bounds_decide",
     "adversarial_digit",
     "feature_visualization",

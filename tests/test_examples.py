@@ -244,3 +244,14 @@ def test_applications(name, tmp_path):
     pytest.importorskip("sklearn")
     assert load(name).main(["--output", str(tmp_path)])
     assert_picture(tmp_path / f"{name}.png")
+
+
+def test_prices_proved(tmp_path):
+    for library in ("sklearn", "matplotlib", "pyscipopt"):
+        pytest.importorskip(library)
+    found = load("prices_proved").main(["--output", str(tmp_path)])
+    assert found["error"] < 1e-6
+    assert found["profit"] <= found["bound"] + 1e-6 <= found["profit"] * (1 + 2e-4) + 2e-6
+    # A grid can't be better than what is proved, and is hardly worse.
+    assert found["profit"] * 0.99 <= found["grid"] <= found["bound"] + 1e-6
+    assert_picture(tmp_path / "prices_proved.png")

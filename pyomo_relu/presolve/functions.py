@@ -59,6 +59,20 @@ class Separated:
     functions: list[NetworkFunction]
     sums: list[tuple[int, np.ndarray, np.ndarray, float]]
 
+    def levels(self) -> list[list[NetworkFunction]]:
+        """The functions by how many others there are in a row before them."""
+        depth: dict[int, int] = {}
+        parts = {j: columns.tolist() for j, columns, _, _ in self.sums}
+        found: list[list[NetworkFunction]] = []
+        for f in self.functions:
+            read = [i for j in f.inputs.tolist() for i in parts.get(j, [j])]
+            level = max((depth.get(j, 0) for j in read), default=0)
+            depth.update(dict.fromkeys(f.outputs.tolist(), level + 1))
+            if level == len(found):
+                found.append([])
+            found[level].append(f)
+        return found
+
     def bound_sums(self) -> None:
         """Bound the columns of sums by those that they are of, in place."""
         low, high = self.program.lower, self.program.upper

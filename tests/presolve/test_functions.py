@@ -50,6 +50,21 @@ def test_outputs_between_blocks_and_sums_have_columns():
     assert sorted(weights.tolist()) == [0.25, 0.5, 0.75, 1.0]
 
 
+def test_a_network_that_reads_another_by_way_of_a_sum_comes_after_it():
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(3), bounds=(-1, 1))
+    m.a = ReLUNetBlock(network=he_network(0, (1, 4, 1)), inputs=[m.x[0]])
+    m.a.outputs[0].setlb(None)
+    m.a.outputs[0].setub(None)
+    total = m.a.outputs[0] + m.x[1] + 0.5 * m.x[2]
+    m.b = ReLUNetBlock(
+        network=he_network(1, (1, 4, 1)), inputs=[total], input_bounds=(-30, 30)
+    )
+    m.obj = pyo.Objective(expr=m.b.outputs[0])
+    found = separate(read_problem(m))
+    assert [[f.name for f in level] for level in found.levels()] == [["a"], ["b"]]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_functions_say_what_the_whole_network_says(seed):
     p = read_problem(random_wired(seed))

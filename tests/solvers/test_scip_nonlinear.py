@@ -60,6 +60,14 @@ def test_hundreds_of_nonlinear_models_agree_with_scip_on_rows(part):
         check_against_scip(seed)
 
 
+def test_narrow_inputs_are_left_alone():
+    """An input that is nearly fixed was branched on for ever: it had gained much once."""
+    m = random_nonlinear(119)
+    results = solve(m, node_limit=300, time_limit=60.0)
+    counts = results.extra_info
+    assert results.objective_bound > -5.7 and counts.planes > counts.branchings
+
+
 def test_nonlinear_columns_stay_and_their_sides_follow_rows_and_cost():
     m = pyo.ConcreteModel()
     m.x = pyo.Var(range(2), bounds=(-1, 1))

@@ -219,8 +219,10 @@ class PolygonPlanes(BoxPlanes):
             [self.network.evaluate(full).T, y0 + first * rise, y0 + last * rise], axis=1
         )
         middle = start + (0.5 * (first + last))[:, None] * along
-        inside = (middle > a) & (middle < b)
-        count = int(np.count_nonzero(inside.all(axis=1) & (first < last)))
+        # An input that has one value only is no reason to be outside.
+        single = a == b
+        inside = (((middle > a) & (middle < b)) | single).all(axis=1)
+        count = int(np.count_nonzero(inside & ((first < last) | single.any())))
         self._last = _Part(key, points, values, which, count)
         return self._last
 
@@ -237,6 +239,10 @@ def _highest(points: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """
     (a0, a1), (b0, b1) = points[0].tolist(), points[2].tolist()
     wide, tall = b0 - a0, b1 - a1
+    if wide == 0.0 or tall == 0.0:
+        slope, k = np.zeros(2), int(wide == 0.0)
+        slope[k] = _edge_below(points[:, k], y, float(x[k]))
+        return slope
     # Of the two triangles of the rectangle the one that holds the point.
     s = (float(x[0]) - a0) / wide if wide > 0 else 0.0
     t = (float(x[1]) - a1) / tall if tall > 0 else 0.0
@@ -265,6 +271,21 @@ def _highest(points: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
             break
         basis[leaving] = k
     return slope
+
+
+def _edge_below(t: np.ndarray, y: np.ndarray, x: float) -> float:
+    """The slope at ``x`` of the highest convex function below points of a line."""
+    left, right = t < x, t > x
+    if not left.any() or not right.any():
+        left, right = t <= x, t > t.min()
+    if not left.any() or not right.any():
+        return 0.0
+    # Of all lines between both sides the lowest one at x is the function's edge.
+    (t0, y0), (t1, y1) = (t[left], y[left]), (t[right], y[right])
+    run = t1[None] - t0[:, None]
+    slope = (y1[None] - y0[:, None]) / np.where(run > 0, run, np.inf)
+    height = np.where(run > 0, y0[:, None] + slope * (x - t0[:, None]), np.inf)
+    return float(slope.ravel()[int(height.argmin())])
 
 
 def _leaving(

@@ -175,7 +175,7 @@ class NetworkHandler(Conshdlr):
             score = score + max(float(score.max()), 1e-300) * by_width
             np.add.at(scores, x, float(off[k]) / spread * score)
         scores[~can] = 0.0
-        some = np.flatnonzero(scores > 0.0).tolist()
+        some = np.flatnonzero(scores > HANDLER.promising * scores.max()).tolist()
         if not some:
             return self._give_up(z, low, high)
         scip = self.program.scip

@@ -80,7 +80,7 @@ class ScipSearch:
         """Bound outputs over the whole box, in place; the planes of each function."""
         #: The output whose bounds no inputs reach, if there is one.
         self.unreached: int | None = None
-        levels = _levels(self.separated.functions)
+        levels = self.separated.levels()
         found: list[BoxPlanes] = []
         for level in levels:
             self.deadline.check()
@@ -223,19 +223,6 @@ class ScipSearch:
             # Rows pass on what outputs are off: the point as SCIP's tolerances have it.
             return raw
         return incumbent.point
-
-
-def _levels(functions: Sequence[NetworkFunction]) -> list[list[NetworkFunction]]:
-    """Functions by how many others there are in a row before them."""
-    depth: dict[int, int] = {}
-    found: list[list[NetworkFunction]] = []
-    for f in functions:
-        level = max((depth.get(j, 0) for j in f.inputs.tolist()), default=0)
-        depth.update(dict.fromkeys(f.outputs.tolist(), level + 1))
-        if level == len(found):
-            found.append([])
-        found[level].append(f)
-    return found
 
 
 def _planes(

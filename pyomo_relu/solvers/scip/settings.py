@@ -28,14 +28,18 @@ class HandlerSettings:
     cuts: float = 1e-3
     #: Bounds that propagation finds are looser by this, relative to them from 1 on.
     loose: float = 1e-9
-    #: A box narrower than this, relative to its ends from 1 on, is not split any more.
-    narrow: float = 1e-9
+    #: A box narrower than this, relative to its ends from 1 on, is not split any more: SCIP
+    #: takes numbers that differ by 1e-9 for one.
+    narrow: float = 1e-8
     #: An input is split at its middle and at the LP's point with these weights ...
     middle: float = 0.7
     #: ... and no nearer to an end than this share of its width.
     inner: float = 0.2
     #: What an input's width counts beside its effect, relative to the largest effect.
     by_width: float = 1e-9
+    #: A column is not branched on if its score is below this share of the best: what it
+    #: gained when it was wide says nothing of it then.
+    promising: float = 1e-2
     #: What is known of a column's gains counts against the average of all from so many
     #: branchings on.
     reliable: float = 4.0

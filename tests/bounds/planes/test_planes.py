@@ -377,3 +377,31 @@ def test_rounding_is_taken_off_where_terms_cancel(n):
         assert found.undecided == 0
         assert_hold(found, network, points_of(network, planes.low, planes.high, rng, 8))
         assert found.gaps(np.zeros(n))[0] < 1e-2
+
+
+def test_a_fixed_input_leaves_polygons_a_curve():
+    """On a segment across pieces the network isn't affine, and planes are the hull's edges."""
+    network = he_network(3, (2, 14, 1))
+    planes = box_planes(network, -np.ones(2), np.ones(2))
+    assert isinstance(planes, PolygonPlanes)
+    for j in range(2):
+        low, high = -np.ones(2), np.ones(2)
+        low[j] = high[j] = 0.3
+        x = np.tile(low, (4001, 1))
+        x[:, 1 - j] = np.linspace(-1, 1, 4001)
+        y = network.evaluate(x)[:, 0]
+        for at in (-0.4, 0.1, 0.7):
+            point = low.copy()
+            point[1 - j] = at
+            found = planes.over(low, high, at=point)
+            assert found.undecided
+            one = np.column_stack([x, np.ones(len(x))])
+            for rows, sign in ((found.below, 1.0), (found.above, -1.0)):
+                line = one @ rows[0]
+                assert (sign * (y - line)).min() >= 0.0
+                hull = lower_hull(np.column_stack([x[:, 1 - j], sign * y]))
+                best = np.interp(at, hull[:, 0], hull[:, 1])
+                size = y.max() - y.min()
+                assert sign * (rows[0] @ np.append(point, 1.0)) >= best - 1e-4 * size
+        low[1 - j] = high[1 - j] = 0.2
+        assert planes.over(low, high).high[0] >= network.evaluate(low)[0]

@@ -136,7 +136,7 @@ def slope_range(
     For the upper hull the slopes returned are those of the negative function.
     """
     y = np.where(s.inside, sign * s.y, np.inf)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         start = np.where(s.x <= low, y, np.inf).min(axis=0)
         end = np.where(s.x >= high, y, np.inf).min(axis=0)
         left = np.where(s.inside & (s.x > low), (y - start) / (s.x - low), np.inf)

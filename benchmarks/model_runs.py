@@ -192,7 +192,7 @@ def report(
     return summary, everything
 
 
-def main(these: Collection, doc: str) -> None:
+def command_line(these: Collection, doc: str) -> None:
     """The command line of a collection."""
     parser = arguments(doc)
     parser.add_argument("--limit", type=float, default=30.0, help="CPU seconds")

@@ -8,7 +8,7 @@ row for each model, seed and tool to ``--csv``; what the table holds isn't run a
 
 from __future__ import annotations
 
-from model_runs import Collection, main
+from model_runs import Collection, command_line
 from nonlinear_models import MODELS
 
 NONLINEAR = Collection(
@@ -21,5 +21,10 @@ NONLINEAR = Collection(
     tools=("relu_scip", "relu", "scip", "scip_products", "gurobi"),
 )  # fmt: skip
 
+
+def main() -> None:
+    command_line(NONLINEAR, __doc__ or "")
+
+
 if __name__ == "__main__":
-    main(NONLINEAR, __doc__ or "")
+    main()

@@ -9,7 +9,7 @@ of the investment problem, which can't be given away; without it those models ar
 
 from __future__ import annotations
 
-from model_runs import Collection, main
+from model_runs import Collection, command_line
 from wired_models import MODELS
 
 WIRED = Collection(
@@ -28,5 +28,10 @@ WIRED = Collection(
     extra=[f"investment_{matrix}_{k}" for matrix in "EH" for k in (6, 11, 21, 41)],
 )  # fmt: skip
 
+
+def main() -> None:
+    command_line(WIRED, __doc__ or "")
+
+
 if __name__ == "__main__":
-    main(WIRED, __doc__ or "")
+    main()

@@ -25,6 +25,7 @@ REPORTS = [
     ("fischetti_jo", ["--table"], "fischetti_jo"),
     ("verification", ["--table"], "verification"),
     ("many_blocks", ["--report"], "many_blocks"),
+    ("wired", ["--report"], "wired"),
     ("nonlinear", ["--report"], "nonlinear"),
 ]
 

@@ -41,6 +41,7 @@ from solve_report import plot, report
 
 TOOLS = (
     "pyomo_relu",
+    "pyomo_relu-one",
     "pyomo_relu-global",
     "pyomo_relu-lp",
     "pyomo_relu-nostart",

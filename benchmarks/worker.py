@@ -20,12 +20,15 @@ import numpy as np
 PEERS = ("omlt-bigm", "omlt-partition", "scip-ml-sos", "scip-ml-bigm", "gurobi-ml")
 OWN = (
     "pyomo_relu",
+    "pyomo_relu-one",
     "pyomo_relu-global",
     "pyomo_relu-lp",
     "pyomo_relu-nostart",
     "pyomo_relu-appsi",
     "start",
 )
+#: Solvers that need no rows of a network, by their tool.
+SEARCHES = {"pyomo_relu-one": "relu", "pyomo_relu-global": "relu_global"}
 
 
 def read(path: str) -> dict:
@@ -142,7 +145,7 @@ def build_own(instance, tool):
 def solve_own(instance, tool, limit):
     network = own_network(instance)
     begin = time.process_time()
-    if tool == "pyomo_relu-global":
+    if tool in SEARCHES:
         m = own_model(instance, network, formulation=None)
     else:
         m = own_model(instance, network, "lp" if tool == "pyomo_relu-lp" else None)
@@ -157,8 +160,8 @@ def solve_own(instance, tool, limit):
         return solve_appsi(m, instance, m.x, begin, built, limit)
     from pyomo.contrib.solver.common.factory import SolverFactory
 
-    if tool == "pyomo_relu-global":
-        solver, options = SolverFactory("relu_global"), {}
+    if tool in SEARCHES:
+        solver, options = SolverFactory(SEARCHES[tool]), {}
     else:
         solver = SolverFactory("relu_highs")
         options = {

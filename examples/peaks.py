@@ -129,9 +129,8 @@ def run(width: int, output: Path) -> dict[str, float]:
     print(f"trained 2-{width}-{width}-1 in {time.perf_counter() - begin:.1f} s")
     m = build_model(trained)
     begin = time.perf_counter()
-    solver = pyo.SolverFactory("appsi_highs")
-    solver.options["mip_rel_gap"] = 1e-8  # HiGHS would stop at 1e-4
-    pyo.assert_optimal_termination(solver.solve(m))
+    solver = pyo.SolverFactory("relu")
+    pyo.assert_optimal_termination(solver.solve(m, rel_gap=1e-8))  # without it, 1e-4
     seconds = time.perf_counter() - begin
     network, lowest = m.peaks.network, pyo.value(m.lowest)
     point = ", ".join(f"{pyo.value(v):.4f}" for v in m.x.values())

@@ -177,7 +177,7 @@ def run(elements: int, output: Path) -> dict[str, float]:
     data = measure()
     network = fit(*data)
     m = tank(network, elements)
-    solver = pyo.SolverFactory("appsi_highs")
+    solver = pyo.SolverFactory("relu")
     begin = time.perf_counter()
     pyo.assert_optimal_termination(solver.solve(m))
     seconds = time.perf_counter() - begin

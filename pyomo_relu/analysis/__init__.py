@@ -8,7 +8,7 @@ from pyomo_relu.analysis.difficulty import (
     layer_bounds,
     root_gap,
 )
-from pyomo_relu.analysis.plots import plot_big_m, plot_regions, plot_stability
+from pyomo_relu.analysis.plots import plot_big_m, plot_stability
 from pyomo_relu.analysis.report import Report, report
 from pyomo_relu.analysis.slices import (
     breakpoints,
@@ -17,6 +17,7 @@ from pyomo_relu.analysis.slices import (
     restrict,
 )
 from pyomo_relu.bounds.plane_regions import LinearRegions, Optimum, linear_regions
+from pyomo_relu.bounds.region_pictures import plot_regions
 
 __all__ = [
     "LinearRegions",

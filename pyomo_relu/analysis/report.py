@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from pyomo_relu.analysis.difficulty import (
 )
 from pyomo_relu.analysis.plots import (
     plot_big_m,
-    plot_regions,
     plot_stability,
     save_and_close,
 )
 from pyomo_relu.analysis.slices import regions_on_plane
+from pyomo_relu.base.tables import html_table
 from pyomo_relu.bounds.ladder import check_box
 from pyomo_relu.bounds.plane_regions import LinearRegions, linear_regions
+from pyomo_relu.bounds.region_pictures import plot_regions
 from pyomo_relu.network import Network
 
 #: Regions are counted by linear programs for at most this many inputs and neurons.
@@ -74,17 +76,30 @@ class Report:
             parts += ["", self._gaps()]
         return "\n".join(parts)
 
-    def _stability(self) -> str:
+    def _repr_html_(self) -> str:
+        parts = [html_table(self._stability_rows(), repr(self.network))]
+        parts += [html_table(self._layer_rows()), f"<pre>{escape(self._regions())}</pre>"]
+        if self.gaps:
+            parts.append(html_table(self._gap_rows()))
+        return "".join(parts)
+
+    def _stability_rows(self) -> list[tuple[str, ...]]:
         head = ("bounds", "stable", "share", "growth per layer", "output width", "s")
-        return table([head, *map(_rung_row, self.rungs)])
+        return [head, *map(_rung_row, self.rungs)]
+
+    def _stability(self) -> str:
+        return table(self._stability_rows())
 
     def _layers(self) -> str:
+        return table(self._layer_rows())
+
+    def _layer_rows(self) -> list[tuple[str, ...]]:
         rows = [("big-M by layer", *(r.method for r in self.rungs))]
         for k, layer in enumerate(self.rungs[0].layers):
             sizes = [r.layers[k].big_m for r in self.rungs]
             cells = ["none" if m is None else f"{m[0]:.3g} to {m[2]:.3g}" for m in sizes]
             rows.append((layer.name, *cells))
-        return table(rows)
+        return rows
 
     def _regions(self) -> str:
         lines = [f"linear regions: at most {_big(self.max_regions)}"]
@@ -99,10 +114,13 @@ class Report:
         return "\n".join(lines)
 
     def _gaps(self) -> str:
+        return table(self._gap_rows())
+
+    def _gap_rows(self) -> list[tuple[str, ...]]:
         names = self.network.output_names
         name = names[self.output] if names else f"output {self.output}"
         head = (f"{self.sense} {name}", "root", "best", "root gap", "bound", "nodes", "s")
-        return table([head, *(_gap_row(*item) for item in self.gaps.items())])
+        return [head, *(_gap_row(*item) for item in self.gaps.items())]
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``report.txt``, ``stability.png``, ``big_m.png`` and ``regions.png``.

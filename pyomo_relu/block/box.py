@@ -8,6 +8,7 @@ whatever else of the model the formulation relies on.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from pyomo_relu.block.input_bounds import (
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.values import add_rows, link_coefficient
 from pyomo_relu.presolve.model_scope import check_scope, table_rows_around
+
+logger = logging.getLogger(__name__)
 
 #: Of a bound: the rounding of products with scaling factors and quotients by them, and
 #: what bounds of expressions are widened by.
@@ -110,10 +113,13 @@ def check_box(block: Any) -> None:
         settled = settled_range(entry)
         if settled is None:
             continue
-        below = settled[0] < old_low[i] - slacks[i] and not lower
-        above = settled[1] > old_high[i] + slacks[i] and not upper
-        if below or above:
+        below = settled[0] < old_low[i] - slacks[i]
+        above = settled[1] > old_high[i] + slacks[i]
+        if (below and not lower) or (above and not upper):
             raise _fixed_outside(block, i, settled, old_low[i], old_high[i])
+        # A range of which a part lies inside may still be met.
+        if settled[1] < old_low[i] - slacks[i] or settled[0] > old_high[i] + slacks[i]:
+            _tell_infeasible(block, i, settled, old_low[i], old_high[i])
 
 
 def _check_model(block: Any) -> None:
@@ -151,13 +157,33 @@ def _left(block: Any, what: str) -> ValueError:
     return ValueError(f"'{block.name}': {what}; {remedy}")
 
 
+def _tell_infeasible(
+    block: Any, i: int, settled: tuple[float, float], low: float, high: float
+) -> None:
+    """Say once that a settled input makes the model infeasible: rows keep it inside."""
+    what = (i, settled, low, high)
+    if block._told == what:
+        return
+    block._told = what
+    logger.warning(
+        "'%s': input '%s' is %s, but its rows keep it within [%g, %g], as input_bounds= says: "
+        "the model has no feasible point. Fix it inside, or make the block with wider "
+        "input_bounds=.",
+        block.name, as_given(block._entries[i]), _range_in_words(settled), low, high,
+    )  # fmt: skip
+
+
+def _range_in_words(settled: tuple[float, float]) -> str:
+    if settled[0] == settled[1]:
+        return f"{settled[0]:g}"
+    return f"[{settled[0]:g}, {settled[1]:g}]"
+
+
 def _fixed_outside(
     block: Any, i: int, settled: tuple[float, float], low: float, high: float
 ) -> ValueError:
     entry = as_given(block._entries[i])
-    value = f"{settled[0]:g}"
-    if settled[0] != settled[1]:
-        value = f"[{settled[0]:g}, {settled[1]:g}]"
+    value = _range_in_words(settled)
     if not has_variables(entry):
         return ValueError(
             f"'{block.name}': input '{entry}' is {value}, outside of its bounds [{low:g}, "

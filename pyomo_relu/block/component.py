@@ -16,6 +16,7 @@ from pyomo.core.base.initializer import ConstantInitializer, Initializer
 from pyomo.dae import ContinuousSet
 
 from pyomo_relu.base.index_set import equal_sets_once
+from pyomo_relu.base.suggest import did_you_mean
 from pyomo_relu.base.weak_table import WeakTable
 from pyomo_relu.block.data import ReLUNetBlockData
 from pyomo_relu.block.found_bounds import bounds_at_hand
@@ -205,14 +206,11 @@ class ReLUNetBlock(Block):
             if unknown:
                 keywords = {"network", "inputs", "input_bounds", *self._keywords}
                 keywords = (keywords | known | _READER_KEYWORDS) - set(options)
-                from difflib import get_close_matches
-
-                close = get_close_matches(unknown[0], keywords)
                 raise ValueError(
                     f"ReLUNetBlock has no keyword '{unknown[0]}', and formulation "
                     f"'{spec}' no such option"
                     + (f"; it takes {sorted(known)}." if known else ".")
-                    + (f" Did you mean '{close[0]}'?" if close else "")
+                    + did_you_mean(unknown[0], keywords)
                 )
         if spec is not None:
             network = self._init_network

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from pyomo.core.base.block import BlockData
-from pyomo.environ import Var
 
 from pyomo_relu.base.index_set import data_of
 from pyomo_relu.block import point as _point
@@ -17,6 +15,7 @@ from pyomo_relu.block.found_bounds import check_given, loaded
 from pyomo_relu.block.input_bounds import check_input_box, read_input_bounds
 from pyomo_relu.block.inputs import add_inputs, named_index, read_inputs
 from pyomo_relu.block.output_bounds import users_bounds
+from pyomo_relu.block.printing import NetworkOutputs, PrintedData
 from pyomo_relu.block.replacing import check_replacement, named_as
 from pyomo_relu.block.scaling import Scalings
 from pyomo_relu.block.statistics import BlockStatistics, block_statistics
@@ -29,7 +28,7 @@ from pyomo_relu.formulations.layer_values import LayerValues
 from pyomo_relu.network import Network
 
 
-class ReLUNetBlockData(BlockData):
+class ReLUNetBlockData(PrintedData):
     """One network in a model: its inputs, its outputs, and the constraints between.
 
     Attributes
@@ -65,6 +64,8 @@ class ReLUNetBlockData(BlockData):
         self._scalings: Scalings | None = None
         self._outputs: tuple[Any, ...] = ()
         self._relaxable = False
+        #: What was said of an input outside of its box, so that it is said once.
+        self._told: Any = None
 
     # -------------------------------------------------------------------- building
     def build(
@@ -109,7 +110,7 @@ class ReLUNetBlockData(BlockData):
         self._bounds_method = loaded(bounds, network)
         self._entries = add_inputs(self, entries)
         index = named_index(network.output_names, network.n_outputs)
-        self.add_component("outputs", Var(index))
+        self.add_component("outputs", NetworkOutputs(index))
         self._outputs = tuple(data_of(self.component("outputs")))
         self._scalings = Scalings(self)
         box = present_box(self)  # refuses one that is not finite, whatever the formulation

@@ -9,6 +9,7 @@ from pyomo.common.gc_manager import PauseGC
 
 from pyomo_relu.block import writing
 from pyomo_relu.block.found_bounds import bounds_at_hand, find_bounds
+from pyomo_relu.block.printing import line_of_indexed, printing
 from pyomo_relu.block.statistics import IndexedStatistics
 from pyomo_relu.block.writing import Prepared
 from pyomo_relu.bounds import Bounds
@@ -28,6 +29,16 @@ class IndexedMethods:
 
     def _blocks(self) -> dict[Any, Any]:
         return {index: data for index, data in self.items()}  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return line_of_indexed(self)
+
+    def pprint(
+        self, ostream: Any = None, verbose: bool = False, prefix: str = "", **kwds: Any
+    ) -> None:
+        """Print what the blocks are, their inputs and outputs; all with ``verbose``."""
+        with printing(verbose):
+            super().pprint(ostream, verbose, prefix, **kwds)  # type: ignore[misc]
 
     def statistics(self) -> IndexedStatistics:
         """Return sizes, bounds and times of all blocks and their sums; printable."""

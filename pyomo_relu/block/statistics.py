@@ -10,7 +10,7 @@ import numpy as np
 from pyomo.environ import Constraint, Var
 from pyomo.repn import generate_standard_repn
 
-from pyomo_relu.base.tables import aligned
+from pyomo_relu.base.tables import aligned, html_table
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations.whole import LAYER, WholeFormulation, whole_of
 from pyomo_relu.network import Affine, Max, PiecewiseLinear
@@ -77,28 +77,39 @@ class BlockStatistics:
         if spans:
             self.big_m = (min(a for a, _ in spans), max(b for _, b in spans))
 
-    def __str__(self) -> str:
+    def _table(self) -> list[tuple[str, ...]]:
         head = ("layer", "function", "formulation", "units", "stable", "binaries", "big-M")
         table: list[tuple[str, ...]] = [head]
         for s in self.layers:
             span = "" if s.big_m is None else f"{s.big_m[0]:.3g} to {s.big_m[1]:.3g}"
             numbers = (str(n) for n in (s.units, s.stable, s.binaries))
             table.append((s.name, s.function, s.formulation, *numbers, span))
-        lines = aligned(table)
+        return table
+
+    def _title(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{self.name}: {self.formulation}{why}"
+
+    def _totals(self) -> list[str]:
         total = (
             f"{self.neurons} neurons, {self.stable} stable; {self.variables} variables, "
             f"{self.binaries} binary; {self.constraints} constraints; bounds by "
             f"{self.bound_method or 'none'} in {self.bound_seconds:.3f} s, built in "
             f"{self.build_seconds:.3f} s"
         )
-        why = f" ({self.reason})" if self.reason else ""
-        lines = [f"{self.name}: {self.formulation}{why}", *lines, lines[1], total]
-        if self.coefficients is not None:
-            low, high = self.coefficients
-            lines.append(f"coefficients from {low:.3g} to {high:.3g}")
-        return "\n".join(lines)
+        if self.coefficients is None:
+            return [total]
+        low, high = self.coefficients
+        return [total, f"coefficients from {low:.3g} to {high:.3g}"]
+
+    def __str__(self) -> str:
+        lines = aligned(self._table())
+        return "\n".join([self._title(), *lines, lines[1], *self._totals()])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(self._table(), self._title(), "; ".join(self._totals()))
 
 
 def _sum_of(name: str, doc: str) -> property:
@@ -139,21 +150,29 @@ class IndexedStatistics:
     def __getitem__(self, index: Any) -> BlockStatistics:
         return self.blocks[index]
 
-    def __str__(self) -> str:
+    def _table(self) -> list[tuple[str, ...]]:
         head = ("index", "formulation", "neurons", "stable", "binaries", "bounds")
         table: list[tuple[str, ...]] = [head]
         for index, s in self.blocks.items():
             numbers = (str(n) for n in (s.neurons, s.stable, s.binaries))
             table.append((str(index), str(s.formulation), *numbers, s.bound_method))
-        lines = aligned(table)
-        total = (
+        return table
+
+    def _total(self) -> str:
+        return (
             f"{len(self.blocks)} blocks: {self.neurons} neurons, {self.stable} stable; "
             f"{self.variables} variables, {self.binaries} binary; {self.constraints} "
             f"constraints; built in {self.build_seconds:.3f} s"
         )
-        return "\n".join([self.name, *lines, lines[1], total])
+
+    def __str__(self) -> str:
+        lines = aligned(self._table())
+        return "\n".join([self.name, *lines, lines[1], self._total()])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(self._table(), self.name, self._total())
 
 
 def block_statistics(block: Any) -> BlockStatistics:

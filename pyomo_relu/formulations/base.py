@@ -16,6 +16,7 @@ import numpy as np
 from pyomo.common.config import ConfigDict, ConfigValue
 from pyomo.environ import TransformationFactory
 
+from pyomo_relu.base.suggest import did_you_mean
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.transformation import register_transformation
@@ -248,9 +249,10 @@ def make_formulation(spec: Any, options: Mapping[str, Any] | None = None) -> For
         return spec.for_one_write()
     if isinstance(spec, tuple) and len(spec) == 2:
         return make_formulation(spec[0], {**spec[1], **(options or {})})
-    if spec not in FORMULATIONS:
+    if not isinstance(spec, str) or spec not in FORMULATIONS:
         raise ValueError(
             f"there is no formulation {spec!r}; choose one of {sorted(FORMULATIONS)}."
+            + did_you_mean(spec, FORMULATIONS)
         )
     return FORMULATIONS[spec](**(options or {}))
 

@@ -69,6 +69,18 @@ _SUFFIXES |= {".pt2": "torch program"}
 #: The packages that one of the classes of an object may come from, each with its reader.
 _PACKAGES = ("keras", "onnx", "torch", "sklearn")
 
+#: Packages whose objects hold a network that can be read in another form.
+_WRAPPED = {
+    "skorch": (
+        "a module of PyTorch's in skorch; pass its module, net.module_, with input_shape=, "
+        "and what scales the data by input_scaler= and output_scaler=."
+    ),
+    "tf_keras": (
+        "a model of Keras 2 (tf_keras), of which Keras 3 knows nothing; save it by "
+        "model.save('model.h5') and pass that path, or export it to ONNX by tf2onnx."
+    ),
+}
+
 #: Options of one kind of source only.
 _OPTIONS = {"torch": "input_shape"}
 _OPTIONS |= dict.fromkeys(("keras", "onnx", "saved", "torch program"), "max_memory")
@@ -138,7 +150,7 @@ def read_network(
     kind = "" if isinstance(source, Network) else _kind(source)
     known = [_OPTIONS[kind]] if kind in _OPTIONS else []
     unknown = sorted(set(options) - set(known))
-    if unknown:
+    if unknown and kind != "torch file":  # whose reader says what to do instead
         described = (
             f"'{source}'" if isinstance(source, (str, Path)) else type(source).__name__
         )
@@ -177,6 +189,8 @@ def _kind(source: Any) -> str:
         return "own"
     for cls in type(source).__mro__:
         package = cls.__module__.split(".")[0]
+        if package in _WRAPPED:
+            raise ValueError(f"a {type(source).__name__} is {_WRAPPED[package]}")
         if package in _PACKAGES:
             return package
     if isinstance(source, dict) and any(
@@ -204,6 +218,14 @@ def _kind_of_file(path: Path) -> str:
         raise ValueError(
             f"'{path}' is a pickle, which may run any code when it is opened. Open it "
             "yourself if you trust it, and pass the model."
+        )
+    if path.is_dir():
+        what = "a folder"
+        if (path / "saved_model.pb").exists():
+            what = "a SavedModel of TensorFlow's, which holds a graph and no layers"
+        raise ValueError(
+            f"'{path}' is {what}; save the Keras model by model.save('model.keras') and pass "
+            "that file, or export it to ONNX."
         )
     kind = " (a zip archive)" if path.is_file() and zipfile.is_zipfile(path) else ""
     raise ValueError(

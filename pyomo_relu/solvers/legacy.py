@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from inspect import signature
 from typing import Any
 
 from pyomo.contrib.solver.common.base import LegacySolverWrapper
@@ -13,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 #: Keywords of Pyomo's own that one call must not leave behind.
 _PYOMO_KEYWORDS = ("tee", "load_solutions", "raise_exception_on_nonoptimal_result")
+#: All keywords that Pyomo's own wrapper takes.
+_CUSTOMARY = frozenset(signature(LegacySolverWrapper.solve).parameters)
 
 
 class LegacyCall(LegacySolverWrapper):
@@ -46,6 +49,9 @@ class LegacyCall(LegacySolverWrapper):
         kwds = self._take_options(options, kwds)
         keywords = self.CONFIG.keywords
         own = {k: kwds.pop(k) for k in list(kwds) if k in keywords}
+        unknown = [k for k in kwds if k not in _CUSTOMARY]
+        if unknown:
+            raise TypeError(self.CONFIG.unknown(unknown[0]))
         load = kwds.pop("load_solutions", True)
         saved = {k: self.config.get(k).value() for k in (*keywords, *_PYOMO_KEYWORDS)}
         try:
@@ -88,11 +94,7 @@ class LegacyCall(LegacySolverWrapper):
         kwds, keywords = dict(kwds), self.CONFIG.keywords
         for key, setting in {**options, **(kwds.pop("options", None) or {})}.items():
             if key not in keywords:
-                raise ValueError(
-                    f"{self.name} has no option '{key}'; it takes "
-                    + ", ".join(keywords)
-                    + "."
-                )
+                raise ValueError(self.CONFIG.unknown(key))
             kwds.setdefault(key, setting)
         self.config.solver_options.reset()
         return kwds

@@ -8,6 +8,7 @@ from typing import Any
 from pyomo.common.config import Bool, ConfigValue, NonNegativeFloat, NonNegativeInt
 from pyomo.contrib.solver.common.config import BranchAndBoundConfig
 
+from pyomo_relu.base.suggest import did_you_mean
 from pyomo_relu.solvers.highs_settings import SETTINGS
 from pyomo_relu.solvers.watch import Progress
 
@@ -36,6 +37,9 @@ class NetworkSolverConfig(BranchAndBoundConfig):
         the search with its best point.
     """
 
+    #: The name of the solver.
+    solver = ""
+
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.add("warmstart", False, Bool, "use the present values")
@@ -50,6 +54,17 @@ class NetworkSolverConfig(BranchAndBoundConfig):
         """What the legacy call takes beside Pyomo's customary keywords."""
         own = [name for name in type(self)() if name not in BranchAndBoundConfig()]
         return (*own, "time_limit", "threads", "rel_gap", "abs_gap", "timer")
+
+    def unknown(self, name: str) -> str:
+        """What an error says of an option that the solver hasn't."""
+        keywords = self.keywords
+        others = [c for c in NetworkSolverConfig.__subclasses__() if c is not type(self)]
+        having = sorted(c.solver for c in others if name in c().keywords)
+        elsewhere = f", which {' and '.join(having)} would take" if having else ""
+        return (
+            f"{self.solver} has no option '{name}'{elsewhere}; it takes "
+            f"{', '.join(keywords)}.{'' if having else did_you_mean(name, keywords)}"
+        )
 
 
 class ReluHighsConfig(NetworkSolverConfig):
@@ -80,6 +95,8 @@ class ReluHighsConfig(NetworkSolverConfig):
         Called with a :class:`~pyomo_relu.solvers.watch.Progress`; a true return value stops
         the solver, which then gives its best point.
     """
+
+    solver = "relu_highs"
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)

@@ -92,6 +92,9 @@ class NetworkSolver(SolverBase, ABC):
         NoOptimalSolutionError, NoFeasibleSolutionError
             As with all of Pyomo's new solvers.
         """
+        unknown = [key for key in kwds if key not in self.config]
+        if unknown:
+            raise ValueError(self.config.unknown(unknown[0]))
         config = self.config(value=kwds, preserve_implicit=True)
         if not self.available():
             raise ImportError(self.needs())

@@ -304,7 +304,7 @@ def test_writers_and_identical_files_in_two_processes(ext, tmp_path):
 
 def test_pprint_display_and_names(net, capsys):
     m = model_with(net)
-    m.net.pprint()
+    m.net.pprint(verbose=True)
     m.net.outputs.display()
     m.pprint()
     text = capsys.readouterr().out

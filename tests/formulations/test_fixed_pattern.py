@@ -9,6 +9,7 @@ import pyomo.environ as pyo
 import pytest
 
 from pyomo_relu import ReLUNetBlock
+from pyomo_relu.formulations import network_blocks
 from tests.harness.formulations import boxed_model, violations
 from tests.harness.random_networks import he_network
 
@@ -18,6 +19,8 @@ X = [0.3, -0.4]
 def text(m) -> str:
     out = io.StringIO()
     m.pprint(out)
+    for block in network_blocks(m):
+        block.pprint(out, verbose=True)
     return out.getvalue()
 
 

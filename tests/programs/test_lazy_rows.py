@@ -203,7 +203,7 @@ def test_deactivate_display_and_bounds_tightening(pair, capsys):
         next(m.component_data_objects(pyo.Constraint)).deactivate()
     assert written(lazy, "lp") == written(plain, "lp")
     for m in pair:
-        m.net.pprint()
+        m.net.pprint(verbose=True)
     shown = capsys.readouterr().out
     assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
     for m in pair:

@@ -52,6 +52,8 @@ class ReluGlobalConfig(NetworkSolverConfig):
         each better point; a true return value ends the search with its best point.
     """
 
+    solver = "relu_global"
+
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.rel_gap, self.abs_gap = DEFAULTS.rel_gap, DEFAULTS.abs_gap

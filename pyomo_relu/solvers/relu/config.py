@@ -47,6 +47,8 @@ class ReluConfig(NetworkSolverConfig):
         each better point; a true return value ends the search with its best point.
     """
 
+    solver = "relu"
+
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.rel_gap, self.abs_gap = DEFAULTS.rel_gap, DEFAULTS.abs_gap

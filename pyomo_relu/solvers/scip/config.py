@@ -39,6 +39,8 @@ class ReluScipConfig(NetworkSolverConfig):
         SCIP's own parameters, by their names (``{"limits/memory": 4000}``).
     """
 
+    solver = "relu_scip"
+
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.rel_gap, self.abs_gap = SCIP.rel_gap, SCIP.abs_gap

@@ -117,6 +117,21 @@ def torch_file(monkeypatch, tmp_path) -> None:
     read_network(path)
 
 
+def folder(monkeypatch, tmp_path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    read_network(tmp_path)
+
+
+def wrapped(module: str) -> None:
+    read_network(type("Wrapped", (), {"__module__": module})())
+
+
+def foreign_option() -> None:
+    m = block()
+    m.o = pyo.Objective(expr=m.net.outputs[0])
+    pyo.SolverFactory("relu_global").solve(m, boxes=3)
+
+
 def too_large(monkeypatch, tmp_path) -> None:
     network().save(tmp_path / "n.npz")
     read_network(tmp_path / "n.npz", max_memory=10)
@@ -193,6 +208,7 @@ MESSAGES = {
         formulation={"relu": "bigm", "sum": "hull", "...": "bigm"}
     ),
     "has no formulation; name it": lambda: block(formulation={}),
+    "has no entry": lambda: block().net.outputs["profit"],
     "already has a component": taken,
     "there are no bounds": lambda: with_bounds(1, "corwn"),
     "hold for a smaller box": lambda: with_bounds(2, compute_bounds(network(), -1, 1)),
@@ -205,7 +221,11 @@ MESSAGES = {
     ),
     "is not what was read from it": lambda: of_keras(misread),
     "is a PyTorch file": torch_file,
+    "is a SavedModel": folder,
+    "a module of PyTorch's in skorch": lambda: wrapped("skorch.regressor"),
+    "a model of Keras 2": lambda: wrapped("tf_keras.src.models"),
     "more than the": too_large,
+    "has no option": foreign_option,
     "without a value": lambda: block().net.error(),
     "of a formulation that its network block no longer has": replaced,
     "which is not in the model any more": deleted,
@@ -220,9 +240,11 @@ MESSAGES = {
 @pytest.mark.parametrize("part", MESSAGES)
 def test_every_message_of_the_guide_is_raised(part, monkeypatch, tmp_path):
     provoke = MESSAGES[part]
-    files = provoke in (no_framework, torch_file, too_large)
+    files = provoke in (no_framework, torch_file, folder, too_large)
     arguments = (monkeypatch, tmp_path) if files else ()
-    with pytest.raises((ValueError, TypeError, ImportError, RuntimeError)) as found:
+    with pytest.raises(
+        (ValueError, TypeError, ImportError, RuntimeError, KeyError)
+    ) as found:
         provoke(*arguments)
     assert part in str(found.value)
 

@@ -31,7 +31,7 @@ from pyomo_relu.bounds.planes.chain import (
     relu_layers,
 )
 from pyomo_relu.bounds.planes.cover import SETTINGS as COVERS
-from pyomo_relu.bounds.planes.cover import CoverPlanes, most_leaves
+from pyomo_relu.bounds.planes.cover import Cover, CoverPlanes, most_leaves
 from pyomo_relu.bounds.planes.curve import CurvePlanes
 from pyomo_relu.bounds.planes.graph import GraphPlanes
 from pyomo_relu.bounds.planes.polygons import PolygonPlanes, TooRoughError
@@ -101,16 +101,22 @@ def planes_of_many(
             np.stack([boxes[k][1] for k in which]),
         )
         found.update(zip(which, chains))
-    return [_with_cover(found[k]) for k in range(len(networks))]
+    covers: dict[tuple[str, bytes, bytes], Cover] = {}
+    return [_with_cover(found[k], covers) for k in range(len(networks))]
 
 
-def _with_cover(planes: BoxPlanes) -> BoxPlanes:
+def _with_cover(
+    planes: BoxPlanes, covers: dict[tuple[str, bytes, bytes], Cover]
+) -> BoxPlanes:
     """Networks of few inputs that are no curves or polygons get a cover."""
     if isinstance(planes, (CurvePlanes, PolygonPlanes)):
         return planes
     few = np.count_nonzero(planes.low < planes.high) <= COVERS.most_inputs
     many = most_leaves(planes.network) >= COVERS.fewest
-    return CoverPlanes(planes) if few and many else planes
+    if not (few and many):
+        return planes
+    key = planes.network.fingerprint, planes.low.tobytes(), planes.high.tobytes()
+    return CoverPlanes(planes, covers.setdefault(key, Cover(planes)))
 
 
 def _exact(network: Network, low: np.ndarray, high: np.ndarray) -> BoxPlanes | None:

@@ -18,8 +18,10 @@ and the closed form is its pricing: the simplex method goes on from n + 1 corner
 and every basis gives a valid plane. The ranges of outputs and hidden neurons over a box are
 those of its leaves together.
 
-Leaves are made where they are needed: the half of them with the largest gaps between their
-planes is split again, by the input that moves the planes most.
+Leaves are made where they are needed: at first the half of them with the largest gaps between
+their planes is split again and again, by the input that moves the planes most, and later those
+in boxes that have few. All boxes of a search share them, whatever the rest of its model is
+doing, and so do equal networks over one box.
 """
 
 from __future__ import annotations
@@ -36,20 +38,26 @@ from pyomo_relu.network import Affine, Network
 
 @dataclass(frozen=True)
 class CoverSettings:
-    """What steers covers.
+    """What steers covers; ``wanted`` and ``growth`` were tried on models of three-input networks.
 
     Attributes
     ----------
     most_inputs : int
         Networks with more free inputs have no cover: leaves of theirs are still wide.
     leaves : int
-        So many at most ...
+        So many at first and at most ...
     work : float
         ... and so few that their bounds take no more multiplications than this, roughly.
     close : float
         A leaf is not split further once its gap is this share of the first box's.
     fewest : int
         Over a box with fewer leaves the plain planes are as good.
+    wanted : int
+        Where a box has fewer leaves they are split, the worst ones first ...
+    at_once : int
+        ... so many at a time ...
+    growth : int
+        ... until there are this many times as many leaves as at first.
     steps : int
         Bases on the way to a plane at most.
     near : float
@@ -64,6 +72,9 @@ class CoverSettings:
     work: float = 1e9
     close: float = 1e-3
     fewest: int = 6
+    wanted: int = 96
+    at_once: int = 48
+    growth: int = 4
     steps: int = 25
     near: float = 2e-3
     batch: int = 128
@@ -78,25 +89,20 @@ class CoverPlanes(BoxPlanes):
     Parameters
     ----------
     plain : BoxPlanes
-        What bounds leaves and narrow boxes.
+        What bounds narrow boxes.
+    cover : Cover, optional
+        That of an equal network over the same box.
     """
 
     pointed = True
 
-    def __init__(self, plain: BoxPlanes) -> None:
+    def __init__(self, plain: BoxPlanes, cover: Cover | None = None) -> None:
         super().__init__(plain.network, plain.low, plain.high)
         self.plain = plain
-        self._leaves: _Leaves | None = None
+        self.cover = cover or Cover(plain)
 
     def evaluate(self, x: np.ndarray) -> np.ndarray:
         return self.plain.evaluate(x)
-
-    @property
-    def leaves(self) -> _Leaves:
-        """The cover, made when it is first asked for."""
-        if self._leaves is None:
-            self._leaves = _cover(self.plain)
-        return self._leaves
 
     def over(
         self,
@@ -124,18 +130,18 @@ class CoverPlanes(BoxPlanes):
     def inner(self, asked: Asked) -> Asked:
         """What is asked of the plain bounds, which start from what leaves know of neurons."""
         low, high = self.box(asked.low, asked.high)
-        stored, which = asked.stored, self.leaves.meeting(low, high)
+        stored, which = asked.stored, self.cover.meeting(low, high)
         if len(which) >= SETTINGS.fewest:
-            stored = self.leaves.stored_over(which, stored)
+            stored = self.cover.leaves.stored_over(which, stored)
         return Asked(self.plain, low, high, stored, asked.at)
 
     def with_leaves(self, found: Planes, asked: Asked) -> Planes:
         """The plain planes over a box, with what the leaves add to them."""
         low, high = self.box(asked.low, asked.high)
-        which = self.leaves.meeting(low, high)
+        which = self.cover.meeting(low, high)
         if len(which) < SETTINGS.fewest:
             return found
-        leaves = self.leaves
+        leaves = self.cover.leaves
         ends = (
             np.maximum(found.low, leaves.low_of_y[which].min(axis=0)),
             np.minimum(found.high, leaves.high_of_y[which].max(axis=0)),
@@ -222,40 +228,79 @@ def most_leaves(network: Network) -> int:
     )
 
 
-def _cover(plain: BoxPlanes) -> _Leaves:
-    """Split the first box until its leaves are close, or many."""
-    most = most_leaves(plain.network)
-    leaves = _bounded(plain, plain.low[None], plain.high[None], None, None)
-    whole = np.maximum(_middle_gaps(leaves)[0], 1e-300)
-    leaves.gap = (_middle_gaps(leaves) / whole).max(axis=1)
-    while len(leaves.low) < most:
-        order = np.argsort(-leaves.gap, kind="stable")
-        some = order[: max(1, min(len(order) // 2, most - len(order)))]
+class Cover:
+    """The leaves of one network over one box; they get finer where boxes are asked about.
+
+    Parameters
+    ----------
+    plain : BoxPlanes
+        What bounds leaves.
+    """
+
+    def __init__(self, plain: BoxPlanes) -> None:
+        self.plain, self._most = plain, most_leaves(plain.network)
+        self._leaves: _Leaves | None = None
+        self._whole = np.zeros(0)
+
+    @property
+    def leaves(self) -> _Leaves:
+        """The leaves; the first ones are made when they are first asked for."""
+        if self._leaves is None:
+            plain = self.plain
+            first = _bounded(plain, plain.low[None], plain.high[None], None, None)
+            self._whole = np.maximum(_middle_gaps(first)[0], 1e-300)
+            first.gap = (_middle_gaps(first) / self._whole).max(axis=1)
+            self._leaves = first
+            while (count := len(self._leaves.low)) < self._most:
+                order = np.argsort(-self._leaves.gap, kind="stable")
+                if not self._split(order[: max(1, min(count // 2, self._most - count))]):
+                    break
+        return self._leaves
+
+    def meeting(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """The leaves that a box meets; where they are few, finer ones."""
+        leaves = self.leaves
+        which = leaves.meeting(low, high)
+        if (
+            len(which) < SETTINGS.wanted
+            and len(leaves.low) < SETTINGS.growth * self._most
+            and self._split(which[np.argsort(-leaves.gap[which])][: SETTINGS.at_once])
+        ):
+            return self.leaves.meeting(low, high)
+        return which
+
+    def _split(self, some: np.ndarray) -> bool:
+        """Split leaves that are not yet close; whether there was one."""
+        leaves = self.leaves
         some = some[leaves.gap[some] > SETTINGS.close]
         low, high = leaves.low[some], leaves.high[some]
         slopes = np.maximum(abs(leaves.below[some]), abs(leaves.above[some]))[..., :-1]
         axis = (slopes.max(axis=1) * (high - low)).argmax(axis=1)
         each = np.arange(len(some))
-        if not len(some) or not (high > low)[each, axis].all():
-            break
         middle = 0.5 * (low + high)[each, axis]
+        can = (low[each, axis] < middle) & (middle < high[each, axis])
+        if not can.any():
+            return False
+        some, low, high, axis, middle = (a[can] for a in (some, low, high, axis, middle))
+        each = np.arange(len(some))
         first_high, second_low = high.copy(), low.copy()
         first_high[each, axis], second_low[each, axis] = middle, middle
         new = _bounded(
-            plain,
+            self.plain,
             np.concatenate([low, second_low]),
             np.concatenate([first_high, high]),
             np.concatenate([leaves.stored[some]] * 2),
-            whole,
+            self._whole,
         )
-        kept = np.setdiff1d(np.arange(len(leaves.low)), some)
-        leaves = _Leaves(
+        kept = np.ones(len(leaves.low), dtype=bool)
+        kept[some] = False
+        self._leaves = _Leaves(
             *(
                 np.concatenate([getattr(leaves, f)[kept], getattr(new, f)])
                 for f in _Leaves.__dataclass_fields__
             )
         )
-    return leaves
+        return True
 
 
 def _bounded(

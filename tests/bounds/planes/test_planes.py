@@ -22,7 +22,9 @@ from tests.harness.random_networks import he_network, random_network
 @pytest.fixture(autouse=True)
 def small_covers(monkeypatch):
     """Covers of few leaves are as good for tests."""
-    monkeypatch.setattr(cover, "SETTINGS", cover.CoverSettings(leaves=60))
+    monkeypatch.setattr(
+        cover, "SETTINGS", cover.CoverSettings(leaves=40, wanted=20, at_once=8)
+    )
 
 
 def chain(network, low, high) -> ChainPlanes:
@@ -239,6 +241,31 @@ def test_a_cover_comes_close_to_the_hull(monkeypatch, sizes):
             assert best - heights[0] < 0.6 * (best - heights[1])
 
 
+def test_covers_get_finer_where_boxes_are_asked_about():
+    """The leaves still fill the box once, and a box has tighter planes the second time."""
+    network = he_network(2, (3, 9, 8, 1))
+    planes = box_planes(network, -np.ones(3), np.ones(3))
+    low, high, x = np.full(3, 0.1), np.full(3, 0.4), np.full(3, 0.2)
+    gaps, counts = [], []
+    for _ in range(4):
+        gaps.append(planes.over(low, high, None, x).gaps(x)[0])
+        leaves = planes.cover.leaves
+        counts.append(len(leaves.low))
+        assert (leaves.high - leaves.low).prod(axis=1).sum() == pytest.approx(8.0)
+    assert counts[0] < counts[-1] <= 4 * 40 + 16
+    assert gaps[-1] < gaps[0]
+
+
+def test_equal_networks_over_one_box_share_a_cover():
+    network, other = he_network(2, (3, 9, 1)), he_network(3, (3, 9, 1))
+    low, high = [-np.ones(3)] * 4, [np.ones(3)] * 3 + [2.0 * np.ones(3)]
+    first, second, third, fourth = planes_of_many(
+        [network, he_network(2, (3, 9, 1)), other, network], low, high
+    )
+    assert first.cover is second.cover
+    assert len({id(one.cover) for one in (first, third, fourth)}) == 3
+
+
 def test_planes_for_outputs_that_a_solver_has_cut_them_off():
     """Only planes on the side where the outputs are off, and none where none is of use."""
     rng = np.random.default_rng(5)
@@ -265,7 +292,13 @@ def test_planes_for_outputs_that_a_solver_has_cut_them_off():
             assert_hold(one, network, points)
 
 
-def test_stacks_give_what_each_network_gives_alone():
+@pytest.fixture
+def fixed_covers(monkeypatch):
+    """Covers that stay as they are, so that a box has the same planes each time."""
+    monkeypatch.setattr(cover, "SETTINGS", cover.CoverSettings(leaves=40, growth=1))
+
+
+def test_stacks_give_what_each_network_gives_alone(fixed_covers):
     rng = np.random.default_rng(1)
     shapes = [(3, 6, 5, 2)] * 4 + [(4, 5, 1)] * 2 + [(1, 5, 1), (3, 6, 5, 2)]
     networks = [he_network(k, sizes) for k, sizes in enumerate(shapes)]
@@ -329,7 +362,7 @@ def test_boxes_are_cut_off_at_the_first_one():
         box_planes(network, np.array([-np.inf, 0.0]), np.ones(2))
 
 
-def test_children_inherit_what_is_decided():
+def test_children_inherit_what_is_decided(fixed_covers):
     """A box that starts from its parent's bounds is never worse than one that doesn't."""
     rng = np.random.default_rng(2)
     for make in (

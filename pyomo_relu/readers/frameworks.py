@@ -113,6 +113,8 @@ class Framework(ABC):
     heads : dict of callables
         By the number of an output: the smooth function that was taken off there, on
         (N, size) values of the network.
+    admitted : dict of arrays
+        By the number of an input: the only values that it may take.
     """
 
     name: str
@@ -120,14 +122,25 @@ class Framework(ABC):
 
     def __init__(self) -> None:
         self.heads: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
+        self.admitted: dict[int, np.ndarray] = {}
 
     @abstractmethod
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
         """One (N, size) array for each output of the network, as a user would get it."""
 
     def represent(self, points: np.ndarray) -> np.ndarray:
-        """Points (N, n_inputs) like the given ones at which the model can be evaluated."""
-        return self.arithmetic.represent(points)
+        """The points, with admitted values in place of those of restricted inputs.
+
+        There are as many as it takes to see each value once, but not very many.
+        """
+        points = self.arithmetic.represent(points)
+        longest = max((len(v) for v in self.admitted.values()), default=0)
+        rows = max(len(points), min(longest, MOST_ADMITTED))
+        points = np.resize(points, (rows, points.shape[1]))
+        rng = np.random.default_rng(0)
+        for column, values in self.admitted.items():
+            points[:, column] = np.resize(rng.permutation(values), rows)
+        return points
 
     def shown(self, k: int, values: np.ndarray) -> np.ndarray:
         """What a user would get where the network's output ``k`` has these values."""
@@ -153,7 +166,7 @@ class CalledFramework(Framework):
     source : int, optional
         The builder's node of the input, where there is only one.
     admitted : mapping, optional
-        The only values that an input may take, by the number of the input.
+        See :class:`Framework`.
     """
 
     def __init__(
@@ -168,20 +181,6 @@ class CalledFramework(Framework):
         self.name, self.run, self.calls, self.source = name, run, calls, source
         self.admitted = dict(admitted or {})
         self.arithmetic = Arithmetic.of(["float64"])
-
-    def represent(self, points: np.ndarray) -> np.ndarray:
-        """The points, with admitted values in place of those of restricted inputs.
-
-        There are as many as it takes to see each value once, but not very many.
-        """
-        points = super().represent(points)
-        longest = max((len(v) for v in self.admitted.values()), default=0)
-        rows = max(len(points), min(longest, MOST_ADMITTED))
-        points = np.resize(points, (rows, points.shape[1]))
-        rng = np.random.default_rng(0)
-        for column, values in self.admitted.items():
-            points[:, column] = np.resize(rng.permutation(values), rows)
-        return points
 
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
         """The outputs (N, ...) of the source at points (N, n)."""

@@ -103,7 +103,7 @@ def read_network(
     ----------
     source : Network, path, model or estimator
         * a :class:`~pyomo_relu.network.Network`,
-        * a path: ``.keras``, ``.h5``, ``.onnx``, ``.pt2``, or ``.npz`` by
+        * a path: ``.keras``, ``.h5``, ``.onnx``, ``.onnx.gz``, ``.pt2``, or ``.npz`` by
           :meth:`Network.save`,
         * a Keras model,
         * an ONNX ``ModelProto``,
@@ -212,6 +212,8 @@ def _kind_of_file(path: Path) -> str:
         raise FileNotFoundError(f"there is no file '{path}'.")
     if not path.is_file() and not path.is_dir():
         raise ValueError(f"'{path}' is a pipe or a device; give the path of a file.")
+    if path.name.lower().endswith(".onnx.gz"):
+        return "onnx"
     if path.suffix.lower() in _SUFFIXES:
         return _SUFFIXES[path.suffix.lower()]
     if path.suffix.lower() in (".pkl", ".pickle", ".joblib"):

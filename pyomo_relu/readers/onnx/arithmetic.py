@@ -10,6 +10,7 @@ from pyomo_relu.network import activations
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.entrywise import ENTRYWISE, Entrywise
 from pyomo_relu.readers.onnx.node import OnnxNode, Operator, register_onnx_operator
+from pyomo_relu.readers.sums import einsum
 from pyomo_relu.readers.values import Tensor, Value
 
 # What exporters write for "no bound"; float32's largest number is an attribute default.
@@ -79,11 +80,20 @@ def matmul(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Mul")
 def multiply(node: OnnxNode) -> Tensor:
-    """A product entry by entry, one factor of which is constant."""
+    """A product entry by entry with a constant, or with a comparison as in ``h * (h > 0)``."""
     a, b = node.values()
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
+    switched = any(
+        isinstance(v, Tensor) and v.handle in node.graph.comparisons for v in (a, b)
+    )
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and not switched:
         raise node.error("both factors depend on the input, which is not piecewise linear")
     return node.graph.multiply(node.name, a, b)
+
+
+@register_onnx_operator("Einsum")
+def sum_of_products(node: OnnxNode) -> Tensor:
+    """A sum of products of a tensor and constants."""
+    return einsum(node.graph, node.name, node.required("equation"), node.values())
 
 
 @register_onnx_operator("Div")
@@ -101,7 +111,7 @@ def divide(node: OnnxNode) -> Tensor:
 @register_onnx_operator("Not")
 def negation(node: OnnxNode) -> Tensor:
     """``1 - x``, for truth values 0 and 1."""
-    return node.graph.scale(node.name, node.tensor(0), -1.0, 1.0)
+    return node.graph.negation(node.name, node.tensor(0))
 
 
 @register_onnx_operator("BatchNormalization")

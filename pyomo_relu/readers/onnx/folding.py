@@ -34,6 +34,9 @@ _SLOW = set(
 )
 _PATIENCE = 50_000
 
+#: The reference implementation has no DequantizeLinear of operator sets before this one.
+_DEQUANTIZED = 19
+
 #: Operators that run other graphs, as often as they like.
 _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 
@@ -59,12 +62,20 @@ def run_node(
         If it can't be computed, or makes more than may be held; it names the node.
     """
     where = f"{what}: ONNX operator {proto.op_type} (node '{node_name(proto)}')"
-    outputs = [o for o in proto.output if o]
     arrays = {n: np.asarray(v) for n, v in zip(proto.input, inputs) if n}
     if proto.op_type in _CONTROL:
         raise ValueError(f"{where} is control flow, which is not read; trace the model.")
     if proto.op_type == "Constant":
         return [_constant(proto, where)]
+    if proto.op_type == "DequantizeLinear" and _version(opsets) < _DEQUANTIZED:
+        return [_dequantized(proto, inputs, where)]
+    return _referred(proto, arrays, opsets, where, keep)
+
+
+def _referred(
+    proto: Any, arrays: dict[str, np.ndarray], opsets: Any, where: str, keep: bool
+) -> list[np.ndarray]:
+    """What the reference implementation makes of one node, once its size is known."""
     entries = _entries(proto, arrays, opsets)
     # What is not kept are positions of entries, of which a layer is made next.
     each, kept = (_COMPUTED, 8.0 * entries) if keep else (ENTRY, 0.0)
@@ -75,10 +86,30 @@ def run_node(
             "export the model with constant folding."
         )
     found = _run(proto, arrays, opsets, where)
-    for name in outputs:
+    for name in filter(None, proto.output):
         if not isinstance(found.get(name), np.ndarray) or found[name].dtype.kind in "OUS":
             raise ValueError(f"{where} makes something else than an array of numbers.")
     return [found[o] if o else np.zeros(0) for o in proto.output]
+
+
+def _version(opsets: Any) -> int:
+    return next((o.version for o in opsets if o.domain in ("", "ai.onnx")), 0)
+
+
+def _dequantized(proto: Any, inputs: Sequence[Value | None], where: str) -> np.ndarray:
+    """``(x - zero_point) * scale``, one of each for a tensor or along an axis."""
+    x, scale, *rest = (None if v is None else np.asarray(v) for v in inputs)
+    assert x is not None and scale is not None
+    need(where, passing=_COMPUTED * float(x.size), kept=8.0 * x.size)
+    axis = next((int(a.i) for a in proto.attribute if a.name == "axis"), 1)
+    zero = rest[0] if rest and rest[0] is not None else np.zeros(scale.shape, x.dtype)
+    if scale.size > 1 and x.ndim:
+        if not -x.ndim <= axis < x.ndim or x.shape[axis] != scale.size:
+            raise ValueError(f"{where} has {scale.size} scales for the shape {x.shape}.")
+        along = [1] * x.ndim
+        along[axis] = -1
+        scale, zero = scale.reshape(along), zero.reshape(along)
+    return (x.astype(np.int64) - zero.astype(np.int64)).astype(scale.dtype) * scale
 
 
 def _constant(proto: Any, where: str) -> np.ndarray:

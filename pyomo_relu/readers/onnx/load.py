@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from pyomo_relu.network.limits import need
 from pyomo_relu.readers.onnx.arrays import (
+    graphs_of,
     import_onnx,
     load_external_data,
     node_name,
@@ -19,6 +22,9 @@ OLDEST_OPSET = 7
 
 #: Bytes that an operator takes in the file, in what is made of it, and in what checks it.
 OPERATOR = 20_000
+
+#: Bytes that a compressed file is unpacked by at once.
+_UNPACKED = 2**20
 
 #: Above this, protobuf can't hand a model to the checker.
 _CHECKED = 2**31 - 1
@@ -85,6 +91,27 @@ def _check_opset(model: Any, what: str) -> None:
         )
 
 
+def is_packed(source: Any) -> bool:
+    """Whether a source is the path of a compressed model."""
+    return isinstance(source, (str, Path)) and str(source).lower().endswith(".gz")
+
+
+def _unpacked(path: Path, what: str) -> bytes:
+    """The model in an ``.onnx.gz`` file; memory is asked for while it is unpacked."""
+    parts, size = [], 0
+    try:
+        with gzip.open(path) as file:
+            while part := file.read(_UNPACKED):
+                parts.append(part)
+                size += len(part)
+                need("what it unpacks to", passing=2.0 * size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"{what} is not a gzip file, or it is truncated: {error}."
+        ) from error
+    return b"".join(parts)
+
+
 def _load_file(path: Path, what: str) -> Any:
     onnx = import_onnx()
     if path.is_dir():
@@ -92,7 +119,7 @@ def _load_file(path: Path, what: str) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {what}.")
     model = onnx.ModelProto()
-    data = path.read_bytes()
+    data = _unpacked(path, what) if is_packed(path) else path.read_bytes()
     _foreign(what, "is not an ONNX model, or it is truncated", model.ParseFromString, data)
     _check_text(model, what)
     load_external_data(model, path.parent, what)
@@ -183,6 +210,16 @@ def check_nodes(model: Any, what: str) -> None:
         if twice:
             raise ValueError(f"{where} makes '{twice[0]}', which something else made.")
         made.update(outputs)
-        if not onnx.defs.has(node.op_type, node.domain):
+    _check_each(model, what, context)
+
+
+def _check_each(model: Any, what: str, context: Any) -> None:
+    """Check each operator by itself, those inside others too."""
+    onnx = import_onnx()
+    for node in nodes_of(model.graph.node):
+        # What holds a graph reads values from outside of it, which the check can't find.
+        holds = any(graphs_of(attribute) for attribute in node.attribute)
+        if holds or not onnx.defs.has(node.op_type, node.domain):
             continue
+        where = f"{what}: ONNX operator {node.op_type} (node '{node_name(node)}')"
         _foreign(where, "is not valid", onnx.checker.check_node, node, context)

@@ -40,7 +40,14 @@ class OnnxModel(Framework):
         self.arithmetic = Arithmetic.of(found | set(self.kinds))
 
     @classmethod
-    def of(cls, source: Any, model: Any, what: str, values: Values) -> OnnxModel | None:
+    def of(
+        cls,
+        source: Any,
+        model: Any,
+        what: str,
+        values: Values,
+        admitted: Mapping[int, np.ndarray] | None = None,
+    ) -> OnnxModel | None:
         """The model in a session of onnxruntime; None where it can't run it.
 
         Parameters
@@ -53,6 +60,8 @@ class OnnxModel(Framework):
             How errors call it.
         values : mapping
             The values that the reader found; a head runs by the name of what it read.
+        admitted : mapping, optional
+            The only values that inputs may take.
         """
         if importlib.util.find_spec("onnxruntime") is None:
             return None
@@ -61,8 +70,9 @@ class OnnxModel(Framework):
             is_path = isinstance(source, (str, Path)) and not read
             session = _session(str(source) if is_path else model, read)
             found = cls(session, model, what, values)
+            found.admitted = dict(admitted or {})
             tensors = [v for v in map(values.get, found.inputs) if isinstance(v, Tensor)]
-            found.outputs(np.zeros((1, sum(x.size for x in tensors))))
+            found.outputs(found.represent(np.zeros((1, sum(x.size for x in tensors)))))
             return found
         except Exception:
             # An operator, type or size that this runtime doesn't know says nothing of

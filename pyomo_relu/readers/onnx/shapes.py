@@ -83,12 +83,29 @@ def pad(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Where")
 def where(node: OnnxNode) -> Tensor:
-    """Entries of two tensors, chosen by a constant condition."""
+    """Entries of two tensors, chosen by a constant condition or by a comparison."""
     if len(node.values()) != 3:
         raise node.error("it takes a condition and two values")
-    _, a, b = node.values()
-    condition = node.constant(0, "condition")
-    return spatial.where(node.graph, node.name, condition, a, b)
+    return spatial.where(node.graph, node.name, *node.values())
+
+
+@register_onnx_operator("Resize")
+def resize(node: OnnxNode) -> Tensor:
+    """Nearest neighbours: each entry is one of the input's."""
+    x, mode = node.tensor(0), node.attributes.get("mode", "nearest")
+    transformation = node.attributes.get("coordinate_transformation_mode", "half_pixel")
+    if mode != "nearest" or transformation == "tf_crop_and_resize":
+        raise node.error(
+            f"mode '{mode}' with {transformation} isn't supported; export the model with "
+            "nearest upsampling"
+        )
+    arguments = [node.constant(k, f"input {k}") for k in range(1, len(node.inputs))]
+    # One sample is resized, and in a batch nothing is mixed: its axis keeps its length.
+    [codes] = node.run([x.index.astype(float), *arguments])
+    codes = np.round(codes).astype(np.int64)
+    if x.batch is not None and (codes.ndim <= x.batch or codes.shape[x.batch] != 1):
+        raise node.error("it resizes the batch axis")
+    return node.graph.rearrange(node.name, [x], codes, batch=x.batch)
 
 
 @register_onnx_operator("Cast")

@@ -21,12 +21,14 @@ from pyomo_relu.readers.checking import built
 from pyomo_relu.readers.naming import naming, reason
 from pyomo_relu.readers.onnx.arrays import (
     attributes_of,
+    graphs_of,
     import_onnx,
     node_name,
+    nodes_of,
     tensor_array,
 )
 from pyomo_relu.readers.onnx.folding import run_node
-from pyomo_relu.readers.onnx.load import check_nodes, load_model
+from pyomo_relu.readers.onnx.load import check_nodes, is_packed, load_model
 from pyomo_relu.readers.onnx.node import HEADS, OPERATORS, OnnxNode
 from pyomo_relu.readers.onnx.running import OnnxModel
 from pyomo_relu.readers.tensors import TensorGraph
@@ -42,6 +44,12 @@ _SMOOTH = set(
     """
     Celu Elu Erf Exp GRU Gelu HardSwish InstanceNormalization LSTM LayerNormalization Log
     Mish Pow RNN Reciprocal Selu Softplus Softsign Sqrt Swish Tanh
+    """.split()
+)
+_ROUNDING = set(
+    """
+    Ceil ConvInteger DequantizeLinear DynamicQuantizeLinear Floor MatMulInteger
+    QLinearConv QLinearMatMul QuantizeLinear Round
     """.split()
 )
 # What may stand between a head and the output; none of them changes an entry.
@@ -88,7 +96,10 @@ def read_onnx(
         check_nodes(model, what)
         walker = _Walker(model, what, logits)
         outputs = walker.walk()
-        framework = partial(OnnxModel.of, source, model, what, walker.values)
+        given = model if is_packed(source) else source
+        framework = partial(
+            OnnxModel.of, given, model, what, walker.values, walker.graph.admitted
+        )
         return built(
             walker.graph,
             outputs,
@@ -103,13 +114,15 @@ def unsupported_operators(model: Any) -> dict[str, list[str]]:
     known = {i.name for i in model.graph.initializer}
     depends = {v.name for v in model.graph.input} - known
     found: dict[str, list[str]] = {}
-    for node in model.graph.node:
+    for node in live_nodes(model.graph):
+        # Of an If by a constant one branch is read, and what is in that shows then.
+        branches = node.op_type == "If" and depends.isdisjoint(node.input[:1])
         dependent = not depends.isdisjoint(node.input) or _has_subgraph(node)
         if not dependent and node.op_type not in _RANDOM:
             continue
         if node.op_type not in ("Shape", "Size"):
-            depends.update(o for o in node.output if o)
-        if _key(node) not in OPERATORS and node.op_type not in HEADS:
+            depends.update(filter(None, node.output))
+        if not branches and _key(node) not in OPERATORS and node.op_type not in HEADS:
             found.setdefault(".".join(filter(None, _key(node))), []).append(node_name(node))
     return found
 
@@ -117,6 +130,21 @@ def unsupported_operators(model: Any) -> dict[str, list[str]]:
 def _key(node: Any) -> tuple[str, str]:
     """The domain and the type of an operator, as the table has them."""
     return "" if node.domain == "ai.onnx" else node.domain, node.op_type
+
+
+def live_nodes(graph: Any) -> list[Any]:
+    """The nodes that an output depends on, in their order."""
+    wanted = {o.name for o in graph.output}
+    found = []
+    for node in reversed(graph.node):
+        if wanted.isdisjoint(o for o in node.output if o):
+            continue
+        found.append(node)
+        wanted.update(i for part in nodes_of([node]) for i in part.input)
+        wanted.update(
+            o.name for a in node.attribute for g in graphs_of(a) for o in g.output
+        )
+    return found[::-1]
 
 
 def _has_subgraph(node: Any) -> bool:
@@ -131,6 +159,11 @@ def _describe(unsupported: dict[str, list[str]]) -> str:
     text = ", ".join(parts)
     if all(name in _SMOOTH for name in unsupported):
         return f"{text}: not piecewise linear. Train the network with ReLU instead."
+    if all(name in _ROUNDING for name in unsupported):
+        return (
+            f"{text}: rounds, which is not piecewise linear as written. Export the model "
+            "before it is quantized, or with quantized weights alone."
+        )
     return (
         f"{text}: not supported. If the operator is piecewise linear, teach the reader "
         "with register_onnx_operator."
@@ -149,7 +182,8 @@ class _Walker:
             for o in model.opset_import
         }
         self.values: dict[str, Value | Head | None] = {"": None}
-        self.used = {i for node in model.graph.node for i in node.input}
+        self.nodes = live_nodes(model.graph)
+        self.used = {i for node in nodes_of(self.nodes) for i in node.input}
         self.used |= {o.name for o in model.graph.output}
 
     def walk(self) -> list[Tensor]:
@@ -157,15 +191,40 @@ class _Walker:
         graph = self.model.graph
         if graph.sparse_initializer:
             raise ValueError(f"{self.what} has sparse initializers; store them dense.")
-        for initializer in graph.initializer:
-            label = f"{self.what}: the weights '{initializer.name}'"
-            self.values[initializer.name] = tensor_array(initializer, label)
+        self.hold(graph)
         for entry in graph.input:
             if entry.name not in self.values:
                 self.values[entry.name] = self.input(entry)
-        for node in graph.node:
+        for node in self.nodes:
             self.visit(node)
         return [self.output(entry.name) for entry in graph.output]
+
+    def hold(self, graph: Any) -> None:
+        """Take the weights of a graph."""
+        for initializer in graph.initializer:
+            label = f"{self.what}: the weights '{initializer.name}'"
+            self.values[initializer.name] = tensor_array(initializer, label)
+
+    def branch(self, proto: Any, where: str) -> list[Any]:
+        """The outputs of the branch of an If that a constant condition chooses."""
+        condition = self.values[proto.input[0]]
+        if not isinstance(condition, np.ndarray) or condition.size != 1:
+            raise ValueError(
+                f"{where} chooses by a value that depends on the input, which is not "
+                "piecewise linear; export the model without it."
+            )
+        wanted = "then_branch" if condition.reshape(-1)[0] else "else_branch"
+        graph = next((a.g for a in proto.attribute if a.name == wanted), None)
+        if graph is None:
+            raise ValueError(f"{where} has no {wanted}.")
+        self.hold(graph)
+        self.used |= {o.name for o in graph.output}
+        for node in live_nodes(graph):
+            self.visit(node)
+        missing = [o.name for o in graph.output if o.name not in self.values]
+        if missing:
+            raise ValueError(f"{where} has an output '{missing[0]}' that nothing makes.")
+        return [self.values[o.name] for o in graph.output]
 
     def input(self, entry: Any) -> Tensor:
         """A graph input; a first axis of unknown length is the batch axis."""
@@ -226,6 +285,8 @@ class _Walker:
             raise ValueError(
                 f"{where} reads '{missing[0]}', which nothing before it makes."
             )
+        if _key(proto) == ("", "If"):
+            return self.branch(proto, where)
         given = [self.values[i] for i in proto.input]
         inputs = [v.logits if isinstance(v, Head) else v for v in given]
         if not any(isinstance(v, Tensor) for v in inputs):

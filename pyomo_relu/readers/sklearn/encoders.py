@@ -1,15 +1,10 @@
 """Encoders of categories, bins, and imputers of missing values.
 
-An encoder knows a feature at its categories only. It becomes a continuous function that
-goes through its values there: with the categories :math:`c_0 < c_1 < ...`
-
-.. math:: y(x) = y(c_0) + \\sum_{i \\ge 1} (y(c_i) - y(c_{i-1}))
-          \\min(\\max(\\tfrac{x - c_{i-1}}{c_i - c_{i-1}}, 0), 1).
-
-It is exact at the categories and means nothing between them, so that a variable there
-has to be an integer, or another one of the categories. A feature of two categories costs no
-binary: between them the function is linear. Where an encoder has a value for what it does
-not know, the function has this value at all other integers.
+An encoder knows a feature at its categories only. It becomes a continuous function through
+its values there, see :mod:`pyomo_relu.readers.categories`: exact at the categories, without
+a meaning between them, so that a variable there has to be an integer, or another one of the
+categories. Where an encoder has a value for what it does not know, the function has this
+value at all other integers.
 
 What an encoder makes of a category, it says itself: its ``transform`` is run on each
 category once, with all its options (dropped, infrequent and unknown ones).
@@ -22,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.readers.categories import tabulated, with_neighbours
 from pyomo_relu.readers.reader_tables import enter
 from pyomo_relu.readers.sklearn.common import attribute, feature_names, kind_of
 from pyomo_relu.readers.sklearn.running import called
@@ -67,7 +62,7 @@ def _grid(estimator: Any, column: int) -> np.ndarray:
             "which aren't all integers; that is not piecewise linear. Fit it with "
             "handle_unknown='error', or on integers."
         )
-    return np.unique(np.concatenate([categories - 1.0, categories, categories + 1.0]))
+    return with_neighbours(categories)
 
 
 def _tabulated(
@@ -108,34 +103,7 @@ def _encoded(
     linearly on the way to it.
     """
     base, changes = _tabulated(estimator, grids)
-    columns, low, high, kept = [], [], [], []
-    for column, (grid, change) in enumerate(zip(grids, changes)):
-        for i in np.flatnonzero(change.any(axis=1)):
-            columns.append(column)
-            low.append(grid[i])
-            high.append(grid[i + 1])
-            kept.append(change[i])
-    if not kept:
-        return graph.matmul(name, x, np.zeros((x.size, len(base))), base)
-    below, above = np.array(low), np.array(high)
-    weights = np.array(kept)
-    places = np.array([columns], dtype=np.int64)
-    spread = graph.rearrange(f"{name}_features", [x], places, batch=x.batch)
-    if jumps:
-        shape = (len(columns), 2)
-        pieces = (
-            "step",
-            above[:, None],
-            np.zeros(shape),
-            np.tile([0.0, 1.0], (len(columns), 1)),
-        )
-        steps = graph.piecewise(f"{name}_steps", spread, pieces)
-        return graph.matmul(name, steps, weights, base)
-    ramps = graph.clip(f"{name}_ramps", spread, below, above)
-    weights = weights / (above - below)[:, None]
-    moved = graph.scale(f"{name}_started", ramps, 1.0, -below)
-    w = sp.csr_array(weights.T)
-    return graph.affine(name, [(moved, w)], base, (1, len(base)), x.batch)
+    return tabulated(graph, name, x, grids, base, changes, jumps)
 
 
 @enter(TRANSFORMERS, "OneHotEncoder", "OrdinalEncoder", "TargetEncoder")

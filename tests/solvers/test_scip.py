@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import signal
@@ -18,13 +19,17 @@ from pyomo.contrib.solver.common.util import (
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.formulations import network_blocks
-from pyomo_relu.solvers import scip as package
 from tests.harness.random_networks import he_network
 from tests.presolve.random_wired import random_wired
 from tests.solvers.global_models import random_model
 
 pytest.importorskip("pyscipopt")
 pytest.importorskip("highspy")
+
+
+def module(name: str):
+    """A module of relu_scip, which is imported when it is first needed."""
+    return importlib.import_module(f"pyomo_relu.solvers.scip.{name}")
 
 
 def solve(m, **options):
@@ -232,7 +237,7 @@ def test_what_a_callback_raises_ends_the_search_and_is_raised(where, monkeypatch
     if where == "progress":
         options["progress"] = fail
     else:
-        owner = package.together.Together
+        owner = module("together").Together
         original = getattr(owner, where)
         monkeypatch.setattr(owner, where, fail)
     with pytest.raises(OwnError, match="as it is"):
@@ -240,7 +245,7 @@ def test_what_a_callback_raises_ends_the_search_and_is_raised(where, monkeypatch
 
 
 def test_a_missing_scip_is_named_with_its_remedy(monkeypatch):
-    monkeypatch.setattr(package.solver, "has_scip", lambda: False)
+    monkeypatch.setattr(module("solver"), "has_scip", lambda: False)
     solver = NewFactory("relu_scip")
     assert not solver.available()
     with pytest.raises(ImportError, match=r"relu_scip needs SCIP; pip install 'pyomo_relu"):
@@ -269,3 +274,20 @@ def test_a_jump_at_the_optimum():
         assert status(results) == "convergenceCriteriaSatisfied"
         assert results.incumbent_objective == pytest.approx(best, rel=2e-4)
         assert results.objective_bound <= best + 1e-7
+
+
+def test_an_interrupt_before_scip_begins_keeps_what_there_is(monkeypatch):
+    def interrupted(self, seconds):
+        x = np.zeros(len(self.problem.columns))
+        self.incumbent.offer(x)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module("points").Points, "first", interrupted)
+    m = hard()
+    m.same.deactivate()
+    results = solve(m)
+    assert status(results) == "interrupted"
+    assert results.incumbent_objective is not None
+    assert results.objective_bound == np.inf
+    results.solution_loader.load_vars()
+    assert pyo.value(m.obj) == pytest.approx(results.incumbent_objective)

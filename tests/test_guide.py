@@ -85,6 +85,37 @@ def best_of_the_quickstart(network) -> float:
     return best
 
 
+def test_classifiers():
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pyscipopt")
+    scope = run("classifiers")
+    # A grid of settings knows the best with a probability of 0.8 by softmax, too.
+    t, v = np.meshgrid(np.linspace(150, 250, 401), np.linspace(1, 5, 401))
+    grid = np.column_stack([t.ravel(), v.ravel()])
+    sure = scope["classifier"].predict_proba(grid)[:, 2] >= 0.8
+    best = (grid[:, 1] - 0.01 * grid[:, 0])[sure].max()
+    assert best <= scope["exact"] + 1e-3 and scope["exact"] < best + 0.03
+
+
+def test_duals_and_sensitivities():
+    scope = run("duals")
+    assert scope["price"] == pytest.approx(0.39419, abs=1e-4)
+
+
+def test_re_solving():
+    pytest.importorskip("sklearn")
+    scope = run("resolving")
+    m = scope["m"]
+    m.outside[0] = 30.0
+    with pytest.raises(ValueError, match="outside"):
+        scope["solver"].solve(m)
+
+
+def test_large_networks():
+    scope = run("large_networks")
+    assert scope["part"] < scope["whole"] / 2
+
+
 def test_the_example_of_the_block():
     from pyomo_relu.block import component
 

@@ -27,6 +27,7 @@ REPORTS = [
     ("many_blocks", ["--report"], "many_blocks"),
     ("wired", ["--report"], "wired"),
     ("nonlinear", ["--report"], "nonlinear"),
+    ("large_networks", ["--report"], "large_networks"),
 ]
 
 

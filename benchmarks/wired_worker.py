@@ -143,19 +143,22 @@ def start(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
     clock.first = found.first if found.feasible else None
 
 
-def written(m: pyo.ConcreteModel) -> tuple[str, dict[str, Any]]:
+def written(m: pyo.ConcreteModel, most: int = 1) -> tuple[str, dict[str, Any]]:
     """The model as a file, and its variables by the names there.
 
-    As LP where it is linear or quadratic, else as NL, with the names beside it.
+    As LP where its rows have the degree ``most`` at most, else as NL, with the names beside
+    it: SCIP 10 refuses quadratic rows of Pyomo's LP files.
     """
     rows = [c.body for c in m.component_data_objects(pyo.Constraint, active=True)]
-    rows += [o.expr for o in m.component_data_objects(pyo.Objective, active=True)]
-    quadratic = all(polynomial_degree(e) in (0, 1, 2) for e in rows)
-    path = Path(tempfile.mkdtemp()) / ("model.lp" if quadratic else "model.nl")
-    labels = {} if quadratic else {"symbolic_solver_labels": True}
+    costs = [o.expr for o in m.component_data_objects(pyo.Objective, active=True)]
+    degrees = {polynomial_degree(e) for e in rows}
+    linear = degrees <= set(range(most + 1))
+    linear &= all(polynomial_degree(e) in (0, 1, 2) for e in costs)
+    path = Path(tempfile.mkdtemp()) / ("model.lp" if linear else "model.nl")
+    labels = {} if linear else {"symbolic_solver_labels": True}
     _, number = m.write(str(path), io_options=labels)
     by_symbol = m.solutions.symbol_map[number].bySymbol
-    if quadratic:
+    if linear:
         return str(path), dict(by_symbol)
     names = path.with_suffix(".col").read_text().split("\n")[:-1]
     return str(path), {name: by_symbol[f"v{k}"] for k, name in enumerate(names)}
@@ -227,7 +230,10 @@ def gurobi(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
     """Gurobi on the rows of the blocks; the free licence ends at 2,000 rows or columns."""
     import gurobipy as gp
 
-    path, variables = written(m)
+    path, variables = written(m, most=2)
+    if path.endswith(".nl"):
+        run.error = "no NL files"
+        return
     model = gp.read(path, env=gp.Env(params={"OutputFlag": 0}))
     model.Params.Threads, model.Params.MIPGap = 1, GAP
 

@@ -81,6 +81,8 @@ def split_shares(p: Problem) -> list[Share]:
     Networks that read each other's outputs stay together. Empty where that isn't so, or
     where no input is shared.
     """
+    if not p.integer.any():
+        return []  # nothing takes few values
     groups, links = _networks(p)
     readers = np.zeros(p.n, dtype=int)
     for drivers, _ in groups:

@@ -72,12 +72,8 @@ def of_keras(make, **options):
 
 def own_call(keras):
     class Own(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = keras.layers.Dense(2)
-
         def call(self, x):
-            return self.dense(x)
+            return x if keras.ops.sum(x) >= 0 else -x
 
     model = Own()
     model(np.zeros((1, 3)))

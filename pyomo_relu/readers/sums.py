@@ -53,6 +53,24 @@ def einsum(graph: AffineGraph, name: str, equation: str, values: Sequence[Value]
     return graph.affine(name, [(x, w)], 0.0, shape, batch)
 
 
+def contracted(
+    graph: AffineGraph,
+    name: str,
+    a: Value,
+    b: Value,
+    axes: tuple[Sequence[int], Sequence[int]],
+) -> Tensor:
+    """Products of ``a`` and ``b`` summed over axes of each, as ``tensordot`` does."""
+    letters = iter(string.ascii_letters)
+    left, right = (["" for _ in v.shape] for v in (a, b))
+    for i, j in zip(*axes):
+        left[i] = right[j] = next(letters)
+    for term in (left, right):
+        term[:] = [c or next(letters) for c in term]
+    result = "".join(c for c in left + right if (c in left) != (c in right))
+    return einsum(graph, name, f"{''.join(left)},{''.join(right)}->{result}", [a, b])
+
+
 def _batch(
     name: str, x: Tensor, axes: str, others: Sequence[str], result: str
 ) -> int | None:

@@ -6,6 +6,7 @@ at the breakpoint is Keras' value.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,12 @@ from pyomo_relu.readers.keras.describing import (
 from pyomo_relu.readers.keras.registration import custom_activation, layer_reader
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor
+
+#: Functions of ``tensorflow.nn`` that compute what Keras' of the same name compute.
+OF_TENSORFLOW = """
+    elu gelu leaky_relu log_softmax relu relu6 selu sigmoid silu softmax softplus softsign
+    tanh
+""".split()
 
 #: Smooth functions that only an output may have, by their names in ``keras.ops``.
 HEADS = ("softmax", "log_softmax", "sigmoid", "log_sigmoid")
@@ -93,7 +100,10 @@ def function_name(function: Any) -> str:
 
 
 def keras_name(function: Any) -> str | None:
-    """The name of one of Keras' own functions; None for any other object."""
+    """The name of one of Keras' own functions, or of TensorFlow's that are the same.
+
+    None for any other object.
+    """
     import keras
 
     name = getattr(function, "__name__", None)
@@ -101,6 +111,11 @@ def keras_name(function: Any) -> str | None:
         # Compared as objects: a user's own "relu" need not be Keras' relu.
         if name is not None and getattr(module, name, None) is function:
             return str(name)
+    tensorflow = sys.modules.get("tensorflow")  # a function of it comes with it
+    if tensorflow is not None:
+        for name in OF_TENSORFLOW:
+            if getattr(tensorflow.nn, name, None) is function:
+                return name
     return None
 
 

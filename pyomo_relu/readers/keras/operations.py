@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.readers import spatial
 from pyomo_relu.readers.keras.activation_functions import (
     FUNCTIONS,
     hard_shrink,
@@ -23,6 +24,7 @@ from pyomo_relu.readers.keras.describing import as_numpy, describe, refuse
 from pyomo_relu.readers.keras.registration import OPERATIONS
 from pyomo_relu.readers.moves import MixedSamplesError, move
 from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
+from pyomo_relu.readers.sums import contracted, einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor, Value
 
@@ -57,10 +59,10 @@ def head(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Head:
     return Head(x, function, describe(operation), operation)
 
 
-@enter(OPERATIONS, "Cast")
+@enter(OPERATIONS, "Cast", "ConvertToTensor")
 def cast(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Tensor:
-    """Another float dtype; the values stay."""
-    if "float" not in str(operation.dtype):
+    """Another float dtype, or the same; the values stay."""
+    if operation.dtype is not None and "float" not in str(operation.dtype):
         raise refuse(operation, f"casts to {operation.dtype}, which cuts off fractions.")
     return x
 
@@ -105,8 +107,9 @@ def subtract(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) ->
 
 @enter(OPERATIONS, "Multiply")
 def multiply(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
-    """``x1 * x2``, one of which is constant."""
-    if isinstance(x1, Tensor) and isinstance(x2, Tensor):
+    """``x1 * x2``, one of which is constant or, as in ``h * (h > 0)``, a comparison."""
+    tensors = [x for x in (x1, x2) if isinstance(x, Tensor)]
+    if len(tensors) > 1 and not any(x.handle in graph.comparisons for x in tensors):
         raise refuse(operation, "multiplies two tensors, which is not piecewise linear.")
     return graph.multiply(name, *_operands(operation, x1, x2))
 
@@ -159,6 +162,82 @@ def matmul(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> T
     if kernel.ndim != 2 or len(x1.shape) < 2:
         raise refuse(operation, f"multiplies by an array of shape {kernel.shape}.")
     return graph.matmul(name, x1, kernel)
+
+
+@enter(OPERATIONS, "Dot")
+def dot(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    """A tensor times a constant vector or matrix, along its last axis."""
+    if not isinstance(x1, Tensor) or isinstance(x2, Tensor):
+        raise refuse(operation, "multiplies from the left; write dot(tensor, constant).")
+    kernel = as_numpy(x2)
+    if kernel.ndim not in (1, 2) or len(x1.shape) < 2:
+        raise refuse(operation, f"multiplies by an array of shape {kernel.shape}.")
+    return graph.matmul(name, x1, kernel)
+
+
+def _batch_first(operation: Any, x: Tensor) -> Tensor:
+    if x.batch != 0:
+        raise refuse(operation, "moves the batch axis, which is not supported.")
+    return x
+
+
+@enter(OPERATIONS, "Einsum")
+def sum_of_products(
+    graph: TensorGraph, name: str, operation: Any, *operands: Any, **_: Any
+) -> Tensor:
+    """A sum of products of a tensor and constants."""
+    values = [v if isinstance(v, Tensor) else as_numpy(v) for v in operands]
+    return _batch_first(operation, einsum(graph, name, operation.subscripts, values))
+
+
+@enter(OPERATIONS, "Tensordot")
+def tensordot(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    """Products summed over some axes of a tensor and of a constant."""
+    a, b = (v if isinstance(v, Tensor) else as_numpy(v) for v in (x1, x2))
+    axes = operation.axes
+    if isinstance(axes, int):
+        first, second = list(range(len(a.shape) - axes, len(a.shape))), list(range(axes))
+    else:
+        first, second = (list(np.atleast_1d(v)) for v in axes)
+    return _batch_first(operation, contracted(graph, name, a, b, (first, second)))
+
+
+# ---------------------------------------------------------- comparisons and choices
+def _comparison(less: bool, strict: bool) -> LayerReader:
+    def read(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+        a, b = _operands(operation, x1, x2)
+        return graph.compare(name, a, b, less, strict)
+
+    return read
+
+
+OPERATIONS["Greater"], OPERATIONS["GreaterEqual"] = (
+    _comparison(less=False, strict=strict) for strict in (True, False)
+)
+OPERATIONS["Less"], OPERATIONS["LessEqual"] = (
+    _comparison(less=True, strict=strict) for strict in (True, False)
+)
+
+
+@enter(OPERATIONS, "LogicalNot")
+def negation(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Tensor:
+    """The opposite of a comparison."""
+    return graph.negation(name, x)
+
+
+@enter(OPERATIONS, "Where")
+def where(
+    graph: TensorGraph,
+    name: str,
+    operation: Any,
+    condition: Any,
+    x1: Any = None,
+    x2: Any = None,
+) -> Tensor:
+    """Entries of two tensors, chosen by a constant or by a comparison."""
+    if x1 is None or x2 is None:
+        raise refuse(operation, "asks for positions; give it two values to choose from.")
+    return spatial.where(graph, name, *_operands(operation, condition, x1, x2))
 
 
 # ------------------------------------------------------------------ rearrangements
@@ -228,6 +307,8 @@ _POSITIONS: dict[str, Callable[..., Any]] = {
     "Moveaxis": lambda op, a: np.moveaxis(a, op.source, op.destination),
     "Repeat": lambda op, a: np.repeat(a, op.repeats, op.axis),
     "Tile": lambda op, a: np.tile(a, op.repeats),
+    "Roll": lambda op, a: np.roll(a, op.shift, op.axis),
+    "Take": lambda op, a, indices: np.take(a, as_numpy(indices).astype(int), op.axis),
     "Split": lambda op, a: np.split(a, op.indices_or_sections, op.axis),
     "GetItem": lambda op, a, key: a[tuple(key) if isinstance(key, list) else key],
 }
@@ -267,6 +348,15 @@ def _joined(function: Callable[..., np.ndarray]) -> LayerReader:
 
 
 OPERATIONS["Concatenate"], OPERATIONS["Stack"] = _joined(np.concatenate), _joined(np.stack)
+
+
+@enter(OPERATIONS, "Hstack")
+def hstack(graph: TensorGraph, name: str, operation: Any, xs: Sequence[Any]) -> Value:
+    """Tensors one after the other along the first axis after the batch."""
+    values = _operands(operation, *xs)
+    if not all(isinstance(x, Tensor) for x in values):
+        raise refuse(operation, "joins a tensor with a constant, which is not supported.")
+    return _moved(graph, name, operation, values, np.hstack)[0]
 
 
 # ---------------------------------------------------------------------- reductions

@@ -41,6 +41,12 @@ def model_call_is_original(model: Any) -> bool:
     return not changed and _is_original(type(model))
 
 
+def has_own_call(model: Any) -> bool:
+    """Whether the class of a model has a call of its own, and nothing else is replaced."""
+    changed = {"call", "__call__", "_run_through_graph"} & set(vars(model))
+    return not changed and _is_original(type(model)) and not model_call_is_original(model)
+
+
 def _is_original(cls: type) -> bool:
     """Whether the ``call`` of a class is the one that its own module defines."""
     owner = next((c for c in cls.__mro__ if "call" in vars(c)), cls)

@@ -12,6 +12,7 @@ from pyomo_relu.readers.keras.describing import as_numpy, describe, refuse
 from pyomo_relu.readers.keras.registration import LAYERS
 from pyomo_relu.readers.moves import concatenate
 from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
+from pyomo_relu.readers.sums import einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor
 
@@ -39,6 +40,17 @@ def dense(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head
     bias = as_numpy(layer.bias) if layer.use_bias else 0.0
     affine = graph.matmul(name, x, as_numpy(layer.kernel), bias)
     return activated(graph, name, layer, affine)
+
+
+@enter(LAYERS, "EinsumDense")
+def einsum_dense(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head:
+    """``activation(einsum(equation, x, kernel) + bias)``."""
+    y = einsum(graph, name, layer.equation, [x, as_numpy(layer.kernel)])
+    if y.batch != 0:
+        raise refuse(layer, "moves the batch axis, which is not supported.")
+    if layer.bias is not None:
+        y = graph.scale(f"{name}_bias", y, 1.0, as_numpy(layer.bias))
+    return activated(graph, name, layer, y)
 
 
 # ----------------------------------------------------------------------- activations
@@ -142,6 +154,19 @@ def _extreme(sign: float) -> LayerReader:
 
 
 LAYERS["Maximum"], LAYERS["Minimum"] = _extreme(1.0), _extreme(-1.0)
+
+
+@enter(LAYERS, "Multiply")
+def product(graph: TensorGraph, name: str, layer: Any, *xs: Tensor) -> Tensor:
+    """A tensor times a comparison, as in ``h * (h > 0)``."""
+    if len(xs) != 2 or not any(x.handle in graph.comparisons for x in xs):
+        raise refuse(
+            layer,
+            "is not supported: it multiplies tensors that depend on the input, which is "
+            "not piecewise linear.",
+        )
+    a, b = _with_the_same_rank(graph, layer, xs)
+    return graph.multiply(name, a, b)
 
 
 @enter(LAYERS, "Concatenate")

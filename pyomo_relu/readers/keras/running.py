@@ -49,14 +49,21 @@ class KerasModel(Framework):
         What was read of it.
     values : list of Tensor or Head
         What was made of its outputs; a head runs on a tensor of Keras.
+    source : keras.Model, optional
+        What the user calls, where ``model`` is a graph that was traced of it.
     """
 
     def __init__(
-        self, model: Any, steps: list[Step], values: Sequence[Tensor | Head]
+        self,
+        model: Any,
+        steps: list[Step],
+        values: Sequence[Tensor | Head],
+        source: Any = None,
     ) -> None:
         super().__init__()
         self.model, self.steps = model, steps
-        self.name = f"the Keras model '{model.name}'"
+        self.source = model if source is None else source
+        self.name = f"the Keras model '{self.source.name}'"
         self.arithmetic = _arithmetic(model)
         for k, value in enumerate(values):
             if isinstance(value, Head):
@@ -81,7 +88,7 @@ class KerasModel(Framework):
         x = given[0] if struct is None else keras.tree.pack_sequence_as(struct, given)
         try:
             with _untouched(self.model):
-                found = keras.tree.flatten(self.model(x, training=False))
+                found = keras.tree.flatten(in_inference(self.source, x))
         except Exception as error:
             if _needs_a_gpu(self.model):
                 raise CannotRunHere(
@@ -96,6 +103,12 @@ class KerasModel(Framework):
         with _untouched(self.model):
             found = _run(self.model, self.steps, self.tensors(points), records)
         return records, [_flat(tensor) for tensor in found]
+
+
+def in_inference(model: Any, x: Any) -> Any:
+    """What a model gives at inference, whether its call takes a flag for that or not."""
+    flag = {"training": False} if getattr(model, "_call_has_training_arg", True) else {}
+    return model(x, **flag)
 
 
 def _run(

@@ -20,7 +20,7 @@ from pyomo_relu.readers.keras.activation_functions import refused
 from pyomo_relu.readers.keras.calls import refuse_masks, tensor_arguments
 from pyomo_relu.readers.keras.describing import UnsupportedLayerError, describe, refuse
 from pyomo_relu.readers.keras.loading import import_keras, load_model
-from pyomo_relu.readers.keras.originals import model_call_is_original
+from pyomo_relu.readers.keras.originals import has_own_call, model_call_is_original
 from pyomo_relu.readers.keras.registration import (
     LAYERS,
     is_custom,
@@ -28,6 +28,7 @@ from pyomo_relu.readers.keras.registration import (
     operation_reader,
 )
 from pyomo_relu.readers.keras.running import KerasModel, Step
+from pyomo_relu.readers.keras.tracing import built_shapes, no_traces_left, traced
 from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.naming import first_line, naming
 from pyomo_relu.readers.reader_tables import enter
@@ -38,6 +39,24 @@ from pyomo_relu.readers.values import Head, Tensor
 from pyomo_relu.readers.keras import operations, plain_layers, window_layers  # noqa: F401  isort: skip
 
 Result = Tensor | Head
+
+_DIVIDES = (
+    "it divides by the {} of its own input, which is not piecewise linear. Train with "
+    "BatchNormalization, whose statistics are constants at inference, instead."
+)
+#: Why layers of Keras are not read, where more can be said than that.
+_REASONS = {
+    "LayerNormalization": _DIVIDES.format("standard deviation"),
+    "GroupNormalization": _DIVIDES.format("standard deviation"),
+    "RMSNormalization": _DIVIDES.format("root mean square"),
+    "UnitNormalization": _DIVIDES.format("norm"),
+    "Lambda": "it may run any code. Write the function with keras.ops on the tensors of "
+    "the functional API, or describe the layer with register_keras_layer.",
+}
+
+
+def _of_keras(layer: Any) -> bool:
+    return type(layer).__module__.startswith("keras.src.")
 
 
 def read_keras(
@@ -54,7 +73,8 @@ def read_keras(
     Parameters
     ----------
     source : keras.Model, str or Path
-        A built Sequential or functional model on any backend, or the path of a
+        A built Sequential or functional model on any backend, a subclass with a call
+        that can be traced and that was called on data, or the path of a
         ``.keras`` archive or a legacy ``.h5`` file. Keras' safe mode stays on.
     logits, input_names, output_names, check_reading, max_memory
         As in :func:`~pyomo_relu.read_network`; ``max_memory`` is for files only.
@@ -106,6 +126,22 @@ def _read(
     check_reading: bool,
 ) -> Network:
     """The network of a model that is in memory; see :func:`read_keras`."""
+    if not has_own_call(model):
+        return _read_graph(model, model, logits, input_names, output_names, check_reading)
+    with no_traces_left(model):
+        graph = traced(model, built_shapes(model))
+        return _read_graph(graph, model, logits, input_names, output_names, check_reading)
+
+
+def _read_graph(
+    model: Any,
+    source: Any,
+    logits: bool,
+    input_names: Sequence[str] | None,
+    output_names: Sequence[str] | None,
+    check_reading: bool,
+) -> Network:
+    """The network of a model that is a graph, or was traced of ``source`` as one."""
     _check_model(model)
     graph = TensorGraph()
     inputs = [_input(graph, model, tensor) for tensor in model.inputs]
@@ -121,7 +157,7 @@ def _read(
     return built(
         graph,
         outputs,
-        partial(KerasModel, model, steps, values) if check_reading else None,
+        partial(KerasModel, model, steps, values, source) if check_reading else None,
         input_names=input_names,
         output_names=output_names,
     )
@@ -236,7 +272,13 @@ def _translate(node: Any, graph: TensorGraph, known: dict[int, Result]) -> Step:
 
     args, kwargs = node.arguments.convert(lookup)
     inner: list[Step] | None = None
-    if isinstance(operation, keras.Model) and not is_custom(operation):
+    if (
+        isinstance(operation, keras.Model)
+        and has_own_call(operation)
+        and not is_custom(operation)
+    ):
+        values = _translate_traced(operation, graph, args, kwargs)
+    elif isinstance(operation, keras.Model) and not is_custom(operation):
         inner = []
         values = _translate_model(operation, graph, args, kwargs, inner)
     elif isinstance(operation, keras.layers.Layer):
@@ -307,6 +349,9 @@ def _translate_layer(
     """Translate one call of a layer that is no model."""
     read = layer_reader(layer)
     if read is None:
+        reason = _REASONS.get(type(layer).__name__) if _of_keras(layer) else None
+        if reason is not None:
+            raise refuse(layer, f"is not supported: {reason}")
         raise refuse(
             layer,
             "is not supported; it is not piecewise linear or not known. If it is "
@@ -354,6 +399,23 @@ def _translate_model(
                 model, f"expects inputs of shape {expected}, but is given {shape}."
             )
     return _read_model(model, graph, sources, steps)
+
+
+def _translate_traced(
+    model: Any, graph: TensorGraph, args: Any, kwargs: Any
+) -> list[Result]:
+    """Translate one call of a nested model with a call method of its own."""
+    sources = tensor_arguments(model, args, kwargs)
+    shapes = [source.sample_shape for source in sources]
+    with no_traces_left(model):
+        inner = traced(model, shapes[0] if len(shapes) == 1 else shapes)
+        return _read_model(inner, graph, sources, [])
+
+
+@enter(LAYERS, "SpectralNormalization")
+def spectral_normalization(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Any:
+    """The inner layer, with the kernel that the last step of training left."""
+    return _translate_layer(layer.layer, graph, (x,), {})
 
 
 @enter(LAYERS, "TimeDistributed")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
-from string import ascii_letters
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from pyomo_relu.readers import spatial
 from pyomo_relu.readers.affine_graph import normalized_axis
 from pyomo_relu.readers.entrywise import ENTRYWISE
 from pyomo_relu.readers.moves import move
-from pyomo_relu.readers.sums import einsum
+from pyomo_relu.readers.sums import contracted, einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.function_tables import FUNCTIONS, constant, function, operand
 from pyomo_relu.readers.values import Tensor
@@ -78,14 +77,7 @@ def tensordot(
 ) -> Tensor:
     """Products summed over some axes of each operand."""
     a, b = operands(x, other)
-    letters = iter(ascii_letters)
-    left, right = (["" for _ in v.shape] for v in (a, b))
-    for i, j in zip(dims, dims_other):
-        left[i] = right[j] = next(letters)
-    for term in (left, right):
-        term[:] = [c or next(letters) for c in term]
-    result = "".join(c for c in left + right if (c in left) != (c in right))
-    return einsum(g, n, f"{''.join(left)},{''.join(right)}->{result}", [a, b])
+    return contracted(g, n, a, b, (dims, dims_other))
 
 
 @function("inner")

@@ -203,7 +203,6 @@ def readme_blocks(language: str) -> list[str]:
 
 
 def test_readme_lines(monkeypatch, capsys):
-    pytest.importorskip("keras")
     monkeypatch.chdir(ROOT)
     (code,) = readme_blocks("python")
     assert len(code.strip().splitlines()) <= 11

@@ -16,7 +16,7 @@ pytest.importorskip("pyscipopt")
 pytest.importorskip("highspy")
 
 SOLVED, EMPTY = "convergenceCriteriaSatisfied", "provenInfeasible"
-LATE = "not done in time"
+LATE = "left open"
 #: Seconds of a solve; nearly all of these models take less than a tenth of one.
 LIMIT = 6
 
@@ -88,7 +88,8 @@ def faults(seed: int) -> list[str]:
     if p.cost is not None and bound is not None and sense * (bound - p.cost) > room:
         found.append(f"the bound {bound} is beyond the planted point's {p.cost}")
     if status not in (SOLVED, EMPTY):
-        found.append(LATE if status == "maxTimeLimit" else f"ended with {status}")
+        late = status in ("maxTimeLimit", "unknown")  # boxes at steps may stay open
+        found.append(LATE if late else f"ended with {status}")
     if value is not None:
         results.solution_loader.load_vars()
         if off(p) > 1e-5:
@@ -125,14 +126,14 @@ def against(
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_random_model_has_the_optimum_of_other_solvers(seed):
-    """Late ones are left to the slow test: a loaded machine is no fault."""
+    """What is left open is counted by the slow test: a loaded machine is no fault."""
     assert set(faults(seed)) <= {LATE}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(20))
 def test_a_thousand_random_models(part):
-    """No wrong answer, and two in fifty at most that take longer than the limit."""
+    """No wrong answer, and two in fifty at most that are left open."""
     unsolved = 0
     for seed in range(1000 + 50 * part, 1050 + 50 * part):
         found = faults(seed)

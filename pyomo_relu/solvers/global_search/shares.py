@@ -8,7 +8,7 @@ all copies take the same value is left to rows between them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,17 +100,12 @@ def _networks(
     """Drivers, outputs and blocks of each set of blocks that read each other's outputs."""
     driver = {id(v): j for j, v in enumerate(p.columns[: p.n])}
     column = {id(v): j for j, v in enumerate(p.columns[p.n : p.n + p.q])}
-    maker: dict[int, int] = {}
-    reads: list[set[int]] = []
-    for k, link in enumerate(p.links):
-        reads.append({key for one in link.inputs for key in one.terms})
-        maker |= {id(v): k for v in link.outputs if id(v) not in driver}
-    pairs = [(k, maker[key]) for k, keys in enumerate(reads) for key in keys & maker.keys()]
-    part = connected(len(p.links), pairs)
+    reads = [{key for one in link.inputs for key in one.terms} for link in p.links]
+    part = _joined_by_outputs(p, reads, driver.keys())
     groups, links = [], []
     for name in dict.fromkeys(part.tolist()):
         mine = np.flatnonzero(part == name).tolist()
-        keys = {key for k in mine for key in reads[k]}
+        keys: set[int] = set().union(*(reads[k] for k in mine))
         made = {id(v) for k in mine for v in p.links[k].outputs}
         outputs = sorted(column[key] for key in made & column.keys())
         drivers = sorted(driver[key] for key in keys & driver.keys())
@@ -118,6 +113,17 @@ def _networks(
             groups.append((np.array(drivers), np.array(outputs)))
             links.append([p.links[k] for k in mine])
     return groups, links
+
+
+def _joined_by_outputs(
+    p: Problem, reads: Sequence[set[int]], drivers: Set[int]
+) -> np.ndarray:
+    """The number of the set of each block, of those that read each other's outputs."""
+    maker: dict[int, int] = {}
+    for k, link in enumerate(p.links):
+        maker |= {id(v): k for v in link.outputs if id(v) not in drivers}
+    pairs = [(k, maker[key]) for k, keys in enumerate(reads) for key in keys & maker.keys()]
+    return connected(len(p.links), pairs)
 
 
 def _shares(

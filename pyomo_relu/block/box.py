@@ -110,16 +110,30 @@ def check_box(block: Any) -> None:
                 f"[{old_low[i]:g}, {old_high[i]:g}] to [{low[i]:g}, {high[i]:g}] after the "
                 "network was written",
             )
-        settled = settled_range(entry)
-        if settled is None:
-            continue
-        below = settled[0] < old_low[i] - slacks[i]
-        above = settled[1] > old_high[i] + slacks[i]
-        if (below and not lower) or (above and not upper):
-            raise _fixed_outside(block, i, settled, old_low[i], old_high[i])
-        # A range of which a part lies inside may still be met.
-        if settled[1] < old_low[i] - slacks[i] or settled[0] > old_high[i] + slacks[i]:
-            _tell_infeasible(block, i, settled, old_low[i], old_high[i])
+        _check_settled(
+            block, i, entry, (old_low[i], old_high[i]), slacks[i], (lower, upper)
+        )
+
+
+def _check_settled(
+    block: Any,
+    i: int,
+    entry: Any,
+    box: tuple[float, float],
+    slack: float,
+    enforced: tuple[bool, bool],
+) -> None:
+    """Raise where fixed variables or Params put an input outside, unless rows see to it."""
+    settled = settled_range(entry)
+    if settled is None:
+        return
+    low, high = box
+    below, above = settled[0] < low - slack, settled[1] > high + slack
+    if (below and not enforced[0]) or (above and not enforced[1]):
+        raise _fixed_outside(block, i, settled, low, high)
+    # A range of which a part lies inside may still be met.
+    if settled[1] < low - slack or settled[0] > high + slack:
+        _tell_infeasible(block, i, settled, low, high)
 
 
 def _check_model(block: Any) -> None:

@@ -377,8 +377,7 @@ class StartSearch:
         cost = np.zeros(len(self.form.columns))
         cost[problem.io] = self.sign * self.form.cost[problem.io]
         ends = ascend(problem, cost, starts, Deadline(START.ascent_share * total))
-        for point in ends[: START.completed if "gradient paths" in searches else 0]:
-            self._complete(point)
+        self._complete_best(ends)
         self.regions = RegionSolver(problem)
         relaxed = self.regions.relaxation(self.deadline.part(START.relaxation_share))
         if relaxed is not None:
@@ -419,6 +418,12 @@ class StartSearch:
                 yield point
             if len(kept) >= START.most_distinct:
                 return
+
+    def _complete_best(self, ends: np.ndarray) -> None:
+        """Offer the best ends of paths, (N, n_columns)."""
+        if "gradient paths" in START.searches:
+            for point in ends[: START.completed]:
+                self._complete(point)
 
     def _complete(self, point: np.ndarray) -> None:
         """Offer the end of a path; the user's other variables by what is left to solve."""

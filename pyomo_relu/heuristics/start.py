@@ -148,20 +148,15 @@ def _find(model: Any, deadline: Deadline, seed: int) -> Start:
 
 
 def read_wired(model: Any, deadline: Deadline) -> Problem | None:
-    """A model as networks and rows; None where that is a box, or can't be read so."""
+    """A model as networks and rows; None where it is a box or empty, or can't be read so."""
     try:
         problem = read_problem(model, deadline)
-        if _says_nothing(problem):
+        plain = problem.is_box and not problem.integer.any()
+        if plain or problem.infeasible or problem.unbounded:
             return None
         return problem.for_points(deadline)
     except (IncompatibleModelError, ValueError, TimeUp):
         return None
-
-
-def _says_nothing(problem: Problem) -> bool:
-    """Whether a model is a box, or has no point at all."""
-    plain = problem.is_box and not problem.integer.any()
-    return plain or bool(problem.infeasible or problem.unbounded)
 
 
 def begin_start(

@@ -170,7 +170,7 @@ LINEAR = [
 ]
 
 
-@pytest.mark.parametrize("model", LINEAR, ids=str)
+@pytest.mark.parametrize("model", LINEAR, ids=lambda m: type(m).__name__)
 def test_selectors_and_projections(model):
     x = StandardScaler().fit_transform(REAL) if "whiten=False" in str(model) else REAL
     points = np.vstack([x, 3 * x - x.mean(0)])

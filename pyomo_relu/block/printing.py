@@ -16,6 +16,7 @@ from pyomo.common.formatting import StreamIndenter
 from pyomo.core.base.block import BlockData
 from pyomo.core.base.var import IndexedVar
 
+from pyomo_relu.formulations import Formulation
 from pyomo_relu.network import Max, Network, PiecewiseLinear
 
 #: So many groups of layers are named before the rest is counted.
@@ -72,10 +73,20 @@ def in_words(block: Any) -> str:
     if block.bounds is None:
         parts.append("no formulation")
     else:
-        parts.append(formulation if isinstance(formulation, str) else str(formulation))
+        parts.append(_name_of(block, formulation))
         binaries = sum(1 for v in block.layer_variables if v.is_binary())
         parts.append(f"{binaries} binar{'y' if binaries == 1 else 'ies'}")
     return ", ".join(parts)
+
+
+def _name_of(block: Any, formulation: Any) -> str:
+    """The name of a formulation; the names of those in use where layers have their own."""
+    if isinstance(formulation, str):
+        return formulation
+    if isinstance(formulation, Formulation):
+        return formulation.name
+    names = dict.fromkeys(f.name for f in block.formulations.values())
+    return " and ".join(names) or str(formulation)
 
 
 def one_line(block: Any) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.analysis import report
+from pyomo_relu.formulations import Partition
 from tests.harness.random_networks import he_network
 
 
@@ -166,3 +167,15 @@ def test_a_name_that_no_output_has():
     assert again.net.outputs.ctype is pyo.Var and again.net.outputs["waste"].ub is not None
     m.other = pyo.Reference(m.net.outputs)
     assert m.other["waste"] is m.net.outputs[1]
+
+
+def test_the_line_names_formulations_and_not_their_options():
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), bounds=(-1, 1))
+    network = he_network(0, (2, 5, 4, 1))
+    m.one = ReLUNetBlock(network=network, inputs=m.x, formulation=Partition(parts=2))
+    m.two = ReLUNetBlock(
+        network=network, inputs=m.x, formulation={"relu_1": "hull", "...": "bigm"}
+    )
+    assert "1 output, partition, " in repr(m.one)
+    assert "1 output, hull and bigm, " in repr(m.two)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyomo_relu.network.network import Network
-from pyomo_relu.network.nodes import Input, PiecewiseLinear
+from pyomo_relu.network.nodes import Affine, Input, Node, PiecewiseLinear
 
 #: Combinations of sides at most: six steps at once, which no point met in tests.
 MOST = 64
@@ -21,8 +21,8 @@ def closed_outputs(
     network : Network
     x : (n_inputs,) array
     tolerance : float
-        A pre-activation is at a step if it is so near, relative to the larger of 1 and its
-        size.
+        A pre-activation is at a step if it is so near, relative to the sum of the sizes of
+        its terms: inputs in other units have the same steps.
     most : int
         Of the choices; the first are those in which few layers differ from the network.
 
@@ -39,7 +39,8 @@ def closed_outputs(
             values.append(np.tile(x[start[i]], (rows, 1)))
         elif isinstance(node, PiecewiseLinear) and not node.is_continuous:
             pre = values[node.source]
-            copies, pieces = _sides(node, pre, tolerance, most)
+            slack = tolerance * _term_sizes(network.nodes[node.source], values, pre)
+            copies, pieces = _sides(node, pre, slack, most)
             values = [v[copies] for v in values]
             units = np.arange(node.size)
             slope, constant = node.slopes[units, pieces], node.intercepts[units, pieces]
@@ -49,13 +50,21 @@ def closed_outputs(
     return np.hstack([values[i] for i in network.outputs])
 
 
+def _term_sizes(node: Node, values: list[np.ndarray], found: np.ndarray) -> np.ndarray:
+    """The sum of the sizes of the terms of each number that a node gives, (N, size)."""
+    if not isinstance(node, Affine):
+        return abs(found)
+    parts = (abs(values[s]) @ abs(w).T for s, w in zip(node.sources, node.weights))
+    return np.asarray(sum(parts, np.zeros_like(found)) + abs(node.bias))
+
+
 def _sides(
-    node: PiecewiseLinear, pre: np.ndarray, tolerance: float, most: int
+    node: PiecewiseLinear, pre: np.ndarray, slack: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which row each choice comes from, and the piece of every neuron in it."""
     copies, pieces = np.arange(len(pre)), node.piece(pre)
     away = abs(pre[:, :, None] - node.breakpoints)
-    near = away <= tolerance * np.maximum(1.0, abs(pre))[:, :, None]
+    near = away <= slack[:, :, None]
     near &= node.jumps != 0
     for unit, step in np.argwhere(near.any(axis=0)):
         other = np.flatnonzero(near[copies, unit, step])[: most - len(copies)]

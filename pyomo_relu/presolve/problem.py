@@ -28,13 +28,11 @@ from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import Network
 from pyomo_relu.presolve.compose import BlockLinks, LinearInput
-from pyomo_relu.presolve.values import ValueGrid, find_values
+from pyomo_relu.presolve.values import WHOLE, ValueGrid, find_values
 from pyomo_relu.programs import LinearProgram, matrix_of
 from pyomo_relu.programs.formula import Formula
 from pyomo_relu.programs.linear_program import stacked
 
-#: An integer's bound is rounded inwards from so far outside (chosen by hand).
-WHOLE = 1e-6
 #: Bounds that cross by less, relative to them, are equal (chosen by hand).
 CROSSING = 1e-9
 #: So many values of units are held at once where a network is evaluated (64 MiB).

@@ -26,8 +26,8 @@ import numpy as np
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.presolve.compose import BlockLinks, LinearInput, substituted
-from pyomo_relu.presolve.problem import WHOLE
 from pyomo_relu.presolve.settings import SUBSTITUTION
+from pyomo_relu.presolve.values import WHOLE
 from pyomo_relu.programs.standard_form import StandardForm
 
 

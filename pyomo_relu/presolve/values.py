@@ -17,6 +17,9 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.presolve.settings import VALUES
 from pyomo_relu.programs import LinearProgram
 
+#: An integer's bound is rounded inwards from so far outside (chosen by hand).
+WHOLE = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -111,8 +114,9 @@ def find_values(
             found.by_choice[j] = ByChoice(number, weights, 0.0)
             found.values[j] = np.array([0.0, 1.0])
     for j in np.flatnonzero(rows.integer & ~rows.binary).tolist():
-        if upper[j] - lower[j] < VALUES.most:  # finite, too
-            found.values[j] = np.arange(lower[j], upper[j] + 0.5)
+        least, most = np.ceil(lower[j] - WHOLE), np.floor(upper[j] + WHOLE)
+        if 0 <= most - least < VALUES.most:  # finite, too
+            found.values[j] = np.arange(least, most + 0.5)
     for i, j in rows.defining(found.values):
         _define(found, rows, i, j)
     return found

@@ -51,3 +51,15 @@ def test_slopes_hold_on_the_other_side_of_a_jump():
     net = b.build([b.piecewise("relu", b.affine("pre", [(x, [[1.0]])]), pieces)])
     found = closed_outputs(net, np.array([0.4 - 1e-9]), 1e-6)
     assert found[:, 0].tolist() == [0.0, 0.4 - 1e-9]
+
+
+def test_other_units_have_the_same_steps():
+    """A pre-activation far from its step in its own units isn't at it in small ones."""
+    for unit in (1.0, 1e-9, 1e9):
+        b = NetworkBuilder()
+        x = b.input("x", (1,))
+        pre = b.affine("pre", [(x, [[1.0]])], [-0.3 * unit])
+        net = b.build([b.piecewise("step", pre, activations.step())])
+        assert len(closed_outputs(net, np.array([0.31 * unit]), 1e-6)) == 1
+        found = closed_outputs(net, np.array([(0.3 + 1e-8) * unit]), 1e-6)
+        assert sorted(found[:, 0].tolist()) == [0.0, 1.0]

@@ -205,3 +205,16 @@ def test_a_price_without_a_value_in_its_bounds_is_named():
     assert "'p[0]' has no value within its bounds" in read_problem(m).infeasible
     results = pyo.SolverFactory("relu_global").solve(m, load_solutions=False)
     assert str(results.solver.termination_condition) == "infeasible"
+
+
+def test_values_of_an_integer_are_whole_where_its_bounds_are_not():
+    m = pyo.ConcreteModel()
+    m.k = pyo.Var(domain=pyo.Integers, bounds=(-1.142, 2.3))
+    m.y = pyo.Var(bounds=(-9, 9))
+    m.row = pyo.Constraint(expr=m.y == 2 * m.k)
+    form = compile_standard_form(m)
+    found = find_values(form, form.lower, form.upper)
+    place = form.column_numbers()
+    k, y = place[id(m.k)], place[id(m.y)]
+    assert found.values[k].tolist() == [-1.0, 0.0, 1.0, 2.0]
+    assert found.values[y].tolist() == [-2.0, 0.0, 2.0, 4.0]

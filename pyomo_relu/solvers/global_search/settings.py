@@ -80,7 +80,8 @@ class IncumbentSettings:
     #: The largest violation of a feasible point: rows relative to their side, bounds
     #: absolute.
     feasible: float = 1e-6
-    #: This near to a step, relative to the pre-activation, both of its values count.
+    #: This near to a step, relative to the terms of the pre-activation, both of its values
+    #: count.
     at_step: float = 1e-6
     #: A walk from one linear region to the next makes so many steps, each a small MIP
     #: with so many seconds, as long as it gains this share of the cost.

@@ -41,6 +41,12 @@ class NetworkSolver(SolverBase, ABC):
         """Whether ``highspy`` can be imported."""
         return Availability.FullLicense if has_highs() else Availability.NotFound
 
+    def version(self) -> tuple[int, ...]:
+        """The version of the package; a solver that calls another one gives that one's."""
+        from pyomo_relu.base.versions import VERSION
+
+        return tuple(int(part) for part in VERSION.split(".")[:3])
+
     def needs(self) -> str:
         """What to install where the solver isn't available."""
         return f"{self.title} needs HiGHS; pip install highspy"

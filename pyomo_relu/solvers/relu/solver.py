@@ -70,12 +70,6 @@ class Relu(NetworkSolver):
 
     title = "relu"
 
-    def version(self) -> tuple[int, ...]:
-        """The version of the package."""
-        from pyomo_relu.base.versions import VERSION
-
-        return tuple(int(part) for part in VERSION.split(".")[:3])
-
     def search(
         self, model: Any, config: Any, deadline: Deadline, log: io.StringIO
     ) -> Results:

@@ -31,9 +31,9 @@ class HandlerSettings:
     #: A box narrower than this, relative to its ends from 1 on, is not split any more: SCIP
     #: takes numbers that differ by 1e-9 for one.
     narrow: float = 1e-8
-    #: An input is split between its middle, with this weight, and the LP's point. Less of
-    #: the middle is better on five of six models (bounds after 4 CPU s at 0.7 and 0.5:
-    #: mpc10 5.75, 6.04; flowsheet 12.96, 12.61), and worse on one (plant24 1665, 1663).
+    #: An input is split between its middle, with this weight, and the LP's point. Bounds
+    #: after 4 CPU s at 0.7 and at 0.5, each one run on a busy machine: better on two models
+    #: (mpc10 5.75, 6.04; flowsheet 12.96, 12.61), worse on one (plant24 1665, 1663).
     middle: float = 0.5
     #: ... and no nearer to an end than this share of its width.
     inner: float = 0.2

@@ -55,16 +55,43 @@ class NetworkSolverConfig(BranchAndBoundConfig):
         own = [name for name in type(self)() if name not in BranchAndBoundConfig()]
         return (*own, "time_limit", "threads", "rel_gap", "abs_gap", "timer")
 
+    def refuse_solver_options(self, hint: str = "") -> None:
+        """Refuse ``solver_options``, for a solver all of whose options are keywords.
+
+        Parameters
+        ----------
+        hint : str
+            A sentence on where such options can go.
+
+        Raises
+        ------
+        ValueError
+            If there is one.
+        """
+        for name in self.solver_options:
+            raise ValueError(
+                f"{self.solver} has no solver option '{name}'; its options are keywords "
+                f"of solve(): {', '.join(self.keywords)}. {hint}".rstrip()
+            )
+
     def unknown(self, name: str) -> str:
         """What an error says of an option that the solver hasn't."""
         keywords = self.keywords
-        others = [c for c in NetworkSolverConfig.__subclasses__() if c is not type(self)]
+        others = [c for c in _configurations() if c is not type(self)]
         having = sorted(c.solver for c in others if name in c().keywords)
         elsewhere = f", which {' and '.join(having)} would take" if having else ""
         return (
             f"{self.solver} has no option '{name}'{elsewhere}; it takes "
             f"{', '.join(keywords)}.{'' if having else did_you_mean(name, keywords)}"
         )
+
+
+def _configurations() -> list[type[NetworkSolverConfig]]:
+    """Those of all solvers."""
+    found = list(NetworkSolverConfig.__subclasses__())
+    for one in found:
+        found += one.__subclasses__()
+    return [one for one in found if one.solver]
 
 
 class ReluHighsConfig(NetworkSolverConfig):

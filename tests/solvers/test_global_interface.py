@@ -108,9 +108,11 @@ def test_the_log_has_bound_incumbent_gap_and_open_boxes(capsys):
     solve(KINDS["boxes"](), tee=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("relu_global: 5 inputs, 1 networks")
-    assert lines[1].split() == ["seconds", "boxes", "open", "bound", "incumbent", "gap"]
-    assert lines[2].startswith("*")
-    assert float(lines[-1].split()[-1].rstrip("%")) <= 0.01
+    titles = ["seconds", "boxes", "open", "bound", "incumbent", "gap", "search"]
+    assert lines[1].split() == titles
+    assert lines[2].startswith("*") and lines[2].split()[-1] == "boxes"
+    assert float(lines[-2].split()[-2].rstrip("%")) <= 0.01
+    assert lines[-1].startswith("relu_global: optimal to ")
     log = io.StringIO()
     solve(KINDS["prices"](), tee=log)
     assert "incumbent" in log.getvalue()

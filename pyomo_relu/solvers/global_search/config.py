@@ -19,7 +19,17 @@ def executor_of(given: Any) -> Executor | None:
     )
 
 
-class ReluGlobalConfig(NetworkSolverConfig):
+class SearchConfig(NetworkSolverConfig):
+    """What all solvers take whose searches are those of :mod:`.global_search`."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.rel_gap, self.abs_gap = DEFAULTS.rel_gap, DEFAULTS.abs_gap
+        self.add("seed", DEFAULTS.seed, NonNegativeInt, "of the searches for points")
+        self.add("executor", None, executor_of, "parallel work")
+
+
+class ReluGlobalConfig(SearchConfig):
     """Configuration of ``relu_global`` besides Pyomo's own.
 
     Attributes
@@ -56,10 +66,7 @@ class ReluGlobalConfig(NetworkSolverConfig):
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self.rel_gap, self.abs_gap = DEFAULTS.rel_gap, DEFAULTS.abs_gap
         self.add("node_limit", None, NonNegativeInt, "boxes at most")
         self.add("batch_size", DEFAULTS.batch_size, PositiveInt, "boxes in a round")
         self.add("leaf_neurons", DEFAULTS.leaf_neurons, NonNegativeInt, "for the small MIP")
         self.add("hand_over", DEFAULTS.hand_over, Bool, "many inputs to the MIP")
-        self.add("seed", DEFAULTS.seed, NonNegativeInt, "of the incumbents")
-        self.add("executor", None, executor_of, "parallel batches")

@@ -147,6 +147,21 @@ class CostSearch(ABC):
         """Whose bound this is: the title, or that of a part."""
         return self.title
 
+    @property
+    def at_work(self) -> str:
+        """Whose turn it is: the title, or that of a part."""
+        return self.title
+
+    @property
+    def planned(self) -> list[str]:
+        """The titles of all searches that may have a turn."""
+        return [self.title]
+
+    @property
+    def titles(self) -> list[str]:
+        """The titles of the searches that had one."""
+        return [self.title]
+
     def join(self, whole: CostSearch) -> None:
         """Be a part of another search: its incumbent, counts, points and end are this one's.
 

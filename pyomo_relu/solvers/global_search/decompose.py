@@ -56,7 +56,7 @@ class JointBox:
 class Decomposition(PoolSearch):
     """Branch and price over the subsystems of a problem."""
 
-    title = "subsystems"
+    title = "prices"
 
     def __init__(
         self,

@@ -43,6 +43,10 @@ class Tolerances:
     #: What is taken off a bound, relative to it: HiGHS's rows hold to a tolerance only.
     margin: float = 1e-7
 
+    def lowered(self, bound: float) -> float:
+        """A lower bound of HiGHS's less the margin."""
+        return bound - self.margin * max(1.0, abs(bound)) if math.isfinite(bound) else bound
+
 
 TOLERANCES = Tolerances()
 
@@ -226,13 +230,11 @@ class BoxMIP:
         return whole
 
     def _answer(self, answer: Answer, cutoff: float, factors: np.ndarray) -> BoxAnswer:
-        share = TOLERANCES.margin
         if answer.infeasible:
-            margin = share * max(1.0, abs(cutoff)) if math.isfinite(cutoff) else 0.0
-            return BoxAnswer(None, cutoff - margin, True)
+            return BoxAnswer(None, TOLERANCES.lowered(cutoff), True)
         point = None if answer.point is None else answer.point[: self.m] / factors
         bound = min(answer.bound, math.inf if answer.optimal else cutoff)
-        bound -= share * max(1.0, abs(bound)) if math.isfinite(bound) else 0.0
+        bound = TOLERANCES.lowered(bound)
         if answer.optimal:
             return BoxAnswer(point, bound, True)
         reason = {

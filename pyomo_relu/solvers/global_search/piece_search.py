@@ -51,7 +51,7 @@ class PieceSearch(RoundSearch):
         Of each share.
     """
 
-    title = "subsystems"
+    title = "polytopes"
 
     points_first = False  # the programs give better ones
 
@@ -179,7 +179,7 @@ class PieceSearch(RoundSearch):
 
     def _raise(self, bound: float) -> None:
         if math.isfinite(bound):
-            bound -= self.coupling.margin + TOLERANCES.margin * max(1.0, abs(bound))
+            bound = TOLERANCES.lowered(bound) - self.coupling.margin
             self.least = max(self.least, bound)
 
     def mixtures(self, columns: Columns, z: np.ndarray) -> list[Mixed]:

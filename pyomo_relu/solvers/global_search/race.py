@@ -67,7 +67,7 @@ class Race(RoundSearch):
         Boxes of each one's first turn.
     """
 
-    title = "boxes and sides"
+    title = "race"
 
     def __init__(self, parts: Sequence[RoundSearch], turns: Sequence[float]) -> None:
         first = parts[0]
@@ -95,6 +95,21 @@ class Race(RoundSearch):
         """Whose bound is the best."""
         known = self.parts[: self.begun] or self.parts
         return max(known, key=lambda part: part.bound).leader
+
+    @property
+    def at_work(self) -> str:
+        """Whose turn it is."""
+        return self.parts[self.now].at_work
+
+    @property
+    def planned(self) -> list[str]:
+        """The titles of all parts."""
+        return [part.title for part in self.parts]
+
+    @property
+    def titles(self) -> list[str]:
+        """The titles of the parts that had a turn."""
+        return [part.title for part in self.parts[: self.begun]]
 
     @property
     def open_boxes(self) -> int:

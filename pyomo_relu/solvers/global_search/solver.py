@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyomo.contrib.solver.common.factory import SolverFactory
 from pyomo.contrib.solver.common.results import Results
@@ -14,14 +13,6 @@ from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.solvers.global_search.config import ReluGlobalConfig
 from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.skeleton import NetworkSolver
-from pyomo_relu.solvers.watch import Log
-
-if TYPE_CHECKING:
-    from pyomo_relu.presolve.problem import Problem
-    from pyomo_relu.solvers.global_search.cost_search import CostSearch
-
-#: Seconds between two lines of the log.
-LOG_EVERY = 1.0
 
 
 class ReluGlobal(NetworkSolver):
@@ -68,18 +59,15 @@ class ReluGlobal(NetworkSolver):
         from pyomo_relu.presolve.reading import read_problem
         from pyomo_relu.solvers.global_search.limits import Limits
         from pyomo_relu.solvers.global_search.outcome import early_results, read_results
+        from pyomo_relu.solvers.global_search.search_log import SearchLog
         from pyomo_relu.solvers.global_search.strategy import choose_search
+        from pyomo_relu.solvers.global_search.workers import workers
 
-        if config.solver_options:
-            name = next(iter(config.solver_options))
-            raise ValueError(
-                f"relu_global has no solver option '{name}'; its options are keywords of "
-                "solve(): " + ", ".join(self.CONFIG.keywords) + "."
-            )
+        config.refuse_solver_options()
         config.timer.start("read_model")
         problem = read_problem(model, deadline)
         config.timer.stop("read_model")
-        lines = SearchLog(config, log)
+        lines = SearchLog(config, log, "open", lambda search: search.open_boxes)
         results = early_results(problem, model)
         if results is not None:
             return results
@@ -94,57 +82,25 @@ class ReluGlobal(NetworkSolver):
             hand_over=config.hand_over,
             points=True,
         )
-        executor, own = config.executor, None
-        if executor is None and (config.threads or 1) > 1:
-            executor = own = ProcessPoolExecutor(config.threads)
-        try:
+        with workers(config) as executor:
             search = choose_search(problem, limits, executor, lines.report)
-            lines.head(problem)
+            whole = int(problem.integer.sum())
+            lines.say(
+                f"{problem.n} inputs, {len(problem.links)} networks, "
+                f"{len(problem.columns)} columns ({whole} integer), "
+                f"{len(problem.row_lower)} rows: {' and '.join(search.planned)}"
+            )
+            for note in problem.as_rows:
+                lines.say(note)
+            lines.titles()
             if config.warmstart:
                 search.incumbent.offer_present()
             config.timer.start("search")
             search.run()
             config.timer.stop("search")
-        finally:
-            if own is not None:
-                own.shutdown()
         results = read_results(search, model)
-        lines.report(search, "end")
+        lines.end(search)
         return results
-
-
-class SearchLog(Log):
-    """Lines for ``tee``, and the user's callback."""
-
-    last = -math.inf
-
-    def head(self, problem: Problem) -> None:
-        """What the model is, and the titles of the columns."""
-        whole = int(problem.integer.sum())
-        self.write(
-            f"relu_global: {problem.n} inputs, {len(problem.links)} networks, "
-            f"{len(problem.columns)} columns ({whole} integer), "
-            f"{len(problem.row_lower)} rows"
-        )
-        for note in problem.as_rows:
-            self.write(f"relu_global: {note}")
-        self.write(
-            f"{'':2}{'seconds':>8} {'boxes':>9} {'open':>7} {'bound':>14} "
-            f"{'incumbent':>14} {'gap':>9}"
-        )
-
-    def report(self, search: CostSearch, kind: str) -> bool:
-        """One event of the search; whether the user wants to stop."""
-        now = search.progress(kind)
-        if self.streams and (kind != "log" or now.seconds - self.last >= LOG_EVERY):
-            self.last = now.seconds
-            shown = "-" if not math.isfinite(now.gap) else f"{100 * now.gap:.4f}%"
-            self.write(
-                f"{'* ' if kind == 'incumbent' else '  '}{now.seconds:8.2f} "
-                f"{now.nodes:9d} {search.open_boxes:7d} {now.bound:14.7g} "
-                f"{now.incumbent:14.7g} {shown:>9}"
-            )
-        return kind != "end" and self.progress is not None and bool(self.progress(now))
 
 
 class LegacyReluGlobal(LegacyCall, ReluGlobal):

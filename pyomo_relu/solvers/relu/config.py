@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyomo.common.config import NonNegativeInt
-
-from pyomo_relu.solvers.global_search.config import executor_of
-from pyomo_relu.solvers.global_search.limits import DEFAULTS
-from pyomo_relu.solvers.options import NetworkSolverConfig
+from pyomo_relu.solvers.global_search.config import SearchConfig
 
 
 def _mip_solver(given: Any) -> Any:
@@ -19,7 +15,7 @@ def _mip_solver(given: Any) -> Any:
     )
 
 
-class ReluConfig(NetworkSolverConfig):
+class ReluConfig(SearchConfig):
     """Configuration of ``relu`` besides Pyomo's own.
 
     Attributes
@@ -51,7 +47,4 @@ class ReluConfig(NetworkSolverConfig):
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self.rel_gap, self.abs_gap = DEFAULTS.rel_gap, DEFAULTS.abs_gap
         self.add("mip_solver", None, _mip_solver, "in place of HiGHS")
-        self.add("seed", DEFAULTS.seed, NonNegativeInt, "of the points")
-        self.add("executor", None, executor_of, "parallel batches of boxes")

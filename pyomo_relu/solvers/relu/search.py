@@ -28,7 +28,6 @@ from pyomo_relu.solvers.relu.forecast import Forecast
 from pyomo_relu.solvers.relu.mip_form import MipForm
 from pyomo_relu.solvers.relu.scene import Kind, Scene
 from pyomo_relu.solvers.relu.settings import TOGETHER
-from pyomo_relu.solvers.relu.turns import Turns
 
 
 class TogetherSearch(CostSearch):
@@ -77,6 +76,7 @@ class TogetherSearch(CostSearch):
         self._told = math.inf  # the cost of the last point that HiGHS knows
         self._spent = self._inner_spent = 0.0
         self._inner_ends, self._mip_ends = Forecast(), Forecast()
+        self._at_work = "start"
         if inner is not None:
             inner.join(self)
 
@@ -106,6 +106,13 @@ class TogetherSearch(CostSearch):
         return self.inner.leader
 
     @property
+    def at_work(self) -> str:
+        """Whose turn it is."""
+        if self._at_work == "networks" and self.inner is not None:
+            return self.inner.at_work
+        return self._at_work
+
+    @property
     def proof(self) -> str | None:
         """Which search's bound closed the gap."""
         return self.leader if self.proved else None
@@ -116,8 +123,7 @@ class TogetherSearch(CostSearch):
         own = ["mip"] if self._mip_began else []
         if self.inner is None or not self._begun:
             return own
-        inner = self.inner
-        return [*(inner.titles if isinstance(inner, Turns) else [inner.title]), *own]
+        return [*self.inner.titles, *own]
 
     @property
     def mip_rel_gap(self) -> float:
@@ -129,7 +135,7 @@ class TogetherSearch(CostSearch):
         """Search until the gap is closed or a limit is met."""
         try:
             self._alone()
-            alone = self.scene.kind is Kind.NONLINEAR
+            alone = math.isinf(self.alone)
             if not (alone or self.proved or self._out_of_limits()):
                 self._mip()
             while self.inner is not None and not (self.proved or self._out_of_limits()):
@@ -141,18 +147,38 @@ class TogetherSearch(CostSearch):
         except TimeUp:
             self.stopped = self.stopped or "time"
 
-    def _alone(self) -> None:
-        """The search of the networks, before there is a MIP."""
+    @property
+    def alone(self) -> float:
+        """How many CPU seconds the search of the networks has before there is a MIP."""
         if self.inner is None or self.scene.kind is Kind.TABLES:
-            return
+            return 0.0
         seconds = TOGETHER.alone + TOGETHER.alone_each * self.scene.networks
         times = {
             Kind.BOX: TOGETHER.alone_on_boxes,
             Kind.FEW: TOGETHER.alone_on_few,
             Kind.POLYTOPES: TOGETHER.alone_on_polytopes,
+            Kind.NONLINEAR: math.inf,
         }
-        seconds *= times.get(self.scene.kind, 1.0)
-        turn = Deadline(cpu_seconds=seconds)
+        return seconds * times.get(self.scene.kind, 1.0)
+
+    @property
+    def plan(self) -> str:
+        """Which searches run, and when, in a sentence."""
+        mip = f"a MIP by {'HiGHS' if self.other is None else 'the solver that was named'}"
+        if self.inner is None:
+            return f"{mip}, and points from the networks"
+        own = " and ".join(self.inner.planned)
+        if self.scene.kind is Kind.TABLES:
+            return f"{mip}, and beside it {own}"
+        if math.isinf(self.alone):
+            return own
+        return f"{own}; after {self.alone:.1f} CPU seconds {mip} beside them"
+
+    def _alone(self) -> None:
+        """The search of the networks, before there is a MIP."""
+        if not self.alone:
+            return
+        turn = Deadline(cpu_seconds=self.alone)
         while not (turn.expired() or self._inner_done or self._out_of_limits()):
             self._inner_round()
 
@@ -163,7 +189,7 @@ class TogetherSearch(CostSearch):
 
     def _inner_round(self) -> None:
         assert self.inner is not None
-        now = time.process_time()
+        now, before, self._at_work = time.process_time(), self._at_work, "networks"
         if not self._begun:
             self._begun = True
             self.inner.begin()
@@ -173,12 +199,13 @@ class TogetherSearch(CostSearch):
         self.stopped = self.stopped or self.inner.stopped
         self._inner_spent += time.process_time() - now
         self._inner_ends.note(self._inner_spent, self.inner_bound)
+        self._at_work = before
 
     # --------------------------------------------------------------------------- MIP
     def _mip(self) -> None:
         """The MIP, with turns of the search of the networks inside of it."""
         form = self.write()
-        self._mip_began = True
+        self._mip_began, self._at_work = True, "mip"
         self._form, self._began = form, time.process_time()
         if self.other is not None:
             self.other(form, self)
@@ -255,16 +282,16 @@ class TogetherSearch(CostSearch):
 
     def _turn_of_points(self, seconds: float) -> None:
         """Programs that look for points, for so many CPU seconds; a first turn for 0."""
-        turn = Deadline(cpu_seconds=seconds)
+        turn, before, self._at_work = Deadline(cpu_seconds=seconds), self._at_work, "points"
         self.look_for_points(POINTS.first if not seconds else 1)
         while seconds and not (turn.expired() or self.points.done or self._out_of_limits()):
             self.look_for_points(1)
+        self._at_work = before
 
     def note(self, bound: float) -> None:
         """A bound of the MIP's, in the sense of its objective; a margin is taken off."""
         if math.isfinite(bound):
-            cost = self._form.cost_of(bound)
-            cost -= TOLERANCES.margin * max(1.0, abs(cost))
+            cost = TOLERANCES.lowered(self._form.cost_of(bound))
             self.mip_bound = max(self.mip_bound, cost)
 
     def _take(self, answer: Answer) -> None:

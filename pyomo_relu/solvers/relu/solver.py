@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import math
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +17,14 @@ from pyomo_relu.programs.scip import has_scip
 from pyomo_relu.solvers.legacy import LegacyCall
 from pyomo_relu.solvers.relu.config import ReluConfig
 from pyomo_relu.solvers.skeleton import NetworkSolver
-from pyomo_relu.solvers.watch import Log
 
 if TYPE_CHECKING:
     from pyomo_relu.presolve.problem import Problem
-    from pyomo_relu.solvers.global_search.cost_search import CostSearch, RoundSearch
+    from pyomo_relu.solvers.global_search.cost_search import RoundSearch
     from pyomo_relu.solvers.global_search.limits import Limits
+    from pyomo_relu.solvers.relu.log import TogetherLog
     from pyomo_relu.solvers.relu.mip_form import MipForm
     from pyomo_relu.solvers.relu.scene import Scene
-    from pyomo_relu.solvers.relu.search import TogetherSearch
-
-#: Seconds between two lines of the log, and between two lines of better points.
-LOG_EVERY = 1.0
-POINT_EVERY = 0.1
 
 
 class Relu(NetworkSolver):
@@ -39,8 +33,8 @@ class Relu(NetworkSolver):
     Takes Pyomo's keywords and those of
     :class:`~pyomo_relu.solvers.relu.config.ReluConfig`. In the results ``extra_info`` has
     ``mip_gap``, ``mip_node_count`` (boxes and nodes of the MIP), ``scene`` (what the model
-    is), ``parts`` (which searches ran: ``"boxes"``, ``"boxes and sides"``, ``"sides"``,
-    ``"subsystems"``, ``"relu_scip"``, ``"mip"``) and ``proof`` (which of them closed the gap,
+    is), ``parts`` (which searches ran: ``"boxes"``, ``"sides"``, ``"polytopes"``, ``"prices"``,
+    ``"relu_scip"``, ``"mip"``) and ``proof`` (which of them closed the gap,
     or None).
 
     Examples
@@ -74,17 +68,12 @@ class Relu(NetworkSolver):
         self, model: Any, config: Any, deadline: Deadline, log: io.StringIO
     ) -> Results:
         """Look at the model, and run the searches that suit it."""
-        if config.solver_options:
-            name = next(iter(config.solver_options))
-            raise ValueError(
-                f"relu has no solver option '{name}'; its options are keywords of solve(): "
-                + ", ".join(self.CONFIG.keywords)
-                + ". Options of HiGHS go to the solver 'relu_highs'."
-            )
+        config.refuse_solver_options("Options of HiGHS go to the solver 'relu_highs'.")
         if next(network_blocks(model), None) is None:
             return self._without_networks(model, config, deadline, log)
         from pyomo_relu.presolve.reading import read_problem
         from pyomo_relu.solvers.global_search.outcome import early_results
+        from pyomo_relu.solvers.relu.log import TogetherLog
         from pyomo_relu.solvers.relu.other_mip import OtherMIP
 
         lines = TogetherLog(config, log)
@@ -108,6 +97,7 @@ class Relu(NetworkSolver):
     ) -> Results:
         from pyomo_relu.solvers.global_search.limits import Limits
         from pyomo_relu.solvers.global_search.outcome import read_results
+        from pyomo_relu.solvers.global_search.workers import workers
         from pyomo_relu.solvers.relu.copy import WrittenCopy
         from pyomo_relu.solvers.relu.mip_form import PresolvedMIP
         from pyomo_relu.solvers.relu.scene import Kind, small_networks
@@ -128,12 +118,8 @@ class Relu(NetworkSolver):
                 return lines.mip(WrittenCopy(model, problem, deadline))
             return lines.mip(PresolvedMIP(problem, deadline))
 
-        executor, own = config.executor, None
-        if executor is None and (config.threads or 1) > 1:
-            executor = own = ProcessPoolExecutor(config.threads)
-        try:
+        with workers(config) as executor:
             scene, inner = networks_search(problem, limits, executor)
-            lines.head(problem, scene)
             search = TogetherSearch(
                 problem,
                 limits,
@@ -144,19 +130,16 @@ class Relu(NetworkSolver):
                 config.threads or 1,
                 other,
             )
+            lines.head(search)
             if config.warmstart:
                 search.incumbent.offer_present()
             config.timer.start("search")
             search.run()
             config.timer.stop("search")
-        finally:
-            if own is not None:
-                own.shutdown()
         results = read_results(search, model)
         info = results.extra_info
         info.mip_node_count = search.counts.boxes + search.mip_nodes
         info.scene, info.parts, info.proof = str(scene), list(search.parts), search.proof
-        lines.report(search, "end")
         lines.end(search)
         return results
 
@@ -211,54 +194,6 @@ def networks_search(
     if not parts:
         return scene, None
     return scene, parts[0] if len(parts) == 1 else Turns(parts)
-
-
-class TogetherLog(Log):
-    """Lines for ``tee``, and the user's callback."""
-
-    last = -math.inf
-
-    def head(self, problem: Problem, scene: Scene) -> None:
-        """What the model is, and the titles of the columns."""
-        self.write(f"relu: {scene}")
-        for note in problem.as_rows:
-            self.write(f"relu: {note}")
-        self.write(
-            f"{'':2}{'seconds':>8} {'boxes':>9} {'nodes':>7} {'bound':>14} "
-            f"{'incumbent':>14} {'gap':>9}"
-        )
-
-    def report(self, search: CostSearch, kind: str) -> bool:
-        """One event of the search; whether the user wants to stop."""
-        now = search.progress(kind)
-        pause = {"log": LOG_EVERY, "incumbent": POINT_EVERY}.get(kind, 0.0)
-        if self.streams and now.seconds - self.last >= pause:
-            self.last = now.seconds
-            shown = "-" if not math.isfinite(now.gap) else f"{100 * now.gap:.4f}%"
-            nodes = getattr(search, "mip_nodes", 0)
-            self.write(
-                f"{'* ' if kind == 'incumbent' else '  '}{now.seconds:8.2f} "
-                f"{now.nodes:9d} {nodes:7d} {now.bound:14.7g} "
-                f"{now.incumbent:14.7g} {shown:>9}"
-            )
-        return kind != "end" and self.progress is not None and bool(self.progress(now))
-
-    def mip(self, form: MipForm) -> MipForm:
-        """That a MIP takes part from now on, and how large it is; gives it back."""
-        p = form.program
-        whole = 0 if p.integer is None else int(p.integer.sum())
-        self.write(
-            f"relu: a MIP takes part, {len(p.cost)} columns ({whole} integer) and "
-            f"{len(p.row_lower)} rows: {form.description}"
-        )
-        return form
-
-    def end(self, search: TogetherSearch) -> None:
-        """Who has proved what."""
-        if search.proof is not None:
-            self.write(f"relu: proved by {search.proof}")
-        elif search.incumbent.point is None:
-            self.write("relu: no point found")
 
 
 class LegacyRelu(LegacyCall, Relu):

@@ -34,6 +34,7 @@ class Turns(RoundSearch):
         self.parts = list(parts)
         self.spent = [0.0] * len(self.parts)
         self.begun = [False] * len(self.parts)
+        self.now = 0
         self.forecasts = [Forecast() for _ in self.parts]
         for part in self.parts:
             part.join(self)
@@ -56,10 +57,20 @@ class Turns(RoundSearch):
         return self.parts[bounds.index(max(bounds))].leader
 
     @property
+    def at_work(self) -> str:
+        """Whose turn it is."""
+        return self.parts[self.now].at_work
+
+    @property
     def titles(self) -> list[str]:
         """Which searches had a turn."""
         pairs = zip(self.parts, self.begun)
-        return [part.title for part, begun in pairs if begun]
+        return [title for part, begun in pairs if begun for title in part.titles]
+
+    @property
+    def planned(self) -> list[str]:
+        """The titles of all of them."""
+        return [title for part in self.parts for title in part.planned]
 
     def _bounds(self) -> list[float]:
         pairs = zip(self.parts, self.begun)
@@ -82,7 +93,7 @@ class Turns(RoundSearch):
 
     def step(self) -> None:
         """One turn of one search."""
-        k = self._next()
+        self.now = k = self._next()
         part, now = self.parts[k], time.process_time()
         turn = Deadline(
             cpu_seconds=max(TOGETHER.turn, TOGETHER.turn_growth * self.spent[k])

@@ -18,7 +18,7 @@ from pyomo_relu.formulations import network_blocks
 from pyomo_relu.heuristics.network_columns import NetworkProblem, set_unused_inputs
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.model_scope import unchanged_models
-from pyomo_relu.programs.standard_form import StandardForm
+from pyomo_relu.programs.standard_form import NotLinearError, StandardForm
 from pyomo_relu.programs.strangers import StrangerError, check_model
 
 #: What errors call the search.
@@ -54,6 +54,8 @@ class ModelImage:
         except StrangerError:
             raise
         except IncompatibleModelError as error:
+            if isinstance(error, NotLinearError) and not error.in_network:
+                raise
             changed = next((name for name, found in changes.items() if found), None)
             if changed is not None:
                 raise ValueError(

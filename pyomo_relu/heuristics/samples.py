@@ -26,6 +26,7 @@ class Sampler:
         self.model, self.rng = model, rng
         p = model.problem
         self.size = _batch_size(model)
+        self._look_at_formulas()
         known = np.zeros(model.n_columns, dtype=bool)
         known[: p.n + p.q] = True
         known[model.choosing] = True
@@ -36,10 +37,36 @@ class Sampler:
         self.matrix = sp.csr_array(matrix[rows])
         self.low, self.high = model.rows.lower[rows], model.rows.upper[rows]
 
+    def _look_at_formulas(self) -> None:
+        """What formulas read beside drivers and outputs, and where it may be."""
+        p, model = self.model.problem, self.model
+        read = p.beside_rows
+        self.read = read = read[(read >= p.n) & ~model.following[read]]
+        low, high = p.lower[read], p.upper[read]
+        values = [p.columns[j].value for j in read.tolist()]
+        known = np.array([np.nan if v is None else v for v in values], dtype=float)
+        closed = np.isfinite(low) & np.isfinite(high)
+        with np.errstate(invalid="ignore"):
+            middle = np.where(closed, 0.5 * (low + high), np.clip(0.0, low, high))
+        #: Present values, or the middle where there are none.
+        self.usual = np.clip(np.where(np.isnan(known), middle, known), low, high)
+        reach = np.maximum(1.0, abs(self.usual))
+        self.read_low = np.where(closed, low, np.maximum(low, self.usual - reach))
+        self.read_high = np.where(closed, high, np.minimum(high, self.usual + reach))
+
     def at(self, x: np.ndarray) -> np.ndarray:
         """A point at drivers (n,), integers rounded, (n_columns,)."""
+        point = np.zeros((1, self.model.n_columns))
         whole = self.model.problem.integer[: len(x)]
-        return self.model.at(np.where(whole, np.round(x), x))
+        point[0, : len(x)] = np.where(whole, np.round(x), x)
+        point[0, self.read] = self.usual
+        return self.model.roll_out(point)[0]
+
+    def like(self, z: np.ndarray) -> np.ndarray:
+        """A point (m,) of the problem with the outputs that its drivers lead to."""
+        point = np.zeros((1, self.model.n_columns))
+        point[0, : len(z)] = z
+        return self.model.roll_out(point)[0]
 
     def anywhere(self) -> np.ndarray:
         """The best of a batch from the whole box."""
@@ -47,6 +74,8 @@ class Sampler:
         low, high = p.box
         points = np.zeros((size, self.model.n_columns))
         points[:, : p.n] = low + self.rng.random((size, p.n)) * (high - low)
+        share = self.rng.random((size, len(self.read)))
+        points[:, self.read] = self.read_low + share * (self.read_high - self.read_low)
         return self._best(points, 1.0)
 
     def near(self, centre: np.ndarray) -> np.ndarray:

@@ -16,54 +16,25 @@ Fischetti, Lodi, Mathematical Programming 98, 2003.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.heuristics.filter import Place, passes
 from pyomo_relu.heuristics.linear_model import LinearModel
-from pyomo_relu.heuristics.network_columns import selection
+from pyomo_relu.heuristics.reduced_space import ReducedSpace
+from pyomo_relu.heuristics.restoration import nearest, newton
 from pyomo_relu.heuristics.samples import Sampler
+from pyomo_relu.heuristics.sos_members import SosMembers
 from pyomo_relu.heuristics.start_settings import SEQUENTIAL, START
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import HighsModel, LinearProgram, Rows, matrix_of
 
-
-class Cost(Protocol):
-    """A cost that isn't linear, of points of the problem's columns."""
-
-    def value(self, z: np.ndarray) -> float:
-        """At a point (columns,)."""
-
-    def gradient(self, z: np.ndarray) -> np.ndarray:
-        """Derivatives at a point, (columns,)."""
-
-
 #: Takes a point of the problem's columns.
 Judge = Callable[[np.ndarray], Any]
-
-
-@dataclass
-class _Place:
-    """Where a search stands: a point with what the networks give, violation and cost."""
-
-    point: np.ndarray
-    broken: float
-    cost: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the networks' outputs break no row."""
-        return self.broken <= SEQUENTIAL.holds
-
-    def ahead_of(self, other: _Place) -> bool:
-        """Whether this is worth more: feasible first, then cheaper."""
-        if self.holds and other.holds:
-            return self.cost < other.cost - SEQUENTIAL.gain * max(1.0, abs(self.cost))
-        return self.broken < other.broken
 
 
 class SequentialSearch:
@@ -79,8 +50,6 @@ class SequentialSearch:
         No program runs longer.
     seed : int
         Of the random starts.
-    nonlinear : Cost, optional
-        In place of the problem's own cost.
 
     Attributes
     ----------
@@ -100,15 +69,19 @@ class SequentialSearch:
         judge: Judge,
         deadline: Deadline,
         seed: int = 0,
-        nonlinear: Cost | None = None,
     ) -> None:
-        self.nonlinear = nonlinear
         self.problem, self.judge, self.deadline = problem, judge, deadline
         self.model = LinearModel(problem, deadline)
-        self.sampler = Sampler(self.model, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        self.sampler = Sampler(self.model, rng)
+        self.members = SosMembers(problem, rng)
         self.best, self.programs, self.idle = math.inf, 0, 0
         self.point: np.ndarray | None = None
         self.mip_seconds = SEQUENTIAL.mip_seconds
+        self.space = ReducedSpace(self.model)
+        #: Continuous columns that networks or formulas read and nothing determines.
+        read = np.union1d(np.arange(problem.n), problem.beside_rows)
+        self._free = read[~self.model.following[read] & ~problem.integer[read]]
         #: Whether the latest mixed-integer program was stopped by its limit.
         self.cut_short = False
         whole = self.model.integers
@@ -117,6 +90,9 @@ class SequentialSearch:
         self.tried: list[np.ndarray] = []
         self.all_binary = bool(between.all())
 
+        #: By how much a point broke rows that Newton's steps didn't close.
+        self._stuck = math.inf
+        self._suggested: np.ndarray | None = None
         self._steps: Iterator[None] | None = None
 
     def run(
@@ -150,6 +126,10 @@ class SequentialSearch:
                 return False
         return True
 
+    def suggest(self, point: np.ndarray) -> None:
+        """Begin the next start at a point (columns,), of which nothing has to hold."""
+        self._suggested = point.copy()
+
     def learn(self, point: np.ndarray, cost: float) -> None:
         """Take over a better feasible point (columns,) that somebody else has found."""
         if cost < self.best:
@@ -169,7 +149,11 @@ class SequentialSearch:
         for x in plain:
             yield from self._from(self.sampler.at(x), 1.0)
         for k in range(SEQUENTIAL.random_starts):
+            while self._suggested is not None:
+                point, self._suggested = self.sampler.like(self._suggested), None
+                yield from self._from(point, SEQUENTIAL.nearby)
             radius = SEQUENTIAL.radii[k % len(SEQUENTIAL.radii)]
+            self.members.draw()
             yield from self._from(self.sampler.anywhere(), radius)
             for _ in range(SEQUENTIAL.kicks if self.point is not None else 0):
                 assert self.point is not None
@@ -184,6 +168,7 @@ class SequentialSearch:
         """
         before = self.best
         yield from self._search(point, radius)
+        self.members.release()
         self.idle = 0 if self.best < before else self.idle + 1
 
     def _search(self, point: np.ndarray, radius: float) -> Iterator[None]:
@@ -214,8 +199,8 @@ class SequentialSearch:
 
     # ----------------------------------------------------------------------- integers
     def _chosen(
-        self, around: np.ndarray, radius: float, start: _Place | None = None
-    ) -> _Place | None:
+        self, around: np.ndarray, radius: float, start: Place | None = None
+    ) -> Place | None:
         """Where the mixed-integer program around a point leads; None where nowhere new."""
         whole = self.model.integers
         here = None if start is None else np.round(start.point[whole])
@@ -227,42 +212,44 @@ class SequentialSearch:
             if here is not None and (chosen == here).all():
                 return None
             self.tried.append(chosen)
-        return self._place(point)
+        return self._place(point, anew=True)
 
-    def _closest(self, point: np.ndarray) -> _Place | None:
+    def _closest(self, point: np.ndarray) -> Place | None:
         """The closest point that satisfies the rows without outputs, by drivers and choices."""
         p, model = self.problem, self.model
-        width = np.where(p.upper > p.lower, p.upper - p.lower, 1.0)
         at = np.unique(np.concatenate([np.arange(p.n), model.choosing]))
-        at = at[p.lower[at] < p.upper[at]]
-        k, hard = len(at), ~model.soft
-        none, far = np.zeros(k), np.full(k, np.inf)
-        n = len(p.columns)
-        picked = selection(at, n)
-        matrix = model.rows.matrix[hard][:, :n]
-        empty = sp.csr_array((matrix.shape[0], k))
-        eye = sp.eye_array(k, format="csr")
+        n, hard = len(p.columns), ~model.soft
         low, high = p.lower.copy(), p.upper.copy()
         follow = model.following[:n]
         low[follow], high[follow] = -np.inf, np.inf
-        blocks = [[matrix, empty], [picked, eye], [picked, -eye]]
-        found = self._solve(
-            LinearProgram(
-                cost=np.concatenate([np.zeros(n), 1.0 / width[at]]),
-                lower=np.concatenate([low, none]),
-                upper=np.concatenate([high, far]),
-                matrix=sp.csr_array(sp.block_array(blocks, format="csr")),
-                row_lower=np.concatenate([model.rows.lower[hard], point[at], -far]),
-                row_upper=np.concatenate([model.rows.upper[hard], far, point[at]]),
-                integer=np.concatenate([p.integer & (low < high), none.astype(bool)]),
-            )
+        program = LinearProgram(
+            cost=np.zeros(n),
+            lower=low,
+            upper=high,
+            matrix=sp.csr_array(model.rows.matrix[hard][:, :n]),
+            row_lower=model.rows.lower[hard],
+            row_upper=model.rows.upper[hard],
+            integer=p.integer & (low < high),
         )
-        return None if found is None else self._place(found[:n])
+        found = self._solve(nearest(program, self._moving(at), point, self._widths(point)))
+        return None if found is None else self._place(found[:n], anew=True)
+
+    def _moving(self, at: np.ndarray) -> np.ndarray:
+        """Those of some columns whose bounds aren't equal."""
+        return at[self.problem.lower[at] < self.problem.upper[at]]
+
+    def _widths(self, point: np.ndarray) -> np.ndarray:
+        """How wide the box of each column of the problem is; where it is open, its size."""
+        p = self.problem
+        width = p.upper - p.lower
+        size = np.maximum(1.0, abs(point[: len(width)]))
+        return np.where(width > 0, np.where(np.isfinite(width), width, size), 1.0)
 
     # ----------------------------------------------------------------------- sequence
-    def _settle(self, place: _Place) -> Generator[None, None, _Place]:
+    def _settle(self, place: Place) -> Generator[None, None, Place]:
         """Linear programs from a place on, its integers fixed; returns the best place."""
         p, radius = self.problem, SEQUENTIAL.first_radius
+        self.members.settle(place.point)
         fixed = np.round(place.point[self.model.integers])
         best, kept = place, [place]
         for _ in range(SEQUENTIAL.most_steps):
@@ -276,7 +263,7 @@ class SequentialSearch:
             moved = abs(new.point[: p.n] - place.point[: p.n]).max(initial=0.0)
             if moved <= SEQUENTIAL.still:
                 break
-            if _passes(new, kept):
+            if passes(new, kept):
                 kept.append(new)
                 if new.broken < place.broken or new.cost < place.cost:
                     radius = min(1.0, SEQUENTIAL.wider * radius)
@@ -285,7 +272,19 @@ class SequentialSearch:
                     best = new
             else:
                 radius *= SEQUENTIAL.narrower
+        if self._curved(best):
+            found = self.space.descend(best.point, self.model.cost, self.deadline)
+            yield
+            new = self._place(found)
+            if new.ahead_of(best):
+                best = new
         return best
+
+    def _curved(self, place: Place) -> bool:
+        """Whether curvature may make the best point of a place."""
+        reach = SEQUENTIAL.promising * max(1.0, abs(place.cost))
+        promising = place.holds and place.cost <= self.best + reach
+        return promising and bool(self.problem.nonlinear) and self.space.small
 
     # ------------------------------------------------------------------------ programs
     def _program(
@@ -299,7 +298,7 @@ class SequentialSearch:
         model, x = self.model, point[: self.problem.n]
         tangent = model.tangent(x)
         low, high = self._trusted(point, radius, fixed)
-        program = model.program(tangent, low, high, self._slopes(point))
+        program = model.program(tangent, low, high, model.cost)
         if self.problem.nonlinear:
             program = program.with_rows(model.formulas(point))
         if fixed is None:
@@ -310,14 +309,6 @@ class SequentialSearch:
             weight = SEQUENTIAL.cost_weight / size if size else 0.0
             found = self._solve(model.elastic(program, weight))
         return None if found is None else found[: model.n_columns]
-
-    def _slopes(self, point: np.ndarray) -> np.ndarray:
-        """The cost of all columns around a point."""
-        if self.nonlinear is None:
-            return self.model.cost
-        found, k = np.zeros(self.model.n_columns), len(self.problem.columns)
-        found[:k] = self.nonlinear.gradient(point[:k])
-        return found
 
     def _trusted(
         self, point: np.ndarray, radius: float, fixed: np.ndarray | None
@@ -337,6 +328,7 @@ class SequentialSearch:
                 self._trust(part.formula.columns, point, radius, low, high)
         if fixed is not None:
             low[model.integers] = high[model.integers] = fixed
+        self.members.hold(low, high)
         return low, high
 
     def _trust(
@@ -407,26 +399,58 @@ class SequentialSearch:
         return answer.point
 
     # ------------------------------------------------------------------------- judging
-    def _place(self, point: np.ndarray) -> _Place:
+    def _place(self, point: np.ndarray, anew: bool = False) -> Place:
         """The networks evaluated at a program's point, and the judge's look at it."""
+        p, model = self.problem, self.model
+        exact = self._exact(point)
+        completed = self._completed(exact)
+        if completed is not None:
+            exact = completed
+        broken = model.broken(exact)
+        if anew:
+            self._stuck = math.inf
+        if (
+            p.nonlinear
+            and SEQUENTIAL.closed < broken < SEQUENTIAL.newton_again * self._stuck
+        ):
+            closed = newton(exact, broken, self._closer)
+            self._stuck = broken if closed is None else math.inf
+            if closed is not None:
+                exact, broken = closed, model.broken(closed)
+        broken += self.members.broken(exact)
+        own = exact[: len(p.columns)]
+        cost = float(model.cost @ exact)
+        place = Place(exact, broken, cost)
+        if place.cost < self.best and p.violation(own) <= START.feasible:
+            self.best, self.point = place.cost, own.copy()
+        self.judge(own)
+        return place
+
+    def _exact(self, point: np.ndarray) -> np.ndarray:
+        """All columns by a program's drivers and rest: integers whole, networks evaluated."""
         p, model = self.problem, self.model
         exact = np.zeros(model.n_columns)
         exact[: len(p.columns)] = np.clip(point[: len(p.columns)], p.lower, p.upper)
         exact[model.integers] = np.round(exact[model.integers])
         model.roll_out(exact[None])
         p.settle(exact[None, : len(p.columns)])
-        completed = self._completed(exact)
-        if completed is not None:
-            exact = completed
-        own = exact[: len(p.columns)]
-        cost = float(model.cost @ exact)
-        if self.nonlinear is not None:
-            cost = self.nonlinear.value(own)
-        place = _Place(exact, model.broken(exact), cost)
-        if place.cost < self.best and p.violation(own) <= START.feasible:
-            self.best, self.point = place.cost, own.copy()
-        self.judge(own)
-        return place
+        return exact
+
+    def _closer(self, point: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """The nearest point that all rows allow, linear as they are at a point."""
+        p, model = self.problem, self.model
+        low, high = self._trusted(point, 1.0, point[model.integers])
+        program = model.program(model.tangent(point[: p.n]), low, high, model.cost)
+        program = program.with_rows(model.formulas(point))
+        at = self._moving(self._free)
+        program = nearest(program, at, point, self._widths(point))
+        found = self._solve(program)
+        if found is None and model.soft.any():
+            found = self._solve(model.elastic(program, SEQUENTIAL.cost_weight))
+        if found is None:
+            return None
+        exact = self._exact(found)
+        return exact, model.broken(exact)
 
     def _completed(self, point: np.ndarray) -> np.ndarray | None:
         """The user's continuous variables anew, by what the networks really give."""
@@ -443,7 +467,7 @@ class SequentialSearch:
         known[free] = 0.0
         at = p.matrix @ known
         program = LinearProgram(
-            cost=self._slopes(point)[free],
+            cost=self.model.cost[free],
             lower=p.lower[free],
             upper=p.upper[free],
             matrix=sp.csr_array(matrix[used]),
@@ -456,18 +480,3 @@ class SequentialSearch:
         full = point.copy()
         full[free] = np.clip(found, p.lower[free], p.upper[free])
         return full
-
-
-def _passes(new: _Place, kept: Sequence[_Place]) -> bool:
-    """Whether a place is better in one respect than each before it."""
-    gain = SEQUENTIAL.gain * max(1.0, abs(new.cost))
-    for old in kept:
-        if new.holds and old.holds:
-            passes = new.cost < old.cost - gain
-        else:
-            margin = SEQUENTIAL.margin * new.broken * max(1.0, abs(old.cost))
-            less = new.broken <= (1.0 - SEQUENTIAL.margin) * old.broken
-            passes = less or new.cost < old.cost - gain - margin
-        if not passes:
-            return False
-    return True

@@ -17,21 +17,18 @@ from typing import Any
 
 import numpy as np
 from pyomo.contrib.solver.common.util import IncompatibleModelError
-from pyomo.environ import value as pyo_value
 
 from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
 from pyomo_relu.heuristics.gradient_paths import ascend, batch_size, box_samples
 from pyomo_relu.heuristics.image import CALLER, ModelImage
 from pyomo_relu.heuristics.network_columns import NetworkProblem
-from pyomo_relu.heuristics.nonlinear_objective import (
-    nonlinear_objective,
-    search_by_gradients,
-)
+from pyomo_relu.heuristics.nonlinear_start import NonlinearStart
 from pyomo_relu.heuristics.region_walk import RegionPoint, RegionSolver, solve_fixed
 from pyomo_relu.heuristics.sequential import SequentialSearch
 from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.programs.standard_form import NotLinearError
 from pyomo_relu.programs.strangers import check_model
 
 
@@ -89,8 +86,9 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
     Parameters
     ----------
     model : Block
-        A model with active network blocks, several and chained ones included, whose rows
-        are linear; where its objective isn't, gradients take its place.
+        A model with active network blocks, several and chained ones included. Rows,
+        objective and inputs of networks may be nonlinear (sums, products, powers and
+        functions of one variable), and SOS constraints hold, too.
     time_limit : float
         In CPU seconds of this process, at most three times as many on the clock; the
         search ends earlier when nothing improves any more.
@@ -110,26 +108,29 @@ def find_start(model: Any, time_limit: float = 1.0, seed: int = 0) -> Start:
         circle, or inputs widened after their network was written; if all its blocks
         were rewritten since, as relaxing or scaling does.
     IncompatibleModelError
-        If a row of the user's isn't linear.
+        For terms that aren't known, and constraints that are neither rows nor SOS.
     """
     deadline = Deadline(START.wall_per_cpu * time_limit, time_limit)
     check_model(model, CALLER)
-    if nonlinear_objective(model) is not None:
-        return _find_by_gradients(model, deadline, seed)
-    return _find(model, deadline, seed)
-
-
-def _find_by_gradients(model: Any, deadline: Deadline, seed: int) -> Start:
-    """:func:`find_start` for a model whose objective isn't linear."""
     try:
-        search, first = search_by_gradients(model, deadline, seed)
+        return _find(model, deadline, seed)
+    except NotLinearError:
+        return _find_nonlinear(model, deadline, seed)
+
+
+def _find_nonlinear(model: Any, deadline: Deadline, seed: int) -> Start:
+    """:func:`find_start` for a model that isn't linear beside its networks."""
+    try:
+        search = NonlinearStart(model, deadline, seed)
     except TimeUp:
         return Start(seconds=deadline.elapsed)
-    result = Start(seconds=deadline.elapsed, first=first, points=search.programs)
+    search.write()
+    result = Start(seconds=deadline.elapsed, first=search.first, points=search.programs)
     if search.point is not None:
+        p = search.problem
         result.source = "sequence with gradients"
-        result.value = float(pyo_value(nonlinear_objective(model)))
-        result.violation = search.problem.violation(search.point)
+        result.value = p.user_objective(float(p.cost @ search.point))
+        result.violation = p.violation(search.point)
     return result
 
 

@@ -115,6 +115,20 @@ class SequentialSettings:
     #: A step that succeeds and one that fails multiply the trust region by these.
     wider: float = 2.0
     narrower: float = 0.25
+    #: Where rows are nonlinear, what a step breaks is closed by Newton's steps down to this
+    #: violation: so many at most, of which so many in a row may leave more than this share.
+    closed: float = 1e-9
+    newton_steps: int = 15
+    newton_slow: int = 1
+    newton_gain: float = 0.5
+    #: Within a sequence they are tried again once a point breaks this share of the last
+    #: one that they didn't close.
+    newton_again: float = 0.5
+    #: Sequential quadratic programming follows where columns and rows are so many at most,
+    #: for so many steps, from places that cost at most this share more than the best one.
+    dense: int = 400
+    quadratic_steps: int = 30
+    promising: float = 0.02
     #: Drivers that move by less stand still.
     still: float = 1e-9
     #: The filter asks for this share less of violation, or this relative gain in cost.

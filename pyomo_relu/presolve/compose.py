@@ -8,7 +8,7 @@ costs no tightness.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,15 +67,27 @@ class BlockLinks:
 
 
 def read_links(
-    block: Any, variables: dict[int, Any], solver: str = "relu_global"
+    block: Any,
+    variables: dict[int, Any],
+    solver: str = "relu_global",
+    stand_in: Callable[[Any, int, Any], Any] | None = None,
 ) -> BlockLinks:
     """Read what a block's inputs are made of; variables are added to the mapping.
+
+    Parameters
+    ----------
+    block : ReLUNetBlockData
+    variables : dict
+    solver : str
+        The name that errors give the one who asks.
+    stand_in : callable, optional
+        Makes a variable for a nonlinear expression, from block, position and expression.
 
     Raises
     ------
     ValueError
-        For a nonlinear expression, a fixed variable without a value, or one that is
-        fixed outside of its input's box.
+        For a nonlinear expression where none stands in for it, a fixed variable without a
+        value, or one that is fixed outside of its input's box.
     """
     met: dict[int, Any] = {}
     visitor = LinearRepnVisitor({}, var_recorder=OrderedVarRecorder(met, {}, None))
@@ -91,10 +103,15 @@ def read_links(
         else:
             repn = visitor.walk_expression(entry)
             if repn.nonlinear is not None:
-                raise ValueError(
-                    f"'{block.name}': input {i} is a nonlinear expression; {solver} "
-                    "takes linear ones. Make it a variable with linear constraints."
-                )
+                if stand_in is None:
+                    raise ValueError(
+                        f"'{block.name}': input {i} is a nonlinear expression; {solver} "
+                        "takes linear ones, relu_scip takes it."
+                    )
+                v = stand_in(block, i, entry)
+                variables[id(v)] = v
+                found.append(LinearInput({id(v): 1.0}, 0.0))
+                continue
             terms = {k: float(a) for k, a in repn.linear.items() if a != 0}
             variables.update((key, met[key]) for key in terms)
             found.append(LinearInput(terms, float(repn.constant)))

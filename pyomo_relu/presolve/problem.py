@@ -121,6 +121,8 @@ class Problem(LinearProgram):
         Columns that stand for nonlinear parts of rows and of the objective. Neither they
         nor what they are made of is fixed or left out.
     sos : list of SosColumns
+    stand_ins : (k, 2) int array
+        Drivers that stand for nonlinear inputs, and the nonlinear columns that they are.
     make_points_view : callable or None
         Makes what :meth:`for_points` returns, before a deadline.
     """
@@ -149,6 +151,7 @@ class Problem(LinearProgram):
     implied: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     nonlinear: list[NonlinearPart] = field(default_factory=list)
     sos: list[SosColumns] = field(default_factory=list)
+    stand_ins: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=int))
     make_points_view: Callable[[Deadline], Problem | None] | None = None
 
     def __post_init__(self) -> None:
@@ -193,8 +196,14 @@ class Problem(LinearProgram):
 
     def complete(self, z: np.ndarray) -> None:
         """Give outputs and defined columns of points (N, m) their values, in place."""
-        z[:, self.n : self.n + self.q] = self.outputs(z[:, : self.n])
-        self.settle(z)
+        for _ in range(len(self.stand_ins) + 1):  # an input may read another's output
+            z[:, self.n : self.n + self.q] = self.outputs(z[:, : self.n])
+            self.settle(z)
+            inputs, values = self.stand_ins.T
+            if (z[:, inputs] == z[:, values]).all() or not np.isfinite(z[:, values]).all():
+                return
+            ends = self.lower[inputs], self.upper[inputs]
+            z[:, inputs] = np.clip(z[:, values], *ends)
 
     @cached_property
     def by_id(self) -> dict[int, Any]:

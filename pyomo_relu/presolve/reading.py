@@ -27,6 +27,7 @@ from pyomo_relu.presolve.compose import (
 from pyomo_relu.presolve.eliminate import eliminate
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.model_scope import unchanged_models
+from pyomo_relu.presolve.nonlinear_inputs import NonlinearInputs
 from pyomo_relu.presolve.problem import NonlinearPart, Problem, SosColumns
 from pyomo_relu.presolve.substitute import Definitions, find_definitions
 from pyomo_relu.presolve.tabulate import Tabulated, bound_outputs, tabulate
@@ -54,7 +55,7 @@ def read_problem(
     solver : str
         The name that errors give the one who asks.
     general : bool
-        Take nonlinear terms and SOS constraints as well, see
+        Take nonlinear terms, in inputs, too, and SOS constraints as well, see
         :attr:`Problem.nonlinear <pyomo_relu.presolve.problem.Problem>`.
 
     Raises
@@ -80,10 +81,12 @@ def _read(model: Any, deadline: Deadline, solver: str, general: bool) -> Problem
         with without_layers(networks):
             form = compile_with_networks(model, solver, deadline, general)
         variables: dict[int, Any] = {}
-        links = []
+        links, inputs = [], NonlinearInputs()
+        stand_in = inputs.stand_in if general else None
         for block in networks:
             deadline.check()
-            links.append(read_links(block, variables, solver))
+            links.append(read_links(block, variables, solver, stand_in))
+        form = inputs.in_form(form)
         used = form.column_numbers().keys() | variables.keys()
         touched = [b for b in networks if variable_used(b, used) is not None]
         if not touched:
@@ -97,7 +100,7 @@ def _read(model: Any, deadline: Deadline, solver: str, general: bool) -> Problem
     links, cut = order_links(links)
     table = tabulate(form, links)
     cut &= {id(v) for link in table.links for v in link.outputs}
-    return _Reading(table, cut, variables, as_rows).problem(deadline)
+    return _Reading(table, cut, variables, as_rows, inputs).problem(deadline)
 
 
 @dataclass
@@ -115,12 +118,15 @@ class _Reading:
     variables : dict
         What inputs depend on, by ``id``.
     as_rows : list of str
+    inputs : NonlinearInputs
+        Which of the variables stand for expressions.
     """
 
     table: Tabulated
     cut: set[int]
     variables: dict[int, Any]
     as_rows: list[str]
+    inputs: NonlinearInputs
 
     def problem(self, deadline: Deadline) -> Problem:
         """The view for bounds: what is affine in one variable is replaced."""
@@ -153,6 +159,7 @@ class _Reading:
         )
         problem = assembly.problem()
         problem.as_rows = self.as_rows
+        problem.stand_ins = self.inputs.columns(problem.columns)
         eliminate(problem, assembly.own_rows)
         problem.tabulated = table.as_rows
         problem.define(table.made_of)

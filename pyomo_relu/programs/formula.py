@@ -27,6 +27,14 @@ from pyomo.environ import value
 
 #: Functions of one variable, with their derivatives.
 FUNCTIONS: dict[str, tuple[Callable, Callable]] = {
+    "sinh": (np.sinh, np.cosh),
+    "cosh": (np.cosh, np.sinh),
+    "asin": (np.arcsin, lambda x: 1.0 / np.sqrt(1.0 - x**2)),
+    "acos": (np.arccos, lambda x: -1.0 / np.sqrt(1.0 - x**2)),
+    "atan": (np.arctan, lambda x: 1.0 / (1.0 + x**2)),
+    "asinh": (np.arcsinh, lambda x: 1.0 / np.sqrt(x**2 + 1.0)),
+    "acosh": (np.arccosh, lambda x: 1.0 / np.sqrt(x**2 - 1.0)),
+    "atanh": (np.arctanh, lambda x: 1.0 / (1.0 - x**2)),
     "exp": (np.exp, np.exp),
     "log": (np.log, lambda x: 1.0 / x),
     "sqrt": (np.sqrt, lambda x: 0.5 / np.sqrt(x)),
@@ -103,8 +111,8 @@ class Formula:
         if isinstance(node, KNOWN):
             return self._operation(node, [self._read(a) for a in node.args])
         raise IncompatibleModelError(
-            f"relu_scip doesn't take the term '{node}' ({type(node).__name__}); write it with "
-            "sums, products, powers, exp, log, sqrt, sin, cos, tan, tanh or abs."
+            f"the term '{node}' ({type(node).__name__}) isn't taken; write it with sums, "
+            "products, powers, exp, log, sqrt, sin, cos, tan, tanh or abs."
         )
 
     def _operation(self, node: Any, arguments: list[int]) -> int:
@@ -150,8 +158,8 @@ class Formula:
             below = self._add("sum", power, one)
             return self._add("sum", one, self._add("quotient", minus, below))
         raise IncompatibleModelError(
-            f"relu_scip doesn't take the function '{name}'; it takes exp, log, log10, sqrt, "
-            "sin, cos, tan, tanh and abs."
+            f"the function '{name}' isn't taken; use exp, log, log10, sqrt, sin, cos, tan, "
+            "tanh or abs."
         )
 
     # ---------------------------------------------------------------------- using it
@@ -177,8 +185,23 @@ class Formula:
         return np.array([found[j] for j in self.columns.tolist()], dtype=float)
 
     def written(self, columns: Sequence[Any], functions: Any) -> Any:
-        """The expression in terms of a solver's, whose functions ``functions`` has."""
-        return self._values(lambda j: columns[j], lambda name: getattr(functions, name))[-1]
+        """The expression in terms of a solver's, whose functions ``functions`` has.
+
+        Raises
+        ------
+        IncompatibleModelError
+            For functions that it doesn't have, naming them.
+        """
+
+        def function(name: str) -> Callable:
+            if not hasattr(functions, name):
+                raise IncompatibleModelError(
+                    f"relu_scip doesn't take the function '{name}'; it takes exp, log, log10, "
+                    "sqrt, sin, cos, tan, tanh and abs."
+                )
+            return getattr(functions, name)
+
+        return self._values(lambda j: columns[j], function)[-1]
 
     def _values(
         self,

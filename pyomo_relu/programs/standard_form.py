@@ -53,6 +53,20 @@ CHECK_EVERY = 500
 _VALID = {Block, Constraint, Var, Param, Expression, ExternalFunction, Set, RangeSet, Port}
 
 
+class NotLinearError(IncompatibleModelError):
+    """Nonlinear terms or SOS constraints where linear rows are asked for.
+
+    Attributes
+    ----------
+    in_network : bool
+        Whether what isn't linear is in a network block, whose formulation may change.
+    """
+
+    def __init__(self, message: str, where: Any) -> None:
+        super().__init__(message)
+        self.in_network = _in_network(where)
+
+
 @dataclass(kw_only=True)
 class StandardForm(LinearProgram):
     """A linear program whose columns and rows belong to a model.
@@ -166,7 +180,7 @@ def _compile(model: Any, solver: str, deadline: Deadline, general: bool) -> Stan
         c, matrix = c[used], sp.csr_array(matrix[:, used])
     user_of = partial(_user_of, c, matrix, rows.rows, objective)
     check_variables(model, columns, solver, user_of)
-    lower, upper, integer = _column_data(columns)
+    lower, upper, integer = column_data(columns)
     place = {id(v): j for j, v in enumerate(columns)}
     return StandardForm(
         cost=c,
@@ -258,10 +272,10 @@ class _NonlinearParts:
             Where nonlinear parts aren't taken.
         """
         if not self.taken:
-            raise IncompatibleModelError(
-                f"{kind} '{where.name}' is nonlinear; {self.solver} takes "
-                "linear models only. "
-                "Rewrite it, or use a nonlinear solver."
+            raise NotLinearError(
+                f"{kind} '{where.name}' is nonlinear; {self.solver} takes linear models only. "
+                "Rewrite it, or use a solver of nonlinear models, such as relu_scip.",
+                where,
             )
         v = Var(name=f"nonlinear part of {where.name}")
         v.construct()
@@ -349,10 +363,12 @@ def _check_components(
                     "reformulate the network with a formulation that has binaries, for "
                     f"example 'bigm', or {hint}"
                 )
-        raise IncompatibleModelError(
+        message = (
             f"'{components[0].name}' is a {kind}, which {solver} can't pass to HiGHS; "
-            + hint
         )
+        if "SOS" in kind:
+            raise NotLinearError(message + hint, components[0])
+        raise IncompatibleModelError(message + hint)
 
 
 def _in_network(component: Any) -> bool:
@@ -441,7 +457,14 @@ def _number(a: Any, kind: str, where: Any) -> float:
     return found
 
 
-def _column_data(columns: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def column_data(columns: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bounds of variables, infinite where there are none, and which are integers.
+
+    Raises
+    ------
+    IncompatibleModelError
+        For domains that are neither an interval nor integers.
+    """
     low, high, integer = [], [], []
     for v in columns:
         a, b = v.bounds

@@ -11,7 +11,8 @@ import pytest
 from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.heuristics import sequential
-from pyomo_relu.heuristics.sequential import SequentialSearch, _passes, _Place
+from pyomo_relu.heuristics.filter import Place, passes
+from pyomo_relu.heuristics.sequential import SequentialSearch
 from pyomo_relu.heuristics.start_settings import SEQUENTIAL
 from pyomo_relu.presolve.reading import read_problem
 from tests.harness.random_networks import he_network
@@ -19,12 +20,12 @@ from tests.harness.random_networks import he_network
 pytest.importorskip("highspy")
 
 
-def place(broken: float, cost: float) -> _Place:
-    return _Place(np.zeros(1), broken, cost)
+def place(broken: float, cost: float) -> Place:
+    return Place(np.zeros(1), broken, cost)
 
 
 @pytest.mark.parametrize(
-    "new, old, passes",
+    "new, old, wanted",
     [
         # Less violation, by more than the margin, at whatever cost.
         ((0.5, 9.0), (1.0, 0.0), True),
@@ -41,15 +42,15 @@ def place(broken: float, cost: float) -> _Place:
         ((0.0, 5.0), (1.0, 0.0), True),
     ],
 )
-def test_the_filter_asks_for_less_violation_or_a_better_cost(new, old, passes):
-    assert _passes(place(*new), [place(*old)]) is passes
+def test_the_filter_asks_for_less_violation_or_a_better_cost(new, old, wanted):
+    assert passes(place(*new), [place(*old)]) is wanted
 
 
 def test_the_filter_remembers_every_place_before():
     kept = [place(1.0, 0.0), place(0.2, 3.0)]
-    assert _passes(place(0.1, 9.0), kept)
+    assert passes(place(0.1, 9.0), kept)
     # Better than the latest in cost, but no better than the first in anything.
-    assert _passes(place(1.5, 1.0), kept[1:]) and not _passes(place(1.5, 1.0), kept)
+    assert passes(place(1.5, 1.0), kept[1:]) and not passes(place(1.5, 1.0), kept)
 
 
 def mixed() -> pyo.ConcreteModel:
@@ -91,7 +92,7 @@ def test_the_trust_region_is_a_share_of_the_box_around_the_point():
     assert low[at["k"]] == high[at["k"]] == 3.0
 
 
-def settle(monkeypatch, *answers: tuple[float, float]) -> tuple[list[float], _Place, bool]:
+def settle(monkeypatch, *answers: tuple[float, float]) -> tuple[list[float], Place, bool]:
     """Trust regions of a sequence whose places have a violation and a cost, in turn.
 
     It begins at violation 1 and cost 0; also its result, and whether that is the start.
@@ -106,7 +107,7 @@ def settle(monkeypatch, *answers: tuple[float, float]) -> tuple[list[float], _Pl
         return point + 1.0
 
     monkeypatch.setattr(search, "_program", program)
-    monkeypatch.setattr(search, "_place", lambda found: _Place(found, *next(left)))
+    monkeypatch.setattr(search, "_place", lambda found: Place(found, *next(left)))
     start = place(1.0, 0.0)
     start.point = np.zeros(search.model.n_columns)
     steps = search._settle(start)

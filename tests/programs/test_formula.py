@@ -48,6 +48,26 @@ def test_values_and_derivatives(name):
             assert a == pytest.approx((up - down) / (2 * step), rel=1e-6, abs=1e-6)
 
 
+def test_functions_without_a_solver_have_values_and_derivatives():
+    m = model()
+    inside, above = 0.4 * m.x[0], 1.0 + m.x[1]
+    parts = [
+        *(getattr(pyo, name)(inside) for name in ("sinh", "cosh", "asin", "acos", "atan")),
+        *(getattr(pyo, name)(inside) for name in ("asinh", "atanh")),
+        pyo.acosh(above),
+    ]
+    z, step = np.array([0.7, 1.2, 0.0]), 1e-6
+    m.x[0].set_value(z[0])
+    m.x[1].set_value(z[1])
+    for part in parts:
+        f = Formula(part, {id(m.x[j]): j for j in range(3)})
+        assert f.value(z[None])[0] == pytest.approx(pyo.value(part), rel=1e-12)
+        (j,), (a,) = f.columns, f.gradient(z)
+        move = step * np.eye(3)[j]
+        up, down = f.value(np.array([z + move, z - move]))
+        assert a == pytest.approx((up - down) / (2 * step), rel=1e-6)
+
+
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_scip_gets_the_same_function(name):
     pyscipopt = pytest.importorskip("pyscipopt")
@@ -73,7 +93,12 @@ def test_where_there_is_no_value():
 def test_functions_that_are_unknown_are_named():
     m = model()
     place = {id(m.x[j]): j for j in range(3)}
+    with pytest.raises(
+        IncompatibleModelError, match="function 'ceil' isn't taken; use exp"
+    ):
+        Formula(pyo.ceil(m.x[0]), place)
+    arcs = Formula(pyo.asin(m.x[0]), place)  # a solver may not have what has a value
     with pytest.raises(IncompatibleModelError, match="function 'asin'; it takes exp"):
-        Formula(pyo.asin(m.x[0]), place)
+        arcs.written(list(m.x.values()), object())
     with pytest.raises(IncompatibleModelError, match="Expr_if"):
         Formula(pyo.Expr_if(m.x[0] >= 0, m.x[1], m.x[2]), place)

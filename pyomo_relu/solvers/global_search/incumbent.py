@@ -56,7 +56,7 @@ class Incumbent:
         found = np.clip(z, p.lower, p.upper)
         found[p.integer] = np.round(found[p.integer])
         p.grid.round(found)
-        found[outputs] = p.outputs(found[None, : p.n])[0]
+        p.complete(found[None])
         candidates = [found]
         if self.has_jumps:
             # At a step the closed graph counts, as in every formulation.

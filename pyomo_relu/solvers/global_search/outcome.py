@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from pyomo.common.collections import ComponentMap
 from pyomo.contrib.solver.common.results import Results, TerminationCondition
 
-from pyomo_relu.presolve.compose import LinearInput
 from pyomo_relu.presolve.problem import Problem
+from pyomo_relu.presolve.values_back import set_layers, values_at
 from pyomo_relu.solvers.global_search.cost_search import CostSearch
 from pyomo_relu.solvers.results import PointLoader, make_results, relative_gap
 
@@ -36,25 +35,10 @@ class GlobalSolutionLoader(PointLoader):
 
     def _pairs(self) -> Iterable[tuple[Any, float]]:
         assert self._point is not None
-        found = ComponentMap(zip(self._problem.columns, self._point.tolist()))
-        # Each reads only what is known by now.
-        for link in [*self._problem.tabulated, *self._problem.links]:
-            x = np.array([self._input(one, found) for one in link.inputs])
-            for v, y in zip(link.outputs, link.block.network.evaluate(x).tolist()):
-                if not v.fixed and v not in found:
-                    found[v] = y
-        return found.items()
-
-    def _input(self, one: LinearInput, found: ComponentMap) -> float:
-        return one.constant + sum(
-            a * found[self._problem.by_id[key]] for key, a in one.terms.items()
-        )
+        return values_at(self._problem, self._point).items()
 
     def _load_inside(self) -> None:
-        for link in [*self._problem.tabulated, *self._problem.links]:
-            point = link.block.input_values()
-            if point is not None:
-                link.block.set_layer_values(point)
+        set_layers(self._problem)
 
 
 def read_results(search: CostSearch, model: Any) -> Results:

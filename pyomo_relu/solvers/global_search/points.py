@@ -34,7 +34,13 @@ class PointSearch:
         self.done = problem.network is None or problem.is_box
         self._steps: Iterator[None] | None = None
 
-    def turn(self, incumbent: Incumbent, programs: int, remaining: float) -> None:
+    def turn(
+        self,
+        incumbent: Incumbent,
+        programs: int,
+        remaining: float,
+        near: np.ndarray | None = None,
+    ) -> None:
         """Solve some programs, and offer what they lead to.
 
         Parameters
@@ -45,6 +51,8 @@ class PointSearch:
             How many programs are solved at most.
         remaining : float
             Seconds left to the other search.
+        near : (m,) array, optional
+            A point of the problem, at which the next start begins.
         """
         if self.done or remaining <= 0:
             return
@@ -55,6 +63,9 @@ class PointSearch:
                 self._begin(incumbent, deadline, Deadline(remaining))
                 assert self._steps is not None
             self._learn(incumbent)
+            if near is not None:
+                whole = self.problem.in_columns_of(self._view, near[None])[0]
+                self._search.suggest(np.clip(whole, self._view.lower, self._view.upper))
             self._search.deadline = deadline
             for _ in range(programs):
                 found = incumbent.point is not None

@@ -91,16 +91,15 @@ class PointHeuristic(Heur):
         points, self.calls = self.points, self.calls + 1
         found = points.incumbent.point is not None
         share = POINTS.with_point if found else POINTS.without
-        ran = False
-        if not found or self.calls % POINTS.every == 1:
-            ran = True
+        search = share * (begin - self.begin) - self.spent > POINTS.least
+        ran = search or not found or self.calls % POINTS.every == 1
+        if ran:
             variables = self.program.variables[: len(points.problem.columns)]
             z = np.array([v.getLPSol() for v in variables])
             points.incumbent.offer(z)
-        if share * (begin - self.begin) - self.spent > POINTS.least:
-            ran = True
+        if search:
             left = self.deadline.left()
-            points.search.turn(points.incumbent, POINTS.programs, left)
+            points.search.turn(points.incumbent, POINTS.programs, left, z)
         better = points.better()
         taken = better is not None and self.program.offer(better, self)
         self.spent += time.process_time() - begin

@@ -18,9 +18,10 @@ class Progress:
 
     Attributes
     ----------
-    kind : {'boxes', 'log', 'incumbent'}
-        A round of the boxes that go first, a line of HiGHS's MIP log or a round of
-        ``relu_global``, or a better solution.
+    kind : {'boxes', 'log', 'within', 'incumbent'}
+        A round of the boxes that go first; a line of HiGHS's MIP log or a round of a
+        search; within what takes longer, ten times a second at most; a better
+        solution.
     seconds : float
         Since the boxes, HiGHS, or the search of ``relu_global`` began.
     incumbent, bound : float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ class CostSearch(ABC):
         self.incumbent = Incumbent(problem, limits.seed)
         self.incumbent.on_improve = lambda: self._tell("incumbent")
         self.points = PointSearch(problem, limits.seed)
+        self.incumbent.stop = self.poll
+        self._next_poll = -math.inf
         self.counts = Counts()
         self.stopped: str | None = None
 
@@ -137,10 +140,33 @@ class CostSearch(ABC):
             self.stopped = "nodes"
         return self.stopped is not None
 
+    def poll(self) -> bool:
+        """Tell how far the search is; whether it has to end.
+
+        For all that may take longer than some tenths of a second, to be asked within.
+        """
+        now = time.perf_counter()
+        if now >= self._next_poll:
+            self._next_poll = now + COST.poll_every
+            self._tell("within")
+        return self._out_of_limits()
+
     def look_for_points(self, programs: int) -> None:
         """Look for better points by so many programs, where the limits ask for that."""
         if self.limits.points and not self.proved and not self._out_of_limits():
-            self.points.turn(self.incumbent, programs, self.remaining)
+            self.points.turn(self.incumbent, programs, self.remaining, stop=self.poll)
+
+    def share_with_points(self, share: float) -> None:
+        """Look for points until that has had this share of the CPU time so far."""
+        spent = time.process_time() - self.deadline.cpu_begin
+        due = share * spent - self.points.spent
+        if not self.limits.points or self.points.done or due < POINTS.least_turn:
+            return
+        turn = Deadline(cpu_seconds=due)
+        while not (turn.expired() or self.points.done or self.proved):
+            self.look_for_points(1)
+            if self.stopped is not None:
+                break
 
     @property
     def leader(self) -> str:

@@ -18,7 +18,7 @@ splits are needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
@@ -74,12 +74,15 @@ class Decomposition(PoolSearch):
             self.subsystems.append(
                 make_subsystem(problem, drivers, outputs, links, limits.leaf_neurons)
             )
+            self.subsystems[-1].stop = self.poll
         self.master = Master(problem, self.subsystems)
         self.others = self.master.others
         self.rest_integer = problem.integer[self.others]
         self.integer = np.append(problem.integer[: problem.n], self.rest_integer)
         self.pool = Pool(lower=len(self.integer), upper=len(self.integer))
         self._tries = 0
+        #: The work on a box that isn't done.
+        self._working: Iterator[None] | None = None
 
     def begin(self) -> None:
         """Choose among random points; the whole box is open."""
@@ -102,21 +105,45 @@ class Decomposition(PoolSearch):
         self.counts.lps = self.master.solves
         self.counts.mips += sum(u.mips for u in self.subsystems)
 
+    @property
+    def open_boxes(self) -> int:
+        """Boxes that are neither pruned nor split, and the one that is being priced."""
+        return len(self.pool) + (self._working is not None)
+
+    def round(self) -> None:
+        """A part of the work on a box; with its end a round is counted and told."""
+        if self._working is None:
+            self._working = self._one_box()
+        if next(self._working, self) is not self:
+            if not self.poll():
+                return
+            for _ in self._working:  # ends at once, and the box keeps what was proved of it
+                pass
+        self._working = None
+        super().round()
+
     def step(self) -> None:
-        """Bound the box with the least bound, and split it."""
+        """Be done with what is pruned, after the work on a box."""
+        self.pool.prune(self.cutoff)
+
+    def _one_box(self) -> Iterator[None]:
+        """Bound the box with the least bound, and split it; pauses between pricings.
+
+        A box may take seconds where subsystems are large, and others wait for their turn.
+        """
         with self.pool.round(1, self.cutoff) as some:
             if len(some["bound"]):
                 lower, upper, bound = (some[k][0] for k in ("lower", "upper", "bound"))
-                self._work(JointBox(lower, upper, float(bound), self.problem.n))
-        self.pool.prune(self.cutoff)
+                box = JointBox(lower, upper, float(bound), self.problem.n)
+                yield from self._work(box)
 
     def _push(self, box: JointBox) -> None:
         bound = np.array([box.bound])
         self.pool.push(lower=box.lower[None], upper=box.upper[None], bound=bound)
 
     # ------------------------------------------------------------------------ bounds
-    def _work(self, box: JointBox) -> None:
-        mixture = self._price_out(box)
+    def _work(self, box: JointBox) -> Iterator[None]:
+        mixture = yield from self._price_out(box)
         if box.bound < self.cutoff and self.stopped is None and mixture is not None:
             self._search(box, mixture)
         if box.bound >= self.cutoff:
@@ -138,7 +165,9 @@ class Decomposition(PoolSearch):
             return max(least, PRICES.of_cost * max(1.0, abs(u)))
         return max(least, PRICES.of_missing * (self.cutoff - box.bound))
 
-    def _price_out(self, box: JointBox, zero_cost: bool = False) -> Mixture | None:
+    def _price_out(
+        self, box: JointBox, zero_cost: bool = False
+    ) -> Generator[None, None, Mixture | None]:
         """Raise the box's bound until master and prices agree; the last mixture.
 
         Where the rows are missed, that alone is priced at last, with ``zero_cost``.
@@ -153,7 +182,9 @@ class Decomposition(PoolSearch):
                 return mixture
             mixture = found
             tolerance = PRICES.missing_tolerance if zero_cost else self._tolerance(box)
-            bound, new = self._price_all(box, mixture, points, tolerance, zero_cost)
+            bound, new = yield from self._price_all(
+                box, mixture, points, tolerance, zero_cost
+            )
             if bound is None:
                 return mixture
             best = max(best, bound)
@@ -164,7 +195,7 @@ class Decomposition(PoolSearch):
             if not new or found.value - best <= tolerance:
                 break
         if not zero_cost and mixture is not None and mixture.missing > PRICES.missed:
-            return self._price_out(box, zero_cost=True)
+            return (yield from self._price_out(box, zero_cost=True))
         return mixture
 
     def _raised(self, box: JointBox, bound: float, zero_cost: bool) -> bool:
@@ -188,7 +219,7 @@ class Decomposition(PoolSearch):
         points: list[np.ndarray],
         tolerance: float,
         zero_cost: bool,
-    ) -> tuple[float | None, bool]:
+    ) -> Generator[None, None, tuple[float | None, bool]]:
         """The bound that a mixture's prices prove, and whether points were added.
 
         The bound is None where the search has to end.
@@ -199,6 +230,8 @@ class Decomposition(PoolSearch):
         for k, u in enumerate(self.subsystems):
             if self._out_of_limits():
                 return None, new
+            if k:
+                yield
             before = u.boxes
             prices = Prices(*master.prices(k, duals, zero_cost), *box.part(u))
             priced = u.price(prices, share)
@@ -216,6 +249,7 @@ class Decomposition(PoolSearch):
         found = self.master.choose(
             [u.inside(*box.part(u)) for u in self.subsystems],
             box.rest_low, box.rest_high, self.rest_integer, min(self.remaining, seconds),
+            self.poll,
         )  # fmt: skip
         if found is None:
             return None

@@ -59,7 +59,8 @@ class HandOver(CostSearch):
                 relative=self.limits.rel_gap,
                 gap=self.limits.abs_gap,
                 start=self.incumbent.point,
-                stop=self._poll,
+                stop=self.poll,
+                keep=True,
             )
             self.counts.mips += 1
             if answer.point is not None:
@@ -71,7 +72,3 @@ class HandOver(CostSearch):
                 self.stopped = answer.reason
         except KeyboardInterrupt:
             self.stopped = "interrupt"
-
-    def _poll(self) -> bool:
-        self._tell("log")
-        return self._out_of_limits()

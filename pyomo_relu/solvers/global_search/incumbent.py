@@ -38,6 +38,8 @@ class Incumbent:
         self.cost, self.found = math.inf, 0
         self.point: np.ndarray | None = None
         self.on_improve: Callable[[], None] | None = None
+        #: Asked within walks; true ends them.
+        self.stop: Callable[[], bool] = bool
         self._searched = False
         self._ranges: list[list[np.ndarray]] | None = None
         network = problem.network
@@ -153,7 +155,8 @@ class Incumbent:
         for _ in range(rounds):
             x = np.clip(z[: p.n], p.lower[: p.n], p.upper[: p.n])
             point = self.region(x, time_limit)
-            if point is None:
+            if point is None or self.stop():
+                feasible |= point is not None and self.offer(point)
                 break
             feasible |= self.offer(point)
             cost = float(p.cost @ point)
@@ -174,7 +177,7 @@ class Incumbent:
         pattern = [v[0] for v in p.network.activations(x[None])]
         lows, highs = self._ranges
         mip = BoxMIP(p, p.lower, p.upper, lows, highs, pattern)
-        return mip.solve(time_limit=time_limit).point
+        return mip.solve(time_limit=time_limit, stop=self.stop).point
 
     def search_box(self) -> None:
         """Multistart projected gradient descent, once, for a problem that is only a box."""

@@ -6,7 +6,7 @@ evaluated, the rest of the model stays as it is. Its row multipliers price the u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,12 +200,18 @@ class Master:
         high: np.ndarray,
         integer: np.ndarray,
         limit: float,
+        stop: Callable[[], bool],
     ) -> tuple[list[int], np.ndarray] | None:
-        """A MIP that picks one point for each unit: a first feasible point, or None."""
+        """A MIP that picks one point for each unit: a first feasible point, or None.
+
+        It ends after ``limit`` seconds, or where ``stop`` says so.
+        """
         program = self._mixtures(points, low, high)
         program.integer = np.ones(len(program.cost), dtype=bool)
         program.integer[len(program.cost) - len(low) :] = integer
-        z = HighsModel(program, mip_rel_gap=CHOICE_GAP).run(limit).point
+        highs = HighsModel(program, mip_rel_gap=CHOICE_GAP)
+        highs.stop_when(lambda event: stop())
+        z = highs.run(limit).point
         if z is None:
             return None
         shares = self._split(z, points)

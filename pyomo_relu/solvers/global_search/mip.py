@@ -156,6 +156,7 @@ class BoxMIP:
         relative: float = 0.0,
         stop: Callable[[], bool] | None = None,
         nodes: int | None = None,
+        keep: bool = False,
     ) -> BoxAnswer:
         """Minimize the cost over the box, as far as it is below ``cutoff``.
 
@@ -172,6 +173,8 @@ class BoxMIP:
             Asked now and then; true ends the solve.
         nodes : int, optional
             Nodes of HiGHS's tree at most.
+        keep : bool
+            Whether Ctrl-C ends the run and gives its answer instead of an error.
         """
         program = self.program
         if math.isfinite(cutoff) and program.cost.any():
@@ -195,7 +198,7 @@ class BoxMIP:
             highs.set(mip_max_nodes=nodes)
         if stop is not None:
             highs.stop_when(lambda event: stop())
-        answer = highs.run(deadline.left(), keep=stop is not None)
+        answer = highs.run(deadline.left(), keep=keep)
         return self._answer(answer, cutoff, scaled.factors[: self.m])
 
     def _start(

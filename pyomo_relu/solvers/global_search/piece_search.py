@@ -36,7 +36,7 @@ from pyomo_relu.solvers.global_search.divided import DividedSubsystem, Mixed
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.mip import TOLERANCES
 from pyomo_relu.solvers.global_search.pieces import Pieces, Share
-from pyomo_relu.solvers.global_search.settings import PIECES
+from pyomo_relu.solvers.global_search.settings import PIECES, POINTS
 
 
 class PieceSearch(RoundSearch):
@@ -113,8 +113,8 @@ class PieceSearch(RoundSearch):
         def enough(event: Event) -> bool:
             if whole:
                 self._raise(event.bound)
-            self._tell("log")
-            return self._out_of_limits() or (whole and self.least >= self.cutoff)
+            self.share_with_points(POINTS.share)
+            return self.poll() or (whole and self.least >= self.cutoff)
 
         highs.stop_when(enough)
         if whole and self._start is not None:

@@ -9,7 +9,8 @@ the columns of the search.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -32,6 +33,8 @@ class PointSearch:
     def __init__(self, problem: Problem, seed: int) -> None:
         self.problem, self.seed = problem, seed
         self.done = problem.network is None or problem.is_box
+        #: CPU seconds of all turns so far.
+        self.spent = 0.0
         self._steps: Iterator[None] | None = None
 
     def turn(
@@ -40,6 +43,7 @@ class PointSearch:
         programs: int,
         remaining: float,
         near: np.ndarray | None = None,
+        stop: Callable[[], bool] = bool,
     ) -> None:
         """Solve some programs, and offer what they lead to.
 
@@ -53,9 +57,23 @@ class PointSearch:
             Seconds left to the other search.
         near : (m,) array, optional
             A point of the problem, at which the next start begins.
+        stop : callable
+            Asked after each program; true ends the turn.
         """
         if self.done or remaining <= 0:
             return
+        begin = time.process_time()
+        self._turn(incumbent, programs, remaining, near, stop)
+        self.spent += time.process_time() - begin
+
+    def _turn(
+        self,
+        incumbent: Incumbent,
+        programs: int,
+        remaining: float,
+        near: np.ndarray | None,
+        stop: Callable[[], bool],
+    ) -> None:
         deadline = Deadline(min(remaining, POINTS.seconds))
         enough = Deadline(cpu_seconds=POINTS.with_point)
         try:
@@ -73,6 +91,7 @@ class PointSearch:
                     return
                 if next(self._steps, self) is self:
                     self.done = True
+                if self.done or stop():
                     return
         except TimeUp:
             return

@@ -47,7 +47,7 @@ class WholeMIP(RoundSearch):
             self.cutoff,
             self.remaining,
             gap=self.mip_gap,
-            stop=self._out_of_limits,
+            stop=self.poll,
             nodes=self.nodes,
         )
         self.counts.mips += 1

@@ -63,7 +63,7 @@ class SearchLog(Log):
     def report(self, search: CostSearch, kind: str) -> bool:
         """One event of the search; whether the user wants to stop."""
         now = search.progress(kind)
-        pause = {"log": LOG_EVERY, "incumbent": POINT_EVERY}.get(kind, 0.0)
+        pause = {"incumbent": POINT_EVERY, "end": 0.0}.get(kind, LOG_EVERY)
         if self.streams and now.seconds - self.last >= pause:
             self.last = now.seconds
             who = search.leader if kind == "end" else search.at_work

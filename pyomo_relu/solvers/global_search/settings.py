@@ -25,6 +25,8 @@ class CostSettings:
     least_cost: float = 1e-6
     #: A small MIP may end within this share of the gap that is left to prove.
     mip_gap: float = 0.1
+    #: Within long work the user is asked at most once in so many seconds.
+    poll_every: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,12 @@ class PointSettings:
     seconds: float = 10.0
     #: A turn ends after so many CPU seconds once there is a point.
     with_point: float = 0.3
+    #: Beside a program that may take long, and in ``relu`` as long as no search's end is
+    #: in sight, points get this share of the CPU time, at least so many seconds at once.
+    #: (neur2sp of benchmarks/wired_models: 40.6 after 0.4 seconds of points, 31.9 after 2.4;
+    #: production: its optimum after 1.9; with 0.3 seconds in eight neither was met.)
+    share: float = 0.25
+    least_turn: float = 0.05
     #: A point is handed on if it violates the other view by no more than this.
     feasible: float = 1e-6
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,9 @@ class Subsystem(ABC):
 
     boxes, mips = 0, 0
 
+    #: Asked within a pricing; true ends it.
+    stop: Callable[[], bool] = bool
+
     def __init__(
         self,
         p: Problem,
@@ -243,6 +246,8 @@ class CellSubsystem(Subsystem):
                 first = corner[worst[: CELLS.starts]]
                 self._meet(best, prices, self._descend(first, prices))
             worst = worst[cells["bound"][worst] < best.value - tolerance]
+            if self.stop():
+                break
             if not len(worst) or self._finished(step, best, prices, tolerance):
                 break
             if not self._split(worst, prices):
@@ -307,7 +312,7 @@ class CellSubsystem(Subsystem):
         lower, upper = np.append(left, -free), np.append(right, free)
         mip = BoxMIP(self._alone, lower, upper, [a[0] for a in lows], [a[0] for a in highs])
         self.mips += 1
-        answer = mip.solve(gap=CELLS.mip_gap * tolerance)
+        answer = mip.solve(gap=CELLS.mip_gap * tolerance, stop=self.stop)
         if not (answer.solved and math.isfinite(answer.bound)):
             return False
         if answer.point is not None:

@@ -74,7 +74,7 @@ class TogetherSearch(CostSearch):
         self.mip_bound, self.mip_nodes = -math.inf, 0
         self._begun = self._mip_began = False
         self._told = math.inf  # the cost of the last point that HiGHS knows
-        self._spent = self._inner_spent = 0.0
+        self._spent = self._inner_spent = self._mip_spent = 0.0
         self._inner_ends, self._mip_ends = Forecast(), Forecast()
         self._at_work = "start"
         if inner is not None:
@@ -157,6 +157,8 @@ class TogetherSearch(CostSearch):
             Kind.BOX: TOGETHER.alone_on_boxes,
             Kind.FEW: TOGETHER.alone_on_few,
             Kind.POLYTOPES: TOGETHER.alone_on_polytopes,
+            Kind.SUBSYSTEMS: TOGETHER.alone_on_rows,
+            Kind.MANY: TOGETHER.alone_on_rows,
             Kind.NONLINEAR: math.inf,
         }
         return seconds * times.get(self.scene.kind, 1.0)
@@ -199,6 +201,17 @@ class TogetherSearch(CostSearch):
         self.stopped = self.stopped or self.inner.stopped
         self._inner_spent += time.process_time() - now
         self._inner_ends.note(self._inner_spent, self.inner_bound)
+        self._at_work = before
+        self._points()
+
+    def _points(self) -> None:
+        """The share of points, as long as no search's end is in sight."""
+        cost = self.incumbent.cost
+        pairs = ((self._inner_ends, self._inner_spent), (self._mip_ends, self._mip_spent))
+        if any(f.end(cost) < TOGETHER.in_sight * spent for f, spent in pairs):
+            return
+        before, self._at_work = self._at_work, "points"
+        self.share_with_points(POINTS.share)
         self._at_work = before
 
     # --------------------------------------------------------------------------- MIP
@@ -253,7 +266,8 @@ class TogetherSearch(CostSearch):
         self.note(event.bound)
         self.mip_nodes = max(self.mip_nodes, event.nodes)
         now = time.process_time()
-        self._mip_ends.note(now - self._began - self._spent, self.mip_bound)
+        self._mip_spent = now - self._began - self._spent
+        self._mip_ends.note(self._mip_spent, self.mip_bound)
         left = self._share() * (now - self._began) - self._spent
         if left >= TOGETHER.least_turn and not self.proved:
             if self._inner_done:
@@ -262,9 +276,10 @@ class TogetherSearch(CostSearch):
                 turn = Deadline(cpu_seconds=left)
                 while not (turn.expired() or self._inner_done or self._out_of_limits()):
                     self._inner_round()
-            self._spent += time.process_time() - now
-        self._tell("log")
-        return self.proved or self._out_of_limits()
+        if not self.proved:
+            self._points()
+        self._spent += time.process_time() - now
+        return self.poll() or self.proved
 
     def _share(self) -> float:
         """The share of the CPU time that others than HiGHS get."""

@@ -1,0 +1,101 @@
+"""Limits within long work, pauses of a search by prices, and the share of points."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
+
+from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.solvers.global_search.box_search import BoxSearch
+from pyomo_relu.solvers.global_search.decompose import Decomposition
+from pyomo_relu.solvers.global_search.limits import Limits
+from pyomo_relu.solvers.global_search.subsystems import CellSubsystem
+from tests.harness.random_networks import he_network
+from tests.solvers.test_global import box_model, subsystems
+
+pytest.importorskip("highspy")
+
+
+def fleet():
+    """Two subsystems of three inputs, which take several pricings."""
+    return subsystems(2, None, inputs=3)
+
+
+def test_a_pricing_ends_soon_after_the_user_said_stop(monkeypatch):
+    said, after = [], []
+    split = CellSubsystem._split
+
+    def counted(self, *args):
+        after.extend(said[:1])
+        return split(self, *args)
+
+    def progress(event):
+        said.extend([True] if event.nodes > 20 else [])
+        return bool(said)
+
+    monkeypatch.setattr(CellSubsystem, "_split", counted)
+    results = NewFactory("relu_global").solve(
+        fleet(),
+        progress=progress,
+        raise_exception_on_nonoptimal_result=False,
+        load_solutions=False,
+    )
+    assert results.termination_condition.name == "interrupted"
+    assert said and len(after) <= 1
+
+
+def test_work_on_a_box_pauses_and_ends_the_same():
+    whole = Decomposition(read_problem(fleet()), Limits())
+    whole.run()
+    parts = Decomposition(read_problem(fleet()), Limits())
+    parts.begin()
+    bounds, pauses = [], 0
+    while not parts.done:
+        parts.round()
+        bounds.append(parts.bound)
+        pauses += parts._working is not None
+    assert whole.proved and parts.proved and pauses > 0
+    assert parts.bound == whole.bound and parts.incumbent.cost == whole.incumbent.cost
+    assert (np.diff(np.maximum(bounds, -1e9)) >= -1e-12).all()
+    best = whole.incumbent.cost
+    assert all(bound <= best + 1e-9 for bound in bounds)
+
+
+def test_a_box_whose_work_was_cut_short_keeps_its_bound():
+    search = Decomposition(read_problem(fleet()), Limits())
+    search.begin()
+    while search._working is None:
+        search.round()
+    search.stopped = "time"
+    search.round()
+    assert search._working is None and search.open_boxes > 0
+    assert search.bound <= search.incumbent.cost
+
+
+def test_points_get_their_share_of_the_time_and_no_more(monkeypatch):
+    m = box_model(he_network(3, (6, 8, 8, 1)))
+    m.row = pyo.Constraint(expr=m.x[0] + m.x[1] <= 0.5)
+    search = BoxSearch(read_problem(m), Limits(points=True))
+    begin, spent = search.deadline.cpu_begin, []
+    monkeypatch.setattr(search.points, "turn", lambda *args, stop: spent.append(None))
+    search.deadline.cpu_begin = time.process_time()
+    search.share_with_points(0.25)
+    assert not spent
+    search.deadline.cpu_begin = begin - 100.0
+
+    def turn(*args, stop):
+        spent.append(None)
+        search.points.spent += 10.0
+        search.points.done = len(spent) > 9
+
+    monkeypatch.setattr(search.points, "turn", turn)
+    search.share_with_points(0.25)
+    assert spent
+    search.points.spent, count = 30.0, len(spent)
+    search.points.done = False
+    search.share_with_points(0.25)
+    assert len(spent) == count

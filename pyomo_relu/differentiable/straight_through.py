@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-#: The constants of Adam, as Kingma and Ba give them: the shares of the newest gradient and
-#: of its square in their means, and what keeps the divisor from 0.
-NEWEST, NEWEST_SQUARE, LEAST = 0.1, 0.001, 1e-8
+from pyomo_relu.steps.adam import Adam
 
 #: The margin of the hinge loss. It was chosen by hand.
 MARGIN = 0.5
@@ -46,18 +44,11 @@ def straight_through_fit(
         rng.uniform(-1, 1, hidden),
         np.zeros(1),
     ]
-    first, second = ([np.zeros_like(s) for s in state] for _ in range(2))
-    found = []
-    for k in range(1, iterations + 2):
+    adam, found = Adam(state, [rate] * len(state)), []
+    for _ in range(iterations + 1):
         p, w, b, v, v0 = (s.copy() for s in state)
         found.append((p, (w, b, v, float(v0[0]))))
-        for s, g, m1, m2 in zip(state, _slopes(features, labels, state), first, second):
-            m1 *= 1 - NEWEST
-            m1 += NEWEST * g
-            m2 *= 1 - NEWEST_SQUARE
-            m2 += NEWEST_SQUARE * g * g
-            size = np.sqrt(m2 / (1 - (1 - NEWEST_SQUARE) ** k)) + LEAST
-            s -= rate * (m1 / (1 - (1 - NEWEST) ** k)) / size
+        adam.step(_slopes(features, labels, state))
         for s in state[1:]:
             np.clip(s, -1.0, 1.0, out=s)
         state[0] /= np.linalg.norm(state[0])

@@ -9,31 +9,26 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.network import Network
 from pyomo_relu.steps.step_network import StepNetwork
+from pyomo_relu.training.calibration import fitted_factor
 from pyomo_relu.training.data_splitting import data_splitting
 from pyomo_relu.training.estimator import TrainedEstimator, choice, seed_of
-from pyomo_relu.training.exact import exact
-from pyomo_relu.training.family import Family, merged
-from pyomo_relu.training.hybrid import hybrid
+from pyomo_relu.training.family import Family
 from pyomo_relu.training.implicit import implicit
-from pyomo_relu.training.local_search import local_search
+from pyomo_relu.training.in_turn import STARTED, automatic, in_turn
 from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.norms import DUAL_NORMS, dual_norm
+from pyomo_relu.training.points import Points, bits_of
 from pyomo_relu.training.solve import check_solver
-from pyomo_relu.training.ste import straight_through
-from pyomo_relu.training.task import Task, Training, constant_network, settled
+from pyomo_relu.training.task import Task, Training, check_start, settled
 from pyomo_relu.verification import Ball, Property, Unsafe, verify
 
-METHODS = ("exact", "local_search", "data_splitting", "hybrid", "ste", "implicit")
-
-#: The least number of points of which some are set aside for validation. It was chosen by
-#: hand.
-ENOUGH = 20
+#: Methods that can begin with a network and give one to others.
+STARTS = (*STARTED, "data_splitting")
+METHODS = (*STARTS, "implicit")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -55,7 +50,8 @@ class MIPClassifier(TrainedEstimator):
     compression: float = 0.0
     splits: int = 8
     batch_size: int | None = 64
-    validation_fraction: float = 0.25
+    start: Any = "auto"
+    widen: bool = True
 
     # ------------------------------------------------------------------ options
     @abstractmethod
@@ -100,10 +96,40 @@ class MIPClassifier(TrainedEstimator):
             raise ValueError(
                 "compression takes out hidden neurons and needs some, and method='exact'."
             )
+        self._check_start_option()
         super()._check_options()
 
+    def _check_start_option(self) -> None:
+        start = self.start
+        if start is None or isinstance(start, (StepNetwork, MIPClassifier)):
+            names: tuple[Any, ...] = ()
+        elif isinstance(start, (tuple, list)):
+            names = tuple(start)
+        else:
+            names = () if isinstance(start, str) and start == "auto" else (start,)
+        for name in names:
+            if name not in STARTS:
+                raise ValueError(
+                    f"start must be None, 'auto', one or several of {list(STARTS)}, a "
+                    f"StepNetwork or a fitted classifier, not {name!r}."
+                )
+        if self.method == "implicit" and not (start is None or start == "auto"):
+            raise ValueError("method='implicit' begins with nothing; leave start= out.")
+        if "data_splitting" in self._names() and not self._hidden():
+            raise ValueError(
+                "method='data_splitting' shares hidden activations; without a hidden "
+                "layer use method='exact'."
+            )
+
     # ---------------------------------------------------------------------- fit
-    def fit(self, X: Any, y: Any, validation: tuple[Any, Any] | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation: tuple[Any, Any] | None = None,
+    ) -> Self:
         """Train the network.
 
         Parameters
@@ -111,11 +137,14 @@ class MIPClassifier(TrainedEstimator):
         X : (n, d) array
         y : (n,) array
             Class labels.
+        sample_weight : (n,) array, optional
+            What each point's loss counts; one of 2 counts as much as two equal points.
+            Points of 0 are left out. The losses that fit every point know no other.
         validation : (X, y), optional
-            For ``method='data_splitting'``, which chooses among its networks by their
-            accuracy on these points. Without them a share ``validation_fraction`` of
-            the training points is set aside; with that share 0, or too few points, the
-            training points themselves choose.
+            Chooses among the networks: those of ``method='data_splitting'``, and those of
+            the methods of ``start`` and of ``method``. Without it data splitting sets the
+            share ``validation_fraction`` of the training points aside; with that share
+            0, or too few points, the training points themselves choose.
 
         Returns
         -------
@@ -132,83 +161,95 @@ class MIPClassifier(TrainedEstimator):
             losses always have a network: the start, however little time there was.
         """
         self._check_options()
-        deadline = Deadline(self.time_limit)
-        X, codes, random = self._begin(X, y)
+        deadline = self._deadline()
+        old = getattr(self, "network_", None) if self.warm_start else None
+        X, codes, weight, random = self._begin(X, y, sample_weight)
         rng = np.random.default_rng(seed_of(random))
-        outputs = 1 if len(self.classes_) == 2 else len(self.classes_)
-        bits = self._bits(codes, outputs)
-        family, loss, engine = self._family(outputs), self._loss(), self._engine()
-        if self.method not in ("ste", "implicit"):
-            check_solver(engine)
-        task = Task(family, merged(X, bits), loss, engine, deadline.left(), rng)
-        found = self._train(task, X, bits, codes, validation)
+        classes = len(self.classes_)
+        points = every = Points(X, codes, bits_of(codes, classes), weight)
+        family, loss = self._family(every.bits.shape[1]), self._loss()
+        if set(self._names()) - {"ste", "implicit"}:
+            check_solver(self._engine())
+        chosen = None if validation is None else self._given(validation)
+        splits = chosen is None and "data_splitting" in self._names()
+        aside = None
+        if splits or self.probability:
+            aside = self._set_aside(codes, int(rng.integers(2**31 - 1)))
+        if aside is not None:
+            points = every.part(~aside)
+            chosen = every.part(aside) if splits else chosen
+        task = Task(family, points.data(), loss, self._engine(), deadline, rng)
+        found = self._train(task, points, chosen, old)
         if found.network is None:
             self._nothing(found)
-        self._keep(settled(task, found))
+        self._keep(settled(replace(task, data=every.data()), found))
+        if self.probability:
+            kept = every if aside is None else every.part(aside)
+            scores = self.decision_function(kept.x)
+            self.factor_ = fitted_factor(scores, kept.codes, kept.weight)
         return self
 
-    def _bits(self, codes: np.ndarray, outputs: int) -> np.ndarray:
-        if outputs == 1:
-            return codes.reshape(-1, 1).astype(float)
-        return np.eye(outputs)[codes]
-
     def _train(
-        self,
-        task: Task,
-        X: np.ndarray,
-        bits: np.ndarray,
-        codes: np.ndarray,
-        validation: tuple[Any, Any] | None,
+        self, task: Task, points: Points, chosen: Points | None, old: StepNetwork | None
     ) -> Training:
-        if self.method == "data_splitting":
-            return self._split(task, X, bits, codes, validation)
-        if validation is not None:
-            raise ValueError(
-                f"method='{self.method}' does not use validation=; leave it out."
-            )
-        if self.method == "exact":
-            return exact(task, None if task.loss.hard else constant_network(task))
-        if self.method == "local_search":
-            return local_search(task)
-        if self.method == "hybrid":
-            return hybrid(task)
-        return (straight_through if self.method == "ste" else implicit)(task, X, bits)
+        """The methods in turn, or the one that begins with nothing."""
+        if self.method == "implicit":
+            return implicit(task, points.x, points.bits)
+        network = old if old is not None else self._start_network()
+        if network is not None:
+            check_start(task, network)
+        names = self._names()
+        if self.start == "auto" and network is None:
+            names = (*(name for name in automatic(task) if name not in names), *names)
+        if chosen is not None and names == (self.method,) and network is None:
+            if self.method != "data_splitting":
+                raise ValueError(
+                    f"method='{self.method}' does not use validation=, which chooses among "
+                    "networks; leave it out, or give another method as start=."
+                )
+        judges = chosen or points
 
-    def _split(
-        self,
-        task: Task,
-        X: np.ndarray,
-        bits: np.ndarray,
-        codes: np.ndarray,
-        validation: tuple[Any, Any] | None,
-    ) -> Training:
-        """Data splitting, with points that choose among its networks."""
-        if not self._hidden():
-            raise ValueError(
-                "method='data_splitting' shares hidden activations; without a hidden "
-                "layer use method='exact'."
+        def splitting(part: Task, start: StepNetwork | None) -> Training:
+            return data_splitting(
+                part,
+                points,
+                (judges.x, judges.bits),
+                splits=self.splits,
+                batch_size=self.batch_size,
+                start=start,
+                widen=self.widen,
             )
-        share, chosen = self.validation_fraction, (X, bits)
-        if validation is not None:
-            xv, yv = validation
-            xv = validate_data(self, xv, reset=False, dtype=np.float64)
-            strange = set(np.unique(yv)) - set(self.classes_)
-            if strange:
-                raise ValueError(f"validation has classes that y has not: {strange}.")
-            chosen = (xv, self._bits(np.searchsorted(self.classes_, yv), bits.shape[1]))
-        elif share and int(len(X) * share) >= len(self.classes_) and len(X) >= ENOUGH:
-            X, xv, bits, bv = train_test_split(
-                X,
-                bits,
-                test_size=share,
-                stratify=codes if np.bincount(codes).min() >= 2 else None,
-                random_state=int(task.rng.integers(2**31 - 1)),
-            )
-            chosen = (xv, bv)
-            task = replace(task, data=merged(X, bits))
-        return data_splitting(
-            task, X, bits, chosen, splits=self.splits, batch_size=self.batch_size
-        )
+
+        methods = {**STARTED, "data_splitting": splitting}
+        chain = [(name, methods[name]) for name in names]
+        judge = None if chosen is None else (chosen.x, chosen.bits)
+        return in_turn(task, chain, network, judge, self.widen)
+
+    def _names(self) -> tuple[str, ...]:
+        """The methods in turn; those of ``start='auto'`` depend on the task."""
+        if isinstance(self.start, str):
+            return (self.method,) if self.start == "auto" else (self.start, self.method)
+        if isinstance(self.start, (tuple, list)):
+            return (*self.start, self.method)
+        return (self.method,)
+
+    def _start_network(self) -> StepNetwork | None:
+        """The network that ``start`` is or has, if it is one."""
+        start = self.start
+        if isinstance(start, MIPClassifier):
+            check_is_fitted(start, "network_")
+            return start.network_
+        return start if isinstance(start, StepNetwork) else None
+
+    def _given(self, validation: tuple[Any, Any]) -> Points:
+        """Points that choose, as the user gave them."""
+        xv, yv = validation
+        xv = validate_data(self, xv, reset=False, dtype=np.float64)
+        strange = set(np.unique(yv)) - set(self.classes_)
+        if strange:
+            raise ValueError(f"validation has classes that y has not: {strange}.")
+        codes = np.searchsorted(self.classes_, yv)
+        return Points(xv, codes, bits_of(codes, len(self.classes_)))
 
     def _nothing(self, found: Training) -> NoReturn:
         if found.status == "infeasible":

@@ -39,8 +39,9 @@ class BinarizedNetClassifier(MIPClassifier):
         The first two are those of [1]_. Scores are relative to half their range, as in
         [2]_: ``P (n + 1)`` for n neurons in the last hidden layer, ``P`` times the mean
         sum of features without one.
-    method, robust, margin, regularization, compression, splits, batch_size, \
-validation_fraction, solver, engine, time_limit, solver_options, eps, random_state, verbose
+    method, start, warm_start, widen, robust, margin, regularization, compression, splits, \
+batch_size, probability, validation_fraction, solver, engine, time_limit, cpu_time_limit, \
+node_limit, solver_options, eps, random_state, verbose
         As for :class:`~pyomo_relu.training.BinaryNetClassifier`.
 
     Attributes

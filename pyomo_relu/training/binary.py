@@ -32,10 +32,21 @@ class BinaryNetClassifier(MIPClassifier):
         pre-activation from 0 (to be large), or the sum of absolute weights and biases,
         both with every point fitted.
     method : {'exact', 'local_search', 'data_splitting', 'hybrid', 'ste', 'implicit'}
-        One program; alternating over layers; clusters of the data with one activation
-        pattern each; a network first, then margins neuron by neuron; as a baseline,
-        straight-through gradients in Keras; or, for few points, features learned by
-        gradients through the exact program of the margin.
+        One program; alternating over layers and neurons; clusters of the data with one
+        activation pattern each; a network first, then margins neuron by neuron;
+        straight-through gradients; or, for few points, features learned by gradients
+        through the exact program of the margin.
+    start : 'auto', None, method, tuple of methods, StepNetwork or fitted classifier
+        What the method begins with: the network of other methods in turn, or one that is
+        given. What is returned is never worse than that: by ``validation=`` of ``fit``
+        where given, else by the training loss, then by the share of wrong classes.
+        'auto' is gradients for hidden layers, soft losses and no radius. None is the
+        method's own start.
+    warm_start : bool
+        Begin with the last fit's network instead.
+    widen : bool
+        After each method give the neurons their largest margins, with all activations on
+        the training points as they are; for losses on bits.
     robust : (norm, radius), optional
         ``('linf', r)`` or ``('l1', r)``: the activations of the first layer must not
         change within the ball around any training point.
@@ -45,15 +56,24 @@ class BinaryNetClassifier(MIPClassifier):
         Factor of the sum of absolute weights.
     compression : float
         Cost of a hidden neuron that is used (``method='exact'``).
-    splits, batch_size, validation_fraction : int, int or None, float
-        For 'data_splitting': number of splits, points in each program (None for all),
-        and share of the training points that choose among the networks.
+    splits, batch_size : int, int or None
+        For 'data_splitting': number of splits, points in each program (None for all).
+    probability : bool
+        Whether to have ``predict_proba``: a factor of the scores is fitted on points that
+        are set aside.
+    validation_fraction : float
+        The share of the points that are set aside, from which 'data_splitting' chooses
+        among its networks, and for ``probability``.
     solver : str
         Any MIP solver that Pyomo knows by name.
     engine : {'mip', 'cp_sat'}
         'cp_sat' solves programs in integers alone by OR-Tools.
-    time_limit : float or None
-        Seconds for all of ``fit``; the best network found is kept.
+    time_limit, cpu_time_limit : float or None
+        Seconds for all of ``fit``, by the clock and of this process's CPU time; the best
+        network found is kept.
+    node_limit : int or None
+        Branch-and-bound nodes of each program. With ``time_limit=None`` all of the work is
+        limited by counts, and a seed gives one network on every machine.
     solver_options : dict, optional
     eps : float, optional
         Separation of on from off. Refused where it doesn't dominate the largest big-M
@@ -75,7 +95,10 @@ class BinaryNetClassifier(MIPClassifier):
     compared_ : int
         Activations that were found to be as the programs say.
     history_ : list of dict
-        One entry for each program.
+        One entry for each program, each search over the neurons of a layer and each look
+        at the gradients; ``method`` says whose.
+    factor_ : float
+        With ``probability``: that of the scores.
     classes_ : array
 
     Notes

@@ -17,11 +17,13 @@ from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.family import Data, merged
 from pyomo_relu.training.hybrid import refine
 from pyomo_relu.training.losses import BIT_LOSSES
+from pyomo_relu.training.points import Points
 from pyomo_relu.training.solve import Solve, solve
 from pyomo_relu.training.task import (
     NEAR,
     Task,
     Training,
+    accuracy,
     constant_network,
     dead_inputs,
     only_soft,
@@ -66,8 +68,7 @@ def repaired(
 
 def data_splitting(
     task: Task,
-    x: np.ndarray,
-    bits: np.ndarray,
+    points: Points,
     validation: tuple[np.ndarray, np.ndarray],
     *,
     splits: int = 8,
@@ -84,8 +85,8 @@ def data_splitting(
     Parameters
     ----------
     task : Task
-        ``task.data`` are the merged ``x`` and ``bits``.
-    x, bits : (n, d), (n, outputs) arrays
+        ``task.data`` are the merged points.
+    points : Points
     validation : (x, bits)
         Chooses among the networks.
     splits : int
@@ -97,15 +98,16 @@ def data_splitting(
         Whether margins are made large; for losses on bits without regularization.
     """
     only_soft(task.loss, "data_splitting")
-    order = task.rng.permutation(len(x))
-    search = _Splitting(task, x[order], bits[order], validation, start, widen)
+    points = points.part(task.rng.permutation(len(points.x)))
+    search = _Splitting(task, points, validation, start, widen)
     clock = task.clock()
-    size = len(x) if batch_size is None else min(batch_size, len(x))
+    n = len(points.x)
+    size = n if batch_size is None else min(batch_size, n)
     with progress(splits, "data splitting", "split") as bar:
         for turn in range(splits):
             if clock.expired() or not search.split():
                 break
-            first = int(task.rng.integers(len(x) - size + 1))
+            first = int(task.rng.integers(n - size + 1))
             try:
                 search.train(slice(first, first + size), clock, splits - turn)
             except TimeUp:
@@ -121,17 +123,17 @@ class _Splitting:
     def __init__(
         self,
         task: Task,
-        x: np.ndarray,
-        bits: np.ndarray,
+        points: Points,
         validation: tuple[np.ndarray, np.ndarray],
         start: StepNetwork | None,
         widen: bool,
     ) -> None:
-        self.task, self.x, self.bits, self.validation = task, x, bits, validation
+        self.task, self.points, self.validation = task, points, validation
+        self.x = x = points.x
         self.widen = widen and task.loss.name in BIT_LOSSES and not task.loss.regularization
         self.cluster = np.zeros(len(x), dtype=int)
         self.best = self.network = constant_network(task) if start is None else start
-        self.score = _accuracy(self.best, *validation)
+        self.score = accuracy(self.best, *validation)
         self.loss = task.value(self.best)
         self.dead = dead_inputs(task.family, x)
         self.history: list[dict[str, Any]] = []
@@ -140,8 +142,11 @@ class _Splitting:
 
     def split(self) -> bool:
         """Split the cluster where the best network is wrong most often, if one has two."""
-        wrong = (self.best.scores(self.x) >= 0) != (self.bits > 0.5)
-        chosen = _worst(self.cluster, wrong.sum(axis=1).astype(float))
+        wrong = (self.best.scores(self.x) >= 0) != (self.points.bits > 0.5)
+        losses = wrong.sum(axis=1).astype(float)
+        if self.points.weight is not None:
+            losses *= self.points.weight
+        chosen = _worst(self.cluster, losses)
         if chosen is None:
             return False
         inside = np.flatnonzero(self.cluster == chosen)
@@ -152,7 +157,8 @@ class _Splitting:
     def train(self, window: slice, clock: Deadline, turns: int) -> None:
         """Solve the program of a window of the points with an equal part of the time."""
         # Cells are numbered anew in a batch that has no point of some cluster.
-        data = merged(self.x[window], self.bits[window], self.cluster[window])
+        some = self.points.part(window)
+        data = merged(some.x, some.bits, self.cluster[window], some.weight)
         mip = self.task.program(clock, data, self.dead)
         clusters = int(self.cluster.max()) + 1
         found = solve(
@@ -169,15 +175,15 @@ class _Splitting:
         self.compared += found.compared
         if self.widen:
             self._widen(data, clock)
-        accuracy = _accuracy(self.network, *self.validation)
+        right = accuracy(self.network, *self.validation)
         loss = self.task.value(self.network)
-        record(self.history, found, clusters=clusters, accuracy=accuracy, loss=loss)
-        if (accuracy, -loss) > (self.score, -self.loss):
-            self.best, self.score, self.loss = self.network, accuracy, loss
+        record(self.history, found, clusters=clusters, accuracy=right, loss=loss)
+        if (right, -loss) > (self.score, -self.loss):
+            self.best, self.score, self.loss = self.network, right, loss
 
     def _widen(self, data: Data, clock: Deadline) -> None:
-        limit = clock.part(WIDEN_SHARE).limit
-        wider = refine(replace(self.task, data=data, time_limit=limit), self.network)
+        part = replace(self.task, data=data, time_limit=clock.part(WIDEN_SHARE))
+        wider = refine(part, self.network)
         assert wider.network is not None  # it starts from one
         self.network, self.compared = wider.network, self.compared + wider.compared
 
@@ -199,14 +205,6 @@ class _Splitting:
             compared=self.compared,
             history=self.history,
         )
-
-
-def _accuracy(network: StepNetwork, x: np.ndarray, bits: np.ndarray) -> float:
-    """Share of points whose predicted class is theirs."""
-    scores = network.scores(x)
-    if bits.shape[1] == 1:
-        return float(((scores >= 0) == (bits > 0.5)).mean())
-    return float((scores.argmax(axis=1) == bits.argmax(axis=1)).mean())
 
 
 def _worst(cluster: np.ndarray, losses: np.ndarray) -> int | None:

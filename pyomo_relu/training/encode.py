@@ -166,7 +166,9 @@ class TrainingMIP(ModelWriter):
             b[:] = self.variables(f"b{k}", (count,), domain=kind, bounds=(-limit, limit))
         self.w[k], self.b[k] = w, b
         self.follow(w, lambda network: network.weights[k])
-        self.follow(b, lambda network: network.biases[k])
+        # Sums of integers have the same signs with a bias that is rounded down.
+        whole = np.floor if integer_bias else np.asarray
+        self.follow(b, lambda network: whole(network.biases[k]))
 
     def _reach(self, k: int, values: np.ndarray | None) -> float:
         """Largest weighted sum of the layer over all weights in their box."""
@@ -177,6 +179,10 @@ class TrainingMIP(ModelWriter):
 
     def _largest_spread(self) -> float:
         return self.family.largest_spread(int((~self.dead).sum()))
+
+    def _biases(self, k: int, network: StepNetwork) -> np.ndarray:
+        """The biases that the program has for a network."""
+        return values_of(self.b[k]) if k in self.b else network.biases[k]
 
     def _bias_bounds(self, k: int) -> np.ndarray:
         return np.array([0.0 if is_number(v) else v.ub for v in self.b[k]], dtype=float)
@@ -213,7 +219,7 @@ class TrainingMIP(ModelWriter):
         def sums(network: StepNetwork) -> np.ndarray:
             x = self.data.x
             inputs = network.activate(network.pre_activations(x)[k - 1]) if k else x
-            return inputs @ network.weights[k].T + network.biases[k]
+            return inputs @ network.weights[k].T + self._biases(k, network)
 
         self.follow(pre, sums)
         big = float(upper.max(initial=0.0)) + extra
@@ -230,7 +236,8 @@ class TrainingMIP(ModelWriter):
         _bound(pre, lower, upper)
 
         def sums(network: StepNetwork) -> np.ndarray:
-            return self._cell_values(k - 1) @ network.weights[k].T + network.biases[k]
+            values = self._cell_values(k - 1)
+            return values @ network.weights[k].T + self._biases(k, network)
 
         self.follow(pre, sums)
         big = float(np.max(np.maximum(-lower, upper), initial=0.0))

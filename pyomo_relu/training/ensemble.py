@@ -20,17 +20,18 @@ from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.progress import progress
 from pyomo_relu.network import Network, NetworkBuilder, activations
 from pyomo_relu.steps.step_network import StepNetwork, stack
+from pyomo_relu.training.calibration import fitted_factor
 from pyomo_relu.training.estimator import (
     TrainedEstimator,
     binarized_family,
     choice,
     seed_of,
 )
-from pyomo_relu.training.family import merged
 from pyomo_relu.training.losses import Loss
 from pyomo_relu.training.pair import Pair, train_pair
+from pyomo_relu.training.points import Points
 from pyomo_relu.training.solve import check_solver
-from pyomo_relu.training.task import Task
+from pyomo_relu.training.task import Task, check_start
 
 #: Of the parts of a point's values, of which the order of the classes follows: the largest
 #: one of the scores must be below one half of the one that decides between two classes.
@@ -40,28 +41,37 @@ SCORES_PART, DECIDED_PART = 0.2, 0.5
 Limits = tuple[float, float, float]
 
 
-def _trained(
-    tasks: list[Task], limits: Limits, share: float, deadline: Deadline, executor: Any
-) -> Iterator[Pair]:
+@dataclass(frozen=True)
+class _Job:
+    """A pair to be trained, which goes to other processes."""
+
+    task: Task
+    limits: Limits
+    share: float
+    start: StepNetwork | None
+
+    def run(self, limit: Deadline | float) -> Pair:
+        """Train it until then, or for so many seconds."""
+        task = replace(self.task, time_limit=limit)
+        return train_pair(task, self.limits, self.share, self.start)
+
+    def until(self, part: float, end: float) -> Pair:
+        """Train it for so many seconds, but not beyond a time of day."""
+        return self.run(min(part, max(end - time.time(), 0.0)))
+
+
+def _trained(jobs: list[_Job], deadline: Deadline, executor: Any) -> Iterator[Pair]:
     """The pairs in turn, each with its part of the time that is left."""
-    n = len(tasks)
+    n = len(jobs)
     if executor is None:
-        for k, task in enumerate(tasks):
-            own = replace(task, time_limit=deadline.left() / (n - k))
-            yield train_pair(own, limits, share)
+        for k, job in enumerate(jobs):
+            yield job.run(deadline.part(1.0 / (n - k)))
         return
     # Other processes have other clocks, but for the time of day.
     end = time.time() + deadline.left()
     workers = min(n, getattr(executor, "_max_workers", None) or 1)
     part = deadline.left() * workers / n
-    tasks = [replace(task, time_limit=part) for task in tasks]
-    yield from executor.map(_until, tasks, [limits] * n, [share] * n, [end] * n)
-
-
-def _until(task: Task, limits: Limits, share: float, end: float) -> Pair:
-    assert task.time_limit is not None  # its part
-    left = min(task.time_limit, max(end - time.time(), 0.0))
-    return train_pair(replace(task, time_limit=left), limits, share)
+    yield from executor.map(_Job.until, jobs, [part] * n, [end] * n)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -87,14 +97,19 @@ class OneVsOneBinarizedEnsemble(TrainedEstimator):
     stage_limits : (float, float, float)
         Seconds of the solver in the three stages of each pair, infinite ones for none; what
         one leaves goes to the next. Building the programs and their starts comes on top.
-    time_limit : float or None
-        Seconds for all of ``fit``: for all pairs, with the building of their programs and
-        their starts. Each pair has an equal share of what is left; what it has by then is
-        kept. None for no limit besides those of the stages.
+    time_limit, cpu_time_limit : float or None
+        Seconds for all of ``fit``, by the clock and of this process's CPU time: for all
+        pairs, with the building of their programs and their starts. Each pair has an
+        equal share of what is left; what it has by then is kept. None for no limit
+        besides those of the stages.
     unclassified : label, optional
         Predicted where more than two classes have the most votes. By default those
         classes are compared by the sum of their scores.
-    solver, engine, solver_options, eps, random_state, verbose
+    warm_start : bool
+        Each pair begins with its last network.
+    probability, validation_fraction : bool, float
+        Whether to have ``predict_proba``, and the share of the points set aside for it.
+    node_limit, solver, engine, solver_options, eps, random_state, verbose
         As for :class:`~pyomo_relu.training.BinaryNetClassifier`.
 
     Attributes
@@ -127,7 +142,9 @@ class OneVsOneBinarizedEnsemble(TrainedEstimator):
     time_limit: float | None = None
     unclassified: Any = None
 
-    def fit(self, X: Any, y: Any, executor: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, executor: Any = None
+    ) -> Self:
         """Train all networks.
 
         Parameters
@@ -135,6 +152,9 @@ class OneVsOneBinarizedEnsemble(TrainedEstimator):
         X : (n, d) array
         y : (n,) array
             Class labels.
+        sample_weight : (n,) array, optional
+            What each point counts in the first stage, which leaves out those that it
+            can't have with their margin. Points of 0 are left out from the beginning.
         executor : concurrent.futures.Executor, optional
             Trains pairs at the same time.
 
@@ -143,28 +163,44 @@ class OneVsOneBinarizedEnsemble(TrainedEstimator):
         self
         """
         self._check_options()
-        limits = self._limits()
-        deadline = Deadline(self.time_limit)
-        X, codes, random = self._begin(X, y)
+        limits, share = self._limits(), float(self.margin_kept)
+        if executor is not None and self.cpu_time_limit is not None:
+            raise ValueError(
+                "cpu_time_limit counts this process alone; with executor= use time_limit."
+            )
+        deadline = self._deadline()
+        old = getattr(self, "networks_", {}) if self.warm_start else {}
+        X, codes, weight, random = self._begin(X, y, sample_weight)
+        points = every = Points(X, codes, np.empty((len(X), 0)), weight)
+        aside = self._set_aside(codes, seed_of(random)) if self.probability else None
+        if aside is not None:
+            points = every.part(~aside)
         family = binarized_family(
             self._hidden(), 1, self.weights, self.bias, None, self.eps
         )
         engine, loss = self._engine(), Loss("sat_margin", float(self.margin))
-        pairs = list(combinations(range(len(self.classes_)), 2))
-        tasks = []
-        for i, j in pairs:
-            chosen = (codes == i) | (codes == j)
-            bits = (codes[chosen] == j).astype(float).reshape(-1, 1)
-            rng = np.random.default_rng(seed_of(random))
-            tasks.append(Task(family, merged(X[chosen], bits), loss, engine, None, rng))
         check_solver(engine)
-        results = _trained(tasks, limits, float(self.margin_kept), deadline, executor)
+        pairs = list(combinations(range(len(self.classes_)), 2))
+        jobs = []
+        for i, j in pairs:
+            data = points.pair(i, j).data()
+            rng = np.random.default_rng(seed_of(random))
+            task = Task(family, data, loss, engine, None, rng)
+            start = old.get((i, j))
+            if start is not None:
+                check_start(task, start)
+            jobs.append(_Job(task, limits, share, start))
+        results = _trained(jobs, deadline, executor)
         self.pairs_ = {}
         with progress(len(pairs), "one against one", "pair") as bar:
             for pair, result in zip(pairs, results):
                 self.pairs_[pair] = result
                 bar.update(1)
         self._keep({pair: found.network for pair, found in self.pairs_.items()})
+        if self.probability:
+            kept = every if aside is None else every.part(aside)
+            scores = self.decision_function(kept.x)
+            self.factor_ = fitted_factor(scores, kept.codes, kept.weight)
         return self
 
     def _limits(self) -> Limits:
@@ -237,6 +273,16 @@ class OneVsOneBinarizedEnsemble(TrainedEstimator):
         two = np.flatnonzero(tied == 2)
         values[two, winner[two]] += DECIDED_PART
         return values
+
+    def published_score(self, X: Any, y: Any) -> float:
+        """Share of right points under the published rule.
+
+        More than two classes with the most votes leave a point unclassified, which counts
+        as wrong; so does the paper on the ensemble.
+        """
+        winner, _ = self.decide(X)
+        right = (winner >= 0) & (self.classes_[winner] == np.asarray(y))
+        return float(right.mean())
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with the most votes; see the class for ties."""

@@ -11,12 +11,24 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    check_random_state,
+    validate_data,
+)
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.steps.step_network import StepNetwork, read_arrays, restoring
+from pyomo_relu.training.calibration import probabilities
 from pyomo_relu.training.family import Family
 from pyomo_relu.training.solve import ENGINES, Engine
+
+#: The least number of points of which some are set aside. It was chosen by hand.
+ENOUGH = 20
 
 
 def choice(name: str, value: Any, allowed: Collection[str]) -> None:
@@ -28,6 +40,16 @@ def choice(name: str, value: Any, allowed: Collection[str]) -> None:
 def seed_of(random: np.random.RandomState) -> int:
     """A seed from scikit-learn's kind of generator."""
     return random.randint(2**31 - 1)
+
+
+def _calibrated(estimator: TrainedEstimator) -> bool:
+    """Whether there are probabilities; what scikit-learn shows as an AttributeError."""
+    if not estimator.probability:
+        raise AttributeError(
+            "predict_proba needs probability=True: scores of step networks are no "
+            "probabilities before points that are set aside say how sure they are."
+        )
+    return True
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -47,6 +69,11 @@ class TrainedEstimator(ClassifierMixin, BaseEstimator, ABC):
     solver: str = "relu_highs"
     engine: str = "mip"
     time_limit: float | None = 60.0
+    cpu_time_limit: float | None = None
+    node_limit: int | None = None
+    probability: bool = False
+    validation_fraction: float = 0.25
+    warm_start: bool = False
     solver_options: dict[str, Any] | None = None
     eps: float | None = None
     random_state: Any = None
@@ -64,24 +91,105 @@ class TrainedEstimator(ClassifierMixin, BaseEstimator, ABC):
 
     def _check_options(self) -> None:
         choice("engine", self.engine, ENGINES)
-        if self.time_limit is not None and not self.time_limit > 0:
-            raise ValueError(f"time_limit must be positive or None, not {self.time_limit}.")
+        for name in ("time_limit", "cpu_time_limit"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} must be positive or None, not {limit}.")
+        nodes = self.node_limit
+        whole = isinstance(nodes, (int, np.integer)) and not isinstance(nodes, bool)
+        if nodes is not None and not (whole and nodes >= 1):
+            raise ValueError(
+                f"node_limit must be a whole number >= 1 or None, not {nodes}."
+            )
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction must lie in [0, 1), not {self.validation_fraction}."
+            )
+        if self.probability and not self.validation_fraction:
+            raise ValueError(
+                "probability=True needs points that are set aside: a validation_fraction "
+                "above 0."
+            )
         if not 0 < self.margin <= 1:
             raise ValueError(f"margin must lie in (0, 1], not {self.margin}.")
 
     def _engine(self) -> Engine:
-        return Engine(self.solver, self.engine, self.solver_options, bool(self.verbose))
+        return Engine(
+            self.solver,
+            self.engine,
+            self.solver_options,
+            bool(self.verbose),
+            None if self.node_limit is None else int(self.node_limit),
+        )
 
-    def _begin(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, Any]:
-        """Checked points, the numbers of their classes, and a generator of seeds."""
+    def _deadline(self) -> Deadline:
+        """The end of a fit that begins now."""
+        return Deadline(self.time_limit, self.cpu_time_limit)
+
+    def _begin(
+        self, X: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
+        """Checked points, the numbers of their classes, weights, a generator of seeds.
+
+        Points of weight 0 are left out.
+        """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
+        known = getattr(self, "classes_", None) if self.warm_start else None
+        if known is not None and not np.array_equal(known, np.unique(y)):
+            raise ValueError(
+                f"warm_start goes on with the classes {known}; these data have others. "
+                "Fit with warm_start=False."
+            )
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs two classes; the data contains one class."
             )
-        return X, codes, check_random_state(self.random_state)
+        random = check_random_state(self.random_state)
+        if sample_weight is None:
+            return X, codes, None, random
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if (weight < 0).any():
+            raise ValueError("sample_weight must not be negative.")
+        some = weight > 0
+        if (weight[some] == 1.0).all():
+            return X[some], codes[some], None, random
+        return X[some], codes[some], weight[some], random
+
+    def _set_aside(self, codes: np.ndarray, seed: int) -> np.ndarray | None:
+        """Which points choose or calibrate instead of training; None where too few are."""
+        n, share = len(codes), self.validation_fraction
+        if n < ENOUGH or not int(n * share) >= max(len(self.classes_), 1):
+            return None
+        aside = np.zeros(n, bool)
+        _, chosen = train_test_split(
+            np.arange(n),
+            test_size=share,
+            stratify=codes if np.bincount(codes)[np.unique(codes)].min() >= 2 else None,
+            random_state=seed,
+        )
+        aside[chosen] = True
+        return aside
+
+    # ------------------------------------------------------------ probabilities
+    @abstractmethod
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores: (n,) for two classes, else (n, classes); the largest is predicted."""
+
+    @available_if(_calibrated)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, classes) probabilities, with ``probability=True``.
+
+        They are the logistic function or softmax of the scores times one factor, which was
+        fitted on points that were set aside.
+        """
+        return probabilities(self.decision_function(X), self.factor_)
+
+    @available_if(_calibrated)
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """The logarithms of :meth:`predict_proba`."""
+        return np.log(np.maximum(self.predict_proba(X), np.finfo(float).tiny))
 
     def _points(self, X: Any) -> np.ndarray:
         """Checked points of a prediction."""
@@ -98,11 +206,12 @@ class TrainedEstimator(ClassifierMixin, BaseEstimator, ABC):
         """The inverse of :meth:`_stored`; returns the number of inputs."""
 
     def _params(self) -> dict[str, Any]:
-        """Parameters as JSON has them; a random generator is not kept."""
+        """Parameters as JSON has them; generators and networks are not kept."""
         found = {}
         for key, value in self.get_params().items():
             value = value.item() if isinstance(value, np.generic) else value
-            found[key] = None if isinstance(value, np.random.RandomState) else value
+            gone = isinstance(value, (np.random.RandomState, StepNetwork, BaseEstimator))
+            found[key] = None if gone else value
         return found
 
     def save(self, path: str | Path) -> None:
@@ -112,6 +221,8 @@ class TrainedEstimator(ClassifierMixin, BaseEstimator, ABC):
         if classes.dtype == object:
             raise ValueError("labels that are Python objects can't be saved; use strings.")
         more, arrays = self._stored()
+        if self.probability:
+            more["factor"] = self.factor_
         about = {"class": type(self).__name__, "params": self._params(), **more}
         with open(path, "wb") as file:
             np.savez_compressed(
@@ -134,6 +245,8 @@ class TrainedEstimator(ClassifierMixin, BaseEstimator, ABC):
             }
             found = cls(**params)
             found.classes_ = data["classes"]
+            if found.probability:
+                found.factor_ = float(about["factor"])
             found.n_features_in_ = found._restore(about, data, path)
             found.predict(np.zeros((1, found.n_features_in_)))
         return found

@@ -85,14 +85,14 @@ def by_class(task: Task, start: StepNetwork | None = None) -> Training:
     so the sum of the optima is the optimum.
     """
     clock, parts = task.clock(), []
-    x, bits = task.data.repeated()
+    data = task.data
     history: list[dict[str, Any]] = []
     for c in range(task.family.outputs):
         part = replace(
             task,
             family=replace(task.family, outputs=1),
-            data=merged(x, bits[:, c : c + 1]),
-            time_limit=clock.left() / (task.family.outputs - c),
+            data=merged(data.x, data.bits[:, c : c + 1], weight=data.count),
+            time_limit=clock.part(1.0 / (task.family.outputs - c)),
         )
         first = None if start is None else start.neuron(0, c)
         parts.append(exact(part, first, title=f"class {c}"))

@@ -138,7 +138,7 @@ class Data:
     bits : (n, outputs) array of 0 and 1
         What the outputs shall be.
     count : (n,) array
-        How often each point occurs.
+        How often each point occurs, or the sum of its weights.
     cell : (n,) int array
         Points of one cell share their activations.
     """
@@ -153,16 +153,17 @@ class Data:
         """Number of cells; every one has a point."""
         return int(self.cell.max()) + 1
 
-    def repeated(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points and bits as they were given, before equal ones were merged."""
-        times = self.count.astype(int)
-        return np.repeat(self.x, times, axis=0), np.repeat(self.bits, times, axis=0)
 
-
-def merged(x: np.ndarray, bits: np.ndarray, cell: np.ndarray | None = None) -> Data:
-    """Merge equal points with equal labels (and cells).
+def merged(
+    x: np.ndarray,
+    bits: np.ndarray,
+    cell: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+) -> Data:
+    """Merge equal points with equal labels (and cells); their weights are added.
 
     Without ``cell``, equal points share a cell: their activations are equal anyway.
+    Without ``weight`` each point counts once.
     """
     if cell is None:
         _, cell = np.unique(x, axis=0, return_inverse=True)
@@ -170,7 +171,8 @@ def merged(x: np.ndarray, bits: np.ndarray, cell: np.ndarray | None = None) -> D
         _, cell = np.unique(cell, return_inverse=True)
     cell = np.asarray(cell).reshape(-1)
     whole = np.column_stack([x, bits, cell])
-    _, first, count = np.unique(whole, axis=0, return_index=True, return_counts=True)
+    _, first, kind = np.unique(whole, axis=0, return_index=True, return_inverse=True)
+    count = np.bincount(np.asarray(kind).reshape(-1), weights=weight, minlength=len(first))
     order = np.argsort(first)
     first, count = first[order], count[order]
     return Data(x[first], bits[first], count.astype(float), cell[first])

@@ -94,34 +94,53 @@ def value(loss: Loss, network: StepNetwork, family: Family, data: Data) -> float
     used = used_neurons(network) if loss.compression else []
     if loss.compression:
         extra += loss.compression * sum(int(h.sum()) for h in used)
-    if loss.name in BIT_LOSSES:
-        wrong = (network.scores(data.x) >= 0) != (data.bits > 0.5)
-        each = wrong.sum(axis=1) if loss.name == "l1" else wrong.any(axis=1)
-        return float(data.count @ each) + extra
-    if loss.name in SCORE_LOSSES:
+    if loss.name in BIT_LOSSES or loss.name in SCORE_LOSSES:
         alive = int(used[-1].sum()) if used else None
-        target = loss.target(family, data, alive)
-        return _score_value(loss, network, family, data, target) + extra
+        scores = network.scores(data.x)
+        spread: np.ndarray | float = 0.0
+        if loss.name in SCORE_LOSSES and not family.hidden:
+            spread = family.spread(network.weights[0])
+        each = point_values(loss, scores, family, data, alive, spread)
+        return float(data.count @ each) + extra
     if loss.name == "min_weight":
         parts = [*network.weights, *network.biases]
         return sum(float(np.abs(p).sum()) for p in parts) + extra
     return -_margins(loss, network, family, data) + extra
 
 
-def _score_value(
-    loss: Loss, network: StepNetwork, family: Family, data: Data, target: float
-) -> float:
-    signed = (2.0 * data.bits - 1.0) * network.scores(data.x)
-    if not family.hidden:
-        signed = signed - family.spread(network.weights[0])
-    short, scale = target - signed, 2.0 / out_bound(family, data)
+def point_values(
+    loss: Loss,
+    scores: np.ndarray,
+    family: Family,
+    data: Data,
+    alive: int | None = None,
+    spread: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """The loss of each point, (n,), for scores of the points, (n, outputs).
+
+    Parameters
+    ----------
+    loss : Loss
+        One on bits or on scores.
+    alive : int, optional
+        With compression, the last hidden neurons in use.
+    spread : (outputs,) array or 0
+        What robust training takes off the scores.
+    """
+    if loss.name in BIT_LOSSES:
+        wrong = (scores >= 0) != (data.bits > 0.5)
+        each = wrong.sum(axis=1) if loss.name == "l1" else wrong.any(axis=1)
+        return each.astype(float)
+    target = loss.target(family, data, alive)
+    short = target - ((2.0 * data.bits - 1.0) * scores - spread)
+    scale = 2.0 / out_bound(family, data)
     if loss.name == "sat_margin":
-        return float(data.count @ (short > REACHED).sum(axis=1))
+        return (short > REACHED).sum(axis=1).astype(float)
     hinge = np.maximum(scale * short, 0.0)
     if loss.name == "min_hinge":
         grid = np.linspace(0.0, longest(loss, data, family), CHORDS + 1)
         hinge = np.interp(hinge, grid, grid**2)
-    return float(data.count @ hinge.sum(axis=1))
+    return hinge.sum(axis=1)
 
 
 def longest(loss: Loss, data: Data, family: Family) -> float:

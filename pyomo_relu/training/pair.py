@@ -114,7 +114,10 @@ class _Run:
 
 
 def train_pair(
-    task: Task, limits: tuple[float, float, float], margin_kept: float = 1.0
+    task: Task,
+    limits: tuple[float, float, float],
+    margin_kept: float = 1.0,
+    start: StepNetwork | None = None,
 ) -> Pair:
     """The three stages, each begun with the network of the one before.
 
@@ -123,9 +126,11 @@ def train_pair(
     the share ``margin_kept`` of these margins, as few weights as possible are used.
     The limits are for the solver; time that a stage leaves goes to the next one. Single
     neurons start from the relaxation of each program, rounded. The time limit of the task
-    is for all of it; the network so far is kept when it is over.
+    is for all of it; the network so far is kept when it is over. The first one is
+    ``start``, or a constant.
     """
-    run = _Run(task, constant_network(task), task.clock())
+    first = constant_network(task) if start is None else start
+    run = _Run(task, first, task.clock())
     try:
         _stages(run, limits, margin_kept)
     except TimeUp:

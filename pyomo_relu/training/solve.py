@@ -37,6 +37,18 @@ INTEGER_LOSSES = (
 LEAST_LIMIT = 0.01
 
 
+#: What solvers call the largest number of nodes.
+NODE_OPTIONS = {
+    "relu_highs": "mip_max_nodes",
+    "highs": "mip_max_nodes",
+    "appsi_highs": "mip_max_nodes",
+    "gurobi": "NodeLimit",
+    "gurobi_direct": "NodeLimit",
+    "scip": "limits/totalnodes",
+    "cbc": "maxNodes",
+}
+
+
 @dataclass(frozen=True)
 class Engine:
     """Which solver, and how.
@@ -48,6 +60,8 @@ class Engine:
     engine : {'mip', 'cp_sat'}
     options : dict
         The solver's own options.
+    node_limit : int, optional
+        Branch-and-bound nodes of each program: a limit that a clock doesn't steer.
     tee : bool
         Print the solver's log.
     """
@@ -56,6 +70,27 @@ class Engine:
     engine: str = "mip"
     options: Mapping[str, Any] | None = None
     tee: bool = False
+    node_limit: int | None = None
+
+    def all_options(self) -> dict[str, Any]:
+        """The solver's own options, with the limit of nodes by its name there.
+
+        Raises
+        ------
+        ValueError
+            If the name isn't known.
+        """
+        found = dict(self.options or {})
+        if self.node_limit is not None:
+            name = None if self.engine == "cp_sat" else NODE_OPTIONS.get(self.solver)
+            if name is None:
+                asked = "engine='cp_sat'" if self.engine == "cp_sat" else self.solver
+                raise ValueError(
+                    f"node_limit is known for {sorted(NODE_OPTIONS)}, not for {asked}; give "
+                    "its own limit of work as solver_options={...} instead."
+                )
+            found[name] = self.node_limit
+        return found
 
 
 @dataclass(frozen=True)
@@ -139,7 +174,8 @@ def solve(
 
 
 def check_solver(engine: Engine) -> Any:
-    """The solver of an engine; ValueError where Pyomo doesn't have it."""
+    """The solver of an engine; ValueError where it can't be asked."""
+    engine.all_options()
     if engine.engine != "mip":
         return None
     solver = pyo.SolverFactory(engine.solver)
@@ -179,25 +215,25 @@ def _pyomo(
 ) -> Ending:
     solver = check_solver(engine)
     options: dict[str, Any] = {"tee": engine.tee}
-    if engine.options:
-        options["options"] = dict(engine.options)
+    if own := engine.all_options():
+        options["options"] = own
     if time_limit is not None:
         options["timelimit"] = max(float(time_limit), LEAST_LIMIT)
     if warm and solver.warm_start_capable():
         options["warmstart"] = True
     # relu_highs loads arrays; the others' way of loading raises without a solution.
-    own = engine.solver == "relu_highs"
+    loads = engine.solver == "relu_highs"
     with progress(None, title, "node") as bar:
-        if own:
+        if loads:
             options["progress"] = lambda event: _report(bar, event)
         try:
-            results = solver.solve(mip.model, load_solutions=own, **options)
+            results = solver.solve(mip.model, load_solutions=loads, **options)
         except (ValueError, TypeError):
             raise
         except RuntimeError as error:
             logger.warning("%s stopped: %s", engine.solver, error)
             return "nothing", math.inf, -math.inf
-    return _read(solver, mip.model, results, own)
+    return _read(solver, mip.model, results, loads)
 
 
 def _report(bar: Any, event: Any) -> None:

@@ -33,8 +33,9 @@ class Task:
     data : Data
     loss : Loss
     engine : Engine
-    time_limit : float or None
-        Seconds for all of it, the writing of programs and the starts included.
+    time_limit : float, Deadline or None
+        Seconds for all of it, the writing of programs and the starts included, or the end
+        of it, which may be one in CPU time too.
     rng : Generator
     """
 
@@ -42,7 +43,7 @@ class Task:
     data: Data
     loss: Loss
     engine: Engine
-    time_limit: float | None
+    time_limit: float | Deadline | None
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
 
     def value(self, network: StepNetwork) -> float:
@@ -55,7 +56,17 @@ class Task:
 
     def clock(self) -> Deadline:
         """The end of the task, if it is begun now."""
-        return Deadline(self.time_limit)
+        limit = self.time_limit
+        return limit if isinstance(limit, Deadline) else Deadline(limit)
+
+    def rank(self, network: StepNetwork) -> tuple[float, float]:
+        """Of two networks the better one has the smaller rank.
+
+        The loss counts first. With several outputs two networks with the same bits may
+        still differ in their largest scores, so the share of wrong classes counts then.
+        """
+        wrong = 1.0 - accuracy(network, self.data.x, self.data.bits, self.data.count)
+        return self.value(network), wrong
 
     def program(
         self,
@@ -80,10 +91,17 @@ class Task:
         )
 
     def admits(self, network: StepNetwork) -> bool:
-        """Whether a network is one of the task's: hard losses want every point fitted."""
-        if not self.loss.hard:
-            return True
-        return not ((network.scores(self.data.x) >= 0) != (self.data.bits > 0.5)).any()
+        """Whether a network is one of the task's.
+
+        Hard losses want every point fitted; with a radius the first layer's activations
+        must not change in any point's ball.
+        """
+        pres = network.pre_activations(self.data.x)
+        if self.family.robust is not None and self.family.hidden:
+            spread = self.family.spread(network.weights[0])
+            if (np.abs(pres[0]) < spread).any():
+                return False
+        return not (self.loss.hard and ((pres[-1] >= 0) != (self.data.bits > 0.5)).any())
 
 
 @dataclass
@@ -110,6 +128,17 @@ class Training:
     bound: float
     compared: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def accuracy(
+    network: StepNetwork, x: np.ndarray, bits: np.ndarray, count: np.ndarray | None = None
+) -> float:
+    """Share of points, weighed by ``count``, whose predicted class is theirs."""
+    scores = network.scores(x)
+    right = (scores >= 0) == (bits > 0.5)
+    if bits.shape[1] > 1:
+        right = (scores.argmax(axis=1) == bits.argmax(axis=1))[:, None]
+    return float(np.average(right[:, 0], weights=count))
 
 
 def dead_inputs(family: Family, x: np.ndarray) -> np.ndarray:
@@ -215,3 +244,25 @@ def only_soft(loss: Loss, method: str) -> None:
             f"method='{method}' has no programs for loss='{loss.name}', which must fit "
             "every point; use method='exact' or 'hybrid', or another loss."
         )
+
+
+def check_start(task: Task, network: StepNetwork) -> None:
+    """Refuse a start that is no network of the family."""
+    family, sizes = task.family, task.family.sizes(task.data.x.shape[1])
+    if network.sizes != sizes or network.activation != family.activation:
+        raise ValueError(
+            f"the start is a network of {network.activation} neurons with sizes "
+            f"{network.sizes}; these options and data have {family.activation} neurons with "
+            f"sizes {sizes}."
+        )
+    for k, (w, b) in enumerate(zip(network.weights, network.biases)):
+        inside, bias = family.projected(w, b)
+        if family.thresholds == "none":
+            bias = np.zeros_like(b)
+        elif family.thresholds == "layer":
+            bias = np.full_like(b, bias[0])
+        if (inside != w).any() or (bias != b).any():
+            raise ValueError(
+                f"layer {k + 1} of the start has weights or biases that these options don't "
+                "have; train it with the same weights=, thresholds= and bias=."
+            )

@@ -11,6 +11,7 @@ from pyomo_relu.training import BinaryNetClassifier, StepNetwork
 from pyomo_relu.training.family import Data, Family, merged
 from pyomo_relu.training.loss_rows import program
 from pyomo_relu.training.losses import Loss, value
+from pyomo_relu.training.points import Points
 from pyomo_relu.training.solve import Engine, solve
 from tests.paths import shared_data
 from tests.training.oracles import (
@@ -31,7 +32,7 @@ WEIGHTS = ("continuous", "ternary", 2)
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize(("units", "errors"), [(1, 1), (2, 0)])
 def test_xor(weights, units, errors):
-    clf = BinaryNetClassifier((units,), weights=weights).fit(SQUARE, XOR)
+    clf = BinaryNetClassifier((units,), weights=weights, start=None).fit(SQUARE, XOR)
     assert clf.status_ == "optimal"
     assert clf.loss_ == clf.bound_ == errors
     assert clf.gap_ == 0.0
@@ -229,7 +230,7 @@ def test_wrong_activations_are_an_error(monkeypatch):
 
     monkeypatch.setattr(encode.TrainingMIP, "network", wrong)
     with pytest.raises(RuntimeError, match="activations of the trained network differ"):
-        BinaryNetClassifier((2,), weights="ternary").fit(SQUARE, XOR)
+        BinaryNetClassifier((2,), weights="ternary", start=None).fit(SQUARE, XOR)
 
 
 @pytest.mark.parametrize("activation", ["step", "sign"])
@@ -304,10 +305,9 @@ def test_breast_cancer_by_data_splitting():
     clf = BinaryNetClassifier((4,), method="data_splitting", random_state=0, time_limit=60)
     clf.fit(x[train], y[train], validation=(x[val], y[val]))
     assert clf.score(x[test], y[test]) > 0.93
-    assert clf.score(x[val], y[val]) == pytest.approx(
-        max(h["accuracy"] for h in clf.history_)
-    )
-    assert [h["clusters"] for h in clf.history_] == list(range(2, 10))
+    found = [h for h in clf.history_ if h["method"] == "data_splitting"]
+    assert clf.score(x[val], y[val]) >= max(h["accuracy"] for h in found)
+    assert [h["clusters"] for h in found] == list(range(2, 10))
 
 
 def test_splitting_widens_margins():
@@ -328,8 +328,9 @@ def test_splitting_widens_margins():
             20.0,
             np.random.default_rng(0),
         )
+        points = Points(x, bits[:, 0].astype(int), bits)
         found = data_splitting(
-            task, x, bits, (x, bits), splits=1, batch_size=None, widen=widen
+            task, points, (x, bits), splits=1, batch_size=None, widen=widen
         )
         networks.append(found.network)
     gained = 0.0

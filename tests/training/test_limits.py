@@ -19,6 +19,7 @@ from pyomo_relu.training import (
 )
 from pyomo_relu.training.family import Data, Family, merged
 from pyomo_relu.training.losses import HARD_LOSSES, Loss, least_value, value
+from pyomo_relu.training.points import bits_of
 from pyomo_relu.training.solve import Engine
 from pyomo_relu.training.task import Task, constant_network, random_network
 
@@ -72,7 +73,7 @@ def one_by_one(clf, X, y) -> tuple[float, float]:
     """The loss of a trained classifier on the points as they were given, and its floor."""
     outputs = 1 if len(clf.classes_) == 2 else len(clf.classes_)
     codes = np.searchsorted(clf.classes_, y)
-    bits = clf._bits(codes, outputs)
+    bits = bits_of(codes, len(clf.classes_))
     n = np.arange(len(X))
     points = Data(np.asarray(X, float), bits, np.ones(len(X)), n)
     family, loss = clf._family(outputs), clf._loss()
@@ -82,7 +83,7 @@ def one_by_one(clf, X, y) -> tuple[float, float]:
 def trivial(clf, X, y) -> float:
     """The loss of the network that gives every point the most frequent class."""
     outputs = 1 if len(clf.classes_) == 2 else len(clf.classes_)
-    bits = clf._bits(np.searchsorted(clf.classes_, y), outputs)
+    bits = bits_of(np.searchsorted(clf.classes_, y), len(clf.classes_))
     task = Task(clf._family(outputs), merged(X, bits), clf._loss(), Engine(), None)
     return task.value(constant_network(task))
 
@@ -188,8 +189,9 @@ def test_the_writing_of_programs_looks_at_the_clock(method, loss, monkeypatch):
     rng = np.random.default_rng(0)
     X, y = rng.uniform(0, 1, (200, 5)), rng.integers(0, 3, 200)
     clf = BinaryNetClassifier(
-        (3,), method=method, loss=loss, time_limit=0.3, batch_size=None, random_state=0
+        (3,), method=method, loss=loss, time_limit=0.3, batch_size=None, start=None
     )
+    clf.set_params(random_state=0, widen=False)
     clf.fit(X, y)
     assert clock.now < 0.35 and clf.status_ == "time_limit"
     assert clf.bound_ == 0.0

@@ -126,7 +126,7 @@ class _Search:
             for j in self.task.rng.permutation(count).tolist():
                 some |= self._neuron(k, j, self.clock)
         found = Solve(self.network, "feasible", self.loss, self.floor, begun.elapsed)
-        record(self.history, found, layer=k, loss=self.loss)
+        record(self.history, found, layer=k, loss=self.loss, neurons=True)
 
     def _neuron(self, k: int, j: int, clock: Deadline) -> bool:
         points = one_neuron.sides(self.task, self.network, k, j)

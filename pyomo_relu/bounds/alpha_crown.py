@@ -24,7 +24,7 @@ from pyomo_relu.bounds.crown import CHUNK, needed_rows, query, signed_rows
 from pyomo_relu.bounds.interval import meet, propagate, reads_inputs_only
 from pyomo_relu.bounds.linear import RULES
 from pyomo_relu.bounds.slopes import SlopeProblems
-from pyomo_relu.network import Network, PiecewiseLinear
+from pyomo_relu.network import Network, PiecewiseLinear, Smooth
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Optimizer:
         steps = self.steps
         if steps is None:
             units = sum(
-                isinstance(problems.engine.network.nodes[j], PiecewiseLinear)
+                isinstance(problems.engine.network.nodes[j], (PiecewiseLinear, Smooth))
                 for j in problems.above
             )
             steps = SETTINGS.steps + SETTINGS.steps_per_layer * units

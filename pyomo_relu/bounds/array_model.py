@@ -6,6 +6,7 @@ Columns are inputs, pre-activations and activations over their bounds. Rows are
 * the facets of the convex hull of a unit's graph over its interval: the triangle for
   ReLU (Ehlers 2017), any polygon in general; or, with binaries, the graph itself: the
   big-M rows of a ReLU (Fischetti and Jo, 2018), a copy of the argument for each piece,
+* a few lines below and above a smooth unit, in a relaxation only,
 * ``y >= x_j`` and the planes of :mod:`pyomo_relu.bounds.linear` for a maximum.
 
 Units that stay on one piece have no column: an entry of a node is an affine function of
@@ -32,13 +33,9 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.facets import facets
-from pyomo_relu.bounds.linear import (
-    group_numbers,
-    max_planes,
-    segments,
-    undecided,
-)
-from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
+from pyomo_relu.bounds.linear import group_numbers, max_planes, segments, undecided
+from pyomo_relu.bounds.smooth_lines import lines_of_units
+from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear, Smooth
 from pyomo_relu.network.weights import Weight, dense, row_nonzeros
 from pyomo_relu.programs import HighsModel, Part, ProgramBuilder, matrix_of, part_of
 
@@ -88,10 +85,10 @@ class Entries:
 
 def _below(network: Network, target: int, window: int) -> set[int]:
     """The nodes below the last layers of units; the window starts with activations."""
-    depth: list[int] = []  # piecewise-linear and max nodes between a node and the inputs
+    depth: list[int] = []  # units and maxima between a node and the inputs
     for node in network.nodes:
         deepest = max((depth[s] for s in node.sources), default=0)
-        depth.append(deepest + isinstance(node, (PiecewiseLinear, Max)))
+        depth.append(deepest + isinstance(node, (PiecewiseLinear, Smooth, Max)))
     floor = depth[target] - window
     found = {
         i
@@ -162,6 +159,8 @@ class ArrayModel(ProgramBuilder):
                 self._affine(i, node, used)
             elif isinstance(node, PiecewiseLinear):
                 self._piecewise(i, node, used)
+            elif isinstance(node, Smooth):
+                self._smooth(i, node, used)
             else:
                 assert isinstance(node, Max)
                 self._max(i, node, used)
@@ -187,6 +186,8 @@ class ArrayModel(ProgramBuilder):
                 (s, np.asarray(abs(w[used]).sum(axis=0)).reshape(-1) > 0)
                 for s, w in zip(node.sources, node.weights)
             ]
+        if isinstance(node, Smooth):
+            return [(node.source, used)]
         if isinstance(node, PiecewiseLinear):
             single, piece = self.pieces(node)
             flat = node.slopes[np.arange(node.size), piece] == 0
@@ -320,6 +321,14 @@ class ArrayModel(ProgramBuilder):
         x = self.source(node.source)
         write = self._relu_bigm if node.is_relu else self._choice
         (write if self.integer else self._hull)(node, at, x, y)
+
+    def _smooth(self, i: int, node: Smooth, used: np.ndarray) -> None:
+        assert self.pattern is None and not self.integer  # callers refuse it by name
+        at = np.flatnonzero(used)
+        y = self._named(i, at, [])
+        x, low, high = self.source(node.source), self.lows[node.source], self.highs
+        for slope, lower, upper in lines_of_units(node, low, high[node.source]):
+            self._unit_rows(y, slope[at], x, at, lower[at], upper[at])
 
     def _keep(
         self, node: PiecewiseLinear, x: Entries, at: np.ndarray, piece: np.ndarray

@@ -39,7 +39,8 @@ import numpy.typing as npt
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.linear import Lines, MaxPlanes, max_planes, piecewise_lines
-from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
+from pyomo_relu.bounds.smooth_lines import smooth_lines
+from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear, Smooth
 from pyomo_relu.network.nodes import Weight
 from pyomo_relu.network.weights import absolute, dense, row_nonzeros
 
@@ -126,12 +127,14 @@ class Backward:
         return np.maximum(abs(self.lows[i]), abs(self.highs[i]))
 
     def lines(self, i: int, rule: str) -> Relaxed:
-        """The relaxation of a piecewise-linear or max node over its source's bounds."""
+        """The relaxation of a piecewise-linear, smooth or max node over its source's bounds."""
         if (i, rule) not in self._lines:
             node = self.network.nodes[i]
             low, high = self.lows[node.sources[0]], self.highs[node.sources[0]]
             if isinstance(node, PiecewiseLinear):
                 self._lines[i, rule] = piecewise_lines(node, low, high, rule)
+            elif isinstance(node, Smooth):
+                self._lines[i, rule] = smooth_lines(node, low, high, rule)
             else:
                 assert isinstance(node, Max)
                 self._lines[i, rule] = max_planes(node, low, high, rule)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyomo_relu.base.deadline import Deadline
-from pyomo_relu.network import Affine, Network, PiecewiseLinear
+from pyomo_relu.network import Affine, Network, PiecewiseLinear, Smooth
 from pyomo_relu.network.archive import read_arrays
 from pyomo_relu.network.limits import TooLargeError, memory_limit
 from pyomo_relu.network.storage import DAMAGE
@@ -78,13 +78,17 @@ class Bounds:
     def stable(self, node: int) -> np.ndarray:
         """Which neurons of a piecewise-linear node stay on one piece, (size,) bool.
 
+        A smooth unit does where its argument is one number.
+
         A pre-activation that only touches a breakpoint from the left counts as stable
         where the function is continuous there; from the right always, because a
         breakpoint belongs to the piece on its right.
         """
         phi = self.network.nodes[node]
-        assert isinstance(phi, PiecewiseLinear)
+        assert isinstance(phi, (PiecewiseLinear, Smooth))
         low, high = self.lower[phi.source], self.upper[phi.source]
+        if isinstance(phi, Smooth):
+            return np.asarray(low == high)
         inside = (low[:, None] < phi.breakpoints) & (phi.breakpoints < high[:, None])
         touched = (low[:, None] < phi.breakpoints) & (phi.breakpoints <= high[:, None])
         return ~(inside | (touched & (phi.jumps != 0))).any(axis=1)
@@ -131,10 +135,13 @@ class Bounds:
         return replace(self, scope=scope)
 
     def statistics(self) -> dict[str, float]:
-        """Mean width of pre-activations and outputs, and the number of stable neurons."""
+        """Mean width of pre-activations and outputs, and the number of stable neurons.
+
+        A smooth unit is none of these, unless its argument is one number.
+        """
         widths, stable, total = [], 0, 0
         for i, node in enumerate(self.network.nodes):
-            if isinstance(node, PiecewiseLinear):
+            if isinstance(node, (PiecewiseLinear, Smooth)):
                 s = self.stable(i)
                 stable, total = stable + int(s.sum()), total + len(s)
                 widths.append(self.upper[node.source] - self.lower[node.source])
@@ -284,6 +291,7 @@ def as_bounds(
 
 
 def preactivation_nodes(network: Network) -> list[int]:
-    """Affine nodes that a piecewise-linear node reads, in order."""
-    found = {n.source for n in network.nodes if isinstance(n, PiecewiseLinear)}
+    """Affine nodes that a piecewise-linear or smooth node reads, in order."""
+    units = (PiecewiseLinear, Smooth)
+    found = {n.source for n in network.nodes if isinstance(n, units)}
     return sorted(i for i in found if isinstance(network.nodes[i], Affine))

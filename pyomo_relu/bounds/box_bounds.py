@@ -18,7 +18,7 @@ from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
 from pyomo_relu.bounds.linear import undecided
 from pyomo_relu.bounds.pool import Inherited
 from pyomo_relu.bounds.slopes import SlopeProblems
-from pyomo_relu.network import Max, Network, PiecewiseLinear
+from pyomo_relu.network import Max, Network, PiecewiseLinear, Smooth
 
 #: The ascent of the slopes of a query that decides over a box; the first step is 0.3. A
 #: few steps are enough: they cost about as much as the bounds of one layer, and in ten
@@ -168,11 +168,16 @@ class BoxBounds:
     def unstable(
         self, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray], n: int
     ) -> np.ndarray:
-        """How many neurons and maxima are undecided in each of ``n`` boxes."""
+        """How many neurons and maxima are undecided in each of ``n`` boxes.
+
+        Smooth units count wherever their argument varies.
+        """
         total = np.zeros(n, dtype=int)
         for node in self.network.nodes:
             if isinstance(node, PiecewiseLinear):
                 total += undecided(node, lows[node.source], highs[node.source]).sum(axis=1)
+            elif isinstance(node, Smooth):
+                total += (lows[node.source] < highs[node.source]).sum(axis=1)
             elif isinstance(node, Max):
                 total += undecided_max(node, lows[node.source], highs[node.source]).sum(
                     axis=1

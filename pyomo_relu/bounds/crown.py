@@ -2,8 +2,8 @@
 
 Each rule is valid by itself, and none is best everywhere, so the bounds of a neuron
 are the tightest that any rule or interval arithmetic gives. Only neurons that a line
-can still help are asked about: those whose interval meets a breakpoint, the outputs,
-and what a maximum compares.
+can still help are asked about: those whose interval meets a breakpoint, those of smooth
+layers, the outputs, and what a maximum compares.
 
 Source: Zhang et al., arXiv 1811.00866; Singh et al., POPL 2019; Weng et al.,
 arXiv 1804.09699.
@@ -22,7 +22,8 @@ from pyomo_relu.bounds.backward import Backward, times
 from pyomo_relu.bounds.bounds import Bounds, as_bounds
 from pyomo_relu.bounds.interval import meet, propagate, reads_inputs_only
 from pyomo_relu.bounds.linear import RULES, group_numbers
-from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear
+from pyomo_relu.bounds.smooth_lines import steepest
+from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear, Smooth
 from pyomo_relu.network.weights import absolute
 
 # Numbers that one coefficient array of a pass may hold (16 MiB).
@@ -35,8 +36,8 @@ def needed_entries(
     """Entries of a node that linear bounds can help in each box, (N, size) bool.
 
     Given the node's ranges (N, size): a piecewise-linear reader needs those that meet a
-    breakpoint; a maximum those that may be the largest; any other reader, and an output,
-    all.
+    breakpoint; a smooth one those that vary; a maximum those that may be the largest; any
+    other reader, and an output, all.
     """
     nodes = network.nodes
     everything = np.ones(lows.shape, dtype=bool)
@@ -48,6 +49,8 @@ def needed_entries(
         if isinstance(node, PiecewiseLinear):
             for t in node.breakpoints.T:
                 needed |= (lows < t) & (t <= highs)
+        elif isinstance(node, Smooth):
+            needed |= lows < highs
         elif isinstance(node, Max):
             groups = group_numbers(node)
             l, u = lows[:, node.indices], highs[:, node.indices]  # noqa: E741
@@ -267,6 +270,9 @@ def absolute_gradient(
                 if p < here.breakpoints.shape[1]:
                     meets &= low < here.breakpoints[:, p]
                 steep = np.where(meets, np.maximum(steep, abs(here.slopes[:, p])), steep)
+            coefs[here.source] = coefs.get(here.source, 0.0) + a * steep[:, None, :]
+        elif isinstance(here, Smooth):
+            steep = steepest(here, lows[here.source], highs[here.source])
             coefs[here.source] = coefs.get(here.source, 0.0) + a * steep[:, None, :]
         else:
             assert isinstance(here, Max)

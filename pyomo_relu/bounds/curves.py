@@ -177,7 +177,9 @@ def proved_curves(
     ValueError
         For a network with steps, or several free inputs.
     """
-    if np.count_nonzero(np.less(lower, upper)) > 1 or not is_continuous(network):
+    if np.count_nonzero(
+        np.less(lower, upper)
+    ) > 1 or not is_continuous_and_piecewise_linear(network):
         raise ValueError("curves are of networks of one free input, without steps.")
     regions = linear_regions(network, lower, upper, max_regions=most)
     low, high = regions.lower, regions.upper
@@ -203,8 +205,8 @@ def proved_curves(
     return ProvedCurves(free, at, values, own, margin)
 
 
-def is_continuous(network: Network) -> bool:
-    """Whether no neuron has a step."""
-    return all(
+def is_continuous_and_piecewise_linear(network: Network) -> bool:
+    """Whether no neuron has a step, and none is smooth."""
+    return not network.smooth_layers and all(
         node.is_continuous for node in network.nodes if isinstance(node, PiecewiseLinear)
     )

@@ -22,7 +22,7 @@ from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.bounds import Bounds, as_bounds
-from pyomo_relu.network import Affine, Input, Max, Network, Node, PiecewiseLinear
+from pyomo_relu.network import Affine, Input, Max, Network, Node, PiecewiseLinear, Smooth
 from pyomo_relu.network.nodes import Weight
 from pyomo_relu.network.weights import absolute, row_nonzeros
 
@@ -89,6 +89,8 @@ def node_range(
         return affine_range(node, lower, upper)
     if isinstance(node, PiecewiseLinear):
         return piecewise_range(node, lower[0], upper[0])
+    if isinstance(node, Smooth):
+        return node.range(lower[0], upper[0])
     assert isinstance(node, Max)
     return node(lower[0]), node(upper[0])  # exact
 

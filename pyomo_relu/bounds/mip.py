@@ -141,6 +141,8 @@ def mip(
 ) -> Bounds:
     """Bounds by exact models of all layers below each neuron.
 
+    Networks with smooth units are refused: the models have pieces.
+
     Parameters
     ----------
     network : Network
@@ -201,6 +203,10 @@ def _solve(
     executor: Executor | None,
     options: dict[str, Any],
 ) -> Bounds:
+    network.refuse_smooth(
+        f"the bounds '{method}' are for piecewise-linear networks; take 'lp', "
+        "'alpha_crown' or 'boxes'"
+    )
     clock = Interruptible(time_limit)
     if not usable(start, ABOVE_CROWN, lower, upper):
         start = lp(network, lower, upper, start, time_limit=clock.limit, executor=executor)

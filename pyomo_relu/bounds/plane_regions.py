@@ -250,8 +250,10 @@ def linear_regions(
     Raises
     ------
     ValueError
-        For more than two free inputs, more than ``max_regions`` regions, or a bad box.
+        For smooth units, more than two free inputs, more than ``max_regions`` regions, or
+        a bad box.
     """
+    network.refuse_smooth("only piecewise-linear networks have linear regions")
     low, high = check_box(network, lower, upper)
     free = np.flatnonzero(low < high)
     if len(free) > 2:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
+from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear, Smooth
 
 #: Parts that a pool has room for at first; the room doubles when it is full.
 ROOM = 256
@@ -195,7 +195,10 @@ class Inherited:
             i
             for i, node in enumerate(self.nodes)
             if isinstance(node, Affine)
-            and any(isinstance(self.nodes[r], (PiecewiseLinear, Max)) for r in readers[i])
+            and any(
+                isinstance(self.nodes[r], (PiecewiseLinear, Smooth, Max))
+                for r in readers[i]
+            )
         ]
         sizes = [self.nodes[i].size for i in self.hidden]
         self.spans = np.concatenate([[0], np.cumsum(sizes)]).astype(int)

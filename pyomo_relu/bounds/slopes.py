@@ -37,7 +37,8 @@ from pyomo_relu.bounds.linear import (
     slope_range,
     support,
 )
-from pyomo_relu.network import PiecewiseLinear
+from pyomo_relu.bounds.smooth_lines import smooth_slope_range, smooth_support
+from pyomo_relu.network import PiecewiseLinear, Smooth
 
 #: The two sides of a graph that a line may lie on, and the sign of what is below it.
 SIDES = {"lower": 1.0, "upper": -1.0}
@@ -78,8 +79,8 @@ class ReluFamily:
         out *= self.free[side]
 
 
-class GeneralFamily:
-    """Lower and upper lines of any piecewise-linear function, tangent to its hulls.
+class HullFamily:
+    """Lower and upper lines that are tangent to the hulls of a function's graph.
 
     A slope is ``start + share * span``. On the upper side it is that of a line below the
     negative of the function.
@@ -93,21 +94,27 @@ class GeneralFamily:
         side on which no unit has a choice is left out.
     """
 
-    def __init__(self, node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> None:
-        self.ends = segments(node, low, high)
-        own = np.take_along_axis(node.slopes.T, self.ends.first, axis=0)
+    def __init__(self, single: np.ndarray, own: np.ndarray) -> None:
         self.start: dict[str, np.ndarray] = {}
         self.free: dict[str, np.ndarray] = {}
         for side, sign in SIDES.items():
-            left, right = slope_range(self.ends, low, high, sign)
+            left, right = self.slope_range(sign)
             bad = ~(np.isfinite(left) & np.isfinite(right))
             bad |= (abs(left) > STEEPEST) | (abs(right) > STEEPEST)
             with np.errstate(invalid="ignore"):
-                span = np.where(bad | self.ends.single, 0.0, np.maximum(right - left, 0.0))
+                span = np.where(bad | single, 0.0, np.maximum(right - left, 0.0))
             left = np.where(bad, 0.0, left)
-            self.start[side] = np.where(self.ends.single, sign * own, left)
+            self.start[side] = np.where(single, sign * own, left)
             if span.any():
                 self.free[side] = span
+
+    def slope_range(self, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes of the lower hull (that of the negative for sign -1) at its two ends."""
+        raise NotImplementedError
+
+    def support(self, slope: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        """Constants of the lines of given slopes, and where they touch the graph."""
+        raise NotImplementedError
 
     def shares_of(self, side: str, lines: Lines) -> np.ndarray:
         """The shares whose lines come nearest to these."""
@@ -124,7 +131,7 @@ class GeneralFamily:
     def lines(self, shares: dict[str, np.ndarray]) -> Lines:
         """The lines with these shares."""
         below, above = (
-            (sign * slope, sign * support(self.ends, slope, sign))
+            (sign * slope, sign * self.support(slope, sign)[0])
             for side, sign in SIDES.items()
             for slope in [self.slope(side, shares.get(side))]
         )
@@ -134,17 +141,61 @@ class GeneralFamily:
         self, side: str, shares: np.ndarray, a: np.ndarray, z: np.ndarray, out: np.ndarray
     ) -> None:
         """The gradient by the shares, at coefficients ``a`` of values ``z``."""
-        sign, slope = SIDES[side], self.slope(side, shares)
+        sign = SIDES[side]
+        _, touch = self.support(self.slope(side, shares), sign)
+        part = np.maximum(a, 0.0) if side == "lower" else np.minimum(a, 0.0)
+        out[...] = sign * part * (z - touch) * self.free[side]
+
+
+class GeneralFamily(HullFamily):
+    """The lines of any piecewise-linear function."""
+
+    def __init__(self, node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> None:
+        self.low, self.high = low, high
+        self.ends = segments(node, low, high)
+        own = np.take_along_axis(node.slopes.T, self.ends.first, axis=0)
+        super().__init__(self.ends.single, own)
+
+    def slope_range(self, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes of the lower hull at its two ends."""
+        return slope_range(self.ends, self.low, self.high, sign)
+
+    def support(self, slope: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        """Constants of the lines, and where they touch the graph."""
         best, touch = np.full(slope.shape, np.inf), np.zeros(slope.shape)
         for x, y, inside in zip(self.ends.x, self.ends.y, self.ends.inside):
             value = np.where(inside, sign * y - slope * x, np.inf)
             touch = np.where(value < best, x, touch)
             best = np.minimum(best, value)
-        part = np.maximum(a, 0.0) if side == "lower" else np.minimum(a, 0.0)
-        out[...] = sign * part * (z - touch) * self.free[side]
+        return support(self.ends, slope, sign), touch
 
 
-Family = ReluFamily | GeneralFamily
+class SmoothFamily(HullFamily):
+    """The lines of a smooth function."""
+
+    def __init__(self, node: Smooth, low: np.ndarray, high: np.ndarray) -> None:
+        self.node, self.low, self.high = node, low, high
+        super().__init__(np.zeros(low.shape, dtype=bool), np.zeros(low.shape))
+
+    def slope_range(self, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes of the lower hull at its two ends."""
+        return smooth_slope_range(self.node, self.low, self.high, sign)
+
+    def support(self, slope: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        """Constants of the lines, and where they touch the graph."""
+        return smooth_support(self.node, self.low, self.high, slope, sign)
+
+
+Family = ReluFamily | HullFamily
+
+
+def family_of(
+    node: PiecewiseLinear | Smooth, low: np.ndarray, high: np.ndarray
+) -> ReluFamily | HullFamily:
+    """The lines that units have to choose from over their ranges (N, size)."""
+    if isinstance(node, Smooth):
+        return SmoothFamily(node, low, high)
+    return ReluFamily(node, low, high) if node.is_relu else GeneralFamily(node, low, high)
 
 
 class SlopeProblems:
@@ -181,14 +232,14 @@ class SlopeProblems:
         self.size = 0
         for j in self.above:
             node = engine.network.nodes[j]
-            if isinstance(node, PiecewiseLinear) and (node.is_relu or general):
-                make = ReluFamily if node.is_relu else GeneralFamily
+            chooses = general or isinstance(node, PiecewiseLinear) and node.is_relu
+            if isinstance(node, (PiecewiseLinear, Smooth)) and chooses:
                 ranges = engine.lows[node.source], engine.highs[node.source]
-                self.families[j] = make(node, *ranges)
+                self.families[j] = family_of(node, *ranges)
                 for side in self.families[j].free:
                     self.parts[j, side] = slice(self.size, self.size + node.size)
                     self.size += node.size
-            elif node.kind in ("piecewise", "max"):
+            elif node.kind in ("piecewise", "smooth", "max"):
                 self.fixed[j] = engine.lines(j, rule)
         # The gradients need the values of nodes below the last unit with a choice only.
         last = max((j for j, _ in self.parts), default=0)

@@ -34,7 +34,7 @@ import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.bounds import Bounds
-from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
+from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear, Smooth
 from pyomo_relu.network.nodes import Weight
 from pyomo_relu.network.rescaling import (
     bounds_with_factors,
@@ -186,6 +186,7 @@ def _factors(bounds: Bounds) -> tuple[np.ndarray, ...] | None:
         asked[label[w]] = True
         np.maximum.at(size, label[~below], m[~below])
     asked &= size > 0.0
+    asked[0] = False  # label 0 keeps the factor 1: smooth units, and what they read
     exponents = np.zeros(count)
     exponents[asked] = -np.round(np.log2(size[asked]))
     if not exponents.any():
@@ -244,6 +245,9 @@ def _wanted(
             share[(node.jumps != 0.0).any(axis=1)] = 1.0
             passed = own * np.minimum(1.0, share)
             passed[~varies] = 0.0
+            np.maximum(importance[node.source], passed, out=importance[node.source])
+        elif isinstance(node, Smooth):
+            passed = np.where(ranges[i] > 0.0, own, 0.0)
             np.maximum(importance[node.source], passed, out=importance[node.source])
         elif isinstance(node, Max):
             group = np.repeat(np.arange(node.size), np.diff(node.indptr))

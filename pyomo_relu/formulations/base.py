@@ -257,6 +257,13 @@ def make_formulation(spec: Any, options: Mapping[str, Any] | None = None) -> For
     return FORMULATIONS[spec](**(options or {}))
 
 
+#: What to do about smooth units that no formulation of pieces can write.
+SMOOTH_REMEDY = (
+    "this formulation writes piecewise-linear units only; give formulation='smooth' (exact, "
+    "nonlinear)"
+)
+
+
 def choose_formulations(
     network: Network, spec: Any, options: Mapping[str, Any]
 ) -> dict[int, Formulation]:
@@ -272,6 +279,7 @@ def choose_formulations(
     options : mapping
         For a single formulation.
     """
+    network.refuse_smooth(SMOOTH_REMEDY)
     nodes = {
         i: n for i, n in enumerate(network.nodes) if isinstance(n, (PiecewiseLinear, Max))
     }

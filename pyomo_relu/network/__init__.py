@@ -1,4 +1,4 @@
-"""What a trained network is: a graph of three primitives, in NumPy and SciPy only.
+"""What a trained network is: a graph of four primitives, in NumPy and SciPy only.
 
 Knows no Pyomo and no training framework. Readers write a :class:`Network` with a
 :class:`NetworkBuilder`; everything else in the package reads it. What changes a network
@@ -12,7 +12,7 @@ from pyomo_relu.base.lazy import imports_later
 from pyomo_relu.network import activations
 from pyomo_relu.network.builder import NetworkBuilder
 from pyomo_relu.network.network import Network
-from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
+from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear, Smooth
 
 if TYPE_CHECKING:
     from pyomo_relu.network.clipping import clip_activations
@@ -28,6 +28,7 @@ __all__ = [
     "NetworkBuilder",
     "Node",
     "PiecewiseLinear",
+    "Smooth",
     "activations",
     "clip_activations",
     "compress",

@@ -25,9 +25,11 @@ from pyomo_relu.network.nodes import (
     Max,
     Node,
     PiecewiseLinear,
+    Smooth,
     Weight,
     as_float64,
 )
+from pyomo_relu.network.smooth_functions import check_parameter, smooth_function
 
 
 class NetworkBuilder:
@@ -175,6 +177,23 @@ class NetworkBuilder:
                 self.unique_name(name), before.shape, source, str(function), t, a, c
             )
         )
+
+    def smooth(self, name: str, source: int, function: str, alpha: float = 1.0) -> int:
+        """Add a smooth activation on every entry of ``source``.
+
+        Parameters
+        ----------
+        function : str
+            A name of :mod:`pyomo_relu.network.smooth_functions`.
+        alpha : float
+            The parameter of ``elu``.
+        """
+        try:
+            parameter = check_parameter(smooth_function(function), alpha)
+        except ValueError as e:
+            raise ValueError(f"layer '{name}': {e}") from None
+        shape = self.nodes[source].shape
+        return self._add(Smooth(self.unique_name(name), shape, source, function, parameter))
 
     def max(
         self,

@@ -12,8 +12,8 @@ With bounds over the box, each unit that stays on one piece is affine there:
 3. a layer of which every unit is stable is thereby affine, and is folded into the next
    one, unless that would make more weights of a narrow layer.
 
-Entries of a maximum that can't be the largest are dropped as well. Outside of the box
-the two networks differ.
+Smooth units stay, unless they read nothing. Entries of a maximum that can't be the largest
+are dropped as well. Outside of the box the two networks differ.
 
 Source: Serra, Kumar, Ramalingam, "Lossless compression of deep neural networks", arXiv
 2001.00218; Serra et al., arXiv 2102.07804.
@@ -30,7 +30,7 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network import weights
 from pyomo_relu.network.builder import NetworkBuilder
 from pyomo_relu.network.network import Network
-from pyomo_relu.network.nodes import Affine, Input, Max, PiecewiseLinear
+from pyomo_relu.network.nodes import Affine, Input, Max, PiecewiseLinear, Smooth
 from pyomo_relu.network.rescaling import check_belongs
 
 #: A row is a combination of others if what remains of it is below this share (chosen by
@@ -150,6 +150,8 @@ class _Compressor:
                 value = self._affine(node)
             elif isinstance(node, PiecewiseLinear):
                 value = self._piecewise(i, node)
+            elif isinstance(node, Smooth):
+                value = self._smooth(i, node)
             else:
                 assert isinstance(node, Max)
                 value = self._max(i, node)
@@ -256,6 +258,26 @@ class _Compressor:
             new = self._identity(handle, len(kept))
             value = value.plus(_placed(new, kept, node.size))
         return value
+
+    def _smooth(self, i: int, node: Smooth) -> _Value:
+        """Smooth units stay, but for those that read nothing."""
+        source = self.values[node.source]
+        kept = np.flatnonzero(_reads_something(source))
+        constant = node(source.constant)
+        constant[kept] = 0.0
+        self.constant += node.size - len(kept)
+        value = _Value({}, constant)
+        if not len(kept):
+            return value
+        if len(kept) == node.size:
+            before = self._node(node.source)
+        else:
+            pre = self.network.nodes[node.source]
+            before = self._write(pre.name, source.rows(kept))
+        handle = self.builder.smooth(node.name, before, node.function, node.parameter)
+        if len(kept) == node.size:
+            self.made[i] = handle
+        return value.plus(_placed(self._identity(handle, len(kept)), kept, node.size))
 
     def _independent(self, node: PiecewiseLinear, part: _Value, shared: bool) -> _Value:
         """Affine rows by fewer rows, or by what they read."""

@@ -14,7 +14,15 @@ import numpy as np
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.network import weights
 from pyomo_relu.network.limits import fits
-from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear, Weight
+from pyomo_relu.network.nodes import (
+    Affine,
+    Input,
+    Max,
+    Node,
+    PiecewiseLinear,
+    Smooth,
+    Weight,
+)
 
 
 def _at_most_one_per_row(node: Affine) -> bool:
@@ -132,7 +140,7 @@ def prune(
         if isinstance(node, Affine):
             sources = tuple(new[s] for s in node.sources)
             result.append(replace(node, name=name, _sources=sources))
-        elif isinstance(node, (PiecewiseLinear, Max)):
+        elif isinstance(node, (PiecewiseLinear, Smooth, Max)):
             result.append(replace(node, name=name, source=new[node.source]))
         else:
             assert isinstance(node, Input)

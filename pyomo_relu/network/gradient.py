@@ -1,7 +1,8 @@
 """Gradients of a network by a backward pass through its graph.
 
-Within a linear region they are exact. On the border between two regions the piece on
-the right counts, as it does in the forward pass; a maximum takes the first of equals.
+Within a linear region they are exact, and so are derivatives of smooth units. On the border
+between two regions the piece on the right counts, as it does in the forward pass; a maximum
+takes the first of equals.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.network import Network
-from pyomo_relu.network.nodes import Affine, Input, Max, PiecewiseLinear
+from pyomo_relu.network.nodes import Affine, Input, Max, PiecewiseLinear, Smooth
 
 #: So many values of units are held at once where a batch is made here (64 MiB).
 MOST_VALUES = 2**23
@@ -49,6 +50,8 @@ def backward(network: Network, values: list[np.ndarray], weights: np.ndarray) ->
                 add(s, np.asarray((w.T @ g.T).T) if sp.issparse(w) else g @ w)
         elif isinstance(node, PiecewiseLinear):
             add(node.source, g * slopes(node, values[node.source]))
+        elif isinstance(node, Smooth):
+            add(node.source, g * node.derivative(values[node.source]))
         elif isinstance(node, Max):
             add(node.source, _max_gradient(node, values[node.source], g))
         gradients[i] = None

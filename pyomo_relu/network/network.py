@@ -1,4 +1,4 @@
-"""`Network`: a trained network as a directed graph of affine, piecewise-linear, max.
+"""`Network`: a trained network as a directed graph of affine, piecewise-linear, smooth, max.
 
 The graph is a tuple of nodes in topological order. The flat input vector joins the
 :class:`~pyomo_relu.network.nodes.Input` nodes, the flat output vector the output
@@ -16,7 +16,14 @@ import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.tables import aligned
-from pyomo_relu.network.nodes import Affine, Input, Node, PiecewiseLinear, arrays_of
+from pyomo_relu.network.nodes import (
+    Affine,
+    Input,
+    Node,
+    PiecewiseLinear,
+    Smooth,
+    arrays_of,
+)
 from pyomo_relu.network.storage import load_network, save_network
 
 
@@ -107,8 +114,27 @@ class Network:
 
     @property
     def n_neurons(self) -> int:
-        """Number of entries of all piecewise-linear nodes."""
-        return sum(n.size for n in self.nodes if isinstance(n, PiecewiseLinear))
+        """Number of entries of all piecewise-linear and smooth nodes."""
+        return sum(n.size for n in self.nodes if isinstance(n, (PiecewiseLinear, Smooth)))
+
+    @property
+    def smooth_layers(self) -> list[Smooth]:
+        """The smooth nodes; a network without one is piecewise linear."""
+        return [n for n in self.nodes if isinstance(n, Smooth)]
+
+    def refuse_smooth(self, what: str) -> None:
+        """Raise a ValueError if the network has smooth units.
+
+        Parameters
+        ----------
+        what : str
+            What needs a piecewise-linear network, and what to do: the error is
+            ``"layer 'x' computes 'tanh', which is smooth: <what>."``
+        """
+        for node in self.smooth_layers[:1]:
+            raise ValueError(
+                f"layer '{node.name}' computes '{node.function}', which is smooth: {what}."
+            )
 
     # ------------------------------------------------------------------ evaluation
     def flat_inputs(self, x: Any) -> tuple[np.ndarray, bool]:
@@ -180,6 +206,8 @@ class Network:
             digest.update(repr((self.inputs, self.outputs)).encode())
             for node in self.nodes:
                 digest.update(repr((node.kind, node.sources, node.size)).encode())
+                if isinstance(node, Smooth):
+                    digest.update(f"{node.function} {node.parameter!r}".encode())
                 for key, array in arrays_of(node).items():
                     digest.update(f"{key}{array.shape}{array.dtype.str}".encode())
                     digest.update(np.ascontiguousarray(array).tobytes())
@@ -197,7 +225,8 @@ class Network:
         """A table of all nodes: name, kind, shape, non-zero weights, sources."""
         table = [("layer", "kind", "shape", "weights", "reads")]
         for i, node in enumerate(self.nodes):
-            kind = node.function if isinstance(node, PiecewiseLinear) else node.kind
+            units = isinstance(node, (PiecewiseLinear, Smooth))
+            kind = node.function if units else node.kind  # type: ignore[attr-defined]
             weights = ""
             if isinstance(node, Affine):
                 sparse = any(sp.issparse(w) for w in node.weights)

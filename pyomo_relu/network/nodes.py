@@ -5,6 +5,7 @@
 :class:`Affine`           ``y = sum_p W_p x_p + b`` over its sources ``p``
 :class:`PiecewiseLinear`  ``y_i = phi_i(x_i)``, given by breakpoints, slopes,
                           intercepts; continuous, or with steps
+:class:`Smooth`           ``y_i = phi(x_i)``, one of the smooth functions by name
 :class:`Max`              ``y_j = max`` over a group of entries of its source
 ========================  =====================================================
 
@@ -21,6 +22,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.network.smooth_functions import (
+    LARGEST_EXPONENT,
+    SmoothFunction,
+    smooth_function,
+)
 
 #: A matrix of weights: a dense array or a SciPy CSR array. ``Any``, because naming the
 #: class would import SciPy, and because SciPy's classes carry no types.
@@ -242,6 +248,72 @@ class PiecewiseLinear(Node):
                 high = np.where(inside, np.maximum(high, value), high)
         shape = np.broadcast_shapes(np.shape(lower), np.shape(upper))
         return low.reshape(shape), high.reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Smooth(Node):
+    """``y_i = phi(x_i)`` for a smooth function of one argument.
+
+    Attributes
+    ----------
+    source : int
+        Position of the node whose entries are the pre-activations.
+    function : str
+        Its name in :data:`~pyomo_relu.network.smooth_functions.SMOOTH_FUNCTIONS`.
+    parameter : float
+        The ``alpha`` of ``elu``, positive; 1 for the others.
+    """
+
+    source: int = -1
+    function: str = ""
+    parameter: float = 1.0
+
+    kind = "smooth"
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        return (self.source,)
+
+    @property
+    def form(self) -> SmoothFunction:
+        """What is known of the function."""
+        return smooth_function(self.function)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Apply to an array of pre-activations of any shape."""
+        with np.errstate(over="ignore", under="ignore"):
+            return self.form.value(np.asarray(x, dtype=float), self.parameter)
+
+    def derivative(self, x: np.ndarray) -> np.ndarray:
+        """The derivative at an array of pre-activations; at a kink that from the right."""
+        with np.errstate(over="ignore", under="ignore"):
+            return self.form.derivative(np.asarray(x, dtype=float), self.parameter)
+
+    def range(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest value over ``[lower, upper]``, rounded outwards.
+
+        The range holds the true values and the computed ones. The arrays may have leading
+        batch axes; the last axis has the node's size.
+
+        Raises
+        ------
+        ValueError
+            Where ``exp`` overflows.
+        """
+        form = self.form
+        if self.function == "exp" and np.max(upper, initial=0.0) > LARGEST_EXPONENT:
+            raise ValueError(
+                f"layer '{self.name}' computes exp(x) with x up to {np.max(upper):.3g}, "
+                "which float64 can't hold; give its inputs tighter bounds."
+            )
+        first, last = self(lower), self(upper)
+        low, high = np.minimum(first, last), np.maximum(first, last)
+        if form.turn is not None:
+            inside = (lower <= form.turn) & (form.turn <= upper)
+            low = np.where(inside, self(np.full(np.shape(low), form.turn)), low)
+        low = np.maximum(low - 2.0 * form.error(low), form.least)
+        high = np.minimum(high + 2.0 * form.error(high), form.greatest)
+        return low, high
 
 
 @dataclass(frozen=True, eq=False)

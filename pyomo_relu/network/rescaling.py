@@ -33,7 +33,7 @@ import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.network import Network
-from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear
+from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear, Smooth
 
 #: Sweeps end when no factor moves by more than this share (chosen by hand: factors are
 #: rounded to powers of two).
@@ -94,8 +94,8 @@ def rescale(
 ) -> Rescaling:
     """Scale the neurons of a network so that its numbers are small and balanced.
 
-    Units that are not positively homogeneous (clipped ReLU, hard tanh, steps) keep
-    their scale, and so does what they read; residual connections are no obstacle.
+    Units that are not positively homogeneous (clipped ReLU, hard tanh, steps, smooth
+    ones) keep their scale, and so does what they read; residual connections are no obstacle.
 
     Parameters
     ----------
@@ -236,8 +236,9 @@ def join_entries(network: Network, fix: bool) -> list[np.ndarray]:
     ----------
     network : Network
     fix : bool
-        Give label 0, for the factor 1, to inputs, outputs and other units. Else no
-        entry has label 0, and a unit that is not homogeneous has a factor of its own.
+        Give label 0, for the factor 1, to inputs, outputs and other units. Else only
+        smooth units and what they read have label 0, and a piecewise-linear unit that is
+        not homogeneous has a factor of its own.
     """
     start = np.concatenate([[1], 1 + np.cumsum([n.size for n in network.nodes])])
     fixed = np.zeros(1, dtype=np.int64)
@@ -258,6 +259,10 @@ def join_entries(network: Network, fix: bool) -> list[np.ndarray]:
                 join(own[~same], fixed)
             else:
                 join(own[same], read[same])
+        elif isinstance(node, Smooth):
+            # A smooth function has no multiples: argument and value keep their units.
+            join(own, fixed)
+            join(np.arange(start[node.source], start[node.source + 1]), fixed)
         elif isinstance(node, Max):
             group = np.repeat(np.arange(node.size), np.diff(node.indptr))
             join(own[group], start[node.source] + node.indices)

@@ -21,7 +21,16 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.archive import DamagedError, read_arrays
 from pyomo_relu.network.limits import ENTRY, TooLargeError, memory_limit, need
-from pyomo_relu.network.nodes import Affine, Input, Max, Node, PiecewiseLinear, arrays_of
+from pyomo_relu.network.nodes import (
+    Affine,
+    Input,
+    Max,
+    Node,
+    PiecewiseLinear,
+    Smooth,
+    arrays_of,
+)
+from pyomo_relu.network.smooth_functions import check_parameter, smooth_function
 from pyomo_relu.network.soundness import (
     check_csr,
     check_indices,
@@ -69,6 +78,8 @@ def save_network(network: Network, path: str | Path) -> None:
             entry["sparse"] = [bool(sp.issparse(w)) for w in node.weights]
         elif isinstance(node, PiecewiseLinear):
             entry["function"] = node.function
+        elif isinstance(node, Smooth):
+            entry["function"], entry["alpha"] = node.function, node.parameter
         for key, array in arrays_of(node).items():
             if isinstance(node, PiecewiseLinear) and array.strides[:1] == (0,):
                 array = array[:1]  # one function for all neurons: keep one row
@@ -180,7 +191,9 @@ def _node(
         raise DamagedError(f"layer '{name}' has the shape {shape}")
     need(f"layer '{name}' of shape {shape}", passing=ENTRY * size)
     sources = _positions(entry["sources"], i, f"sources of layer '{name}'")
-    wanted = {"input": 0, "piecewise": 1, "max": 1}.get(kind, max(1, len(sources)))
+    wanted = {"input": 0, "piecewise": 1, "smooth": 1, "max": 1}.get(
+        kind, max(1, len(sources))
+    )
     if len(sources) != wanted:
         raise DamagedError(f"layer '{name}' reads {len(sources)} layers")
     what = f"layer '{name}'"
@@ -192,9 +205,11 @@ def _node(
         check_numbers(bias, (size,), f"{what}, bias")
         weights = _weights(entry, i, size, sizes, arrays)
         return Affine(name, shape, sources, weights, bias)
-    if kind == "piecewise":
+    if kind in ("piecewise", "smooth"):
         if size != sizes[0]:
             raise DamagedError(f"{what} has {size} neurons for {sizes[0]} entries")
+        if kind == "smooth":
+            return _smooth(entry, shape, sources[0])
         return _piecewise(entry, i, shape, sources[0], arrays)
     if kind == "max":
         indptr, indices = arrays[f"{i}.indptr"], arrays[f"{i}.indices"]
@@ -246,6 +261,15 @@ def _piecewise(
     if function == "relu" and size and not node.is_relu:
         raise DamagedError(f"layer '{name}' is called relu, but is another function")
     return node
+
+
+def _smooth(entry: dict, shape: tuple[int, ...], source: int) -> Node:
+    """A layer of smooth units; a function that this version doesn't know is refused."""
+    name, function, alpha = entry["name"], entry["function"], entry["alpha"]
+    if not isinstance(function, str) or type(alpha) is not float:
+        raise DamagedError(f"layer '{name}' has no function")
+    alpha = check_parameter(smooth_function(function), alpha)
+    return Smooth(name, shape, source, function, alpha)
 
 
 def _integer(value: Any, what: str) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pyomo_relu.network import Affine, Max, PiecewiseLinear
+from pyomo_relu.network import Affine, Max, PiecewiseLinear, Smooth
 from pyomo_relu.network.nodes import Node, Weight
 from pyomo_relu.network.weights import absolute, row_nonzeros
 from pyomo_relu.readers.frameworks import Arithmetic
@@ -23,6 +23,12 @@ ROUNDING = (8.0, 4.0)
 #: What the rounding of an activation may reach, in units of ``eps`` times the size of
 #: its terms. Chosen by hand.
 ACTIVATION = 4.0
+
+#: The same for a smooth one: libraries approximate ``exp`` and ``tanh`` to a few units in
+#: the last place, and combine several of them. Chosen by hand.
+SMOOTH_ACTIVATION = 32.0
+#: What PyTorch's softplus, linear above 20, differs from the function by: log(1 + exp(-20)).
+SOFTPLUS_ERROR = 2.1e-9
 
 #: Lower and upper ends, arrays of shape (N, size).
 Range = tuple[np.ndarray, np.ndarray]
@@ -39,6 +45,8 @@ def node_range(node: Node, sources: Sequence[Range], arithmetic: Arithmetic) -> 
         if arithmetic.mixed:
             slack = ACTIVATION * arithmetic.epsilon * np.abs(last)
         return first - slack, last + slack
+    if isinstance(node, Smooth):
+        return _smooth_range(node, low, high, arithmetic)
     assert isinstance(node, PiecewiseLinear)
     first, last = node.range(low, high)
     # At a breakpoint that is hit exactly, a step has one value.
@@ -50,6 +58,21 @@ def node_range(node: Node, sources: Sequence[Range], arithmetic: Arithmetic) -> 
         slopes, shifts = node.slopes[units, piece], node.intercepts[units, piece]
         terms = np.abs(slopes * (low + high) / 2) + np.abs(shifts)
         slack = ACTIVATION * arithmetic.epsilon * terms + arithmetic.smallest
+    return first - slack, last + slack
+
+
+def _smooth_range(
+    node: Smooth, low: np.ndarray, high: np.ndarray, arithmetic: Arithmetic
+) -> Range:
+    """The range of smooth units, as the framework's elementary functions round."""
+    first, last = node.range(low, high)
+    size = np.maximum(abs(first), abs(last))
+    # Where a framework computes exp(x) - 1 or 1 + tanh(x), digits cancel.
+    size = size + np.minimum(np.maximum(abs(low), abs(high)), 1.0)
+    slack = SMOOTH_ACTIVATION * arithmetic.epsilon * size + arithmetic.smallest
+    if node.function == "softplus":
+        # PyTorch's is linear above 20.
+        slack = slack + np.where(high >= 20.0, SOFTPLUS_ERROR, 0.0)
     return first - slack, last + slack
 
 

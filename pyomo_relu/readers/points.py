@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.network import Affine, Network, PiecewiseLinear
+from pyomo_relu.network import Affine, Network, PiecewiseLinear, Smooth
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Probing:
 
 
 _PROBING = Probing()
+
+#: A smooth unit shows its shape between these arguments: its tails, where it bends, and
+#: both sides of 0. Chosen by hand.
+SHAPES = (-4.0, -1.0, 0.0, 1.0, 4.0)
 
 
 def probing_points(network: Network, largest: float = np.inf, seed: int = 0) -> np.ndarray:
@@ -140,14 +144,21 @@ def _least_squares(rows: list[tuple[list, np.ndarray]], scale: np.ndarray) -> np
     return u if np.isfinite(u).all() else np.zeros(n)
 
 
+def _sides(node: PiecewiseLinear | Smooth, x: np.ndarray) -> np.ndarray:
+    """The piece of each unit, or which part of its shape a smooth one shows."""
+    if isinstance(node, PiecewiseLinear):
+        return node.piece(x)
+    return np.asarray(np.digitize(x, SHAPES))
+
+
 def _telling(
     network: Network, values: list[np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
     """Positions of the points that show most, each for what those before it don't."""
     pieces = [
-        node.piece(values[node.source])
+        _sides(node, values[node.source])
         for node in network.nodes
-        if isinstance(node, PiecewiseLinear)
+        if isinstance(node, (PiecewiseLinear, Smooth))
     ]
     count = len(values[0])
     if not pieces:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.network import Affine, Max, Network, NetworkBuilder, PiecewiseLinear
+from pyomo_relu.network import Affine, Max, Network, NetworkBuilder, PiecewiseLinear, Smooth
 from pyomo_relu.readers import sklearn
 from pyomo_relu.readers.checking import built
 from pyomo_relu.readers.frameworks import CalledFramework
@@ -190,6 +190,9 @@ def copy_nodes(
             new[i] = builder.piecewise(
                 node.name, new[node.source], (node.function, b, s, c)
             )
+        elif isinstance(node, Smooth):
+            source = new[node.source]
+            new[i] = builder.smooth(node.name, source, node.function, node.parameter)
         elif isinstance(node, Max):
             groups = [node.group(j) for j in range(node.size)]
             new[i] = builder.max(node.name, new[node.source], groups, node.shape)

@@ -44,6 +44,11 @@ class TensorGraph(AffineGraph):
         """An activation of :mod:`pyomo_relu.network.activations` on every entry."""
         return Tensor(self.builder.piecewise(name, x.handle, pieces), x.shape, x.batch)
 
+    def smooth(self, name: str, x: Tensor, function: str, alpha: float = 1.0) -> Tensor:
+        """A function of :mod:`pyomo_relu.network.smooth_functions` on every entry."""
+        handle = self.builder.smooth(name, x.handle, function, alpha)
+        return Tensor(handle, x.shape, x.batch)
+
     def leaky(self, name: str, x: Tensor, slope: Constant) -> Tensor:
         """LeakyReLU or PReLU; ``slope`` broadcasts to the shape of ``x``."""
         slope = np.asarray(slope, dtype=float)

@@ -66,12 +66,16 @@ class Head:
         How errors name the layer that it belongs to.
     run : Any
         What the check of the reading needs of it; each reader has its own.
+    unit : Tensor or None
+        What the head makes of its input, where that is a unit of the network (a sigmoid):
+        what computes with it, and an output without ``logits=True``, reads this.
     """
 
     logits: Tensor
     function: str
     layer: str
     run: Any = None
+    unit: Tensor | None = None
 
 
 @dataclass(frozen=True)

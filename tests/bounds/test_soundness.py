@@ -8,7 +8,7 @@ from pyomo_relu.bounds import compute_bounds, ladder
 from pyomo_relu.network import NetworkBuilder, activations
 from tests.bounds.soundness import random_case
 from tests.harness.checks import assert_sound
-from tests.harness.random_networks import CONTINUOUS, he_network, random_network
+from tests.harness.random_networks import CONTINUOUS, SMOOTH, he_network, random_network
 
 RUNGS = {
     "interval": {},
@@ -23,6 +23,9 @@ RUNGS = {
     "rolling": {"window": 1, "neuron_time_limit": 1.0},
     "mip": {"neuron_time_limit": 1.0},
 }
+
+#: Rungs whose models have pieces; they refuse smooth units by name.
+OF_PIECES = ("rolling", "mip")
 
 #: What is left to a few of many networks, because it takes its time.
 SLOW_RUNGS = ("lp with parts and cuts", "rolling", "mip")
@@ -86,6 +89,30 @@ def test_a_degenerate_box_is_no_wider_than_rounding():
         bounds = bounds_by(method, network, x, x)
         assert bounds.outputs[0] == pytest.approx(network.evaluate(x), abs=1e-10)
         assert bounds.outputs[1] == pytest.approx(network.evaluate(x), abs=1e-10)
+
+
+def check_smooth(seed, count):
+    """Every rung that takes smooth units, on a random network with some."""
+    choices = (*SMOOTH, *SMOOTH, *CONTINUOUS)
+    network, lower, upper = random_case(seed, activations=choices, width=6, depth=3)
+    for method in RUNGS:
+        if method in OF_PIECES and network.smooth_layers:
+            with pytest.raises(ValueError, match="is smooth: the bounds"):
+                bounds_by(method, network, lower, upper)
+        elif method not in SLOW_RUNGS:
+            assert_sound(bounds_by(method, network, lower, upper), count=count, seed=seed)
+    return network
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_smooth_units(seed):
+    check_smooth(seed, 200)
+
+
+@pytest.mark.slow
+def test_smooth_units_in_many_networks():
+    networks = [check_smooth(seed, 500) for seed in range(30_000, 30_500)]
+    assert sum(bool(network.smooth_layers) for network in networks) > 300
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from pyomo_relu.network import Network, NetworkBuilder, activations
 from pyomo_relu.network.activations import Pieces
+from pyomo_relu.network.smooth_functions import SMOOTH_FUNCTIONS
 
 #: Activations without and with steps, as :func:`random_pieces` knows them.
 CONTINUOUS = (
@@ -25,6 +26,8 @@ CONTINUOUS = (
 )
 STEPS = ("step", "sign", "threshold_relu", "pwl_jump")
 ALL_ACTIVATIONS = CONTINUOUS + STEPS
+#: Smooth ones; ``exp`` overflows behind large weights.
+SMOOTH = tuple(name for name in SMOOTH_FUNCTIONS if name != "exp")
 
 #: What a row of weights is multiplied by, see :func:`random_network`.
 MAGNITUDES = ("plain", "tiny", "huge", "mixed")
@@ -148,7 +151,7 @@ def random_network(
     widths : sequence of int
         Neurons of each hidden layer; may be empty for an affine network.
     activations : sequence of str
-        From :data:`ALL_ACTIVATIONS`; one for each hidden layer, cycled.
+        From :data:`ALL_ACTIVATIONS` or :data:`SMOOTH`; one for each hidden layer, cycled.
     residual : bool
         Add what a layer read to what it made, through a projection if sizes differ.
     max_pool : bool
@@ -206,7 +209,7 @@ def random_network(
         )
         before = b.affine(f"dense_{k}", terms, bias)
         name = activations[(k - 1) % len(activations)]
-        last = b.piecewise(f"{name}_{k}", before, random_pieces(rng, name, width))
+        last = _activation(b, rng, f"{name}_{k}", before, name)
         if max_pool:
             groups = [
                 rng.choice(width, size=min(width, int(rng.integers(1, 4))), replace=False)
@@ -226,10 +229,20 @@ def random_network(
         bias = _rounded(0.3 * rng.standard_normal(size))
         out = b.affine(f"out_{j + 1}", terms, bias)
         if output_activation is not None:
-            pieces = random_pieces(rng, output_activation, size)
-            out = b.piecewise(f"{output_activation}_out_{j + 1}", out, pieces)
+            name = f"{output_activation}_out_{j + 1}"
+            out = _activation(b, rng, name, out, output_activation)
         outputs.append(out)
     return b.build(outputs, fuse=fuse)
+
+
+def _activation(
+    b: NetworkBuilder, rng: np.random.Generator, layer: str, source: int, name: str
+) -> int:
+    """An activation layer, random where it has parameters."""
+    if name in SMOOTH_FUNCTIONS:
+        alpha = float(_rounded(rng.uniform(0.3, 2.0))) if name == "elu" else 1.0
+        return b.smooth(layer, source, name, alpha)
+    return b.piecewise(layer, source, random_pieces(rng, name, b.nodes[source].size))
 
 
 def _add_residual(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.bounds.curves import is_continuous, proved_curves
+from pyomo_relu.bounds.curves import is_continuous_and_piecewise_linear, proved_curves
 from pyomo_relu.bounds.ladder import check_box
 from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
 from pyomo_relu.bounds.planes.base import Asked, BoxPlanes, Planes
@@ -122,7 +122,7 @@ def _with_cover(
 def _exact(network: Network, low: np.ndarray, high: np.ndarray) -> BoxPlanes | None:
     """A network of one or two free inputs by its pieces, if there are few."""
     free = np.count_nonzero(low < high)
-    if free > 2 or not is_continuous(network):
+    if free > 2 or not is_continuous_and_piecewise_linear(network):
         return None
     try:
         if free < 2:

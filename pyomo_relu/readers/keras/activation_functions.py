@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pyomo_relu.network import activations
+from pyomo_relu.readers import smooth
 from pyomo_relu.readers.entrywise import ENTRYWISE
 from pyomo_relu.readers.keras.describing import (
     UnsupportedLayerError,
@@ -28,7 +30,7 @@ OF_TENSORFLOW = """
     tanh
 """.split()
 
-#: Smooth functions that only an output may have, by their names in ``keras.ops``.
+#: Functions that ``logits=True`` takes off an output, by their names in ``keras.ops``.
 HEADS = ("softmax", "log_softmax", "sigmoid", "log_sigmoid")
 
 
@@ -90,7 +92,30 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "leaky_relu": leaky_relu,
     "soft_shrink": soft_shrink,
     "hard_shrink": hard_shrink,
+    **{name: smooth.SMOOTH[name] for name in ("sigmoid", "log_sigmoid", "tanh", "silu")},
+    **{name: smooth.SMOOTH[name] for name in ("mish", "erf", "exp", "tanh_shrink")},
+    "swish": smooth.SMOOTH["silu"],
+    "exponential": smooth.SMOOTH["exp"],
+    "soft_sign": smooth.SMOOTH["softsign"],
+    "softsign": smooth.SMOOTH["softsign"],
+    "arctan": smooth.SMOOTH["arctan"],
+    "hard_silu": smooth.SMOOTH["hard_swish"],
+    "hard_swish": smooth.SMOOTH["hard_swish"],
+    "softplus": smooth.softplus,
+    "gelu": smooth.gelu,
+    "gelu_by_tanh": partial(smooth.gelu, approximate=True),
+    "elu": smooth.elu,
+    "selu": smooth.selu,
+    "celu": smooth.celu,
 }
+
+
+def head(
+    graph: TensorGraph, name: str, function: str, layer: Any, x: Tensor, run: Any
+) -> Head:
+    """A softmax or sigmoid, or its logarithm, which may be taken off; a sigmoid is a unit."""
+    unit = FUNCTIONS[function](graph, name, x) if function in smooth.UNITS else None
+    return Head(x, function, describe(layer), run, unit)
 
 
 def function_name(function: Any) -> str:
@@ -110,7 +135,9 @@ def keras_name(function: Any) -> str | None:
     for module in (keras.activations, keras.ops):
         # Compared as objects: a user's own "relu" need not be Keras' relu.
         if name is not None and getattr(module, name, None) is function:
-            return str(name)
+            # The default of keras.ops.gelu is another one than keras.activations.gelu's.
+            by_tanh = name == "gelu" and module is keras.ops
+            return "gelu_by_tanh" if by_tanh else str(name)
     tensorflow = sys.modules.get("tensorflow")  # a function of it comes with it
     if tensorflow is not None:
         for name in OF_TENSORFLOW:
@@ -130,7 +157,7 @@ def apply(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head
     Raises
     ------
     UnsupportedLayerError
-        If the function is neither piecewise linear nor a known head.
+        If the function is not known, or neither piecewise linear nor smooth.
     """
     import keras
 
@@ -149,7 +176,7 @@ def apply(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head
         return result
     known = keras_name(function)
     if known in HEADS:
-        return Head(x, known, describe(layer), function)
+        return head(graph, name, known, layer, x, function)
     if known in FUNCTIONS:
         return FUNCTIONS[known](graph, name, x)
     if known is None:
@@ -162,9 +189,9 @@ def apply(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head
 
 
 def refused(layer: Any, function: str) -> UnsupportedLayerError:
-    """The error for an activation that is not piecewise linear."""
+    """The error for an activation that is neither piecewise linear nor known."""
     return refuse(
         layer,
-        f"has the activation '{function}', which is not piecewise linear; retrain with "
-        "relu, leaky_relu, hard_tanh, hard_sigmoid or another piecewise-linear one.",
+        f"has the activation '{function}', which is neither piecewise linear nor one of "
+        "the smooth ones that are known; retrain with relu, leaky_relu, tanh or sigmoid.",
     )

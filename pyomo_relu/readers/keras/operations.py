@@ -16,11 +16,12 @@ from pyomo_relu.readers import spatial
 from pyomo_relu.readers.keras.activation_functions import (
     FUNCTIONS,
     hard_shrink,
+    head,
     leaky_relu,
     relu,
     soft_shrink,
 )
-from pyomo_relu.readers.keras.describing import as_numpy, describe, refuse
+from pyomo_relu.readers.keras.describing import as_numpy, refuse
 from pyomo_relu.readers.keras.registration import OPERATIONS
 from pyomo_relu.readers.moves import MixedSamplesError, move
 from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
@@ -37,6 +38,9 @@ OPERATIONS |= {
     "SoftShrink": by_attributes(soft_shrink, "threshold"),
     "HardShrink": by_attributes(hard_shrink, "threshold"),
     "Threshold": by_attributes(TensorGraph.threshold, "threshold", "default_value"),
+    "Elu": by_attributes(FUNCTIONS["elu"], "alpha"),
+    "Celu": by_attributes(FUNCTIONS["celu"], "alpha"),
+    "Gelu": by_attributes(FUNCTIONS["gelu"], "approximate"),
 }
 for _class, _function in {
     "Abs": "absolute",
@@ -48,15 +52,30 @@ for _class, _function in {
     "Relu6": "relu6",
     "Sign": "sign",
     "StopGradient": "linear",
+    "Arctan": "arctan",
+    "Erf": "erf",
+    "Exp": "exp",
+    "HardSilu": "hard_silu",
+    "Selu": "selu",
+    "Silu": "silu",
+    "SoftSign": "soft_sign",
+    "Softsign": "soft_sign",
+    "Softplus": "softplus",
+    "Tanh": "tanh",
+    "TanhShrink": "tanh_shrink",
+    "Mish": "mish",
 }.items():
     OPERATIONS[_class] = by_attributes(FUNCTIONS[_function])
 
 
 @enter(OPERATIONS, "Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid")
-def head(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Head:
-    """A softmax or sigmoid at the end, or its logarithm, which ``logits=True`` takes off."""
-    function = type(operation).__name__.replace("Log", "log_").lower()
-    return Head(x, function, describe(operation), operation)
+def taken_off(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Head:
+    """A softmax or sigmoid, or its logarithm, which ``logits=True`` takes off at the end."""
+    function = {"Softmax": "softmax", "LogSoftmax": "log_softmax"} | {
+        "Sigmoid": "sigmoid",
+        "LogSigmoid": "log_sigmoid",
+    }
+    return head(graph, name, function[type(operation).__name__], operation, x, operation)
 
 
 @enter(OPERATIONS, "Cast", "ConvertToTensor")

@@ -12,6 +12,7 @@ from pyomo_relu.readers.keras.describing import as_numpy, describe, refuse
 from pyomo_relu.readers.keras.registration import LAYERS
 from pyomo_relu.readers.moves import concatenate
 from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
+from pyomo_relu.readers.smooth import elu
 from pyomo_relu.readers.sums import einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor
@@ -57,6 +58,7 @@ def einsum_dense(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor
 LAYERS["Activation"] = apply
 LAYERS["ReLU"] = by_attributes(relu, "max_value", "negative_slope", "threshold")
 LAYERS["LeakyReLU"] = by_attributes(leaky_relu, "negative_slope")
+LAYERS["ELU"] = by_attributes(elu, "alpha")
 
 
 @enter(LAYERS, "PReLU")

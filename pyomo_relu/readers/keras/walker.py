@@ -148,11 +148,10 @@ def _read_graph(
     steps: list[Step] = []
     values = _read_model(model, graph, inputs, steps)
     outputs = []
+    if not logits:
+        values = [_as_unit(v, "logits=True reads the model up to it.") for v in values]
     for tensor, value in zip(model.outputs, values):
-        if isinstance(value, Head):
-            if not logits:
-                raise _refused_head(value, "logits=True reads the model up to it.")
-            value = value.logits
+        value = value.logits if isinstance(value, Head) else value
         outputs.append(graph.shaped(tensor._keras_history.operation.name, value))
     return built(
         graph,
@@ -163,10 +162,15 @@ def _read_graph(
     )
 
 
-def _refused_head(head: Head, remedy: str) -> UnsupportedLayerError:
-    return UnsupportedLayerError(
-        f"{head.layer} has the activation '{head.function}', which is not piecewise "
-        f"linear; {remedy}"
+def _as_unit(value: Result, remedy: str) -> Tensor:
+    """What a layer reads: of a head that is a unit its value; other heads are refused."""
+    if isinstance(value, Tensor):
+        return value
+    if value.unit is not None:
+        return value.unit
+    raise UnsupportedLayerError(
+        f"{value.layer} has the activation '{value.function}', which is not a function of "
+        f"one entry; {remedy}"
     )
 
 
@@ -261,14 +265,11 @@ def _translate(node: Any, graph: TensorGraph, known: dict[int, Result]) -> Step:
     def lookup(argument: Any) -> Any:
         if not isinstance(argument, keras.KerasTensor):
             return argument
-        value = known[id(argument)]
-        if isinstance(value, Head):
-            remedy = (
-                f"{describe(operation)} reads its result, so logits=True can't leave it "
-                "out; retrain with a piecewise-linear activation there."
-            )
-            raise _refused_head(value, remedy)
-        return value
+        remedy = (
+            f"{describe(operation)} reads its result, so logits=True can't leave it out; "
+            "retrain with another activation there."
+        )
+        return _as_unit(known[id(argument)], remedy)
 
     args, kwargs = node.arguments.convert(lookup)
     inner: list[Step] | None = None
@@ -438,6 +439,8 @@ def time_distributed(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> An
             raise refuse(layer, "wraps a layer with several outputs.")
         [value] = values
         if isinstance(value, Head):
-            raise refused(inner, value.function)
+            if value.unit is None:
+                raise refused(inner, value.function)
+            value = value.unit
         results.append(value)
     return move(graph, name, results, lambda codes: [np.stack(codes, 1)])[0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyomo_relu.network import activations
-from pyomo_relu.readers import spatial
+from pyomo_relu.readers import smooth, spatial
 from pyomo_relu.readers.entrywise import ENTRYWISE, Entrywise
 from pyomo_relu.readers.onnx.node import OnnxNode, Operator, register_onnx_operator
 from pyomo_relu.readers.sums import einsum
@@ -33,6 +33,62 @@ for _operator, _function in {
     "Sign": "sign",
 }.items():
     register_onnx_operator(_operator)(_entrywise(ENTRYWISE[_function]))
+
+
+for _operator, _function in {
+    "Atan": "arctan",
+    "Erf": "erf",
+    "Exp": "exp",
+    "HardSwish": "hard_swish",
+    "Mish": "mish",
+    "Sigmoid": "sigmoid",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+}.items():
+    register_onnx_operator(_operator)(_entrywise(smooth.SMOOTH[_function]))
+
+
+@register_onnx_operator("Elu")
+def elu(node: OnnxNode) -> Tensor:
+    """``x`` for ``x >= 0``, else ``alpha * (exp(x) - 1)``."""
+    alpha = node.attributes.get("alpha", 1.0)
+    return smooth.elu(node.graph, node.name, node.tensor(0), alpha)
+
+
+@register_onnx_operator("Selu")
+def selu(node: OnnxNode) -> Tensor:
+    """``gamma * elu(x, alpha)``; the defaults are SELU's constants in float32."""
+    alpha = node.attributes.get("alpha", float(np.float32(smooth.SELU_ALPHA)))
+    gamma = node.attributes.get("gamma", float(np.float32(smooth.SELU_SCALE)))
+    return smooth.selu(node.graph, node.name, node.tensor(0), alpha, gamma)
+
+
+@register_onnx_operator("Celu")
+def celu(node: OnnxNode) -> Tensor:
+    """``max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0)``."""
+    alpha = node.attributes.get("alpha", 1.0)
+    return smooth.celu(node.graph, node.name, node.tensor(0), alpha)
+
+
+@register_onnx_operator("Softplus")
+def softplus(node: OnnxNode) -> Tensor:
+    """``log(1 + exp(x))``."""
+    return smooth.softplus(node.graph, node.name, node.tensor(0))
+
+
+@register_onnx_operator("Gelu")
+def gelu(node: OnnxNode) -> Tensor:
+    """``x * Phi(x)``, or its approximation by tanh."""
+    kind = node.attributes.get("approximate", "none")
+    kind = kind.decode() if isinstance(kind, bytes) else kind
+    return smooth.gelu(node.graph, node.name, node.tensor(0), kind)
+
+
+@register_onnx_operator("Swish")
+def swish(node: OnnxNode) -> Tensor:
+    """``x * sigmoid(alpha * x)``."""
+    alpha = node.attributes.get("alpha", 1.0)
+    return smooth.swish(node.graph, node.name, node.tensor(0), alpha)
 
 
 # -------------------------------------------------------------- sums and products

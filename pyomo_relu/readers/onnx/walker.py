@@ -42,8 +42,7 @@ _RANDOM = set(
 )
 _SMOOTH = set(
     """
-    Celu Elu Erf Exp GRU Gelu HardSwish InstanceNormalization LSTM LayerNormalization Log
-    Mish Pow RNN Reciprocal Selu Softplus Softsign Sqrt Swish Tanh
+    Cos GRU InstanceNormalization LSTM LayerNormalization Log Pow RNN Reciprocal Sin Sqrt
     """.split()
 )
 _ROUNDING = set(
@@ -291,7 +290,7 @@ class _Walker:
         inputs = [v.logits if isinstance(v, Head) else v for v in given]
         if not any(isinstance(v, Tensor) for v in inputs):
             return self.run(proto, inputs, keep=True)
-        if proto.op_type in HEADS:
+        if proto.op_type in HEADS and not self.is_unit(proto):
             return [self.head(proto, where, given[0])]
         heads = [v for v in given if isinstance(v, Head)]
         self.check_heads(proto, name, heads)
@@ -299,6 +298,17 @@ class _Walker:
         if heads and isinstance(results[0], Tensor):
             return [replace(heads[-1], logits=results[0]), *results[1:]]
         return results
+
+    def is_unit(self, proto: Any) -> bool:
+        """Whether a head is read as units: a sigmoid, unless it is taken off the end."""
+        return proto.op_type == "Sigmoid" and not (
+            self.logits and self.is_last(proto.output[0])
+        )
+
+    def is_last(self, value: str) -> bool:
+        """Whether nothing but casts and reshapes stands between a value and an output."""
+        readers = [n for n in nodes_of(self.nodes) if value in n.input]
+        return all(n.op_type in _AFTER_HEAD and self.is_last(n.output[0]) for n in readers)
 
     def check_heads(self, proto: Any, name: str, heads: Sequence[Head]) -> None:
         """Refuse an operator that computes with the result of a head."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pyomo_relu.network import Network, activations
+from pyomo_relu.network import Network
 from pyomo_relu.readers.checking import built
+from pyomo_relu.readers.entrywise import ENTRYWISE, Entrywise
 from pyomo_relu.readers.frameworks import CalledFramework
 from pyomo_relu.readers.sklearn.common import (
     CLASSIFIERS,
@@ -25,6 +26,7 @@ from pyomo_relu.readers.sklearn.common import (
 from pyomo_relu.readers.sklearn.ensembles import ENSEMBLES
 from pyomo_relu.readers.sklearn.running import as_run
 from pyomo_relu.readers.sklearn.transformers import inverse_transform, transform
+from pyomo_relu.readers.smooth import SMOOTH
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor
 
@@ -220,13 +222,23 @@ def _of_pairs(dual: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
+#: Activations of hidden layers, by scikit-learn's names.
+_ACTIVATIONS: dict[str, Entrywise] = {
+    "identity": ENTRYWISE["identity"],
+    "relu": ENTRYWISE["relu"],
+    "logistic": SMOOTH["sigmoid"],
+    "tanh": SMOOTH["tanh"],
+}
+
+
 def _mlp(graph: TensorGraph, estimator: Any, x: Tensor, logits: bool) -> Tensor:
     coefs = attribute(estimator, "coefs_")
-    if estimator.activation not in ("relu", "identity"):
+    if estimator.activation not in _ACTIVATIONS:
         raise ValueError(
             f"{kind_of(estimator)} has activation='{estimator.activation}', which is not "
-            "piecewise linear; train it with activation='relu'."
+            f"known; train it with one of {sorted(_ACTIVATIONS)}."
         )
+    activation = _ACTIVATIONS[estimator.activation]
     head = estimator.out_activation_
     if head in ("softmax", "logistic"):
         if not logits:
@@ -241,6 +253,6 @@ def _mlp(graph: TensorGraph, estimator: Any, x: Tensor, logits: bool) -> Tensor:
         )
     for k, (w, b) in enumerate(zip(coefs, estimator.intercepts_)):
         x = graph.matmul(f"layer_{k + 1}", x, w, b)
-        if k < len(coefs) - 1 and estimator.activation == "relu":
-            x = graph.piecewise(f"relu_{k + 1}", x, activations.relu())
+        if k < len(coefs) - 1:
+            x = activation(graph, f"{estimator.activation}_{k + 1}", x)
     return x

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pyomo_relu.readers import spatial
+from pyomo_relu.readers import smooth, spatial
 from pyomo_relu.readers.affine_graph import normalized_axis
 from pyomo_relu.readers.entrywise import ENTRYWISE
 from pyomo_relu.readers.moves import move
@@ -21,8 +21,8 @@ from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.function_tables import FUNCTIONS, constant, function, operand
 from pyomo_relu.readers.values import Tensor
 
-#: Heads that keep the order of the logits; read only as the last operation.
-HEADS = {"softmax", "log_softmax", "sigmoid", "log_sigmoid", "argmax"}
+#: Heads that keep the order of the logits; ``logits=True`` takes them off at the end.
+HEADS = {"softmax", "log_softmax", "sigmoid", "log_sigmoid", "logsigmoid", "argmax"}
 
 
 class Extremes(NamedTuple):
@@ -154,6 +154,42 @@ for _name, _names in {
     function(*_names)(lambda g, n, x, inplace=False, read=ENTRYWISE[_name]: read(g, n, x))
 
 
+for _name, _names in {
+    "sigmoid": ("sigmoid", "expit"),
+    "log_sigmoid": ("logsigmoid", "log_sigmoid", "log_sigmoid_forward"),
+    "tanh": ("tanh",),
+    "silu": ("silu",),
+    "mish": ("mish",),
+    "softsign": ("softsign",),
+    "arctan": ("atan", "arctan"),
+    "erf": ("erf",),
+    "exp": ("exp",),
+    "hard_swish": ("hardswish",),
+    "tanh_shrink": ("tanhshrink",),
+}.items():
+    function(*_names)(
+        lambda g, n, x, inplace=False, read=smooth.SMOOTH[_name]: read(g, n, x)
+    )
+
+
+@function("elu")
+def elu(
+    g: TensorGraph,
+    n: str,
+    x: Tensor,
+    alpha: float = 1.0,
+    scale: float = 1.0,
+    input_scale: float = 1.0,
+    inplace: bool = False,
+) -> Tensor:
+    """``scale * elu(x, alpha)``, as ``elu`` and ``selu`` are exported."""
+    if input_scale != 1.0:
+        raise ValueError(f"layer '{n}': an elu with input_scale={input_scale}.")
+    if scale == 1.0:
+        return smooth.elu(g, n, x, alpha)
+    return smooth.selu(g, n, x, alpha, scale)
+
+
 def leaky_relu(
     g: TensorGraph, n: str, x: Tensor, negative_slope: float = 0.01, inplace: bool = False
 ) -> Tensor:
@@ -188,6 +224,10 @@ FUNCTIONS |= {
     "threshold": lambda g, n, x, threshold, value, inplace=False: g.threshold(
         n, x, threshold, value
     ),
+    "selu": lambda g, n, x, inplace=False: smooth.selu(g, n, x),
+    "celu": lambda g, n, x, alpha=1.0, inplace=False: smooth.celu(g, n, x, alpha),
+    "gelu": lambda g, n, x, approximate="none": smooth.gelu(g, n, x, approximate),
+    "softplus": smooth.softplus,
 }
 for _names, _less, _strict in (
     (("ge", "greater_equal"), False, False),

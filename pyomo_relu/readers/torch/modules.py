@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pyomo_relu.readers import smooth
 from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch import functions, window_functions
@@ -87,6 +88,19 @@ MODULES |= {
         window_functions.interpolate, "size", "scale_factor", "mode"
     ),
     "Softshrink": by_attributes(FUNCTIONS["softshrink"], "lambd"),
+    "Sigmoid": by_attributes(FUNCTIONS["sigmoid"]),
+    "LogSigmoid": by_attributes(FUNCTIONS["logsigmoid"]),
+    "Tanh": by_attributes(FUNCTIONS["tanh"]),
+    "SiLU": by_attributes(FUNCTIONS["silu"]),
+    "Mish": by_attributes(FUNCTIONS["mish"]),
+    "Softsign": by_attributes(FUNCTIONS["softsign"]),
+    "Hardswish": by_attributes(FUNCTIONS["hardswish"]),
+    "Tanhshrink": by_attributes(FUNCTIONS["tanhshrink"]),
+    "Softplus": by_attributes(smooth.softplus, "beta", "threshold"),
+    "GELU": by_attributes(smooth.gelu, "approximate"),
+    "ELU": by_attributes(smooth.elu, "alpha"),
+    "SELU": by_attributes(FUNCTIONS["selu"]),
+    "CELU": by_attributes(smooth.celu, "alpha"),
     "Flatten": by_attributes(functions.flatten, "start_dim", "end_dim"),
     "Unflatten": by_attributes(functions.unflatten, "dim", "unflattened_size"),
     "PixelShuffle": by_attributes(FUNCTIONS["pixel_shuffle"], "upscale_factor"),

@@ -282,12 +282,25 @@ class _Walker:
                     "not piecewise linear, and logits=True takes it off only where it is "
                     "the last one."
                 )
-        if kind in _HEAD_MODULES or kind in HEADS:
+        if (kind in _HEAD_MODULES or kind in HEADS) and not self._is_unit(node, kind):
             return self._head(node, kind, args, kwargs, heads.get(node.args[0]))
         value = self._read(node, kind, args, kwargs)
         for head in heads.values():
             return replace(head, logits=value)
         return value
+
+    def _is_unit(self, node: Any, kind: str) -> bool:
+        """Whether a head is read as units: a sigmoid, unless it is taken off the end."""
+        if kind not in (MODULES if self.program.module(node) is not None else FUNCTIONS):
+            return False
+        return not (self.logits and self._is_last(node))
+
+    def _is_last(self, node: Any) -> bool:
+        """Whether nothing but reshapes and copies stands between a node and an output."""
+        return all(
+            user.op == "output" or (self._kind(user) in _AFTER_HEAD and self._is_last(user))
+            for user in node.users
+        )
 
     def _run(self, node: Any, kind: str, args: Sequence[Any], kwargs: dict) -> Any:
         """Compute what depends on no input."""
@@ -300,8 +313,8 @@ class _Walker:
         name, layer = self.program.label(node), self.program.module(node)
         if kind not in (FUNCTIONS if layer is None else MODULES):
             raise ValueError(
-                f"{self._title(node)} is not supported: it is not piecewise linear, or "
-                "not known. Replace it, or export the module without it."
+                f"{self._title(node)} is not supported: it is neither piecewise linear nor "
+                "smooth, or not known. Replace it, or export the module without it."
             )
         if layer is not None:
             return MODULES[kind](self.graph, name, layer, *args, **kwargs)

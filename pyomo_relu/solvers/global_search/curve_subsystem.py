@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyomo_relu.bounds.curves import is_continuous, proved_curves
+from pyomo_relu.bounds.curves import is_continuous_and_piecewise_linear, proved_curves
 from pyomo_relu.bounds.plane_regions import TooManyRegionsError
 from pyomo_relu.presolve.compose import BlockLinks
 from pyomo_relu.presolve.problem import Problem
@@ -88,7 +88,9 @@ def make_subsystem(
 ) -> Subsystem:
     """A curve where the subsystem has one free input and few pieces, else cells."""
     one = len(drivers) == 1 and not p.integer[drivers[0]]
-    if one and all(is_continuous(link.block.network) for link in links):
+    if one and all(
+        is_continuous_and_piecewise_linear(link.block.network) for link in links
+    ):
         try:
             return CurveSubsystem(p, drivers, outputs, links)
         except TooManyRegionsError:

@@ -18,7 +18,7 @@ import numpy as np
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
-from pyomo_relu.bounds.curves import is_continuous
+from pyomo_relu.bounds.curves import is_continuous_and_piecewise_linear
 from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
 from pyomo_relu.bounds.region_errors import map_errors
 from pyomo_relu.network import Network
@@ -110,7 +110,9 @@ class _Enumeration:
     """Combinations of integers, regions of the networks, vertices over them."""
 
     def __init__(self, p: Problem, share: Share) -> None:
-        if not all(is_continuous(link.block.network) for link in share.links):
+        if not all(
+            is_continuous_and_piecewise_linear(link.block.network) for link in share.links
+        ):
             raise NotEnumeratedError("networks with steps have no regions with vertices.")
         self.share, self.program = share, share.program
         drivers = [p.columns[j] for j in share.drivers]

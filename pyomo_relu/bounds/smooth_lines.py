@@ -1,0 +1,365 @@
+r"""Lines below and above a smooth unit over an interval, and how they are rounded.
+
+For a slope :math:`s` the highest line below :math:`\phi` on :math:`[l, u]` has the constant
+:math:`\min_{l \le x \le u} \phi(x) - s x`. On a part where :math:`\phi` is concave the
+minimum is at an end. On one where it is convex it is at the :math:`x_0` with
+:math:`\phi'(x_0) = s`, or at the end that is next to it; a float :math:`x_0` near that is
+enough, for the tangent there is below the function on the whole part :math:`[a, b]`:
+
+.. math::
+    \phi(x) - s x \ge \phi(x_0) - s x_0
+    - \max\{(\phi'(x_0) - s)(x_0 - a),\ (s - \phi'(x_0))(b - x_0),\ 0\}
+
+So *any* slope gives a valid line, however it was found, and what an inexact :math:`x_0`
+costs is taken off. The errors of :math:`\phi` and :math:`\phi'` come from
+:mod:`~pyomo_relu.network.smooth_functions`. The upper side is the lower side of the negative.
+
+Which slopes are worth having: those of the lower hull, from the one at :math:`l`, the least
+slope of a chord that begins there, to the one at :math:`u`. The point where a line from a
+given end touches a convex part is looked up in a table (:func:`touching`).
+
+Source: Zhang et al., arXiv 1811.00866 (CROWN for S-shaped functions); Singh et al., POPL
+2019; the margins and the general functions are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+
+from pyomo_relu.base.rounding import EPS
+from pyomo_relu.bounds.linear import STEEPEST, Lines
+from pyomo_relu.network import Smooth
+from pyomo_relu.network.smooth_functions import Part, SmoothFunction, smooth_function
+
+#: Points of a table, spaced as a hyperbolic sine up to ``FARTHEST``. 0.01 apart near 0, where
+#: linear interpolation is right to 1e-5; the slope of a chord is then right to 1e-9.
+POINTS, FARTHEST = 2001, 1e4
+
+#: A table of inverse derivatives is improved by so many steps of Newton's method: from 1e-5
+#: to the rounding of the derivative.
+NEWTON_STEPS = 2
+
+
+def _grid(left: float, right: float) -> np.ndarray:
+    """Points of a table between two ends, which may be infinite; the ends are among them."""
+    end = float(np.arcsinh(FARTHEST))
+    points = np.sinh(np.linspace(-end, end, POINTS))
+    low, high = max(left, -FARTHEST), min(right, FARTHEST)
+    inside = points[(points > low) & (points < high)]
+    return np.concatenate([[low], inside, [high]])
+
+
+@lru_cache(maxsize=256)
+def _derivatives(name: str, alpha: float, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Increasing derivatives on a bent part, and the points where it has them."""
+    part = smooth_function(name).parts[k]
+    x = _grid(part.left, part.right)
+    with np.errstate(under="ignore", over="ignore"):
+        d = part.derivative(np.minimum(x, 700.0), alpha)
+    if part.bend < 0:
+        x, d = x[::-1], d[::-1]
+    # Closer ones are denormal numbers, between which interpolation overflows.
+    kept = np.append(True, np.diff(np.maximum.accumulate(d)) > 1e-290)
+    return d[kept], x[kept]
+
+
+def inverse_derivative(
+    name: str, alpha: float, k: int, slope: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Where part ``k`` has nearly the given slope, or the end of ``[low, high]`` next to it.
+
+    Parameters
+    ----------
+    slope, low, high : arrays of one shape
+        The interval lies in the part.
+    """
+    part = smooth_function(name).parts[k]
+    d, points = _derivatives(name, alpha, k)
+    # Beyond the table is an end of the interval.
+    ends = (-np.inf, np.inf) if part.bend > 0 else (np.inf, -np.inf)
+    x = np.clip(np.interp(slope, d, points, *ends), low, high)
+    for _ in range(NEWTON_STEPS):
+        h = 1e-5 * (1.0 + abs(x))
+        bend = part.derivative(x + h, alpha) - part.derivative(x - h, alpha)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            step = (slope - part.derivative(x, alpha)) * (2.0 * h / bend)
+        # Where the function is nearly straight, the step means nothing.
+        far = ~(abs(step) <= 0.1 * (1.0 + abs(x)))
+        x = np.clip(np.where(far, x, x + step), low, high)
+    return x
+
+
+@lru_cache(maxsize=256)
+def _touching_table(
+    name: str, alpha: float, k: int, from_left: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """End points, and where a line from them touches part ``k``, right or left of them."""
+    part = smooth_function(name).parts[k]
+    value = smooth_function(name).value
+    edge = part.left if from_left else part.right
+    # Outside of the part, on the side where ends are; within it a line touches at once.
+    ends = _grid(-np.inf, edge) if from_left else _grid(edge, np.inf)
+    low = np.full(len(ends), max(part.left, -FARTHEST))
+    high = np.full(len(ends), min(part.right, FARTHEST))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        start = value(ends, alpha)
+        for _ in range(60):
+            t = 0.5 * (low + high)
+            gap = part.derivative(t, alpha) * (t - ends) - (value(t, alpha) - start)
+            # For a line from the left the gap rises with t on a convex part, and for one
+            # from the right it falls; on a concave part it is the other way round.
+            beyond = (part.bend * gap > 0) == from_left
+            high, low = np.where(beyond, t, high), np.where(beyond, low, t)
+    return ends, 0.5 * (low + high)
+
+
+def touching(
+    node: Smooth,
+    k: int,
+    end: np.ndarray,
+    from_left: bool,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> np.ndarray:
+    """Where a line from the end of the interval touches part ``k`` within ``[low, high]``.
+
+    From an end within the part, a line touches there at once.
+    """
+    part = node.form.parts[k]
+    edge = part.left if from_left else part.right
+    if not np.isfinite(edge):
+        return np.clip(end, low, high)
+    ends, points = _touching_table(node.function, node.parameter, k, from_left)
+    inside = end >= edge if from_left else end <= edge
+    return np.clip(np.where(inside, end, np.interp(end, ends, points)), low, high)
+
+
+def _met(part: Part, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Whether an interval meets a part, and its ends within the part."""
+    a, b = np.maximum(low, part.left), np.minimum(high, part.right)
+    met = a <= b
+    return met, np.where(met, a, low), np.where(met, b, low)
+
+
+def smooth_support(
+    node: Smooth, low: np.ndarray, high: np.ndarray, slope: np.ndarray, sign: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The highest line of the given slope below each unit over its interval.
+
+    ``sign=-1`` is the same for the negative function. All arrays broadcast; the line holds
+    for the true function and for computed values.
+
+    Parameters
+    ----------
+    low, high, slope : (N, size) arrays
+
+    Returns
+    -------
+    constant, touch : arrays
+        The constant of the line, and where it nearly touches the function.
+    """
+    form, alpha = node.form, node.parameter
+    low, high, slope = np.broadcast_arrays(low, high, slope)
+    best, touch = np.full(slope.shape, np.inf), np.array(low)
+    for k, part in enumerate(form.parts):
+        met, a, b = _met(part, low, high)
+        if not met.any():
+            continue
+        if part.bend * sign > 0:
+            x = inverse_derivative(node.function, alpha, k, sign * slope, a, b)
+            d = part.derivative(x, alpha)
+            error = form.derivative_error(d)
+            d = sign * d
+            loss = np.maximum(d + error - slope, 0.0) * (x - a)
+            loss = np.maximum(loss, np.maximum(slope - d + error, 0.0) * (b - x))
+            found = _below(form, alpha, x, slope, sign) - loss * (1.0 + 8.0 * EPS)
+        else:
+            sides = [_below(form, alpha, end, slope, sign) for end in (a, b)]
+            found = np.minimum(*sides)
+            x = np.where(sides[0] <= sides[1], a, b)
+        touch = np.where(met & (found < best), x, touch)
+        best = np.where(met, np.minimum(best, found), best)
+    return best, touch
+
+
+def _below(
+    form: SmoothFunction, alpha: float, x: np.ndarray, slope: np.ndarray, sign: float
+) -> np.ndarray:
+    """``sign * phi(x) - slope * x``, rounded down by all errors."""
+    y, shift = form.value(x, alpha), slope * x
+    # Twice: the line lies below the true values, and below those of a forward pass.
+    return sign * y - shift - (2.0 * form.error(y) + 4.0 * EPS * (abs(y) + abs(shift)))
+
+
+def _candidates(
+    node: Smooth, low: np.ndarray, high: np.ndarray, sign: float, from_left: bool
+) -> Iterator[np.ndarray]:
+    """Points within the interval where a line from one of its ends may touch the hull."""
+    end, other = (low, high) if from_left else (high, low)
+    yield other
+    for k, part in enumerate(node.form.parts):
+        met, a, b = _met(part, low, high)
+        if part.bend * sign > 0 and met.any():
+            yield np.where(met, touching(node, k, end, from_left, a, b), other)
+    for kink in node.form.kinks:
+        yield np.clip(kink, low, high)
+
+
+def smooth_slope_range(
+    node: Smooth, low: np.ndarray, high: np.ndarray, sign: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes of the lower hull at its left and right end; the upper hull for sign -1.
+
+    For the upper hull the slopes are those of the negative function. They are nearly
+    right, which is enough: any slope gives a valid line.
+    """
+    value, alpha = node.form.value, node.parameter
+    sides = []
+    for from_left, end in ((True, low), (False, high)):
+        start = value(end, alpha)
+        # Where no point is away from the end, the slope is the derivative.
+        best = np.full(np.shape(end), np.inf)
+        for x in _candidates(node, low, high, sign, from_left):
+            near = abs(x - end) <= 1e-7 * (1.0 + abs(end))
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                chord = (value(x, alpha) - start) / (x - end)
+            # At an end that touches a bent part the slope is the derivative there.
+            slope = sign * np.where(near, _inner_slope(node, end, from_left), chord)
+            slope = slope if from_left else -slope
+            slope = np.where(near & _bends_away(node, end, from_left, sign), np.inf, slope)
+            best = np.minimum(best, slope)
+        own = sign * _inner_slope(node, end, from_left)
+        best = np.where(np.isfinite(best), best, own if from_left else -own)
+        sides.append(best if from_left else -best)
+    return sides[0], sides[1]
+
+
+def _inner_slope(node: Smooth, end: np.ndarray, from_left: bool) -> np.ndarray:
+    """The derivative at an end of an interval, from inside."""
+    result = np.zeros(np.shape(end))
+    for part in node.form.parts:
+        if from_left:
+            own = (part.left <= end) & (end < part.right)
+        else:
+            own = (part.left < end) & (end <= part.right)
+        if own.any():
+            at = np.where(own, end, np.clip(0.0, part.left, part.right))
+            result = np.where(own, part.derivative(at, node.parameter), result)
+    return result
+
+
+def _bends_away(node: Smooth, end: np.ndarray, from_left: bool, sign: float) -> np.ndarray:
+    """Whether the function leaves an end on a part where its lower hull is not."""
+    result = np.zeros(np.shape(end), dtype=bool)
+    for part in node.form.parts:
+        if part.bend * sign < 0:
+            if from_left:
+                result |= (part.left <= end) & (end < part.right)
+            else:
+                result |= (part.left < end) & (end <= part.right)
+    return result
+
+
+def middle_slope(
+    node: Smooth,
+    low: np.ndarray,
+    high: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    sign: float,
+) -> np.ndarray:
+    """Slope of the lower hull at the middle of the interval, given those at its ends."""
+    left, right = ends
+    middle = 0.5 * (low + high)
+    slope = np.where(np.isfinite(left), left, 0.0)
+    for part in node.form.parts:
+        if part.bend * sign > 0:
+            met, _, _ = _met(part, low, high)
+            inside = (part.left <= middle) & (middle <= part.right)
+            at = np.where(inside, middle, np.clip(0.0, part.left, part.right))
+            tangent = sign * part.derivative(at, node.parameter)
+            found = np.where(inside, tangent, right)
+            slope = np.where(met & (middle >= part.left), found, slope)
+    return np.minimum(np.maximum(slope, left), right)
+
+
+def rule_slope(
+    node: Smooth, low: np.ndarray, high: np.ndarray, rule: str, sign: float
+) -> np.ndarray:
+    """The slope that a rule of :mod:`pyomo_relu.bounds.linear` picks from the hull's."""
+    if rule == "constant":
+        return np.zeros(np.shape(low))
+    left, right = smooth_slope_range(node, low, high, sign)
+    with np.errstate(invalid="ignore"):
+        if rule == "zero":
+            slope = np.minimum(np.maximum(0.0, left), right)
+        elif rule == "one":
+            slope = np.where(abs(left) > abs(right), left, right)
+        elif rule == "parallel":
+            width = np.where(high > low, high - low, 1.0)
+            slope = sign * (node(high) - node(low)) / width
+            slope = np.minimum(np.maximum(slope, left), right)
+        else:
+            slope = middle_slope(node, low, high, (left, right), sign)
+    return np.where(np.isfinite(slope) & (abs(slope) < STEEPEST), slope, 0.0)
+
+
+def smooth_lines(node: Smooth, low: np.ndarray, high: np.ndarray, rule: str) -> Lines:
+    """Lines below and above each unit over ``[low, high]``, arrays (N, size).
+
+    Parameters
+    ----------
+    rule : str
+        One of the rules in the table of :mod:`pyomo_relu.bounds.linear`.
+    """
+    with np.errstate(under="ignore", over="ignore"):
+        below = rule_slope(node, low, high, rule, 1.0)
+        above = rule_slope(node, low, high, rule, -1.0)
+        return Lines(
+            below,
+            smooth_support(node, low, high, below, 1.0)[0],
+            -above,
+            -smooth_support(node, low, high, above, -1.0)[0],
+        )
+
+
+#: The rules whose lines a linear program has for each unit: at both ends of the hulls, and
+#: in between.
+RULES_OF_ROWS = ("adaptive", "zero", "one")
+
+
+def lines_of_units(
+    node: Smooth, low: np.ndarray, high: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows ``lower <= y - slope * x <= upper`` of each unit over its interval.
+
+    Parameters
+    ----------
+    low, high : (size,) arrays
+
+    Yields
+    ------
+    slope, lower, upper : (size,) arrays
+    """
+    for rule in RULES_OF_ROWS:
+        lines = smooth_lines(node, low[None], high[None], rule)
+        none = np.full(low.shape, np.inf)
+        yield lines.lower_slope[0], lines.lower_const[0], none
+        yield lines.upper_slope[0], -none, lines.upper_const[0]
+
+
+def steepest(node: Smooth, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """A bound on ``|phi'|`` over ``[low, high]``, rounded up.
+
+    On each part the derivative is monotone, so that it is largest at an end.
+    """
+    found = np.zeros(np.shape(low))
+    for part in node.form.parts:
+        met, a, b = _met(part, low, high)
+        for end in (a, b):
+            d = part.derivative(end, node.parameter)
+            d = abs(d) + node.form.derivative_error(d)
+            found = np.where(met, np.maximum(found, d), found)
+    return found

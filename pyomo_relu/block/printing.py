@@ -17,7 +17,7 @@ from pyomo.core.base.block import BlockData
 from pyomo.core.base.var import IndexedVar
 
 from pyomo_relu.formulations import Formulation
-from pyomo_relu.network import Max, Network, PiecewiseLinear
+from pyomo_relu.network import Max, Network, PiecewiseLinear, Smooth
 
 #: So many groups of layers are named before the rest is counted.
 MOST_GROUPS = 4
@@ -45,9 +45,9 @@ def layers_in_words(network: Network) -> str:
     """The nonlinear layers, equal ones together: ``2 x 24 ReLU, 12 abs``."""
     groups: list[tuple[int, str, int]] = []  # size, function, how often
     for node in network.nodes:
-        if not isinstance(node, (PiecewiseLinear, Max)):
+        if not isinstance(node, (PiecewiseLinear, Smooth, Max)):
             continue
-        function = node.function if isinstance(node, PiecewiseLinear) else "max"
+        function = "max" if isinstance(node, Max) else node.function
         size, name = node.size, WRITTEN.get(function, function)
         if groups and groups[-1][:2] == (size, name):
             groups[-1] = (size, name, groups[-1][2] + 1)

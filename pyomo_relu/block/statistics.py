@@ -13,7 +13,7 @@ from pyomo.repn import generate_standard_repn
 from pyomo_relu.base.tables import aligned, html_table
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations.whole import LAYER, WholeFormulation, whole_of
-from pyomo_relu.network import Affine, Max, PiecewiseLinear
+from pyomo_relu.network import Affine, Max, PiecewiseLinear, Smooth
 from pyomo_relu.programs.lazy_rows import LazyRow
 
 
@@ -199,7 +199,7 @@ def block_statistics(block: Any) -> BlockStatistics:
         return result
     bounds = block._written_of
     for i, node in enumerate(bounds.network.nodes):
-        if isinstance(node, (PiecewiseLinear, Max)):
+        if isinstance(node, (PiecewiseLinear, Smooth, Max)):
             formulation = block.formulations[i].name
             layer = _layer_statistics(i, node, bounds, layers[node.name], formulation)
             result.layers.append(layer)
@@ -211,11 +211,15 @@ def block_statistics(block: Any) -> BlockStatistics:
 
 
 def _layer_statistics(
-    i: int, node: PiecewiseLinear | Max, bounds: Bounds, held: Any, formulation: str
+    i: int,
+    node: PiecewiseLinear | Smooth | Max,
+    bounds: Bounds,
+    held: Any,
+    formulation: str,
 ) -> LayerStatistics:
     """Of a nonlinear node and of what its formulation wrote into a block."""
     function, span, stable = "max", None, 0
-    if isinstance(node, PiecewiseLinear):
+    if isinstance(node, (PiecewiseLinear, Smooth)):
         function, fixed = node.function, bounds.stable(i)
         stable = int(fixed.sum())
         low, high = bounds.lower[node.source][~fixed], bounds.upper[node.source][~fixed]

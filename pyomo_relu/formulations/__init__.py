@@ -22,10 +22,11 @@ from pyomo_relu.formulations.logarithmic import Logarithmic
 from pyomo_relu.formulations.partition import Partition
 from pyomo_relu.formulations.regions import Regions
 from pyomo_relu.formulations.relaxation import Relaxation
+from pyomo_relu.formulations.smooth import SmoothUnits
 from pyomo_relu.formulations.sos1 import Sos1
 from pyomo_relu.formulations.table import Table
 from pyomo_relu.formulations.transformation import network_blocks
-from pyomo_relu.formulations.units import MaxLayer, Piece, PiecewiseLayer
+from pyomo_relu.formulations.units import MaxLayer, Piece, PiecewiseLayer, SmoothLayer
 from pyomo_relu.formulations.values import Row, add_rows, add_variables
 from pyomo_relu.formulations.whole import WholeFormulation, WholeNetwork
 from pyomo_relu.formulations.writer import NetworkWriter
@@ -50,6 +51,8 @@ __all__ = [
     "Regions",
     "Relaxation",
     "Row",
+    "SmoothLayer",
+    "SmoothUnits",
     "Sos1",
     "Table",
     "WholeFormulation",

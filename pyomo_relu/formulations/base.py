@@ -20,8 +20,14 @@ from pyomo_relu.base.suggest import did_you_mean
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.transformation import register_transformation
-from pyomo_relu.formulations.units import MaxLayer, PiecesOf, PiecewiseLayer
-from pyomo_relu.network import Max, Network, Node, PiecewiseLinear
+from pyomo_relu.formulations.units import MaxLayer, PiecesOf, PiecewiseLayer, SmoothLayer
+from pyomo_relu.network import Max, Network, Node, PiecewiseLinear, Smooth
+
+#: What to do about smooth units that no formulation of pieces can write.
+SMOOTH_REMEDY = (
+    "give formulation='smooth', exact nonlinear expressions for a nonlinear solver, or "
+    "formulation=None and the solver relu_scip"
+)
 
 
 def declared_options(**values: ConfigValue) -> ConfigDict:
@@ -189,6 +195,26 @@ class Formulation:
         """Write ``post == max of the arguments`` for every unit of the layer."""
         raise self.refusal(layer.node.name, "a maximum")
 
+    def for_node(self, node: Node) -> Formulation:
+        """The formulation that writes a nonlinear node: this one, or another one it names.
+
+        Raises
+        ------
+        ValueError
+            For smooth units, which a formulation of pieces can't write.
+        """
+        if isinstance(node, Smooth):
+            raise ValueError(
+                f"layer '{node.name}' computes '{node.function}', which is smooth, and "
+                f"formulation '{self.name}' writes pieces; {SMOOTH_REMEDY}."
+            )
+        return self
+
+    def write_smooth(self, layer: SmoothLayer) -> None:
+        """Write ``post == phi(pre)`` for every unit of the layer; :meth:`for_node` sees to
+        it that only formulations that can are asked."""
+        raise self.refusal(layer.node.name, f"activation '{layer.node.function}'")
+
     def transform(self, blocks: list) -> None:
         """Called once with the blocks of all layers written, not yet in any model."""
 
@@ -257,13 +283,6 @@ def make_formulation(spec: Any, options: Mapping[str, Any] | None = None) -> For
     return FORMULATIONS[spec](**(options or {}))
 
 
-#: What to do about smooth units that no formulation of pieces can write.
-SMOOTH_REMEDY = (
-    "this formulation writes piecewise-linear units only; give formulation='smooth' (exact, "
-    "nonlinear)"
-)
-
-
 def choose_formulations(
     network: Network, spec: Any, options: Mapping[str, Any]
 ) -> dict[int, Formulation]:
@@ -279,13 +298,12 @@ def choose_formulations(
     options : mapping
         For a single formulation.
     """
-    network.refuse_smooth(SMOOTH_REMEDY)
-    nodes = {
-        i: n for i, n in enumerate(network.nodes) if isinstance(n, (PiecewiseLinear, Max))
-    }
+    kinds = (PiecewiseLinear, Smooth, Max)
+    nodes = {i: n for i, n in enumerate(network.nodes) if isinstance(n, kinds)}
     by_layer = isinstance(spec, Mapping)
     if not by_layer and (isinstance(spec, Formulation) or not callable(spec)):
-        return dict.fromkeys(nodes, make_formulation(spec, options))
+        one = make_formulation(spec, options)
+        return {i: one.for_node(node) for i, node in nodes.items()}
     if options:
         raise ValueError(
             f"option '{next(iter(options))}' can't be given for a choice by layer; "
@@ -300,7 +318,7 @@ def choose_formulations(
     for entry in entries.values():
         if (key := _identity(entry)) not in made:
             made[key] = make_formulation(entry)
-    return {i: made[_identity(entry)] for i, entry in entries.items()}
+    return {i: made[_identity(e)].for_node(nodes[i]) for i, e in entries.items()}
 
 
 def _identity(entry: Any) -> Any:

@@ -14,7 +14,7 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations.base import Formulation
 from pyomo_relu.formulations.units import Piece, unit_pieces
-from pyomo_relu.network import Affine, Max, PiecewiseLinear
+from pyomo_relu.network import Affine, Max, PiecewiseLinear, Smooth
 
 
 @dataclass
@@ -57,6 +57,10 @@ class Needed:
                 self.entries[s] |= used
         elif isinstance(node, PiecewiseLinear):
             self._pass_piecewise(i, node)
+        elif isinstance(node, Smooth):
+            moves = own & (bounds.lower[node.source] < bounds.upper[node.source])
+            self.entries[node.source] |= moves
+            self.variables[node.source] |= moves
         elif isinstance(node, Max):
             low, high = bounds.lower[node.source], bounds.upper[node.source]
             found = [node.contenders(j, low, high).tolist() for j in range(node.size)]

@@ -4,9 +4,10 @@ For a ReLU with :math:`x \in [l, u]`, :math:`l < 0 < u`, the triangle
 
 .. math:: y \ge 0,\qquad y \ge x,\qquad y \le \frac{u (x - l)}{u - l}
 
-For any other activation of one variable, continuous or with steps, the rows are the
-edges of the convex hull of the ends of its pieces. For a maximum of
-:math:`x_i \in [l_i, u_i]`, with continuous :math:`\lambda_i \ge 0` and :math:`w_i`,
+A smooth unit has three lines below and three above its graph
+(:mod:`pyomo_relu.bounds.smooth_lines`). For any other activation of one variable, continuous
+or with steps, the rows are the edges of the convex hull of the ends of its pieces. For a
+maximum of :math:`x_i \in [l_i, u_i]`, with continuous :math:`\lambda_i \ge 0` and :math:`w_i`,
 
 .. math::
     y \ge x_i,\qquad y \le \sum_i w_i,\qquad \sum_i \lambda_i = 1,\qquad
@@ -50,11 +51,13 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.bounds.smooth_lines import lines_of_units
 from pyomo_relu.formulations.base import Formulation, register_formulation
 from pyomo_relu.formulations.units import (
     MaxLayer,
     Piece,
     PiecewiseLayer,
+    SmoothLayer,
     assign,
     largest_arguments,
 )
@@ -66,6 +69,7 @@ from pyomo_relu.formulations.values import (
     row_at_most,
     term,
 )
+from pyomo_relu.network import Node
 
 
 @register_formulation
@@ -88,6 +92,24 @@ class Relaxation(Formulation):
                 bound = None if layer.is_output else post.ub if sign > 0 else post.lb
                 if bound is None or sign * bound > sign * intercept:
                     rows.add("edge", (i, k), at_most([sign], [post], sign * intercept))
+        rows.add_to(layer.block)
+
+    def for_node(self, node: Node) -> Formulation:
+        """This one, for smooth units as well."""
+        return self
+
+    def write_smooth(self, layer: SmoothLayer) -> None:
+        rows, units = RowCollector(), layer.units
+        low, high = (
+            np.array([side[u] for u in units]) for side in (layer.lower, layer.upper)
+        )
+        for k, (slopes, below, above) in enumerate(lines_of_units(layer.node, low, high)):
+            for u, slope, least, most in zip(
+                units, *(a.tolist() for a in (slopes, below, above))
+            ):
+                sign, constant = (-1.0, least) if np.isfinite(least) else (1.0, most)
+                pre = layer.pre_row(u).scaled(-sign * slope, -sign * constant)
+                rows.add("line", (u, k), row_at_most(pre, [sign], [layer.post[u]], 0.0))
         rows.add_to(layer.block)
 
     def write_max(self, layer: MaxLayer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.formulations.values import Row, Values, entry_row, term
-from pyomo_relu.network import Max, Node, PiecewiseLinear
+from pyomo_relu.network import Max, Node, PiecewiseLinear, Smooth
 
 #: Values at a breakpoint that differ by a smaller share are one value (chosen by hand:
 #: the rounding of a slope times a breakpoint).
@@ -79,6 +79,38 @@ class PiecewiseLayer:
     def post_row(self, i: int) -> Row:
         """The variable of the activation of unit ``i`` as a row."""
         return term(self.post[i])
+
+
+@dataclass
+class SmoothLayer:
+    """The units of a smooth node that a formulation has to write.
+
+    Attributes
+    ----------
+    block : BlockData
+        Where their components go.
+    node : Smooth
+    units : list of int
+        Units whose argument varies, and that a later layer needs.
+    pre : dict
+        The variable or expression of each argument.
+    post : dict
+        The variable that must equal the value of each unit; it has its bounds.
+    lower, upper : dict
+        Bounds of the argument, floats.
+    """
+
+    block: Any
+    node: Smooth
+    units: list[int]
+    pre: dict[int, Any]
+    post: dict[int, Any]
+    lower: dict[int, float]
+    upper: dict[int, float]
+
+    def pre_row(self, u: int) -> Row:
+        """The argument of unit ``u`` as a row."""
+        return entry_row(self.pre[u], self.lower[u], self.upper[u])
 
 
 @dataclass

@@ -14,7 +14,7 @@ from pyomo_relu.base.index_set import index_set
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations.base import Formulation, Wiring
 from pyomo_relu.formulations.values import Entry, Row, entry_row
-from pyomo_relu.network import Max, PiecewiseLinear
+from pyomo_relu.network import Max, PiecewiseLinear, Smooth
 
 #: The key of a formulation that writes the whole network, in place of a node's position.
 WHOLE = -1
@@ -137,7 +137,7 @@ def what_to_write(
         if isinstance(formulation, WholeFormulation):
             return other, {WHOLE: formulation}
         nodes = enumerate(other.network.nodes)
-        nonlinear = [i for i, n in nodes if isinstance(n, (PiecewiseLinear, Max))]
+        nonlinear = [i for i, n in nodes if isinstance(n, (PiecewiseLinear, Smooth, Max))]
         return other, dict.fromkeys(nonlinear, formulation)
     return bounds, chosen
 

@@ -19,7 +19,7 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations.base import Formulation
 from pyomo_relu.formulations.needed import Needed, is_identity
-from pyomo_relu.formulations.units import MaxLayer, PiecewiseLayer
+from pyomo_relu.formulations.units import MaxLayer, PiecewiseLayer, SmoothLayer
 from pyomo_relu.formulations.values import (
     Entry,
     Row,
@@ -31,7 +31,7 @@ from pyomo_relu.formulations.values import (
     link,
     term,
 )
-from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear
+from pyomo_relu.network import Affine, Input, Max, PiecewiseLinear, Smooth
 from pyomo_relu.programs.lazy_rows import (
     AffineRows,
     add_lazy_rows,
@@ -114,6 +114,8 @@ class NetworkWriter:
                 self._write_affine(i, node, block)
             elif isinstance(node, PiecewiseLinear):
                 self._write_piecewise(i, node, block)
+            elif isinstance(node, Smooth):
+                self._write_smooth(i, node, block)
             elif isinstance(node, Max):
                 self._write_max(i, node, block)
             if i in self.formulations:
@@ -259,6 +261,28 @@ class NetworkWriter:
         if formulation.needs_rows or not formulation.needs_preactivation:
             layer.rows = self._source_rows(layer.node.source, units)
         formulation.write_piecewise(layer)
+
+    def _write_smooth(self, i: int, node: Smooth, block: Any) -> None:
+        """Hand the units whose argument varies to the formulation; the others are numbers."""
+        entries: list[Entry] = [None] * node.size
+        copies: dict[int, Row] = {}
+        source, units = self.values[node.source], []
+        low, high = source.lower.tolist(), source.upper.tolist()
+        for u in np.flatnonzero(self.needed[i]).tolist():
+            if low[u] < high[u]:
+                units.append(u)
+            else:
+                entries[u] = float(node(source.lower[u]))
+                copies[u] = Row(constant=entries[u])
+        variables = self._new_variables(i, block, units)
+        for u, v in variables.items():
+            entries[u] = v
+        if units:
+            pre = {u: source.entries[u] for u in units}
+            ends = ({u: side[u] for u in units} for side in (low, high))
+            layer = SmoothLayer(block, node, units, pre, variables, *ends)
+            self.formulations[i].write_smooth(layer)
+        self._finish(i, block, entries, copies)
 
     def _write_max(self, i: int, node: Max, block: Any) -> None:
         source = self.values[node.source]

@@ -18,7 +18,15 @@ from pyomo.repn.util import OrderedVarRecorder
 
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
+from pyomo_relu.network import (
+    Affine,
+    Input,
+    Max,
+    Network,
+    NetworkBuilder,
+    PiecewiseLinear,
+    Smooth,
+)
 from pyomo_relu.presolve.settings import COMPOSING
 
 
@@ -329,6 +337,9 @@ def _copy(
             )
             pieces = (node.function, at, slopes, constants)
             handles[i] = builder.piecewise(label, handles[node.source], pieces)
+        elif isinstance(node, Smooth):
+            source = handles[node.source]
+            handles[i] = builder.smooth(label, source, node.function, node.parameter)
         else:
             assert isinstance(node, Max)
             width = network.nodes[node.source].size

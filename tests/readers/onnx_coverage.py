@@ -27,7 +27,6 @@ weights, the network computes in float64.
 |---|---|---|---|---|---|"""
 
 TAIL = """\
-`keras_linear_131_sigmoid.onnx` has a sigmoid inside, which is not piecewise linear.
 `maxpool_2d.onnx` is not valid: its windows have three axes on two spatial ones, and
 onnxruntime doesn't load it either."""
 

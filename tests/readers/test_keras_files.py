@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyomo_relu.readers.keras import UnsupportedLayerError, read_keras
+from pyomo_relu.readers.keras import read_keras
 from tests.paths import shared_data
 from tests.readers.keras_support import assert_agrees, import_keras, randomize
 
@@ -26,12 +26,10 @@ READ = {
     "omlt_models/keras_linear_131_relu.keras": 3,
     "omlt_models/keras_linear_131_relu_output_activation.keras": 4,
     "omlt_models/keras_linear_2353.keras": 0,
-}
-REFUSED = {
-    "omlt_models/big.keras": "sigmoid",
-    "omlt_models/keras_linear_131_sigmoid.keras": "sigmoid",
-    "omlt_models/keras_linear_131_sigmoid_output_activation.keras": "sigmoid",
-    "omlt_models/keras_linear_131_sigmoid_softplus_output_activation.keras": "s",
+    "omlt_models/big.keras": 700,
+    "omlt_models/keras_linear_131_sigmoid.keras": 3,
+    "omlt_models/keras_linear_131_sigmoid_output_activation.keras": 4,
+    "omlt_models/keras_linear_131_sigmoid_softplus_output_activation.keras": 4,
 }
 
 
@@ -45,20 +43,10 @@ def test_shared_model_is_read(name):
     assert_agrees(model, network, np.random.default_rng(0), n=50)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_shared_model_is_refused(name):
-    path = shared_data(name)
-    import_keras()
-    with pytest.raises(
-        UnsupportedLayerError, match=rf"layer 'dense_\d+' \(Dense\).*{REFUSED[name]}"
-    ):
-        read_keras(path, logits=True)
-
-
 def test_every_shared_keras_file_is_in_the_lists():
     folder = shared_data("omlt_models")
     found = {f"omlt_models/{p.name}" for p in folder.glob("*.keras")}
-    assert found <= set(READ) | set(REFUSED)
+    assert found <= set(READ)
 
 
 def test_keras_2_file_against_its_own_weights():

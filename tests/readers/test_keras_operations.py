@@ -88,14 +88,13 @@ def test_functions_of_tensorflow():
     if keras.config.backend() != "tensorflow":
         pytest.skip("functions of TensorFlow run on its backend only")
     x = keras.Input((4,))
-    for function in (tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu):
+    smooth = tf.nn.tanh, tf.nn.sigmoid, tf.nn.gelu, tf.nn.elu, tf.nn.softplus, tf.nn.silu
+    for function in (tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, *smooth):
         read(layers.Dense(3, activation=function)(x), x)
     model = keras.Model(x, layers.Dense(3, activation=tf.nn.softmax)(x))
     assert read_network(model, logits=True).n_outputs == 3
-    with pytest.raises(
-        UnsupportedLayerError, match="'tanh', which is not piecewise linear"
-    ):
-        read_keras(keras.Model(x, layers.Dense(3, activation=tf.nn.tanh)(x)))
+    with pytest.raises(UnsupportedLayerError, match="'crelu', which is unknown"):
+        read_keras(keras.Model(x, layers.Dense(3, activation=tf.nn.crelu)(x)))
 
 
 class Residual(keras.Model):

@@ -12,7 +12,6 @@ from tests.readers.onnx_coverage import files, try_file
 
 NAMES = [path.relative_to(data_folder()).as_posix() for path in files()]
 REFUSED = {
-    "omlt_models/keras_linear_131_sigmoid.onnx": "refused: Sigmoid",
     "omlt_models/maxpool_2d.onnx": "refused: MaxPool",
 }
 

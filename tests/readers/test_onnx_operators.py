@@ -158,7 +158,7 @@ def with_if(condition, before=()):
     weight = numpy_helper.from_array(np.float32(3.0), "three")
     then = helper.make_graph([node("Relu", ["x"], ["t"])], "then", [], x_out)
     other_out = [helper.make_tensor_value_info("e", TensorProto.FLOAT, None)]
-    parts = [node("Mul", ["x", "three"], ["m"]), node("Exp", ["m"], ["e"])]
+    parts = [node("Mul", ["x", "three"], ["m"]), node("Log", ["m"], ["e"])]
     other = helper.make_graph(parts, "else", [], other_out, [weight])
     nodes = [
         *before,
@@ -178,7 +178,7 @@ def test_a_constant_if_is_its_branch():
         node("Equal", ["n", "two"], ["c"]),
     ]
     agree(with_if(None, before))
-    with pytest.raises(ValueError, match="operator Exp"):
+    with pytest.raises(ValueError, match="operator Log"):
         read_network(with_if(False))
 
 
@@ -195,11 +195,11 @@ def test_an_if_by_a_value_is_refused():
 def test_dead_nodes_are_left_out():
     nodes = [
         node("Relu", ["x"], ["y"]),
-        node("Exp", ["x"], ["dead"]),
-        node("Tanh", ["dead"], ["deader"]),
+        node("Log", ["x"], ["dead"]),
+        node("Sqrt", ["dead"], ["deader"]),
     ]
     agree(model(nodes, {"x": ("N", 3)}, ["y"]))
-    with pytest.raises(ValueError, match="Exp"):
+    with pytest.raises(ValueError, match="Log"):
         read_network(model(nodes, {"x": ("N", 3)}, ["y", "dead"]))
 
 

@@ -322,12 +322,14 @@ def test_what_is_refused():
         read_network(Random(), input_shape=(3,))
     with pytest.raises(ValueError, match="at random even in eval mode"):
         function(lambda x: F.dropout(x), (3,))
-    with pytest.raises(ValueError, match="GELU"):
-        read_network(nn.Sequential(nn.Linear(3, 2), nn.GELU()))
+    with pytest.raises(ValueError, match="Softmin"):
+        read_network(nn.Sequential(nn.Linear(3, 2), nn.Softmin(1), nn.Linear(2, 1)))
+    with pytest.raises(ValueError, match="threshold=5"):
+        read_network(nn.Sequential(nn.Linear(3, 2), nn.Softplus(threshold=5)))
     with pytest.raises(ValueError, match="LayerNorm"):
         read_network(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))
-    with pytest.raises(ValueError, match="tanh"):
-        function(torch.tanh, (3,))
+    with pytest.raises(ValueError, match="sin"):
+        function(torch.sin, (3,))
     with pytest.raises(ValueError, match="both depend"):
         function(lambda x: x * x, (3,))
     with pytest.raises(ValueError, match="input_shape="):
@@ -354,13 +356,19 @@ def test_heads_need_logits(head):
         def forward(self, x):
             return self.head(self.linear(x))
 
-    with pytest.raises(ValueError, match="logits=True"):
-        read_network(Module())
     network = read_network(Module(), logits=True)
     x = np.array([0.5, -1.0, 2.0])
     assert np.allclose(network.evaluate(x), linear(torch.tensor(x)).detach().numpy())
+    inside = nn.Sequential(Module(), nn.ReLU())
+    if isinstance(head, nn.Sigmoid):  # a unit, unless it is taken off the end
+        agree(Module(), (3,))
+        agree(inside, (3,))
+        assert len(read_network(inside, logits=True, input_shape=(3,)).smooth_layers) == 1
+        return
+    with pytest.raises(ValueError, match="logits=True"):
+        read_network(Module())
     with pytest.raises(ValueError, match="followed by ReLU"):
-        read_network(nn.Sequential(Module(), nn.ReLU()), logits=True, input_shape=(3,))
+        read_network(inside, logits=True, input_shape=(3,))
 
 
 def test_parametrized_weights_are_read_as_they_act():

@@ -246,13 +246,12 @@ def _mlp(graph: TensorGraph, estimator: Any, x: Tensor, logits: bool) -> Tensor:
                 f"{kind_of(estimator)} ends in a {head} function; read it with logits=True "
                 "to get its input."
             )
-    elif head != "identity":
+    elif head not in ("identity", "exp"):
         raise ValueError(
-            f"{kind_of(estimator)} has the output activation '{head}', which is not "
-            "piecewise linear."
+            f"{kind_of(estimator)} has the output activation '{head}', which is not known."
         )
     for k, (w, b) in enumerate(zip(coefs, estimator.intercepts_)):
         x = graph.matmul(f"layer_{k + 1}", x, w, b)
         if k < len(coefs) - 1:
             x = activation(graph, f"{estimator.activation}_{k + 1}", x)
-    return x
+    return SMOOTH["exp"](graph, "exp", x) if head == "exp" else x

@@ -9,6 +9,8 @@ from pictures import BLUE, GRAY, GREEN, ORANGE, RED, panels, picture
 
 from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations, compute_bounds
 from pyomo_relu.bounds.linear import piecewise_lines
+from pyomo_relu.bounds.smooth_lines import smooth_lines
+from pyomo_relu.network import Smooth
 
 
 def random_network(sizes: tuple[int, ...], seed: int, scale: float = 1.0) -> Network:
@@ -35,6 +37,27 @@ def true_ranges(network: Network, count: int = 40_000) -> list[tuple]:
     """Sampled ranges of all nodes over [-1, 1]^n."""
     x = np.random.default_rng(0).uniform(-1, 1, (count, network.n_inputs))
     return [(a.min(axis=0), a.max(axis=0)) for a in network.activations(x)]
+
+
+@picture
+def smooth():
+    """Lines below and above smooth units over an interval."""
+    figure, axes = panels(3, 3.1, 2.9)
+    cases = (("tanh", -1.5, 2.5), ("silu", -5.0, 2.0), ("elu", -2.0, 1.5))
+    for ax, (name, low, high) in zip(axes, cases):
+        node = Smooth(name, (1,), 0, name)
+        x = np.linspace(low, high, 301)
+        box = np.array([[low]]), np.array([[high]])
+        for rule in ("adaptive", "zero", "one"):
+            lines = smooth_lines(node, *box, rule)
+            ax.plot(x, lines.upper_slope[0] * x + lines.upper_const[0], color=RED, lw=1)
+            ax.plot(x, lines.lower_slope[0] * x + lines.lower_const[0], color=BLUE, lw=1)
+        y = node(x)
+        ax.plot(x, y, color="black", lw=2.2)
+        room = 0.6 * (y.max() - y.min())
+        ax.set(ylim=(y.min() - room, y.max() + room), title=name)
+        ax.set(xlabel="pre-activation x", ylabel="activation y")
+    return figure
 
 
 @picture

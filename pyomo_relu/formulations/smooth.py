@@ -13,6 +13,22 @@ which ``pieces=`` names; the model is then a nonlinear one with binaries.
 
 Source: Schweidtmann and Mitsos, "Deterministic global optimization with artificial neural
 networks embedded", J. Optim. Theory Appl. 180 (2019), for the reduced space.
+
+Examples
+--------
+>>> import pyomo.environ as pyo
+>>> from pyomo_relu import NetworkBuilder, ReLUNetBlock
+>>> b = NetworkBuilder()
+>>> h = b.affine("dense", [(b.input("x", (1,)), [[2.0]])], [0.5])
+>>> network = b.build([b.affine("out", [(b.smooth("unit", h, "softplus"), [[3.0]])])])
+>>> m = pyo.ConcreteModel()
+>>> m.x = pyo.Var(bounds=(-1, 1))
+>>> m.net = ReLUNetBlock(network=network, inputs=[m.x], formulation="smooth")
+>>> print(m.net.layer["unit"].smooth[0].expr)
+net.layer[unit].out[0]  ==  log(1.0 + exp(net.layer[dense].out[0]))
+>>> m.net.reformulate("smooth", reduced=True)
+>>> print(m.net.layer["network"].output[0].expr)
+net.outputs[0]  ==  (3.0*log(1.0 + exp((2.0*x + 0.5))))
 """
 
 from __future__ import annotations

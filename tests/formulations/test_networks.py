@@ -202,4 +202,5 @@ def test_no_coefficient_is_rounding(choice):
 
 def test_all_formulations_are_here():
     tried = {formulation for formulation, _, _ in EXACT.values()}
-    assert set(FORMULATIONS) == tried | OF_NETWORKS | {"relaxation", "fixed_pattern"}
+    others = {"relaxation", "fixed_pattern", "smooth"}
+    assert set(FORMULATIONS) == tried | OF_NETWORKS | others

@@ -26,7 +26,7 @@ READ = {
     "omlt_models/keras_linear_131_relu.keras": 3,
     "omlt_models/keras_linear_131_relu_output_activation.keras": 4,
     "omlt_models/keras_linear_2353.keras": 0,
-    "omlt_models/big.keras": 700,
+    "omlt_models/big.keras": 301,
     "omlt_models/keras_linear_131_sigmoid.keras": 3,
     "omlt_models/keras_linear_131_sigmoid_output_activation.keras": 4,
     "omlt_models/keras_linear_131_sigmoid_softplus_output_activation.keras": 4,

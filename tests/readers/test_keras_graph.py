@@ -197,7 +197,7 @@ OPERATIONS = {
     "matmul": lambda o, x, y: o.matmul(x, np.arange(6.0).reshape(3, 2)),
     "tanh": lambda o, x, y: o.tanh(x) + o.sigmoid(y) - o.log_sigmoid(x),
     "exp": lambda o, x, y: o.exp(x) + o.erf(y) - o.arctan(x) + o.softplus(y),
-    "gelu": lambda o, x, y: o.gelu(x) + o.gelu(y, approximate=False) - o.silu(x),
+    "silu": lambda o, x, y: o.silu(x) - o.hard_silu(y),
     "elu": lambda o, x, y: o.elu(x, 0.5) + o.celu(y, 2.0) - o.selu(x) + o.softsign(y),
 }
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pyomo.environ as pyo
 
+from pyomo_relu import ReLUNetBlock
+from tests.harness.random_networks import he_network
 from tests.presolve.random_wired import random_wired
 
 
-def random_nonlinear(seed: int, formulation: str | None = "bigm") -> pyo.ConcreteModel:
+def random_nonlinear(
+    seed: int, formulation: str | None = "bigm", more: bool = False
+) -> pyo.ConcreteModel:
     """A random wired model, with products, powers and functions in rows and objective.
 
     Products are of inputs, outputs and variables that no network reads; some seeds have a
-    nonlinear equality, some an SOS constraint.
+    nonlinear equality, some an SOS constraint. With ``more``, some have a network with
+    nonlinear inputs, equalities of outputs and products, and rows that nothing satisfies.
     """
     m = random_wired(seed, formulation)
     rng = np.random.default_rng(1000 + seed)
@@ -40,4 +45,31 @@ def random_nonlinear(seed: int, formulation: str | None = "bigm") -> pyo.Concret
     if rng.random() < 0.4:
         level = int(rng.integers(1, 3))
         m.sos = pyo.SOSConstraint(var=m.w, sos=level)
+    if more:
+        add_more(m, seed, formulation)
     return m
+
+
+def add_more(m: pyo.ConcreteModel, seed: int, formulation: str | None) -> None:
+    """Nonlinear inputs, equalities, and what is infeasible, each in some models."""
+    rng = np.random.default_rng(9000 + seed)
+    last = m.net[len(m.net) - 1].block.outputs
+    if rng.random() < 0.5:
+        inputs = [m.w[0] * m.w[1] - 0.5 * m.p[0], pyo.sin(m.w[2]) + m.u[0]]
+        if rng.random() < 0.3:
+            inputs[0] = last[0] * m.w[1]
+        m.extra = ReLUNetBlock(
+            network=he_network(seed, (2, 5, 2)),
+            inputs=inputs,
+            input_bounds=[(-3, 3), (-3, 3)],
+            formulation=formulation,
+        )
+        m.cost.expr += float(rng.choice([-0.7, 0.4])) * m.extra.outputs[0]
+        if rng.random() < 0.5:
+            m.rows.add(m.extra.outputs[1] * m.w[2] <= 0.6)
+    if rng.random() < 0.3:
+        m.rows.add(m.w[0] + 0.2 * m.w[2] == 0.8 + 0.1 * last[0] ** 2)
+    if rng.random() < 0.2:
+        m.rows.add(pyo.cos(m.w[2]) * m.w[1] + 0.2 * last[1] == 0.3)
+    if rng.random() < 0.1:
+        m.rows.add(m.w[0] * m.w[1] >= float(rng.uniform(3.5, 4.5)))

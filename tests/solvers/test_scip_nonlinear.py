@@ -19,33 +19,48 @@ pytest.importorskip("pyscipopt")
 pytest.importorskip("highspy")
 
 
-def check_against_scip(seed: int) -> None:
-    """Status, optimum, bound and point agree with SCIP on big-M rows."""
-    m = random_nonlinear(seed)
+#: Seconds of a solve; nearly all of these models take less than one.
+LIMIT = 20.0
+SOLVED = ("convergenceCriteriaSatisfied", "provenInfeasible")
+
+
+def check_against_scip(seed: int, more: bool = False) -> bool:
+    """Status, optimum, bound and point agree with SCIP on big-M rows.
+
+    Returns whether both solvers were done in time; what ours says holds in any case.
+    """
+    m = random_nonlinear(seed, more=more)
     rows = NewFactory("scip_direct").solve(
         m,
         load_solutions=False,
         raise_exception_on_nonoptimal_result=False,
         rel_gap=1e-6,
+        time_limit=LIMIT,
         solver_options={"display/verblevel": 0},
     )
-    m = random_nonlinear(seed, "bigm" if seed % 2 else None)
-    results = solve(m)
-    assert status(results) == status(rows)
-    if status(rows) == "provenInfeasible":
-        return
-    best = rows.incumbent_objective
+    m = random_nonlinear(seed, "bigm" if seed % 2 else None, more)
+    results = solve(m, time_limit=LIMIT)
+    done = status(rows) in SOLVED and status(results) in SOLVED
+    if done:
+        assert status(results) == status(rows)
     sign = 1.0 if m.cost.sense == pyo.minimize else -1.0
-    assert results.incumbent_objective == pytest.approx(best, rel=3e-4, abs=1e-5)
-    assert sign * (results.objective_bound - best) <= 2e-5 * max(1.0, abs(best))
+    best, value = rows.incumbent_objective, results.incumbent_objective
+    if done and best is not None:
+        assert value == pytest.approx(best, rel=3e-4, abs=1e-5)
+    if best is not None and results.objective_bound is not None:
+        # The other one's point may be off by its tolerance, in all of its rows.
+        assert sign * (results.objective_bound - best) <= 1e-4 * max(1.0, abs(best))
+    if value is None:
+        return done
     results.solution_loader.load_vars()
-    assert pyo.value(m.cost) == pytest.approx(results.incumbent_objective, abs=1e-6)
+    assert pyo.value(m.cost) == pytest.approx(value, abs=1e-6)
     assert max(b.error() for b in network_blocks(m)) <= 1e-6
     for row in m.rows.values():
         assert min(row.lslack(), row.uslack()) >= -2e-6
     if m.component("sos") is not None:
         used = [j for j in m.w if abs(m.w[j].value) > 1e-6]
         assert len(used) <= m.sos.level and np.ptp(used or [0]) < 2
+    return done
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -53,19 +68,29 @@ def test_nonlinear_models_agree_with_scip_on_rows(seed):
     check_against_scip(seed)
 
 
+@pytest.mark.parametrize("seed", [2000, 2001, 2003, 2004])
+def test_nonlinear_inputs_agree_with_scip_on_rows(seed):
+    check_against_scip(seed, more=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(10))
-def test_hundreds_of_nonlinear_models_agree_with_scip_on_rows(part):
-    for seed in range(100 + 20 * part, 120 + 20 * part):
-        check_against_scip(seed)
+@pytest.mark.parametrize("part", range(20))
+def test_a_thousand_nonlinear_models_agree_with_scip_on_rows(part):
+    """No wrong answer, and all but a few in fifty within the limit."""
+    late = [
+        seed
+        for seed in range(50 * part, 50 * part + 50)
+        if not check_against_scip(3000 + seed, more=seed % 4 > 0)
+    ]
+    assert len(late) <= 5, late
 
 
 def test_narrow_inputs_are_left_alone():
     """An input that is nearly fixed was branched on for ever: it had gained much once."""
     m = random_nonlinear(119)
-    results = solve(m, node_limit=300, time_limit=60.0)
-    counts = results.extra_info
-    assert results.objective_bound > -5.7 and counts.planes > counts.branchings
+    results = solve(m, node_limit=300, time_limit=None, start=None)
+    assert status(results) == "convergenceCriteriaSatisfied"
+    assert results.extra_info.mip_node_count < 200
 
 
 def test_nonlinear_columns_stay_and_their_sides_follow_rows_and_cost():

@@ -18,6 +18,7 @@ from pyscipopt import SCIP_RESULT, Conshdlr
 from pyomo_relu.programs.scip import INFINITY, ScipModel
 from pyomo_relu.solvers.scip.gains import Candidate, Gains
 from pyomo_relu.solvers.scip.settings import HANDLER
+from pyomo_relu.solvers.scip.terms import Terms
 from pyomo_relu.solvers.scip.together import Rows, Together
 
 
@@ -40,10 +41,17 @@ class NetworkHandler(Conshdlr):
     ----------
     model : ScipModel
     networks : Together
+    terms : Terms, optional
+        Nonlinear terms, where there are some.
     """
 
-    def __init__(self, model: ScipModel, networks: Together) -> None:
+    def __init__(
+        self, model: ScipModel, networks: Together, terms: Terms | None = None
+    ) -> None:
         self.program, self.networks = model, networks
+        self.terms = terms
+        #: Of all outputs, before the first node; only where there are terms.
+        self._ranges: np.ndarray | None = None
         self.original = [model.variables[j] for j in networks.columns.tolist()]
         self.variables = self.original
         self.every = np.arange(len(networks.functions))
@@ -74,7 +82,8 @@ class NetworkHandler(Conshdlr):
             "networks",
             "outputs of networks",
             sepapriority=10,
-            enfopriority=-50,
+            # Before nonlinear terms, to say whose turn it is; after integers otherwise.
+            enfopriority=-50 if self.terms is None else HANDLER.before_terms,
             chckpriority=-1_000_000,
             sepafreq=1,
             propfreq=1,
@@ -98,6 +107,10 @@ class NetworkHandler(Conshdlr):
     def _consinitsol(self, constraints: Any) -> None:
         transformed = self.program.scip.getTransformedVar
         self.variables = [transformed(v) for v in self.original]
+        if self.terms is not None:
+            self.terms.begin(self.program.scip)
+            low, high = self._bounds()
+            self._ranges = (high - low)[self.networks.all_y]
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """The bounds of all variables at the present node, and of one that is 0."""
@@ -134,8 +147,19 @@ class NetworkHandler(Conshdlr):
             found = self._separate(wrong, z, low, high, HANDLER.worth)
             if found is not None:
                 return {"result": found}
+        if self._others_first(z):
+            return {"result": SCIP_RESULT.INFEASIBLE}
         self._gains.learn(self._node, float(self.program.scip.getLPObjVal()))
         return {"result": self._branch(wrong, off, z, low, high, in_lp=True)}
+
+    def _others_first(self, z: np.ndarray) -> bool:
+        """Whether SCIP splits the node, for an integer or for a term that is further off."""
+        if self.terms is None:
+            return False
+        if self.program.scip.getNLPBranchCands():
+            return True
+        term = self.terms.off()
+        return term > 0.0 and term >= float(self.networks.off(z, self._ranges).max())
 
     def _consenfops(
         self, constraints: Any, useful: int, infeasible: bool, objinfeasible: bool

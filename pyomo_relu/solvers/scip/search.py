@@ -21,6 +21,7 @@ from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
 from pyomo_relu.solvers.scip.handler import NetworkHandler
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
 from pyomo_relu.solvers.scip.settings import HANDLER, POINTS, SCIP
+from pyomo_relu.solvers.scip.terms import Terms
 from pyomo_relu.solvers.scip.together import Together
 from pyomo_relu.solvers.scip.watching import Watching
 from pyomo_relu.solvers.watch import Log
@@ -67,7 +68,8 @@ class ScipSearch:
         for one in problem.sos:
             self.model.add_sos(one.level, one.columns)
         networks = Together(self.separated.functions, boxes)
-        self.handler = NetworkHandler(self.model, networks)
+        terms = Terms(problem, self.model.variables) if problem.nonlinear else None
+        self.handler = NetworkHandler(self.model, networks, terms)
         self.watching = Watching(self.model, log)
         self._set()
         self.watching.include()

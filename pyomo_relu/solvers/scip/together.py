@@ -326,10 +326,11 @@ class Together:
         limit = np.maximum(_least(y), worth * rows.limits)
         return np.flatnonzero(value - rows.sign * y > limit)
 
-    def off(self, z: np.ndarray) -> np.ndarray:
+    def off(self, z: np.ndarray, ranges: np.ndarray | None = None) -> np.ndarray:
         """How far a point (V + 1,) is from each network's graph, (K,).
 
-        Of the output that is off most, relative to it from 1 on.
+        Of the output that is off most, relative to it from 1 on, or to the ``ranges`` of
+        all outputs (Y,).
         """
         found = np.empty(len(self.all_y))
         for places, weights in self._batches:
@@ -344,7 +345,8 @@ class Together:
                 y = w @ (np.maximum(y, 0.0) if layer else y) + b
             at = self.ends_y[places][:, None] + np.arange(y.shape[1])
             found[at] = y[..., 0]
-        away = abs(found - z[self.all_y]) / np.maximum(1.0, abs(found))
+        size = np.maximum(1.0, abs(found)) if ranges is None else np.maximum(ranges, 1e-300)
+        away = abs(found - z[self.all_y]) / size
         return np.maximum.reduceat(away, self.ends_y[:-1])
 
 

@@ -11,12 +11,13 @@ Source: the method is SciPy's SLSQP, Kraft, DFVLR-FB 88-28, 1988.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
 
-from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.heuristics.linear_model import LinearModel
 from pyomo_relu.heuristics.start_settings import SEQUENTIAL
 from pyomo_relu.programs.linear_program import stacked
@@ -101,11 +102,7 @@ class ReducedSpace:
         around : (n_columns,) array
         cost : (n_columns,) array
         deadline : Deadline
-
-        Raises
-        ------
-        TimeUp
-            When the deadline has passed.
+            When it passes, the latest step counts.
         """
         from scipy.optimize import minimize
 
@@ -131,24 +128,31 @@ class ReducedSpace:
         full = remembered(lambda t: self.point(around, base + width * t))
         slopes = remembered(lambda t: self.slopes(full(t)) * width)
         equal, right, above, limit = self._sides
-        found = minimize(
-            lambda t: float(cost @ full(t)) / scale,
-            np.zeros(len(free)),
-            jac=lambda t: cost @ slopes(t) / scale,
-            method="SLSQP",
-            bounds=np.column_stack([(low - base) / width, (high - base) / width]),
-            constraints=[
-                {
-                    "type": "eq",
-                    "fun": lambda t: equal @ full(t) - right,
-                    "jac": lambda t: equal @ slopes(t),
-                },
-                {
-                    "type": "ineq",
-                    "fun": lambda t: above @ full(t) - limit,
-                    "jac": lambda t: above @ slopes(t),
-                },
-            ],
-            options={"maxiter": SEQUENTIAL.quadratic_steps, "ftol": SEQUENTIAL.gain},
-        )
-        return self.point(around, base + width * found.x)
+        latest = np.zeros(len(free))
+
+        def step(t: np.ndarray) -> None:
+            latest[:] = t
+
+        with contextlib.suppress(TimeUp):
+            latest = minimize(
+                lambda t: float(cost @ full(t)) / scale,
+                latest.copy(),
+                jac=lambda t: cost @ slopes(t) / scale,
+                method="SLSQP",
+                callback=step,
+                bounds=np.column_stack([(low - base) / width, (high - base) / width]),
+                constraints=[
+                    {
+                        "type": "eq",
+                        "fun": lambda t: equal @ full(t) - right,
+                        "jac": lambda t: equal @ slopes(t),
+                    },
+                    {
+                        "type": "ineq",
+                        "fun": lambda t: above @ full(t) - limit,
+                        "jac": lambda t: above @ slopes(t),
+                    },
+                ],
+                options={"maxiter": SEQUENTIAL.quadratic_steps, "ftol": SEQUENTIAL.gain},
+            ).x
+        return self.point(around, base + width * latest)

@@ -37,7 +37,7 @@ def revenue(objective: str = "bilinear", **options) -> pyo.ConcreteModel:
 @pytest.mark.parametrize("objective", ["bilinear", "log"])
 def test_feasible_and_worth_what_it_says(objective, formulation):
     m = revenue(objective, formulation=formulation)
-    start = find_start(m, 0.3)
+    start = find_start(m, 0.5)
     assert start.feasible and start.value == pytest.approx(pyo.value(m.obj))
     assert max(b.error() for b in m.net.values()) <= 1e-9
     for row in m.component_data_objects(pyo.Constraint, active=True):
@@ -50,7 +50,7 @@ def test_the_model_is_as_before_but_for_values():
     m = revenue()
     components = [c.name for c in m.component_objects()]
     m.price[1].fix(0.7)
-    start = find_start(m, 0.3)
+    start = find_start(m, 0.5)
     assert [c.name for c in m.component_objects()] == components
     assert m.obj.active and m.price[1].fixed and m.price[1].value == 0.7
     assert start.feasible
@@ -83,7 +83,7 @@ def mixed(seed: int = 3, **options) -> pyo.ConcreteModel:
 @pytest.mark.parametrize("formulation", ["bigm", "complementarity", None])
 def test_nonlinear_rows_and_inputs_hold(formulation):
     m = mixed(formulation=formulation)
-    start = find_start(m, 0.3)
+    start = find_start(m, 0.5)
     assert start.feasible and start.value == pytest.approx(pyo.value(m.obj))
     assert m.net.error() <= 1e-7
     for row in (m.mixed, m.curved, m.made, m.some):

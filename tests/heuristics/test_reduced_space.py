@@ -65,9 +65,8 @@ def test_a_curved_optimum_is_found():
     model = LinearModel(problem)
     space = ReducedSpace(model)
     assert space.small
-    found = space.descend(
-        space.point(np.zeros(model.n_columns), np.zeros(2)), model.cost, Deadline()
-    )
+    start = space.point(np.zeros(model.n_columns), np.zeros(2))
+    found = space.descend(start, model.cost, Deadline())
     place = {v.name: x for v, x in zip(problem.columns, found.tolist())}
     assert [place["x[0]"], place["x[1]"]] == pytest.approx(
         np.array([2, 1]) / 5**0.5, abs=1e-4

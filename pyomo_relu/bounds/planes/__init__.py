@@ -6,6 +6,7 @@
 ``polygons``   networks of two free inputs: facets of the hull of their graph
 ``cover``      networks of three to five inputs: hulls from many small boxes
 ``chain``      chains of affine layers and ReLU, stacks of equal shape at once
+``tight``      planes of these that are tight at a point
 ``graph``      any network, by the general backward pass
 =============  ====================================================================
 
@@ -15,7 +16,7 @@ Source: Zhang et al., arXiv 1811.00866 (CROWN).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,19 +26,22 @@ from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
 from pyomo_relu.bounds.planes.base import Asked, BoxPlanes, Planes
 from pyomo_relu.bounds.planes.chain import (
     ChainPlanes,
-    Layer,
     chain_planes,
     over_together,
-    relu_layers,
 )
 from pyomo_relu.bounds.planes.cover import SETTINGS as COVERS
 from pyomo_relu.bounds.planes.cover import Cover, CoverPlanes, most_leaves
 from pyomo_relu.bounds.planes.curve import CurvePlanes
 from pyomo_relu.bounds.planes.graph import GraphPlanes
 from pyomo_relu.bounds.planes.polygons import PolygonPlanes, TooRoughError
+from pyomo_relu.bounds.planes.relu_layers import Layer, relu_layers
+from pyomo_relu.bounds.planes.tight import tighter_together
 from pyomo_relu.network import Network
 
-__all__ = ["Asked", "BoxPlanes", "Planes", "box_planes", "planes_of_many", "planes_over"]
+__all__ = [
+    "Asked", "BoxPlanes", "Planes", "box_planes", "planes_of_many", "planes_over",
+    "tighter_planes",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,3 +166,30 @@ def planes_over(boxes: Sequence[Asked]) -> list[Planes]:
         for one, planes in zip(boxes, found)
         if planes is not None
     ]
+
+
+def tighter_planes(boxes: Sequence[Asked], known: Sequence[Planes]) -> list[Planes]:
+    """:meth:`BoxPlanes.tighter` for many boxes; stacks are gone through at once.
+
+    Parameters
+    ----------
+    boxes : sequence of Asked
+        Each with a point and the outputs that a solver has there.
+    known : sequence of Planes
+        What is known over each box.
+    """
+    found, groups = list(known), {}
+    for i, one in enumerate(boxes):
+        planes = one.planes
+        if not isinstance(planes, ChainPlanes):
+            found[i] = planes.tighter(known[i], one.low, one.high, one.at, one.y)
+        if isinstance(planes, CoverPlanes) and found[i] is known[i]:
+            planes = planes.plain  # a box with few leaves
+        if isinstance(planes, ChainPlanes):
+            groups.setdefault(id(planes.stack), []).append((i, replace(one, planes=planes)))
+    for group in groups.values():
+        where = [i for i, _ in group]
+        tight = tighter_together([one for _, one in group], [known[i] for i in where])
+        for i, planes in zip(where, tight):
+            found[i] = planes
+    return found

@@ -34,34 +34,8 @@ from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.backward import TINY
 from pyomo_relu.bounds.crown import crown_arrays
 from pyomo_relu.bounds.planes.base import Asked, BoxPlanes, Planes, widened
-from pyomo_relu.network import (
-    Affine,
-    Input,
-    Network,
-    NetworkBuilder,
-    PiecewiseLinear,
-    activations,
-)
-from pyomo_relu.network.weights import dense
-
-#: A layer: weights (m, p) and bias (m,).
-Layer = tuple[np.ndarray, np.ndarray]
-
-
-@dataclass(frozen=True)
-class ChainSettings:
-    """What steers the planes of chains.
-
-    Attributes
-    ----------
-    most_weights : int
-        Larger layers are left to the general pass, which keeps sparse weights sparse.
-    """
-
-    most_weights: int = 2**18
-
-
-SETTINGS = ChainSettings()
+from pyomo_relu.bounds.planes.relu_layers import Layer, layers_as_network, value_of
+from pyomo_relu.network import Network
 
 #: Slope rules of the last pass: adaptive, zero, one, and the one for a point.
 MOST_RULES = 4
@@ -70,48 +44,43 @@ MOST_RULES = 4
 _SMALLEST = 5e-324
 
 
-def relu_layers(network: Network) -> list[Layer] | None:
-    """The affine layers of a chain with ReLU between them; None for any other network.
+@dataclass(frozen=True)
+class Lines:
+    """The lines around the activations of a layer.
 
-    A ReLU that reads the inputs, and one that is an output, stand beside an identity.
+    Attributes
+    ----------
+    low, high : (N, m) arrays
+        Bounds of the pre-activations.
+    chord, half : (N, m) arrays
+        Slope of the line above, and half of its constant, 0 where a neuron is decided.
     """
-    nodes = network.nodes
-    in_a_row = all(tuple(n.sources) == (i,) for i, n in enumerate(nodes[1:]))
-    if not (
-        in_a_row and isinstance(nodes[0], Input) and network.outputs == (len(nodes) - 1,)
-    ):
-        return None
-    layers: list[Layer] = []
-    after_relu = True  # whether an affine layer may come next
-    for before, node in zip(nodes, nodes[1:]):
-        if isinstance(node, Affine) and after_relu:
-            (w,) = node.weights
-            if w.shape[0] * w.shape[1] > SETTINGS.most_weights:
-                return None
-            layers.append((np.ascontiguousarray(dense(w)), node.bias))
-            after_relu = False
-        elif isinstance(node, PiecewiseLinear) and node.is_relu:
-            if after_relu:
-                layers.append(_identity(before.size))
-            after_relu = True
-        else:
-            return None
-    if after_relu:
-        layers.append(_identity(nodes[-1].size))
-    return layers
 
+    low: np.ndarray
+    high: np.ndarray
+    chord: np.ndarray
+    half: np.ndarray
 
-def _identity(size: int) -> Layer:
-    return np.eye(size), np.zeros(size)
+    @classmethod
+    def between(cls, low: np.ndarray, high: np.ndarray) -> Lines:
+        """The lines over intervals (N, m)."""
+        plus, down = np.maximum(high, 0.0), np.minimum(low, 0.0)
+        chord = plus / np.maximum(plus - down, _SMALLEST)
+        return cls(low, high, chord, -0.5 * chord * down)
 
+    def rules(self, values: np.ndarray | None) -> np.ndarray:
+        """Slopes (N, R, m) of the lines below by each rule, at values (N, m) if given."""
+        high, active = self.high, self.low >= 0.0
+        rules = [high > -self.low, active, high > 0.0]
+        if values is not None:
+            rules.append(self.at(values))
+        return np.stack(rules, axis=1)
 
-def value_of(layers: Sequence[Layer], x: np.ndarray) -> np.ndarray:
-    """The outputs (q,) of a chain at one point (n,), in as few calls as there can be."""
-    w, b = layers[0]
-    x = w @ x + b
-    for w, b in layers[1:]:
-        x = w @ np.maximum(x, 0.0) + b
-    return x
+    def at(self, values: np.ndarray) -> np.ndarray:
+        """Whether the highest line below has slope 1 at values (N, ..., m)."""
+        shape = (len(self.low), *([1] * (values.ndim - 2)), -1)
+        active, inactive = self.low >= 0.0, self.high <= 0.0
+        return active.reshape(shape) | ((values > 0.0) & ~inactive.reshape(shape))
 
 
 class ChainStack:
@@ -236,26 +205,24 @@ class ChainStack:
         # The evaluation of a plane over the box rounds, too.
         radius = radius + self.share * reach
         box = center[:, None, :, None], radius[:, None, :, None]
-        values = None if at is None else self._values(at, every)
+        values = None if at is None else self.values(at, every)
         undecided = np.zeros(len(low), dtype=int)
         steps: list[np.ndarray] = []
         for k, span in enumerate(self.spans):
             self._tighten(k, found[:, :, span], steps, box, every)
             point = None if values is None else values[k]
-            step, open_ = self._step(k, found[:, 0, span], found[:, 1, span], point, every)
-            steps.append(step)
-            undecided += open_
+            lines = Lines.between(found[:, 0, span], found[:, 1, span])
+            steps.append(self.step(k, lines, lines.rules(point), every))
+            undecided += np.count_nonzero(lines.half, axis=1)
         if not undecided.any():
             steps = [step[:, :1] for step in steps]  # all rules give the same
         rows, const = self.queries[-1]
-        a, const = _through(rows[every], const[every], steps)
+        a, const = through(rows[every], const[every], steps)
         least = self._least(a, const, box).max(axis=1)
-        size = (abs(a) @ reach[:, None, :, None])[..., 0] + abs(const)
-        const = const - (self.share * size + TINY)
-        planes = np.concatenate([a, const[..., None]], axis=-1)
+        planes = self.rounded(a, const, reach[:, None])
         return self._split(planes, least, found, undecided)
 
-    def _values(self, at: np.ndarray, every: slice | np.ndarray) -> list[np.ndarray]:
+    def values(self, at: np.ndarray, every: slice | np.ndarray) -> list[np.ndarray]:
         """The pre-activations (N, m) of each hidden layer at points (N, n)."""
         found, x = [], at
         for a, _, _ in self.maps:
@@ -288,47 +255,40 @@ class ChainStack:
             rows, const = rows[:, :, both], const[:, :, both]
         else:
             m = len(open_)
-        a, const = _through(rows, const, [step[:, :1] for step in steps])
+        a, const = through(rows, const, [step[:, :1] for step in steps])
         least = self._least(a, const, box)[:, 0]
         low[:, some] = np.maximum(low[:, some], least[:, :m])
         high[:, some] = np.minimum(high[:, some], -least[:, m:])
 
-    def _step(
-        self,
-        k: int,
-        low: np.ndarray,
-        high: np.ndarray,
-        values: np.ndarray | None,
-        every: slice | np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def step(
+        self, k: int, lines: Lines, lower: np.ndarray, every: slice | np.ndarray
+    ) -> np.ndarray:
         """The matrix that leads from ``(A, |A|)`` of a layer to the one below, by rule.
+
+        Parameters
+        ----------
+        k : int
+            The layer.
+        lines : Lines
+        lower : (N, R, m) array
+            Slopes of the lines below, rule by rule.
+        every : slice or (N,) int array
+            The chains.
 
         Returns
         -------
         step : (N, R, 2 m, p + 1) array
             The last column is what it adds to the constant.
-        undecided : (N,) int array
         """
-        plus, weights, minus = (
-            np.maximum(high, 0.0),
-            *(part[every] for part in self.maps[k][:2]),
-        )
-        down = np.minimum(low, 0.0)
-        chord = plus / np.maximum(plus - down, _SMALLEST)
-        half = -0.5 * chord * down
-        active = low >= 0.0
-        rules = [high > -low, active, high > 0.0]
-        if values is not None:
-            rules.append(active | ((values > 0.0) & (high > 0.0)))
-        lower = np.stack(rules, axis=1)
-        mean = 0.5 * (chord[:, None] + lower)
-        m = low.shape[1]
+        weights, minus, noise = (part[every] for part in self.maps[k])
+        mean = 0.5 * (lines.chord[:, None] + lower)
+        m = lower.shape[-1]
         step = np.empty((*mean.shape[:2], 2 * m, weights.shape[-1]))
         np.multiply(mean[..., None], weights, out=step[:, :, :m])
         np.multiply((mean - lower)[..., None], minus, out=step[:, :, m:])
-        step[:, :, :m, -1] += half[:, None]
-        step[:, :, m:, -1] -= (half + self.maps[k][2][every])[:, None]
-        return step, np.count_nonzero(half, axis=1)
+        step[:, :, :m, -1] += lines.half[:, None]
+        step[:, :, m:, -1] -= (lines.half + noise)[:, None]
+        return step
 
     def _least(
         self, a: np.ndarray, const: np.ndarray, box: tuple[np.ndarray, np.ndarray]
@@ -337,6 +297,15 @@ class ChainStack:
         center, radius = box
         value = (a @ center - abs(a) @ radius)[..., 0] + const
         return value - (self.share * abs(const) + TINY)
+
+    def rounded(self, a: np.ndarray, const: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """Rows (..., n + 1) of slopes and constants less what their evaluation rounds.
+
+        ``reach`` (..., n) are the largest magnitudes of the inputs.
+        """
+        size = (abs(a) @ reach[..., None])[..., 0] + abs(const)
+        const = const - (self.share * size + TINY)
+        return np.concatenate([a, const[..., None]], axis=-1)
 
     def _split(
         self,
@@ -364,7 +333,7 @@ class ChainStack:
         return found
 
 
-def _through(
+def through(
     rows: np.ndarray, const: np.ndarray, steps: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Queries as linear functions of the inputs: slopes (N, R, rows, n) and constants.
@@ -392,6 +361,8 @@ class ChainPlanes(BoxPlanes):
     position : int
         Its place in the stack.
     """
+
+    pointed = True
 
     def __init__(self, network: Network, stack: ChainStack, position: int) -> None:
         super().__init__(network, stack.low[position], stack.high[position])
@@ -446,7 +417,7 @@ def chain_planes(
     lows: list[list[np.ndarray]] = []
     highs: list[list[np.ndarray]] = []
     for chain, a, b in zip(layers, low, high):
-        network = _as_network(chain)
+        network = layers_as_network(chain)
         below, above = crown_arrays(network, a[None], b[None])
         hidden = range(1, len(network.nodes) - 1, 2)
         lows.append([below[i][0] for i in hidden])
@@ -459,17 +430,6 @@ def chain_planes(
         [np.stack(own) for own in zip(*highs)],
     )
     return [ChainPlanes(network, stack, k) for k, network in enumerate(networks)]
-
-
-def _as_network(layers: Sequence[Layer]) -> Network:
-    """A network whose pre-activations are exactly those of the layers."""
-    builder = NetworkBuilder()
-    last = builder.input("x", (layers[0][0].shape[1],))
-    for k, (w, b) in enumerate(layers):
-        if k:
-            last = builder.piecewise("relu", last, activations.relu())
-        last = builder.affine("affine", [(last, w)], b)
-    return builder.build([last], fuse=False)
 
 
 def over_together(boxes: Sequence[Asked]) -> list[Planes]:

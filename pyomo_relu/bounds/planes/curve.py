@@ -14,7 +14,7 @@ from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.backward import TINY
 from pyomo_relu.bounds.curves import ProvedCurves
 from pyomo_relu.bounds.planes.base import BoxPlanes, Planes
-from pyomo_relu.bounds.planes.chain import relu_layers, value_of
+from pyomo_relu.bounds.planes.relu_layers import relu_layers, value_of
 from pyomo_relu.network import Network
 
 Points = list[float]

@@ -30,7 +30,7 @@ from pyomo_relu.bounds.backward import TINY
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
 from pyomo_relu.bounds.plane_regions import LinearRegions
 from pyomo_relu.bounds.planes.base import Asked, BoxPlanes, Planes
-from pyomo_relu.bounds.planes.chain import relu_layers, value_of
+from pyomo_relu.bounds.planes.relu_layers import relu_layers, value_of
 from pyomo_relu.bounds.region_errors import map_errors
 from pyomo_relu.network import Network
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.bounds.planes import Asked, BoxPlanes, Planes, planes_over
+from pyomo_relu.bounds.planes import Asked, BoxPlanes, Planes, planes_over, tighter_planes
 from pyomo_relu.bounds.planes.chain import ChainPlanes
 from pyomo_relu.presolve.functions import NetworkFunction
 from pyomo_relu.solvers.scip.settings import HANDLER
@@ -228,6 +228,7 @@ class Together:
         if not pointed.any():
             return self.rows(which, low, high)
         held = self.held(which, low, high)
+        wanted: list[tuple[int, Asked]] = []
         for i in np.flatnonzero(pointed).tolist():
             known, k = held[i], int(which[i])
             if not known.planes.undecided:
@@ -241,8 +242,11 @@ class Together:
             limit = np.maximum(_least(y), worth * (known.planes.high - known.planes.low))
             if (abs(away) > limit).any():
                 target = y + np.clip(away, -limit, limit)
-                planes = box.tighter(known.planes, a, b, at, target)
-                held[i] = self._packed(k, planes, known.low, known.high)
+                wanted.append((i, Asked(box, a, b, known.planes.stored, at, target)))
+        asked = [one for _, one in wanted]
+        tight = tighter_planes(asked, [held[i].planes for i, _ in wanted])
+        for (i, _), planes in zip(wanted, tight):
+            held[i] = self._packed(int(which[i]), planes, held[i].low, held[i].high)
         return self._join(which, held)
 
     def _join(self, which: np.ndarray, held: Sequence[Held]) -> Rows:

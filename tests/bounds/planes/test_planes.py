@@ -8,11 +8,12 @@ from scipy.optimize import linprog
 
 from pyomo_relu import NetworkBuilder, activations
 from pyomo_relu.bounds.planes import Asked, box_planes, cover, planes_of_many, planes_over
-from pyomo_relu.bounds.planes.chain import ChainPlanes, chain_planes, relu_layers
+from pyomo_relu.bounds.planes.chain import ChainPlanes, chain_planes
 from pyomo_relu.bounds.planes.cover import CoverPlanes
 from pyomo_relu.bounds.planes.curve import CurvePlanes
 from pyomo_relu.bounds.planes.graph import GraphPlanes
 from pyomo_relu.bounds.planes.polygons import PolygonPlanes
+from pyomo_relu.bounds.planes.relu_layers import relu_layers
 from pyomo_relu.network import Network
 from tests.bounds.planes.exact import assert_hold, points_of
 from tests.bounds.soundness import random_case

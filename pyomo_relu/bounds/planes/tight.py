@@ -109,68 +109,111 @@ def tight_rows(
     rows : (N, q, n + 1) array
         Slopes and constant: ``sign * y >= slopes @ x + constant`` over the box.
     """
-    lines = [Lines.between(stored[:, 0, span], stored[:, 1, span]) for span in stack.spans]
-    rows, const = (part[which][:, 0] for part in stack.queries[-1])
-    count, q = signs.shape
-    place = np.arange(q) + q * (signs < 0)
-    each = np.arange(count)[:, None]
-    # Every output has slopes of its own, so outputs take the place of the rules.
-    rows, const = rows[each, place][:, :, None], const[each, place][:, :, None]
-    slopes = [
-        np.repeat(line.at(z)[:, None], q, axis=1).astype(float)
-        for line, z in zip(lines, stack.values(at, which))
-    ]
-    turns = SETTINGS.turns if len(lines) > 1 else 1
-    best = np.full((count, q), -np.inf)
-    kept = np.zeros((count, q, stack.n)), np.zeros((count, q))
+    ascent = _Ascent(stack, stored, at, signs, which)
+    turns = SETTINGS.turns if len(stack.spans) > 1 else 1
+    best = np.full(signs.shape, -np.inf)
+    kept = np.zeros((*signs.shape, stack.n)), np.zeros(signs.shape)
     for turn in range(turns):
-        steps = [
-            stack.step(k, line, lower, which)
-            for k, (line, lower) in enumerate(zip(lines, slopes))
-        ]
-        a, c, coefficients = _backward(rows, const, steps)
+        if turn:
+            ascent.improve(1.0 / (turn + 1.0))
+        a, c = ascent.planes()
         height = (a @ at[:, :, None])[..., 0] + c
         better = height > best
         best[better] = height[better]
         kept[0][better], kept[1][better] = a[better], c[better]
-        if turn + 1 < turns:
-            worst = _worst(stack, lines, slopes, coefficients, at, which)
-            for k in range(1, len(lines)):
-                slopes[k] += (lines[k].at(worst[k]) - slopes[k]) / (turn + 2.0)
     center, radius = widened(low, high)
     return stack.rounded(*kept, abs(center) + radius)
 
 
-def _backward(
-    rows: np.ndarray, const: np.ndarray, steps: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Slopes (N, q, n), constants (N, q), and coefficients (N, q, m) of each layer's neurons."""
-    coefficients: list[np.ndarray] = []
-    for step in reversed(steps):
-        half = step.shape[2] // 2
-        if coefficients:
-            rows = np.concatenate([rows, abs(rows)], axis=-1)
-        coefficients.insert(0, rows[:, :, 0, :half])
-        new = rows @ step
-        rows, const = new[..., :-1], const + new[..., -1]
-    return rows[:, :, 0], const[:, :, 0], coefficients
-
-
-def _worst(
+def lost_by(
     stack: ChainStack,
-    lines: Sequence[Lines],
-    slopes: Sequence[np.ndarray],
-    coefficients: Sequence[np.ndarray],
+    stored: np.ndarray,
     at: np.ndarray,
-    which: np.ndarray,
-) -> list[np.ndarray]:
-    """Pre-activations (N, q, m) of each layer where all neurons are on their worst lines."""
-    found: list[np.ndarray] = []
-    h = at[:, None]
-    for k, (line, lower, a) in enumerate(zip(lines, slopes, coefficients)):
-        weights = stack.maps[k][0][which][:, 0]
-        z = h @ np.swapaxes(weights[..., :-1], 1, 2) + weights[:, None, :, -1]
-        found.append(z)
-        above = line.chord[:, None] * z + 2.0 * line.half[:, None]
-        h = np.where(a > 0.0, lower * z, above)
-    return found
+    signs: np.ndarray,
+    position: int,
+) -> np.ndarray:
+    """What the planes of :func:`tight_rows` lose at a point of one chain by each neuron, (q, h)."""
+    ascent = _Ascent(stack, stored, at, signs, np.array([position]))
+    ascent.planes()
+    if len(stack.spans) > 1:
+        ascent.improve(0.5)
+        ascent.planes()
+    found = []
+    parts = zip(ascent.lines, ascent.slopes, ascent.coefficients, ascent.values)
+    for line, lower, a, z in parts:
+        above = line.chord * z + 2.0 * line.half
+        own = np.where(a > 0.0, lower * z[:, None], above[:, None])
+        found.append(a * (np.maximum(z, 0.0)[:, None] - own))
+    return np.maximum(np.concatenate(found, axis=-1)[0], 0.0)
+
+
+class _Ascent:
+    """Slopes on their way; outputs, each with slopes of its own, are in the rules' place.
+
+    Attributes
+    ----------
+    lines : list of Lines
+    values : list of (N, m) arrays
+        The pre-activations of each layer at the points.
+    slopes, coefficients : lists of (N, q, m) arrays
+        Slopes of the lines below, and what the last pass had on each layer's neurons.
+    """
+
+    def __init__(
+        self,
+        stack: ChainStack,
+        stored: np.ndarray,
+        at: np.ndarray,
+        signs: np.ndarray,
+        which: np.ndarray,
+    ) -> None:
+        self.stack, self.at, self.which = stack, at, which
+        self.lines = [
+            Lines.between(stored[:, 0, span], stored[:, 1, span]) for span in stack.spans
+        ]
+        q = signs.shape[1]
+        rows, const = (part[which][:, 0] for part in stack.queries[-1])
+        each, place = np.arange(len(at))[:, None], np.arange(q) + q * (signs < 0)
+        self._rows, self._const = (
+            rows[each, place][:, :, None],
+            const[each, place][:, :, None],
+        )
+        self.values = stack.values(at, which)
+        self.slopes = [
+            np.repeat(line.at(z)[:, None], q, axis=1).astype(float)
+            for line, z in zip(self.lines, self.values)
+        ]
+        self.coefficients: list[np.ndarray] = []
+
+    def planes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes (N, q, n) and constants (N, q) of the planes."""
+        rows, const = self._rows, self._const
+        self.coefficients = []
+        for k in reversed(range(len(self.lines))):
+            step = self.stack.step(k, self.lines[k], self.slopes[k], self.which)
+            if self.coefficients:
+                rows = np.concatenate([rows, abs(rows)], axis=-1)
+            self.coefficients.insert(0, rows[:, :, 0, : step.shape[2] // 2])
+            new = rows @ step
+            rows, const = new[..., :-1], const + new[..., -1]
+        return rows[:, :, 0], const[:, :, 0]
+
+    def improve(self, share: float) -> None:
+        """Let slopes go a share of the way to those that suit the worst values."""
+        worst = self._worst()
+        for k in range(1, len(self.lines)):
+            self.slopes[k] += share * (self.lines[k].at(worst[k]) - self.slopes[k])
+
+    def _worst(self) -> list[np.ndarray]:
+        """Pre-activations (N, q, m) of each layer with all neurons on their worst lines."""
+        found: list[np.ndarray] = []
+        h = self.at[:, None]
+        for k, (line, lower, a) in enumerate(
+            zip(self.lines, self.slopes, self.coefficients)
+        ):
+            weights = self.stack.maps[k][0][self.which][:, 0]
+            z = h @ np.swapaxes(weights[..., :-1], 1, 2) + weights[:, None, :, -1]
+            found.append(z)
+            above = line.chord[:, None] * z + 2.0 * line.half[:, None]
+            h = np.where(a > 0.0, lower * z, above)
+        return found

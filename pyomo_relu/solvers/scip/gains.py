@@ -28,10 +28,13 @@ class Candidate:
     column : int
     score : float
         What is expected of it, in any unit.
+    kind : str
+        Columns of one kind have scores in one unit.
     """
 
     column: int
     score: float = 0.0
+    kind: str = ""
 
 
 @dataclass
@@ -51,9 +54,9 @@ class Gains:
     """What branchings gained, by column and side."""
 
     _by_side: dict[tuple[int, int], _Known] = field(default_factory=dict)
-    _all: _Known = field(default_factory=_Known)
-    #: By number of a child that was not yet met: column, side, score, its parent's bound.
-    _open: dict[int, tuple[int, int, float, float]] = field(default_factory=dict)
+    _all: dict[str, _Known] = field(default_factory=dict)
+    #: By number of a child that was not yet met: what was split, side, its parent's bound.
+    _open: dict[int, tuple[Candidate, int, float]] = field(default_factory=dict)
 
     def expect(
         self, candidate: Candidate, bound: float, lower: int | None, upper: int | None
@@ -61,24 +64,25 @@ class Gains:
         """Note the children of a node, by their numbers, and the node's bound."""
         for side, number in enumerate((lower, upper)):
             if number is not None:
-                self._open[number] = (candidate.column, side, candidate.score, bound)
+                self._open[number] = (candidate, side, bound)
 
     def learn(self, node: int, bound: float) -> None:
         """Note the bound of a node that is about to be branched on."""
         known = self._open.pop(node, None)
         if known is None:
             return
-        column, side, score, before = known
+        one, side, before = known
         gain = max(bound - before, 0.0)
-        self._by_side.setdefault((column, side), _Known()).add(gain, score)
-        self._all.add(gain, score)
+        self._by_side.setdefault((one.column, side), _Known()).add(gain, one.score)
+        self._all.setdefault(one.kind, _Known()).add(gain, one.score)
 
     def best(self, candidates: Iterable[Candidate]) -> Candidate:
         """The candidate whose children are expected to gain most, the first of equals."""
         return max(candidates, key=self._worth)
 
     def _worth(self, candidate: Candidate) -> float:
-        ratio = self._all.gain / self._all.score if self._all.gain > 0 else 1.0
+        every = self._all.get(candidate.kind, _Known())
+        ratio = every.gain / every.score if every.gain > 0 else 1.0
         prior, sides = HANDLER.reliable * candidate.score, []
         for side in (0, 1):
             own = self._by_side.get((candidate.column, side), _Known())

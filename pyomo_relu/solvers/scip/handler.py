@@ -8,7 +8,7 @@ outputs, and where the LP's point still isn't on the graph, an input is split.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from pyscipopt import SCIP_RESULT, Conshdlr
 
 from pyomo_relu.programs.scip import INFINITY, ScipModel
-from pyomo_relu.solvers.scip.gains import Candidate, Gains
+from pyomo_relu.solvers.scip.branching import Branching, split_point
 from pyomo_relu.solvers.scip.settings import HANDLER
 from pyomo_relu.solvers.scip.terms import Terms
 from pyomo_relu.solvers.scip.together import Rows, Together
@@ -28,6 +28,8 @@ class Counts:
 
     planes: int = 0
     branchings: int = 0
+    #: Those of them that decided the side of a neuron.
+    sides: int = 0
     cutoffs: int = 0
     #: SCIP's bound, in the sense of the objective, when a node was first left open, since
     #: its box can't be split; None where none was.
@@ -54,10 +56,11 @@ class NetworkHandler(Conshdlr):
         self._ranges: np.ndarray | None = None
         self.original = [model.variables[j] for j in networks.columns.tolist()]
         self.variables = self.original
+        self._given, self._columns = self.original, self.original
         self.every = np.arange(len(networks.functions))
         self.counts = Counts()
         self._node, self._rounds = -1, 0
-        self._gains = Gains()
+        self._branching = Branching(networks)
         #: Bounds at which propagation had nothing more to say.
         self._settled: tuple[np.ndarray, np.ndarray] | None = None
         nothing = {"result": SCIP_RESULT.DIDNOTFIND}
@@ -77,6 +80,13 @@ class NetworkHandler(Conshdlr):
     def include(self) -> None:
         """Put the handler and its one constraint into the program."""
         scip = self.program.scip
+        # The side of a neuron is a column without a row: its bounds say what a node has
+        # decided, 0 to a half for inactive, a half to 1 for active.
+        self.original = self.original + [
+            scip.addVar(f"side{i}", "C", lb=0.0, ub=1.0)
+            for i in range(self.networks.n_sides)
+        ]
+        self.variables = self.original
         scip.includeConshdlr(
             self,
             "networks",
@@ -107,6 +117,7 @@ class NetworkHandler(Conshdlr):
     def _consinitsol(self, constraints: Any) -> None:
         transformed = self.program.scip.getTransformedVar
         self.variables = [transformed(v) for v in self.original]
+        self._columns = self.variables[: len(self.networks.columns)]
         if self.terms is not None:
             self.terms.begin(self.program.scip)
             low, high = self._bounds()
@@ -119,7 +130,11 @@ class NetworkHandler(Conshdlr):
         return low, high
 
     def _lp_point(self) -> np.ndarray:
-        return np.array([v.getLPSol() for v in self.variables] + [0.0])
+        return self._point(v.getLPSol() for v in self._columns)
+
+    def _point(self, values: Iterable[float]) -> np.ndarray:
+        """Values of all variables, those of sides 0."""
+        return np.array([*values, *[0.0] * (self.networks.n_sides + 1)])
 
     def _enter(self) -> bool:
         """Whether the present node is another one than before."""
@@ -131,7 +146,7 @@ class NetworkHandler(Conshdlr):
     # ------------------------------------------------------------------------- points
     def _conscheck(self, constraints: Any, solution: Any, *what: Any) -> dict:
         get = self.program.scip.getSolVal
-        z = np.array([*(get(solution, v) for v in self.original), 0.0])
+        z = self._point(get(solution, v) for v in self._given)
         holds = (self.networks.off(z) <= HANDLER.tolerance).all()
         return {"result": SCIP_RESULT.FEASIBLE if holds else SCIP_RESULT.INFEASIBLE}
 
@@ -149,7 +164,7 @@ class NetworkHandler(Conshdlr):
                 return {"result": found}
         if self._others_first(z):
             return {"result": SCIP_RESULT.INFEASIBLE}
-        self._gains.learn(self._node, float(self.program.scip.getLPObjVal()))
+        self._branching.gains.learn(self._node, float(self.program.scip.getLPObjVal()))
         return {"result": self._branch(wrong, off, z, low, high, in_lp=True)}
 
     def _others_first(self, z: np.ndarray) -> bool:
@@ -165,7 +180,7 @@ class NetworkHandler(Conshdlr):
         self, constraints: Any, useful: int, infeasible: bool, objinfeasible: bool
     ) -> dict:
         get = self.program.scip.getSolVal
-        z = np.array([*(get(None, v) for v in self.variables), 0.0])
+        z = self._point(get(None, v) for v in self._columns)
         off = self.networks.off(z)
         wrong = np.flatnonzero(off > HANDLER.tolerance)
         if not len(wrong):
@@ -182,36 +197,23 @@ class NetworkHandler(Conshdlr):
         high: np.ndarray,
         in_lp: bool = False,
     ) -> Any:
-        """Split the input that is worth most to the networks that are off."""
-        networks = self.networks
-        size = np.maximum(1.0, np.maximum(abs(low), abs(high)))
-        width = high - low
-        can = width > HANDLER.narrow * size
-        scores = np.zeros(networks.count + 1)
-        for k, held in zip(wrong.tolist(), networks.held(wrong, low, high)):
-            n = networks.planes[k].n
-            x = networks.x[k, :n]
-            planes = held.planes
-            here = np.clip(z[x], held.low[:n], held.high[:n])
-            score = networks.planes[k].branching(held.low[:n], held.high[:n], planes, here)
-            spread = max(float((planes.high - planes.low).max()), 1e-300)
-            by_width = HANDLER.by_width * width[x] / max(float(width[x].max()), 1e-300)
-            score = score + max(float(score.max()), 1e-300) * by_width
-            np.add.at(scores, x, float(off[k]) / spread * score)
-        scores[~can] = 0.0
-        some = np.flatnonzero(scores > HANDLER.promising * scores.max()).tolist()
-        if not some:
+        """Split the input or side that is worth most to the networks that are off."""
+        best = self._branching.choose(wrong, off, z, low, high)
+        if best is None:
             return self._give_up(z, low, high)
         scip = self.program.scip
-        best = self._gains.best(Candidate(j, float(scores[j])) for j in some)
         v, j = self.variables[best.column], best.column
         self.counts.branchings += 1
-        at = _split(v, float(low[j]), float(high[j]), float(z[j]))
+        at = 0.5
+        if best.kind == "input":
+            at = split_point(v, float(low[j]), float(high[j]), float(z[j]))
+        else:
+            self.counts.sides += 1
         children = scip.branchVarVal(v, at)
         if in_lp:
             numbers = [None if one is None else int(one.getNumber()) for one in children]
             bound = float(scip.getLPObjVal())
-            self._gains.expect(best, bound, numbers[0], numbers[-1])
+            self._branching.gains.expect(best, bound, numbers[0], numbers[-1])
         return SCIP_RESULT.BRANCHED
 
     def _give_up(self, z: np.ndarray, low: np.ndarray, high: np.ndarray) -> Any:
@@ -266,7 +268,8 @@ class NetworkHandler(Conshdlr):
             "plane", lhs=constant, rhs=None, local=scip.getDepth() > 0
         )
         scip.cacheRowExtensions(cut)
-        scip.addVarToRow(cut, self.variables[rows.y[k]], float(rows.sign[k]))
+        if rows.y[k] < self.networks.count:
+            scip.addVarToRow(cut, self.variables[rows.y[k]], float(rows.sign[k]))
         x = self.networks.x[rows.which[of]].tolist()
         for j, a, tiny in zip(x, slopes.tolist(), small.tolist()):
             if not tiny:
@@ -305,12 +308,3 @@ class NetworkHandler(Conshdlr):
         self._settled = low, high
         return {"result": SCIP_RESULT.DIDNOTFIND}
 
-
-def _split(v: Any, low: float, high: float, x: float) -> float:
-    """Where an input is cut; between two integers, if it is one."""
-    width = high - low
-    at = HANDLER.middle * 0.5 * (low + high) + (1.0 - HANDLER.middle) * x
-    at = min(max(at, low + HANDLER.inner * width), high - HANDLER.inner * width)
-    if v.isIntegral():
-        return min(max(math.floor(at), math.ceil(low)), math.floor(high) - 1.0) + 0.5
-    return at

@@ -181,6 +181,7 @@ class ScipSearch:
             mip_node_count=answer.nodes,
             planes=counts.planes,
             branchings=counts.branchings,
+            side_branchings=counts.sides,
             open_boxes=counts.cutoffs,
             first_point=first,
         )

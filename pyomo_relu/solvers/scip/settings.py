@@ -39,6 +39,11 @@ class HandlerSettings:
     inner: float = 0.2
     #: What an input's width counts beside its effect, relative to the largest effect.
     by_width: float = 1e-9
+    #: Sides of neurons may be branched on where no more than so many are undecided over the
+    #: whole box.
+    most_sides: int = 2000
+    #: What a side's share of what planes lose counts beside an input's of their range.
+    by_side: float = float(__import__("os").environ.get("BYSIDE", "1.0"))
     #: A column is not branched on if its score is below this share of the best: what it
     #: gained when it was wide says nothing of it then.
     promising: float = 1e-2

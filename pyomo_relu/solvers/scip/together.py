@@ -15,6 +15,13 @@ import numpy as np
 
 from pyomo_relu.bounds.planes import Asked, BoxPlanes, Planes, planes_over, tighter_planes
 from pyomo_relu.bounds.planes.chain import ChainPlanes
+from pyomo_relu.bounds.planes.sides import (
+    chain_of,
+    side_rows,
+    undecided,
+    with_sides,
+    worth_of_sides,
+)
 from pyomo_relu.presolve.functions import NetworkFunction
 from pyomo_relu.solvers.scip.settings import HANDLER
 
@@ -27,28 +34,37 @@ class Held:
     ----------
     slopes : (R, width) array
     constant, sign : (R,) arrays
-    output : (R,) int array
-        Among the network's own.
+    limit : (R,) array
+        The range of each row's output over the box, 0 where the network is affine.
     y : (R,) int array
-        The same among all variables.
+        The output, among all variables.
     planes : Planes
     low, high : (width,) arrays
         The box.
+    sides : (s,) int array
+        For each neuron that the first box leaves undecided 1 or -1 where its side is given.
+    side_rows : (S, n + 1) array
+        The last S rows: what inputs obey that are on these sides.
+    empty : bool
+        Whether no point of the box is.
     """
 
     slopes: np.ndarray
     constant: np.ndarray
     sign: np.ndarray
-    output: np.ndarray
+    limit: np.ndarray
     y: np.ndarray
     planes: Planes
     low: np.ndarray
     high: np.ndarray
+    sides: np.ndarray
+    side_rows: np.ndarray
+    empty: bool
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The planes of some networks, one after another.
+    """The planes of some networks, one after another; those of sides, whose output is 0.
 
     Attributes
     ----------
@@ -66,6 +82,8 @@ class Rows:
         Which variables these are.
     limits : (R,) array
         The range of each row's output, 0 where the network is affine.
+    empty : bool
+        Whether a network has no point with the sides that are given.
     """
 
     which: np.ndarray
@@ -81,6 +99,19 @@ class Rows:
     y_high: np.ndarray
     y_all: np.ndarray
     limits: np.ndarray
+    empty: bool
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A box of a network that is asked about, see :class:`Held`."""
+
+    k: int
+    asked: Asked
+    low: np.ndarray
+    high: np.ndarray
+    sides: np.ndarray
+    empty: bool
 
 
 class Together:
@@ -94,20 +125,36 @@ class Together:
     Attributes
     ----------
     columns : (V,) int array
-        The columns that networks read or write; *variables* are positions in here.
+        The columns that networks read or write; *variables* are positions in here, then
+        the sides of undecided neurons, network by network, whose bounds are within 0 and 1.
+    n_sides : int
+        Their number S.
+    count : int
+        V + S, and the place of one more variable that is 0.
     x : (K, width) int array
-        The variables that each network reads; V, a variable that is 0, where it reads fewer.
+        The variables that each network reads; that which is 0 where it reads fewer.
     y : list of (q,) int arrays
+    sides : (K, 2) int array
+        Where the sides of each network begin and end.
     """
 
     def __init__(
-        self, functions: Sequence[NetworkFunction], planes: Sequence[BoxPlanes]
+        self,
+        functions: Sequence[NetworkFunction],
+        planes: Sequence[BoxPlanes],
+        most_sides: int = HANDLER.most_sides,
     ) -> None:
         self.functions, self.planes = list(functions), list(planes)
         parts = [np.concatenate([f.inputs, f.outputs]) for f in functions]
         none = np.zeros(0, dtype=int)
         self.columns = np.unique(np.concatenate([none, *parts]))
-        self.count = len(self.columns)
+        self._neurons = [undecided(box) for box in planes]
+        if sum(map(len, self._neurons)) > most_sides:
+            self._neurons = [none for _ in planes]
+        ends = len(self.columns) + np.cumsum([0, *map(len, self._neurons)])
+        self.sides = np.stack([ends[:-1], ends[1:]], axis=1)
+        self.count = int(ends[-1])
+        self.n_sides = self.count - len(self.columns)
         self.width = max((len(f.inputs) for f in functions), default=1)
         self.x = np.full((len(functions), self.width), self.count)
         self.y: list[np.ndarray] = []
@@ -137,23 +184,42 @@ class Together:
         lows = np.minimum(np.maximum(low[x], self._low[which]), self._high[which])
         highs = np.minimum(np.maximum(high[x], lows), self._high[which])
         near = self._near(which, lows, highs).tolist()
+        given = (low > 0.0).astype(np.int8) - (high < 1.0)
         every: list[Held | None] = []
-        asked: list[Asked] = []
+        asked: list[_Wanted] = []
         for i, k in enumerate(which.tolist()):
+            start, end = self.sides[k].tolist()
+            sides = given[start:end]
             known: Held | None = self._recent[k][-1] if near[i] else None
-            if known is None:
-                a, b = lows[i], highs[i]
-                known = self._memory[k].get(a.tobytes() + b.tobytes())
+            if known is None or not np.array_equal(known.sides, sides):
+                known = self._memory[k].get(_key(lows[i], highs[i], sides))
                 if known is None:
-                    n, box = self.planes[k].n, self.planes[k]
-                    asked.append(Asked(box, a[:n], b[:n], self._inherited(k, a, b)))
+                    asked.append(self._wanted(k, lows[i], highs[i], sides))
                 else:
                     self._note(k, known)
             every.append(known)
-        new = iter(planes_over(asked) if asked else ())
+        new = iter(planes_over([one.asked for one in asked]) if asked else ())
+        waiting = iter(asked)
         for i in [i for i, known in enumerate(every) if known is None]:
-            every[i] = self._hold(int(which[i]), next(new), lows[i], highs[i])
+            every[i] = self._hold(next(waiting), next(new))
         return [known for known in every if known is not None]
+
+    def _wanted(self, k: int, low: np.ndarray, high: np.ndarray, sides: np.ndarray) -> _Wanted:
+        """What there is to ask of a network over a box, where some sides are given."""
+        box, stored, empty = self.planes[k], self._inherited(k, low, high, sides), False
+        chain = chain_of(box) if sides.any() else None
+        if chain is not None:
+            clipped = with_sides(chain, stored, self._all_sides(k, sides))
+            empty = clipped is None
+            stored = stored if empty else clipped
+        return _Wanted(k, Asked(box, low[: box.n], high[: box.n], stored), low, high, sides, empty)
+
+    def _all_sides(self, k: int, sides: np.ndarray) -> np.ndarray:
+        """Sides of all hidden neurons of a chain, (h,), of those that may be given."""
+        chain = chain_of(self.planes[k])
+        found = np.zeros(0 if chain is None else chain.stack.stored.shape[2], dtype=int)
+        found[self._neurons[k]] = sides
+        return found
 
     def _near(self, which: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Which boxes are inside of their network's latest one, and hardly smaller.
@@ -174,32 +240,57 @@ class Together:
         recent.append(held)
         del recent[: -HANDLER.recent]
 
-    def _inherited(self, k: int, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
+    def _inherited(
+        self, k: int, low: np.ndarray, high: np.ndarray, sides: np.ndarray
+    ) -> np.ndarray | None:
         """Bounds of neurons from the latest box around this one."""
         for one in reversed(self._recent[k]):
-            if (one.low <= low).all() and (high <= one.high).all():
+            if (
+                (one.low <= low).all()
+                and (high <= one.high).all()
+                and ((one.sides == 0) | (one.sides == sides)).all()
+            ):
                 return one.planes.stored
         return None
 
-    def _hold(self, k: int, planes: Planes, low: np.ndarray, high: np.ndarray) -> Held:
-        held, memory = self._packed(k, planes, low, high), self._memory[k]
+    def _hold(self, one: _Wanted, planes: Planes) -> Held:
+        k, n, memory = one.k, self.planes[one.k].n, self._memory[one.k]
+        rows, empty = np.zeros((0, n + 1)), one.empty
+        chain = chain_of(self.planes[k]) if one.sides.any() and not empty else None
+        if chain is not None and planes.stored is not None:
+            sides = self._all_sides(k, one.sides)
+            rows, empty = side_rows(chain, one.low[:n], one.high[:n], planes.stored, sides)
+        held = self._packed(k, planes, one.low, one.high, one.sides, rows, empty)
         if len(memory) >= HANDLER.remembered:
             memory.clear()
-        memory[low.tobytes() + high.tobytes()] = held
+        memory[_key(one.low, one.high, one.sides)] = held
         self._note(k, held)
         return held
 
-    def _packed(self, k: int, planes: Planes, low: np.ndarray, high: np.ndarray) -> Held:
-        below, above = len(planes.below), len(planes.above)
-        n, total = self.planes[k].n, below + above
-        slopes = np.zeros((total, self.width))
-        slopes[:below, :n], slopes[below:, :n] = planes.below[:, :-1], -planes.above[:, :-1]
-        constant = np.concatenate([planes.below[:, -1], -planes.above[:, -1]])
-        sign = np.ones(total)
-        sign[below:] = -1.0
+    def _packed(
+        self,
+        k: int,
+        planes: Planes,
+        low: np.ndarray,
+        high: np.ndarray,
+        sides: np.ndarray,
+        side_rows: np.ndarray,
+        empty: bool,
+    ) -> Held:
+        n, below = self.planes[k].n, len(planes.below)
+        rows = np.concatenate([planes.below, -planes.above, side_rows])
+        slopes = np.zeros((len(rows), self.width))
+        slopes[:, :n] = rows[:, :-1]
+        sign = np.ones(len(rows))
+        sign[below : len(rows) - len(side_rows)] = -1.0
         output = np.concatenate([planes.of_below, planes.of_above])
-        y = self.y[k][output]
-        return Held(slopes, constant, sign, output, y, planes, low, high)
+        spread = (planes.high - planes.low)[output]
+        ranges = abs(side_rows[:, :-1]) @ (high - low)[:n]
+        limit = np.concatenate([spread, ranges]) if planes.undecided else np.zeros(len(rows))
+        y = np.concatenate([self.y[k][output], np.full(len(side_rows), self.count)])
+        return Held(
+            slopes, rows[:, -1], sign, limit, y, planes, low, high, sides, side_rows, empty
+        )
 
     def rows(self, which: np.ndarray, low: np.ndarray, high: np.ndarray) -> Rows:
         """The planes of some networks over the boxes that bounds (V + 1,) leave."""
@@ -246,18 +337,15 @@ class Together:
         asked = [one for _, one in wanted]
         tight = tighter_planes(asked, [held[i].planes for i, _ in wanted])
         for (i, _), planes in zip(wanted, tight):
-            held[i] = self._packed(int(which[i]), planes, held[i].low, held[i].high)
+            h = held[i]
+            held[i] = self._packed(
+                int(which[i]), planes, h.low, h.high, h.sides, h.side_rows, h.empty
+            )
         return self._join(which, held)
 
     def _join(self, which: np.ndarray, held: Sequence[Held]) -> Rows:
         counts = [len(h.sign) for h in held]
         starts = np.cumsum([0, *counts[:-1]])
-        spread = [
-            (h.planes.high - h.planes.low if h.planes.undecided else 0 * h.planes.low)[
-                h.output
-            ]
-            for h in held
-        ]
         return Rows(
             which,
             starts,
@@ -271,7 +359,8 @@ class Together:
             np.concatenate([h.planes.low for h in held]),
             np.concatenate([h.planes.high for h in held]),
             np.concatenate([self.y[k] for k in which.tolist()]),
-            np.concatenate(spread),
+            np.concatenate([h.limit for h in held]),
+            any(h.empty for h in held),
         )
 
     # ---------------------------------------------------------------------- propagation
@@ -280,6 +369,9 @@ class Together:
         found = changed[self.x].any(axis=1)
         if len(self.all_y):
             found |= np.logical_or.reduceat(changed[self.all_y], self.ends_y[:-1])
+        if self.n_sides:
+            before = np.concatenate([[0], np.cumsum(changed)])[self.sides]
+            found |= before[:, 1] > before[:, 0]
         return np.flatnonzero(found)
 
     def propagate(
@@ -291,6 +383,8 @@ class Together:
         be, so ``a_j x_j <= r - the least of all others``.
         """
         rows = self.rows(which, low, high)
+        if rows.empty:
+            return None
         low, high = low.copy(), high.copy()
         loose = HANDLER.loose * np.maximum(1.0, np.maximum(-rows.y_low, rows.y_high))
         np.maximum.at(low, rows.y_all, rows.y_low - loose)
@@ -319,6 +413,7 @@ class Together:
         down = np.where(a < -HANDLER.tiny, ends, -np.inf)
         np.minimum.at(high, x, np.minimum.reduceat(up, rows.starts))
         np.maximum.at(low, x, np.maximum.reduceat(down, rows.starts))
+        low[-1] = high[-1] = 0.0
         return low, high
 
     # ---------------------------------------------------------------------------- points
@@ -329,6 +424,15 @@ class Together:
         y = z[rows.y]
         limit = np.maximum(_least(y), worth * rows.limits)
         return np.flatnonzero(value - rows.sign * y > limit)
+
+    def worth_of_sides(self, k: int, held: Held, z: np.ndarray) -> np.ndarray:
+        """How much of what a network's outputs are off is due to each neuron, (s,)."""
+        chain, stored, neurons = chain_of(self.planes[k]), held.planes.stored, self._neurons[k]
+        if chain is None or stored is None or not len(neurons):
+            return np.zeros(len(neurons))
+        n = chain.n
+        at = np.clip(z[self.x[k, :n]], held.low[:n], held.high[:n])
+        return worth_of_sides(chain, stored, at, z[self.y[k]])[neurons]
 
     def off(self, z: np.ndarray, ranges: np.ndarray | None = None) -> np.ndarray:
         """How far a point (V + 1,) is from each network's graph, (K,).
@@ -357,6 +461,11 @@ class Together:
 def _least(y: np.ndarray) -> np.ndarray:
     """What values of outputs must break a plane by for it to be worth a row at all."""
     return HANDLER.least * HANDLER.tolerance * np.maximum(1.0, abs(y))
+
+
+def _key(low: np.ndarray, high: np.ndarray, sides: np.ndarray) -> bytes:
+    """What a box and sides are known by."""
+    return low.tobytes() + high.tobytes() + sides.tobytes()
 
 
 #: Networks of one shape, and for each layer weights (B, m, p) and bias (B, m, 1).

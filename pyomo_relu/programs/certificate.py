@@ -44,10 +44,7 @@ class Certifier:
 
         It is -inf where the duals leave a cost on a column without a bound.
         """
-        p = self.program
-        y = np.asarray(duals, dtype=float)
-        infinite = ((y > 0) & np.isinf(p.row_lower)) | ((y < 0) & np.isinf(p.row_upper))
-        y = np.where(infinite | ~np.isfinite(y), 0.0, y)
+        p, y = self.program, self._usable(duals)
         d = cost - self.transposed @ y
         end, size = np.where(d > 0, p.lower, p.upper), self.size
         if not self.bounded:
@@ -65,3 +62,47 @@ class Certifier:
         if p.row_slack is not None:
             slack = abs(y) @ p.row_slack + slack
         return float(value - 1.01 * slack)
+
+    def _usable(self, duals: np.ndarray) -> np.ndarray:
+        """Multipliers (n_rows,), 0 where a row has no bound for their sign."""
+        p, y = self.program, np.asarray(duals, dtype=float)
+        infinite = ((y > 0) & np.isinf(p.row_lower)) | ((y < 0) & np.isinf(p.row_upper))
+        return np.where(infinite | ~np.isfinite(y), 0.0, y)
+
+    def surrogate_row(
+        self, duals: np.ndarray, columns: np.ndarray
+    ) -> tuple[np.ndarray, float] | None:
+        """A row that follows from all rows and the bounds of all other columns.
+
+        Multiplied with duals of ``min c @ x`` and added to ``c @ x``, it moves what the rows
+        say about this minimum into the columns' costs (Glover, Operations Research 13, 1965).
+
+        Parameters
+        ----------
+        duals : (n_rows,) array
+            Any multipliers.
+        columns : (k,) int array
+
+        Returns
+        -------
+        row : (k,) array
+        constant : float
+            ``row @ x[columns] + constant <= 0`` for every ``x`` of the program; None instead
+            of both where a column without bounds is in the way.
+        """
+        p, y = self.program, self._usable(duals)
+        total = -(self.transposed @ y)
+        row = total[columns]
+        total[columns] = 0.0
+        at_rows = y * np.where(y > 0, p.row_lower, np.where(y < 0, p.row_upper, 0.0))
+        end = np.where(total > 0, p.lower, p.upper)
+        weight = self.absolute @ abs(y)
+        used = (total != 0) | (weight > 0)
+        if np.isinf(end[total != 0]).any() or np.isinf(self.size[used]).any():
+            return None
+        others = np.where(total != 0, total * np.where(total != 0, end, 0.0), 0.0)
+        reach = float(weight[used] @ self.size[used]) + float(abs(at_rows).sum())
+        slack = 2.0 * EPS * self.terms * reach
+        if p.row_slack is not None:
+            slack += float(abs(y) @ p.row_slack)
+        return row, float(at_rows.sum() + others.sum() - 1.01 * slack)

@@ -101,6 +101,10 @@ class ChainStack:
         Inputs, neurons of each hidden layer, outputs.
     stored : (B, 2, h) array
         The bounds of all hidden pre-activations, lower ones first.
+    surrogates : list of (B, 2 m, n + 1) arrays or None
+        For each hidden layer and each query of its neurons a row that the inputs obey:
+        ``row[:-1] @ x + row[-1] <= 0``. What a query is at least is at least what its
+        plane and this row together are.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class ChainStack:
             axis=1,
         )
         self.share = 4.0 * (self.n + 4.0) * EPS
+        self.surrogates: list[np.ndarray] | None = None
         # The output of each plane, rule by rule.
         self.owners = np.tile(np.arange(self.shape[-1]), (MOST_RULES, 1))
         own, behind = self._noises(weights, biases, lows, highs)
@@ -257,6 +262,11 @@ class ChainStack:
             m = len(open_)
         a, const = through(rows, const, [step[:, :1] for step in steps])
         least = self._least(a, const, box)[:, 0]
+        if self.surrogates is not None:
+            more = self.surrogates[k][every][:, None]
+            more = more if isinstance(some, slice) else more[:, :, both]
+            a, const = a + more[..., :-1], const + more[..., -1]
+            least = np.maximum(least, self._least(a, const, box)[:, 0])
         low[:, some] = np.maximum(low[:, some], least[:, :m])
         high[:, some] = np.minimum(high[:, some], -least[:, m:])
 

@@ -8,6 +8,7 @@ outputs, and where the LP's point still isn't on the graph, an input is split.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from pyscipopt import SCIP_RESULT, Conshdlr
 
 from pyomo_relu.programs.scip import INFINITY, ScipModel
 from pyomo_relu.solvers.scip.branching import Branching, split_point
+from pyomo_relu.solvers.scip.polytope import Polytope
 from pyomo_relu.solvers.scip.settings import HANDLER
 from pyomo_relu.solvers.scip.terms import Terms
 from pyomo_relu.solvers.scip.together import Rows, Together
@@ -61,6 +63,7 @@ class NetworkHandler(Conshdlr):
         self.counts = Counts()
         self._node, self._rounds = -1, 0
         self._branching = Branching(networks)
+        self._polytope = Polytope(model.program, networks)
         #: Bounds at which propagation had nothing more to say.
         self._settled: tuple[np.ndarray, np.ndarray] | None = None
         nothing = {"result": SCIP_RESULT.DIDNOTFIND}
@@ -231,6 +234,8 @@ class NetworkHandler(Conshdlr):
     def _conssepalp(self, constraints: Any, useful: int) -> dict:
         if self._enter():
             self._rounds = 0
+            if self._look_at_polytope():
+                return {"result": SCIP_RESULT.REDUCEDDOM}
         most = HANDLER.rounds if self.program.scip.getDepth() else HANDLER.root_rounds
         if self._rounds >= most:
             return {"result": SCIP_RESULT.DIDNOTFIND}
@@ -238,6 +243,26 @@ class NetworkHandler(Conshdlr):
         z, (low, high) = self._lp_point(), self._bounds()
         found = self._separate(self.every, z, low, high, HANDLER.worth)
         return {"result": SCIP_RESULT.DIDNOTFIND if found is None else found}
+
+    def _look_at_polytope(self) -> bool:
+        """Bound neurons over the whole polytope, where due; whether bounds of inputs changed."""
+        scip = self.program.scip
+        sign = -1.0 if self.program.program.maximize else 1.0
+        best = sign * scip.getPrimalbound() if scip.getNSols() else math.inf
+        if not self._polytope.due(best, sign * scip.getDualbound()):
+            return False
+        every = [scip.getTransformedVar(v) for v in self.program.variables]
+        low = np.array([v.getLbGlobal() for v in every])
+        high = np.array([v.getUbGlobal() for v in every])
+        changed = False
+        for j, least, most in self._polytope.look(low, high, best):
+            room = HANDLER.loose * max(1.0, abs(least), abs(most))
+            worth = HANDLER.cuts * (high[j] - low[j])
+            if least - room > low[j] + worth:
+                changed |= bool(scip.tightenVarLbGlobal(every[j], least - room)[1])
+            if most + room < high[j] - worth:
+                changed |= bool(scip.tightenVarUbGlobal(every[j], most + room)[1])
+        return changed
 
     def _separate(
         self,

@@ -75,6 +75,22 @@ class HandlerSettings:
 
 
 @dataclass(frozen=True)
+class PolytopeSettings:
+    """Neurons over the polytope of the program's rows."""
+
+    #: Linear programs at most, in one go over all neurons ...
+    programs: int = 1000
+    #: It is gone over all neurons again while they get narrower than by this factor.
+    smaller: float = 0.95
+    #: ... of so many seconds each at most.
+    seconds: float = 1.0
+    #: It is gone over again when the best point has become better by this share of the gap ...
+    better: float = 0.05
+    #: ... and less than this share of the CPU time was spent on it so far.
+    share: float = 0.1
+
+
+@dataclass(frozen=True)
 class PointSettings:
     """The search for points before SCIP and within it."""
 
@@ -140,4 +156,5 @@ class ScipSettings:
 
 HANDLER = HandlerSettings()
 POINTS = PointSettings()
+POLYTOPE = PolytopeSettings()
 SCIP = ScipSettings()

@@ -177,6 +177,17 @@ class Together:
         self._joined: tuple[tuple[int, ...], Rows] | None = None
         self._batches = list(_batches(planes))
 
+    def spread(self, values: np.ndarray, of_sides: float) -> np.ndarray:
+        """Values (V + S + 1,) of all variables from those of the program's columns."""
+        more = np.append(np.full(self.n_sides, of_sides), 0.0)
+        return np.concatenate([values[self.columns], more])
+
+    def forget(self) -> None:
+        """Ask anew about every box: more is known of neurons than when it was asked about."""
+        self._memory = [{} for _ in self.functions]
+        self._recent = [[] for _ in self.functions]
+        self._last_low[:], self._last_high[:] = np.inf, -np.inf
+
     # -------------------------------------------------------------------------- planes
     def held(self, which: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[Held]:
         """What is known of some networks over the boxes that bounds (V + 1,) leave."""

@@ -43,6 +43,15 @@ def test_both_children_count():
     assert gains.best(candidates(1.0, 1.0)).column == 1
 
 
+def test_kinds_have_units_of_their_own():
+    """What inputs gained for a unit of score says nothing of sides."""
+    gains = Gains()
+    for _ in range(20):
+        gained(gains, Candidate(0, 1.0, "input"), 0.1, 0.1)
+        gained(gains, Candidate(1, 1.0, "side"), 5.0, 5.0)
+    assert gains.best([Candidate(2, 3.0, "input"), Candidate(3, 1.0, "side")]).column == 3
+
+
 def test_only_children_that_are_expected_teach():
     gains = Gains()
     (only,) = candidates(1.0)
@@ -50,4 +59,4 @@ def test_only_children_that_are_expected_teach():
     gains.expect(only, 10.0, None, 3)
     gains.learn(3, 12.0)
     gains.learn(3, 99.0)
-    assert gains._all.gain == pytest.approx(2.0)
+    assert gains._all[only.kind].gain == pytest.approx(2.0)

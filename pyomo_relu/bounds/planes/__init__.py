@@ -178,18 +178,18 @@ def tighter_planes(boxes: Sequence[Asked], known: Sequence[Planes]) -> list[Plan
     known : sequence of Planes
         What is known over each box.
     """
-    found, groups = list(known), {}
+    found = list(known)
+    groups: dict[int, list[tuple[int, Asked]]] = {}
     for i, one in enumerate(boxes):
-        planes = one.planes
-        if not isinstance(planes, ChainPlanes):
-            found[i] = planes.tighter(known[i], one.low, one.high, one.at, one.y)
-        if isinstance(planes, CoverPlanes) and found[i] is known[i]:
-            planes = planes.plain  # a box with few leaves
-        if isinstance(planes, ChainPlanes):
-            groups.setdefault(id(planes.stack), []).append((i, replace(one, planes=planes)))
+        box = one.planes
+        if not isinstance(box, ChainPlanes):
+            found[i] = box.tighter(known[i], one.low, one.high, one.point, one.y)
+        if isinstance(box, CoverPlanes) and found[i] is known[i]:
+            box = box.plain  # over a box with few leaves
+        if isinstance(box, ChainPlanes):
+            groups.setdefault(id(box.stack), []).append((i, replace(one, planes=box)))
     for group in groups.values():
-        where = [i for i, _ in group]
-        tight = tighter_together([one for _, one in group], [known[i] for i in where])
-        for i, planes in zip(where, tight):
+        own = [known[i] for i, _ in group]
+        for (i, _), planes in zip(group, tighter_together([one for _, one in group], own)):
             found[i] = planes
     return found

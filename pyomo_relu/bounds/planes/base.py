@@ -173,6 +173,18 @@ class Asked:
     at: np.ndarray | None = None
     y: np.ndarray | None = None
 
+    @property
+    def point(self) -> np.ndarray:
+        """The point, where there has to be one."""
+        assert self.at is not None
+        return self.at
+
+    @property
+    def outputs(self) -> np.ndarray:
+        """The outputs at the point, where there have to be some."""
+        assert self.y is not None
+        return self.y
+
     def wanted(self) -> list[tuple[int, float]]:
         """Outputs and sides, 1 for planes below, of which tight planes are of use."""
         if self.at is None:

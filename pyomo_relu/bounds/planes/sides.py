@@ -61,7 +61,11 @@ def with_sides(
 
 
 def side_rows(
-    chain: ChainPlanes, low: np.ndarray, high: np.ndarray, stored: np.ndarray, sides: np.ndarray
+    chain: ChainPlanes,
+    low: np.ndarray,
+    high: np.ndarray,
+    stored: np.ndarray,
+    sides: np.ndarray,
 ) -> tuple[np.ndarray, bool]:
     """Rows that the inputs obey where neurons are on given sides.
 
@@ -84,7 +88,9 @@ def side_rows(
     """
     stack, every = chain.stack, slice(chain.position, chain.position + 1)
     center, radius = widened(low, high)
-    reach, steps, found = abs(center) + radius, [], []
+    reach = abs(center) + radius
+    steps: list[np.ndarray] = []
+    found: list[np.ndarray] = []
     for k, span in enumerate(stack.spans):
         given = np.flatnonzero(sides[span])
         if len(given):

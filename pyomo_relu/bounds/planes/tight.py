@@ -60,9 +60,10 @@ def tighter_together(boxes: Sequence[Asked], known: Sequence[Planes]) -> list[Pl
     chains = [one.planes for one in boxes if isinstance(one.planes, ChainPlanes)]
     stack = chains[0].stack
     which = np.array([chain.position for chain in chains])
-    low, high, at = (np.stack([getattr(b, f) for b in boxes]) for f in ("low", "high", "at"))
-    away = np.stack([one.planes.evaluate(one.at) - one.y for one in boxes])
-    stored = np.stack([one.stored for one in known])
+    low, high = np.stack([one.low for one in boxes]), np.stack([one.high for one in boxes])
+    at = np.stack([one.point for one in boxes])
+    away = np.stack([one.planes.evaluate(x) - one.outputs for one, x in zip(boxes, at)])
+    stored = np.stack([one.stored for one in known if one.stored is not None])
     rows = tight_rows(stack, low, high, stored, at, np.where(away > 0, 1.0, -1.0), which)
     found = []
     for one, own, off in zip(known, rows, away):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.solvers.scip.gains import Candidate, Gains
+from pyomo_relu.solvers.scip.held import Held
 from pyomo_relu.solvers.scip.settings import HANDLER
 from pyomo_relu.solvers.scip.together import Together
 
@@ -57,12 +58,13 @@ class Branching:
         scores = np.zeros(networks.count + 1)
         for k, held in zip(wrong.tolist(), networks.held(wrong, low, high)):
             x = networks.x[k, : networks.planes[k].n]
+            start, end = networks.sides[k].tolist()
+            if np.count_nonzero(can[x]) > HANDLER.few_inputs and can[start:end].any():
+                scores[start:end] = off[k] * networks.worth_of_sides(k, held, z)
+                if (scores[start:end][can[start:end]] > 0.0).any():
+                    continue
             here = np.clip(z[x], low[x], high[x])
             np.add.at(scores, x, off[k] * self._inputs(k, held, here, (high - low)[x]))
-            start, end = networks.sides[k].tolist()
-            if start < end:
-                worth = networks.worth_of_sides(k, held, z)
-                scores[start:end] = HANDLER.by_side * off[k] * worth
         scores[~can] = 0.0
         some = np.flatnonzero(scores > HANDLER.promising * scores.max()).tolist()
         if not some:
@@ -71,7 +73,9 @@ class Branching:
             Candidate(j, float(scores[j]), "side" if j >= first else "input") for j in some
         )
 
-    def _inputs(self, k: int, held: Any, here: np.ndarray, width: np.ndarray) -> np.ndarray:
+    def _inputs(
+        self, k: int, held: Held, here: np.ndarray, width: np.ndarray
+    ) -> np.ndarray:
         """What splits of a network's inputs are worth, (n,)."""
         box, planes = self.networks.planes[k], held.planes
         score = box.branching(held.low[: box.n], held.high[: box.n], planes, here)

@@ -18,10 +18,11 @@ from pyscipopt import SCIP_RESULT, Conshdlr
 
 from pyomo_relu.programs.scip import INFINITY, ScipModel
 from pyomo_relu.solvers.scip.branching import Branching, split_point
+from pyomo_relu.solvers.scip.held import Rows
 from pyomo_relu.solvers.scip.polytope import Polytope
 from pyomo_relu.solvers.scip.settings import HANDLER
 from pyomo_relu.solvers.scip.terms import Terms
-from pyomo_relu.solvers.scip.together import Rows, Together
+from pyomo_relu.solvers.scip.together import Together
 
 
 @dataclass
@@ -332,4 +333,3 @@ class NetworkHandler(Conshdlr):
             return {"result": SCIP_RESULT.REDUCEDDOM}
         self._settled = low, high
         return {"result": SCIP_RESULT.DIDNOTFIND}
-

@@ -110,16 +110,16 @@ class Polytope:
         inputs = np.unique(
             np.concatenate([self.networks.functions[k].inputs for k in self.chains])
         )
-        count, before, ends = 0, np.inf, np.array([low, high])
+        count, before, low, high = 0, np.inf, low.copy(), high.copy()
         while count < POLYTOPE.programs:
-            program = self._load(*ends, cutoff)
-            for j in inputs[ends[0][inputs] < ends[1][inputs]].tolist():
+            program = self._load(low, high, cutoff)
+            for j in inputs[low[inputs] < high[inputs]].tolist():
                 least, most = self._input(program, j)
                 if least <= most:
-                    ends[:, j] = least, most
+                    low[j], high[j] = least, most
                 count += 2
             for k, chain in self.chains.items():
-                count += self._neurons(program, k, chain, *ends)
+                count += self._neurons(program, k, chain, low, high)
                 if count > POLYTOPE.programs:
                     break
             self.networks.forget()
@@ -128,15 +128,13 @@ class Polytope:
                 break
             before = width
         for j in inputs.tolist():
-            yield j, float(ends[0, j]), float(ends[1, j])
+            yield j, float(low[j]), float(high[j])
         self.spent += time.process_time() - begin
 
     def _width(self) -> float:
         """How wide the bounds of undecided neurons are, all together."""
         bounds = [one.stack.stored[one.position] for one in self.chains.values()]
-        return float(
-            sum((b[1] - b[0])[(b[0] < 0.0) & (b[1] > 0.0)].sum() for b in bounds)
-        )
+        return float(sum((b[1] - b[0])[(b[0] < 0.0) & (b[1] > 0.0)].sum() for b in bounds))
 
     def _load(self, low: np.ndarray, high: np.ndarray, cutoff: float) -> _Program:
         p, n = self.program, len(low)
@@ -144,7 +142,9 @@ class Polytope:
         if np.isfinite(cutoff):
             sign = -1.0 if p.maximize else 1.0
             slack = HANDLER.loose * max(1.0, abs(cutoff))
-            parts.append((sign * p.cost[None], np.array([cutoff - sign * p.offset + slack])))
+            parts.append(
+                (sign * p.cost[None], np.array([cutoff - sign * p.offset + slack]))
+            )
         matrix = sp.csr_array(np.concatenate([a for a, _ in parts]) if parts else (0, n))
         upper = np.concatenate([b for _, b in parts]) if parts else np.zeros(0)
         rows = Rows(matrix, np.full(len(upper), -np.inf), upper)
@@ -185,7 +185,12 @@ class Polytope:
         return float(ends[0]), float(-ends[1])
 
     def _neurons(
-        self, program: _Program, k: int, chain: ChainPlanes, low: np.ndarray, high: np.ndarray
+        self,
+        program: _Program,
+        k: int,
+        chain: ChainPlanes,
+        low: np.ndarray,
+        high: np.ndarray,
     ) -> int:
         """Rows for the neurons of a chain, and the bounds that follow; the programs solved."""
         stack, at = chain.stack, chain.position

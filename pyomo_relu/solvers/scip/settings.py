@@ -42,8 +42,11 @@ class HandlerSettings:
     #: Sides of neurons may be branched on where no more than so many are undecided over the
     #: whole box.
     most_sides: int = 2000
-    #: What a side's share of what planes lose counts beside an input's of their range.
-    by_side: float = float(__import__("os").environ.get("BYSIDE", "1.0"))
+    #: Sides of a network's neurons are branched on as long as more of its inputs than this
+    #: are free, its inputs from then on. Bounds after 1,500 nodes with inputs and with
+    #: sides: wfp_1x50 (25 inputs) 4.24, 4.58; wfp_2x30 4.03, 4.57; after 300 nodes: mpc10
+    #: (3 inputs) 6.92, 5.34.
+    few_inputs: int = 5
     #: A column is not branched on if its score is below this share of the best: what it
     #: gained when it was wide says nothing of it then.
     promising: float = 1e-2

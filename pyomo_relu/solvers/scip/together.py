@@ -9,7 +9,6 @@ rows ``slopes @ x + constant <= sign * y`` over as many inputs as the largest ne
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,95 +22,8 @@ from pyomo_relu.bounds.planes.sides import (
     worth_of_sides,
 )
 from pyomo_relu.presolve.functions import NetworkFunction
+from pyomo_relu.solvers.scip.held import Held, Rows, Wanted
 from pyomo_relu.solvers.scip.settings import HANDLER
-
-
-@dataclass(frozen=True)
-class Held:
-    """What is known of one network over one box.
-
-    Attributes
-    ----------
-    slopes : (R, width) array
-    constant, sign : (R,) arrays
-    limit : (R,) array
-        The range of each row's output over the box, 0 where the network is affine.
-    y : (R,) int array
-        The output, among all variables.
-    planes : Planes
-    low, high : (width,) arrays
-        The box.
-    sides : (s,) int array
-        For each neuron that the first box leaves undecided 1 or -1 where its side is given.
-    side_rows : (S, n + 1) array
-        The last S rows: what inputs obey that are on these sides.
-    empty : bool
-        Whether no point of the box is.
-    """
-
-    slopes: np.ndarray
-    constant: np.ndarray
-    sign: np.ndarray
-    limit: np.ndarray
-    y: np.ndarray
-    planes: Planes
-    low: np.ndarray
-    high: np.ndarray
-    sides: np.ndarray
-    side_rows: np.ndarray
-    empty: bool
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The planes of some networks, one after another; those of sides, whose output is 0.
-
-    Attributes
-    ----------
-    which : (F,) int array
-        The networks.
-    starts : (F,) int array
-        The first row of each.
-    of : (R,) int array
-        The network of each row, as its position in ``which``.
-    x_low, x_high : (F, width) arrays
-        The boxes.
-    y_low, y_high : (Y,) arrays
-        Bounds of all outputs of these networks.
-    y_all : (Y,) int array
-        Which variables these are.
-    limits : (R,) array
-        The range of each row's output, 0 where the network is affine.
-    empty : bool
-        Whether a network has no point with the sides that are given.
-    """
-
-    which: np.ndarray
-    starts: np.ndarray
-    of: np.ndarray
-    slopes: np.ndarray
-    constant: np.ndarray
-    sign: np.ndarray
-    y: np.ndarray
-    x_low: np.ndarray
-    x_high: np.ndarray
-    y_low: np.ndarray
-    y_high: np.ndarray
-    y_all: np.ndarray
-    limits: np.ndarray
-    empty: bool
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A box of a network that is asked about, see :class:`Held`."""
-
-    k: int
-    asked: Asked
-    low: np.ndarray
-    high: np.ndarray
-    sides: np.ndarray
-    empty: bool
 
 
 class Together:
@@ -197,7 +109,7 @@ class Together:
         near = self._near(which, lows, highs).tolist()
         given = (low > 0.0).astype(np.int8) - (high < 1.0)
         every: list[Held | None] = []
-        asked: list[_Wanted] = []
+        asked: list[Wanted] = []
         for i, k in enumerate(which.tolist()):
             start, end = self.sides[k].tolist()
             sides = given[start:end]
@@ -215,7 +127,9 @@ class Together:
             every[i] = self._hold(next(waiting), next(new))
         return [known for known in every if known is not None]
 
-    def _wanted(self, k: int, low: np.ndarray, high: np.ndarray, sides: np.ndarray) -> _Wanted:
+    def _wanted(
+        self, k: int, low: np.ndarray, high: np.ndarray, sides: np.ndarray
+    ) -> Wanted:
         """What there is to ask of a network over a box, where some sides are given."""
         box, stored, empty = self.planes[k], self._inherited(k, low, high, sides), False
         chain = chain_of(box) if sides.any() else None
@@ -223,7 +137,9 @@ class Together:
             clipped = with_sides(chain, stored, self._all_sides(k, sides))
             empty = clipped is None
             stored = stored if empty else clipped
-        return _Wanted(k, Asked(box, low[: box.n], high[: box.n], stored), low, high, sides, empty)
+        return Wanted(
+            k, Asked(box, low[: box.n], high[: box.n], stored), low, high, sides, empty
+        )
 
     def _all_sides(self, k: int, sides: np.ndarray) -> np.ndarray:
         """Sides of all hidden neurons of a chain, (h,), of those that may be given."""
@@ -264,7 +180,7 @@ class Together:
                 return one.planes.stored
         return None
 
-    def _hold(self, one: _Wanted, planes: Planes) -> Held:
+    def _hold(self, one: Wanted, planes: Planes) -> Held:
         k, n, memory = one.k, self.planes[one.k].n, self._memory[one.k]
         rows, empty = np.zeros((0, n + 1)), one.empty
         chain = chain_of(self.planes[k]) if one.sides.any() and not empty else None
@@ -297,7 +213,9 @@ class Together:
         output = np.concatenate([planes.of_below, planes.of_above])
         spread = (planes.high - planes.low)[output]
         ranges = abs(side_rows[:, :-1]) @ (high - low)[:n]
-        limit = np.concatenate([spread, ranges]) if planes.undecided else np.zeros(len(rows))
+        limit = (
+            np.concatenate([spread, ranges]) if planes.undecided else np.zeros(len(rows))
+        )
         y = np.concatenate([self.y[k][output], np.full(len(side_rows), self.count)])
         return Held(
             slopes, rows[:, -1], sign, limit, y, planes, low, high, sides, side_rows, empty
@@ -438,7 +356,11 @@ class Together:
 
     def worth_of_sides(self, k: int, held: Held, z: np.ndarray) -> np.ndarray:
         """How much of what a network's outputs are off is due to each neuron, (s,)."""
-        chain, stored, neurons = chain_of(self.planes[k]), held.planes.stored, self._neurons[k]
+        chain, stored, neurons = (
+            chain_of(self.planes[k]),
+            held.planes.stored,
+            self._neurons[k],
+        )
         if chain is None or stored is None or not len(neurons):
             return np.zeros(len(neurons))
         n = chain.n

@@ -29,7 +29,8 @@ class ReluScip(NetworkSolver):
     ``sqrt``, ``sin``, ``cos``, ``tan``, ``tanh`` and ``abs`` in rows and objective. Takes
     Pyomo's keywords and those of :class:`~pyomo_relu.solvers.scip.config.ReluScipConfig`. In
     the results ``extra_info`` has ``mip_gap``, ``mip_node_count``, ``planes`` and
-    ``branchings`` (rows and branchings that the networks made), ``first_point`` (seconds
+    ``branchings`` (rows and branchings that the networks made), ``side_branchings`` (those
+    on sides of neurons), ``first_point`` (seconds
     until there was a point, None without one) and ``open_boxes`` (boxes too narrow to split
     on which tolerances leave the answer open).
 

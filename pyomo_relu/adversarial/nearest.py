@@ -194,6 +194,10 @@ def find_adversarial(
         one output.
     """
     clock, network = Deadline(), read_network(network)
+    network.refuse_smooth(
+        "the closest image is found by programs of pieces; verify() decides smooth networks "
+        "by bounds and by splitting inputs"
+    )
     if norm not in NORMS:
         raise ValueError(f"there is no norm '{norm}'; choose one of {list(NORMS)}.")
     low, high = input_box(network, lower, upper)

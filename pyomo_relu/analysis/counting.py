@@ -89,6 +89,7 @@ def max_regions(network: Network, bounds: Bounds | None = None) -> int:
     int
         It may be any size; for networks that are no chain, without the loss of dimension.
     """
+    network.refuse_smooth("only piecewise-linear networks have linear regions")
     free = network.n_inputs
     if bounds is not None:
         low, high = bounds.input_box
@@ -177,6 +178,7 @@ def count_regions(
     ValueError
         For an unknown method, or activations that ``mip`` doesn't know.
     """
+    network.refuse_smooth("only piecewise-linear networks have linear regions")
     if method not in MARGINS:
         raise ValueError(f"the method is 'cells' or 'mip', not {method!r}.")
     deadline = Deadline(time_limit)

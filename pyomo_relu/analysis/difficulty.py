@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.block import ReLUNetBlock
 from pyomo_relu.bounds import Bounds, compute_bounds
-from pyomo_relu.network import Network, PiecewiseLinear
+from pyomo_relu.network import Network, PiecewiseLinear, Smooth
 from pyomo_relu.solvers import ReluHighs
 from pyomo_relu.solvers.quietly import solve_quietly
 
@@ -90,7 +90,7 @@ def layer_bounds(bounds: Bounds) -> tuple[LayerBounds, ...]:
     """Stable neurons and big-M constants of each activation layer."""
     found = []
     for i, node in enumerate(bounds.network.nodes):
-        if not isinstance(node, PiecewiseLinear):
+        if not isinstance(node, (PiecewiseLinear, Smooth)):
             continue
         low, high = bounds.lower[node.source], bounds.upper[node.source]
         stable = bounds.stable(i)

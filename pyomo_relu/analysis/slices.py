@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyomo_relu.bounds.plane_regions import LinearRegions, linear_regions
-from pyomo_relu.network import Affine, Input, Max, Network, NetworkBuilder, PiecewiseLinear
+from pyomo_relu.network import (
+    Affine,
+    Input,
+    Max,
+    Network,
+    NetworkBuilder,
+    PiecewiseLinear,
+    Smooth,
+)
 
 
 def restrict(
@@ -69,6 +77,8 @@ def restrict(
         elif isinstance(node, PiecewiseLinear):
             pieces = (node.function, node.breakpoints, node.slopes, node.intercepts)
             handle = b.piecewise(node.name, made[node.source], pieces)
+        elif isinstance(node, Smooth):
+            handle = b.smooth(node.name, made[node.source], node.function, node.parameter)
         else:
             assert isinstance(node, Max)
             groups = [node.group(j) for j in range(node.size)]

@@ -6,7 +6,7 @@ Columns are inputs, pre-activations and activations over their bounds. Rows are
 * the facets of the convex hull of a unit's graph over its interval: the triangle for
   ReLU (Ehlers 2017), any polygon in general; or, with binaries, the graph itself: the
   big-M rows of a ReLU (Fischetti and Jo, 2018), a copy of the argument for each piece,
-* a few lines below and above a smooth unit, in a relaxation only,
+* a few lines below and above a smooth unit: with binaries, too, it is relaxed,
 * ``y >= x_j`` and the planes of :mod:`pyomo_relu.bounds.linear` for a maximum.
 
 Units that stay on one piece have no column: an entry of a node is an affine function of
@@ -32,12 +32,16 @@ import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.rounding import EPS
+from pyomo_relu.bounds.entries import Entries
 from pyomo_relu.bounds.facets import facets
 from pyomo_relu.bounds.linear import group_numbers, max_planes, segments, undecided
 from pyomo_relu.bounds.smooth_lines import lines_of_units
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear, Smooth
 from pyomo_relu.network.weights import Weight, dense, row_nonzeros
 from pyomo_relu.programs import HighsModel, Part, ProgramBuilder, matrix_of, part_of
+
+#: A layer of units, whose entries are functions of single entries of its source.
+Unit = PiecewiseLinear | Smooth
 
 
 @dataclass(frozen=True)
@@ -51,36 +55,6 @@ class Encoding:
 
 
 ENCODING = Encoding()
-
-
-@dataclass
-class Entries:
-    """Entries of a node as ``matrix @ columns + const``, each up to ``noise``.
-
-    ``matrix`` is dense where expressions are folded, else CSR.
-    """
-
-    matrix: Weight
-    const: np.ndarray
-    noise: np.ndarray
-
-    @property
-    def column(self) -> np.ndarray:
-        """The one column of each entry, -1 for a constant; not for folded entries."""
-        assert np.diff(self.matrix.indptr).max(initial=0) <= 1
-        found = np.full(len(self.const), -1)
-        found[np.diff(self.matrix.indptr) == 1] = self.matrix.indices
-        return found
-
-    @property
-    def scale(self) -> np.ndarray:
-        """What the one column of each entry is multiplied by, 0 for a constant."""
-        return np.asarray(self.matrix.sum(axis=1)).reshape(-1)
-
-    def part(self, at: np.ndarray, factor: np.ndarray | float = 1.0) -> Part:
-        """The columns of the entries ``at``, multiplied by a factor for each."""
-        r, columns, values = part_of(self.matrix, at)
-        return r, columns, np.full(len(at), factor)[r] * values
 
 
 def _below(network: Network, target: int, window: int) -> set[int]:
@@ -301,19 +275,12 @@ class ArrayModel(ProgramBuilder):
 
     def _piecewise(self, i: int, node: PiecewiseLinear, used: np.ndarray) -> None:
         x = self.source(node.source)
-        low, high = self.lows[node.source], self.highs[node.source]
         single, piece = self.pieces(node)
         at = np.flatnonzero(used & single)
         if self.pattern is not None:
             self._keep(node, x, at, piece[at])
         own, own_const = node.slopes[at, piece[at]], node.intercepts[at, piece[at]]
-        r, columns, values = x.part(at, own)
-        live = own[r] != 0
-        const, noise = np.zeros(node.size), np.zeros(node.size)
-        const[at] = own_const + own * x.const[at]
-        reach = abs(own) * (np.maximum(abs(low[at]), abs(high[at])) + abs(x.const[at]))
-        noise[at] = abs(own) * x.noise[at] + 8.0 * EPS * (reach + abs(own_const))
-        others = [(at[r][live], columns[live], values[live])]
+        others, const, noise = self._lines(node, x, at, own, own_const)
         at = np.flatnonzero(used & ~single)
         y = self._named(i, at, others, const, noise)
         if not len(at):
@@ -323,12 +290,35 @@ class ArrayModel(ProgramBuilder):
         (write if self.integer else self._hull)(node, at, x, y)
 
     def _smooth(self, i: int, node: Smooth, used: np.ndarray) -> None:
-        assert self.pattern is None and not self.integer  # callers refuse it by name
-        at = np.flatnonzero(used)
+        at, x = np.flatnonzero(used), self.source(node.source)
+        if self.pattern is not None:  # tangents at the point: what the network is near it
+            z = self.pattern[node.source][at]
+            slope = node.derivative(z)
+            parts, const, noise = self._lines(node, x, at, slope, node(z) - slope * z)
+            self.entries[i] = self._entries(node.size, parts, const, noise)
+            return
         y = self._named(i, at, [])
         x, low, high = self.source(node.source), self.lows[node.source], self.highs
         for slope, lower, upper in lines_of_units(node, low, high[node.source]):
             self._unit_rows(y, slope[at], x, at, lower[at], upper[at])
+
+    def _lines(
+        self,
+        node: Unit,
+        x: Entries,
+        at: np.ndarray,
+        slope: np.ndarray,
+        constant: np.ndarray,
+    ) -> tuple[list[Part], np.ndarray, np.ndarray]:
+        """Units ``at`` that are lines, over the columns: parts, constants and noise."""
+        low, high = self.lows[node.source][at], self.highs[node.source][at]
+        r, columns, values = x.part(at, slope)
+        live = slope[r] != 0
+        const, noise = np.zeros(node.size), np.zeros(node.size)
+        const[at] = constant + slope * x.const[at]
+        reach = abs(slope) * (np.maximum(abs(low), abs(high)) + abs(x.const[at]))
+        noise[at] = abs(slope) * x.noise[at] + 8.0 * EPS * (reach + abs(constant))
+        return [(at[r][live], columns[live], values[live])], const, noise
 
     def _keep(
         self, node: PiecewiseLinear, x: Entries, at: np.ndarray, piece: np.ndarray

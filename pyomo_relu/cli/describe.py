@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 
 from pyomo_relu.cli.files import add_box, add_network, box_of, network_of
-from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
+from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear, Smooth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +49,7 @@ def describe(network: Network) -> str:
     largest = max((n.size for n in nodes), default=0)
     activations = [n for n in nodes if isinstance(n, PiecewiseLinear)]
     steps = [n.name for n in activations if not n.is_continuous]
+    smooth = [n.name for n in network.smooth_layers]
     pools = sum(n.size for n in nodes if isinstance(n, Max))
     lines = [
         network.summary(),
@@ -60,6 +61,7 @@ def describe(network: Network) -> str:
         f"weights     {weights:,} non-zero",
         f"widest      {largest} entries",
         f"steps       {', '.join(steps) if steps else 'none'}",
+        f"smooth      {', '.join(smooth) if smooth else 'none'}",
         "unsupported none",
     ]
     return "\n".join(lines)
@@ -88,7 +90,7 @@ def stability(
     ]
     totals = np.zeros(3, dtype=int)
     for i, node in enumerate(network.nodes):
-        if isinstance(node, PiecewiseLinear):
+        if isinstance(node, (PiecewiseLinear, Smooth)):
             stable = int(bounds.stable(i).sum())
             width = float((bounds.upper[node.source] - bounds.lower[node.source]).max())
             counts = np.array([node.size, stable, node.size - stable])

@@ -69,7 +69,7 @@ from pyomo_relu.formulations.values import (
     row_at_most,
     term,
 )
-from pyomo_relu.network import Node
+from pyomo_relu.network import Network, Node
 
 
 @register_formulation
@@ -143,6 +143,14 @@ class Relaxation(Formulation):
         best = largest_arguments(block.component("weight") or (), pre)
         assign(block, "weight", lambda key: float(best[key[0]] == key[1]))
         assign(block, "share", lambda k: float(pre[k[1]]) if best[k[0]] == k[1] else 0.0)
+
+
+def linear_formulation(network: Network) -> Any:
+    """The formulation of linear rows for a network: exact for pieces, lines for smooth units."""
+    smooth = network.smooth_layers
+    if not smooth:
+        return "bigm"
+    return {**{node.name: "relaxation" for node in smooth}, "...": "bigm"}
 
 
 def hull_edges(pieces: list[Piece]) -> list[tuple[float, float, float]]:

@@ -15,8 +15,8 @@ from pyomo.environ import Var
 
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.formulations import network_blocks
+from pyomo_relu.formulations.relaxation import linear_formulation
 from pyomo_relu.heuristics.network_columns import NetworkProblem, set_unused_inputs
-from pyomo_relu.network import Network
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.model_scope import unchanged_models
 from pyomo_relu.programs.standard_form import NotLinearError, StandardForm
@@ -79,7 +79,7 @@ class ModelImage:
         blocks = list(network_blocks(image))
         for block in blocks:
             deadline.check()
-            block.reformulate(_linear(block.network))
+            block.reformulate(linear_formulation(block.network))
         self.source = image
         self.form = compile_with_networks(image, CALLER, deadline)
         pairs = zip(_outside(image, blocks), _outside(model, own))
@@ -113,13 +113,6 @@ class ModelImage:
             for v, y in zip(block.component("outputs").values(), outputs.tolist()):
                 if not v.fixed:
                     v.set_value(y, skip_validation=True)
-
-
-def _linear(network: Network) -> Any:
-    """A formulation by linear rows: exact for pieces, lines for smooth units."""
-    if not network.smooth_layers:
-        return "bigm"
-    return {**{node.name: "relaxation" for node in network.smooth_layers}, "...": "bigm"}
 
 
 def _as_written(model: Any, own: list[Any], changes: dict[str, list[Any]]) -> list[Any]:

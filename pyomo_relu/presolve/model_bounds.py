@@ -23,7 +23,8 @@ from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds import Bounds, compute_bounds
 from pyomo_relu.formulations import network_blocks
-from pyomo_relu.network import PiecewiseLinear
+from pyomo_relu.formulations.relaxation import linear_formulation
+from pyomo_relu.network import PiecewiseLinear, Smooth
 from pyomo_relu.presolve.fixed_outputs import compile_with_networks
 from pyomo_relu.presolve.model_scope import model_scope, speaks_for_itself, users_data
 from pyomo_relu.programs import Certifier, HighsModel
@@ -187,7 +188,7 @@ class _Tightening:
         found = compute_bounds(self.network, low, high, "crown", known)
         self.lows = [a.copy() for a in found.lower]
         self.highs = [b.copy() for b in found.upper]
-        self.twin.reformulate("bigm", bounds=found)
+        self.twin.reformulate(linear_formulation(self.network), bounds=found)
         return found
 
     def inputs(self) -> None:
@@ -201,7 +202,8 @@ class _Tightening:
         """Bound the pre-activations that are unstable yet, layer by layer."""
         nodes, readers = self.network.nodes, self.network.readers()
         for source in range(len(nodes)):
-            of_units = [i for i in readers[source] if isinstance(nodes[i], PiecewiseLinear)]
+            units = (PiecewiseLinear, Smooth)
+            of_units = [i for i in readers[source] if isinstance(nodes[i], units)]
             if source in self.network.inputs or not of_units:
                 continue
             held = _variables(self.twin, source)
@@ -263,7 +265,7 @@ def _copy(block: Any, deadline: Deadline) -> tuple[Any, Any]:
         block.forget_model_bounds()
         touched = any(id(v) in used for v in block.layer_variables)
         if block is twin or (speaks_for_itself(block) and not touched):
-            block.reformulate("bigm")
+            block.reformulate(linear_formulation(block.network))
     return copy, twin
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pyomo_relu.bounds.crown import LinearBounds, crown_arrays, linear_bounds_of
-from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear
+from pyomo_relu.network import Affine, Max, Network, PiecewiseLinear, Smooth
 from pyomo_relu.network.activations import absolute
 from pyomo_relu.network.gradient import backward
 from pyomo_relu.verification.input_region import Ball, Region
@@ -51,7 +51,9 @@ class Margins:
             i
             for i, node in enumerate(nodes)
             if isinstance(node, Affine)
-            and any(isinstance(nodes[r], (PiecewiseLinear, Max)) for r in readers[i])
+            and any(
+                isinstance(nodes[r], (PiecewiseLinear, Smooth, Max)) for r in readers[i]
+            )
         ]
 
     def _rows(self, nodes: list) -> tuple[dict[int, np.ndarray], np.ndarray]:

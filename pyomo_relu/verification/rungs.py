@@ -213,7 +213,12 @@ def search_sides(verifier: Verifier, deadline: Deadline, most: float = np.inf) -
 
 
 def solve_programs(verifier: Verifier) -> None:
-    """Solve one program for each set that is left, the easiest first."""
+    """Solve one program for each set that is left, the easiest first.
+
+    For smooth units there is none: they are decided by bounds and by splitting inputs.
+    """
+    if verifier.network.smooth_layers:
+        return
     _optimize(verifier)
     if verifier.done():
         return

@@ -20,7 +20,7 @@ import numpy as np
 
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.bounds import Bounds
-from pyomo_relu.network import Network, PiecewiseLinear
+from pyomo_relu.network import Network
 from pyomo_relu.readers import read_network
 from pyomo_relu.verification.attack import attack
 from pyomo_relu.verification.candidates import Candidates, Reference
@@ -254,8 +254,7 @@ class Verifier:
             found.outputs = self.network.evaluate(x.reshape(1, -1))[0]
         elif not len(self.open()):
             found.status = "robust"
-        neurons = sum(n.size for n in self.network.nodes if isinstance(n, PiecewiseLinear))
-        found.details.setdefault("neurons", neurons)
+        found.details.setdefault("neurons", self.network.n_neurons)
         if self.bounds is not None:
             found.details.setdefault("stable", self.bounds.statistics()["stable"])
         return found

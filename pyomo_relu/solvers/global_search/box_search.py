@@ -99,6 +99,8 @@ class BoxSearch(PoolSearch):
         self.rows = DriverRows(p, self.sides)
         few = [k for n, k in BOXES.leaves.items() if p.is_box and p.n <= n]
         self.leaf_neurons = min([limits.leaf_neurons, *few])
+        if p.network.smooth_layers:
+            self.leaf_neurons = -1  # a MIP only relaxes smooth units
 
     def neurons(self) -> int:
         """How many neurons are undecided over the whole box."""

@@ -42,8 +42,12 @@ def choose_search(
     where these are not enumerated; a MIP where an independent part
     has more inputs than boxes can serve, or where there is no network; else boxes. An
     objective of one chain of ReLU layers over a box is split by the sides of neurons,
-    too; boxes, sides and a MIP take turns where it isn't plain which is quicker.
+    too; boxes, sides and a MIP take turns where it isn't plain which is quicker. Networks
+    with smooth units: boxes.
     """
+    if problem.network is not None and problem.network.smooth_layers:
+        # Polytopes, prices and MIPs are made of pieces.
+        return BoxSearch(problem, limits, executor, report)
     chain = NeuronSearch.fits(problem)
     too_many = limits.hand_over and widest(problem) > TURNS.most_inputs and not chain
     search: CostSearch | None

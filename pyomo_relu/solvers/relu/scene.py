@@ -31,6 +31,8 @@ class Kind(enum.Enum):
     SUBSYSTEMS = "subsystems that only rows connect"
     #: Nonlinear terms or SOS constraints beside the networks: SCIP.
     NONLINEAR = "nonlinear terms or SOS constraints beside the networks"
+    #: Smooth units, which no MIP writes exactly: boxes and SCIP.
+    SMOOTH = "smooth units in the networks"
     #: Too many inputs for boxes: a MIP with points from the networks.
     MANY = "many inputs that belong together"
 
@@ -97,6 +99,8 @@ def look_at(problem: Problem) -> Scene:
 def _kind(problem: Problem, groups: int, widest: int) -> Kind:
     if problem.nonlinear or problem.sos:
         return Kind.NONLINEAR
+    if problem.network is not None and problem.network.smooth_layers:
+        return Kind.SMOOTH
     chain = NeuronSearch.fits(problem)
     if chain or (problem.is_box and widest <= TURNS.most_inputs):
         return Kind.BOX

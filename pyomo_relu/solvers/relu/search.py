@@ -160,6 +160,7 @@ class TogetherSearch(CostSearch):
             Kind.SUBSYSTEMS: TOGETHER.alone_on_rows,
             Kind.MANY: TOGETHER.alone_on_rows,
             Kind.NONLINEAR: math.inf,
+            Kind.SMOOTH: math.inf,
         }
         return seconds * times.get(self.scene.kind, 1.0)
 

@@ -189,7 +189,8 @@ def networks_search(
         parts += [search] if isinstance(search, RoundSearch) else []
         if isinstance(search, PieceSearch):
             scene = replace(scene, kind=Kind.POLYTOPES)
-    if has_scip() and scene.kind in (Kind.FEW, Kind.SUBSYSTEMS, Kind.MANY, Kind.NONLINEAR):
+    rowed = (Kind.FEW, Kind.SUBSYSTEMS, Kind.MANY, Kind.NONLINEAR, Kind.SMOOTH)
+    if has_scip() and scene.kind in rowed:
         parts.append(ScipPart(problem, limits))
     if not parts:
         return scene, None

@@ -8,7 +8,7 @@ formulation.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,12 @@ class NetworkWriter:
         layers: dict[Formulation, list[Any]] = {f: [] for f in self.formulations.values()}
         for formulation in layers:
             formulation.begin(self.written)
+        writers: dict[type, Callable[..., None]] = {
+            Affine: self._write_affine,
+            PiecewiseLinear: self._write_piecewise,
+            Smooth: self._write_smooth,
+            Max: self._write_max,
+        }
         for i, node in enumerate(nodes):
             if isinstance(node, Input) and not self.written.is_scaled(i):
                 self._note(i, list(self.inputs[i]))
@@ -110,14 +116,8 @@ class NetworkWriter:
             block = container[node.name]
             if isinstance(node, Input):
                 self._write_scaled_input(i, block)
-            elif isinstance(node, Affine):
-                self._write_affine(i, node, block)
-            elif isinstance(node, PiecewiseLinear):
-                self._write_piecewise(i, node, block)
-            elif isinstance(node, Smooth):
-                self._write_smooth(i, node, block)
-            elif isinstance(node, Max):
-                self._write_max(i, node, block)
+            else:
+                writers[type(node)](i, node, block)
             if i in self.formulations:
                 layers[self.formulations[i]].append(block)
         for formulation, written in layers.items():

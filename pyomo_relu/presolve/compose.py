@@ -24,6 +24,7 @@ from pyomo_relu.network import (
     Max,
     Network,
     NetworkBuilder,
+    Node,
     PiecewiseLinear,
     Smooth,
 )
@@ -322,31 +323,37 @@ def _copy(
         entries = [one for link in group for one in link.inputs[span]]
         handles[i] = _read(builder, f"{name}.inputs", entries, x, column, made)
     for i, node in enumerate(network.nodes):
-        label = f"{name}.{node.name}"
-        shape = node.shape if k == 1 else (k * node.size,)
-        if isinstance(node, Input):
-            continue
-        if isinstance(node, Affine):
-            terms = [
-                (handles[s], _repeated(w, k)) for s, w in zip(node.sources, node.weights)
-            ]
-            handles[i] = builder.affine(label, terms, np.tile(node.bias, k), shape)
-        elif isinstance(node, PiecewiseLinear):
-            at, slopes, constants = (
-                np.tile(a, (k, 1)) for a in (node.breakpoints, node.slopes, node.intercepts)
-            )
-            pieces = (node.function, at, slopes, constants)
-            handles[i] = builder.piecewise(label, handles[node.source], pieces)
-        elif isinstance(node, Smooth):
-            source = handles[node.source]
-            handles[i] = builder.smooth(label, source, node.function, node.parameter)
-        else:
-            assert isinstance(node, Max)
-            width = network.nodes[node.source].size
-            own = [node.group(j) for j in range(node.size)]
-            groups = [one + b * width for b in range(k) for one in own]
-            handles[i] = builder.max(label, handles[node.source], groups, shape)
+        if not isinstance(node, Input):
+            handles[i] = _repeat(builder, f"{name}.{node.name}", network, node, handles, k)
     return handles
+
+
+def _repeat(
+    builder: NetworkBuilder,
+    label: str,
+    network: Network,
+    node: Node,
+    handles: dict[int, int],
+    k: int,
+) -> int:
+    """Add a node of ``network`` ``k`` times side by side; ``handles`` has its sources."""
+    shape = node.shape if k == 1 else (k * node.size,)
+    if isinstance(node, Affine):
+        terms = [(handles[s], _repeated(w, k)) for s, w in zip(node.sources, node.weights)]
+        return builder.affine(label, terms, np.tile(node.bias, k), shape)
+    source = handles[node.sources[0]]
+    if isinstance(node, PiecewiseLinear):
+        at, slopes, constants = (
+            np.tile(a, (k, 1)) for a in (node.breakpoints, node.slopes, node.intercepts)
+        )
+        return builder.piecewise(label, source, (node.function, at, slopes, constants))
+    if isinstance(node, Smooth):
+        return builder.smooth(label, source, node.function, node.parameter)
+    assert isinstance(node, Max)
+    width = network.nodes[node.source].size
+    own = [node.group(j) for j in range(node.size)]
+    groups = [one + b * width for b in range(k) for one in own]
+    return builder.max(label, source, groups, shape)
 
 
 def _read(

@@ -290,7 +290,7 @@ class _Walker:
         inputs = [v.logits if isinstance(v, Head) else v for v in given]
         if not any(isinstance(v, Tensor) for v in inputs):
             return self.run(proto, inputs, keep=True)
-        if proto.op_type in HEADS and not self.is_unit(proto):
+        if self.is_head(proto):
             return [self.head(proto, where, given[0])]
         heads = [v for v in given if isinstance(v, Head)]
         self.check_heads(proto, name, heads)
@@ -299,11 +299,11 @@ class _Walker:
             return [replace(heads[-1], logits=results[0]), *results[1:]]
         return results
 
-    def is_unit(self, proto: Any) -> bool:
-        """Whether a head is read as units: a sigmoid, unless it is taken off the end."""
-        return proto.op_type == "Sigmoid" and not (
-            self.logits and self.is_last(proto.output[0])
-        )
+    def is_head(self, proto: Any) -> bool:
+        """Whether an operator is a head; a sigmoid is units unless it is taken off the end."""
+        if proto.op_type == "Sigmoid":
+            return self.logits and self.is_last(proto.output[0])
+        return proto.op_type in HEADS
 
     def is_last(self, value: str) -> bool:
         """Whether nothing but casts and reshapes stands between a value and an output."""

@@ -48,6 +48,13 @@ def choose_search(
     if problem.network is not None and problem.network.smooth_layers:
         # Polytopes, prices and MIPs are made of pieces.
         return BoxSearch(problem, limits, executor, report)
+    return _with_pieces(problem, limits, executor, report)
+
+
+def _with_pieces(
+    problem: Problem, limits: Limits, executor: Executor | None, report: Report | None
+) -> CostSearch:
+    """The search for a problem whose networks are piecewise linear."""
     chain = NeuronSearch.fits(problem)
     too_many = limits.hand_over and widest(problem) > TURNS.most_inputs and not chain
     search: CostSearch | None

@@ -14,10 +14,9 @@ import pickle
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from typing import Any
+from typing import Any, Protocol
 
 from pyomo_relu.base.progress import Interruptible, progress
-from pyomo_relu.network import Network
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +26,18 @@ MISSING = "the worker lacks the network"
 ATTEMPTS = 3
 
 #: What computes a chunk: it gets the network, a token, what all share, and the chunk.
-Work = Callable[[Network, str, Any, Any], Any]
+Work = Callable[[Any, str, Any, Any], Any]
 
-_networks: dict[str, Network] = {}
+
+class Kept(Protocol):
+    """What a worker keeps between chunks: a network, or anything with a name of its own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same content only."""
+
+
+_networks: dict[str, Any] = {}
 _built: dict[str, tuple[str, Any]] = {}
 
 
@@ -59,7 +67,7 @@ def _task(
 
 def run_chunks(
     function: Work,
-    network: Network,
+    network: Kept,
     common: Any,
     chunks: Sequence[Any],
     executor: Executor | None,
@@ -118,7 +126,7 @@ class _Shared:
     def __init__(
         self,
         function: Work,
-        network: Network,
+        network: Kept,
         common: Any,
         chunks: Sequence[Any],
         executor: Executor,

@@ -8,9 +8,11 @@ stand in for their parents: :meth:`Pool.replace`.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +65,11 @@ class Pool:
         """One field of all parts; a view until parts are added or removed."""
         return self._fields[name][: self.count]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Parts without the room for more."""
+        fields = {name: field[: self.count] for name, field in self._fields.items()}
+        return {**self.__dict__, "_fields": fields}
+
     @property
     def bound(self) -> float:
         """A bound of the whole: the least one of all parts, done with, open or taken."""
@@ -101,6 +108,17 @@ class Pool:
         if k < self.count:
             order = np.flatnonzero(bounds <= np.partition(bounds, k - 1)[k - 1])
         return order[np.lexsort((self["number"][order], bounds[order]))][:k]
+
+    def part(self, which: np.ndarray) -> Pool:
+        """A pool of copies of some parts, for work elsewhere; :meth:`replace` brings it back."""
+        found = copy.copy(self)
+        found._fields = {name: field[which] for name, field in self._fields.items()}
+        found.count = len(which)
+        return found
+
+    def arrays(self) -> Parts:
+        """All fields that :meth:`replace` takes."""
+        return {name: self[name] for name in self._fields if name != "number"}
 
     def take(self, k: int, last: bool = False) -> Parts:
         """Remove and return ``k`` parts: the least bounds first, or the last ones first."""

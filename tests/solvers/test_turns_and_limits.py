@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pyomo.environ as pyo
 import pytest
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
+from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.solvers.global_search import shared_pricing
 from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.decompose import Decomposition
+from pyomo_relu.solvers.global_search.fibres import NotEnumeratedError
 from pyomo_relu.solvers.global_search.limits import Limits
+from pyomo_relu.solvers.global_search.pieces import find_all_pieces
+from pyomo_relu.solvers.global_search.shares import find_shares
 from pyomo_relu.solvers.global_search.subsystems import CellSubsystem
 from tests.harness.random_networks import he_network
 from tests.solvers.test_global import box_model, subsystems
@@ -99,3 +105,66 @@ def test_points_get_their_share_of_the_time_and_no_more(monkeypatch):
     search.points.done = False
     search.share_with_points(0.25)
     assert len(spent) == count
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_prices_are_the_same_on_any_number_of_processes(workers, monkeypatch):
+    monkeypatch.setattr(
+        shared_pricing, "PRICES", shared_pricing.PRICES.__class__(worth_sending=0.0)
+    )
+    calls = []
+    price = CellSubsystem.price
+
+    def counted(self, *args):
+        calls.append(self)
+        return price(self, *args)
+
+    monkeypatch.setattr(CellSubsystem, "price", counted)
+    runs = []
+    with ProcessPoolExecutor(workers) as pool:
+        for executor in (None, pool):
+            calls.clear()
+            problem = read_problem(subsystems(3, None, inputs=3))
+            search = Decomposition(problem, Limits(), executor=executor)
+            search.run()
+            assert search.proved
+            found = search.counts.boxes, search.counts.rounds, search.counts.mips
+            runs.append((*found, search.incumbent.cost, search.bound))
+            assert bool(calls) == (executor is None)  # workers price by themselves
+    assert runs[0] == runs[1]
+
+
+def test_polytopes_are_the_same_on_other_processes():
+    problem = read_problem(subsystems(3, None))
+    shares = find_shares(problem)
+    here = find_all_pieces(problem, shares)
+    with ProcessPoolExecutor(2) as pool:
+        there = find_all_pieces(problem, shares, executor=pool)
+        assert len(here) == len(there) == len(shares)
+        for one, other in zip(here, there):
+            for name in ("points", "piece", "choice", "centre", "margin"):
+                assert (getattr(one, name) == getattr(other, name)).all()
+        wide = read_problem(subsystems(2, None, inputs=3))
+        with pytest.raises(NotEnumeratedError, match="more than two inputs"):
+            find_all_pieces(wide, find_shares(wide), executor=pool)
+        with pytest.raises(TimeUp):
+            find_all_pieces(problem, shares, Deadline(0.0), pool)
+
+
+def test_a_search_on_workers_ends_where_the_user_says_stop(monkeypatch):
+    monkeypatch.setattr(
+        shared_pricing, "PRICES", shared_pricing.PRICES.__class__(worth_sending=0.0)
+    )
+    with ProcessPoolExecutor(1) as pool:
+        results = NewFactory("relu_global").solve(
+            fleet(),
+            executor=pool,
+            progress=lambda event: True,
+            raise_exception_on_nonoptimal_result=False,
+            load_solutions=False,
+        )
+    assert results.termination_condition.name == "interrupted"
+    whole = Decomposition(read_problem(fleet()), Limits())
+    whole.run()
+    best = whole.problem.user_objective(whole.incumbent.cost)
+    assert results.objective_bound >= best - 1e-9  # maximized

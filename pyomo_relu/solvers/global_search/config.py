@@ -51,8 +51,9 @@ class ReluGlobalConfig(SearchConfig):
     seed : int
         The seed of the searches for incumbents.
     executor : Executor, optional
-        Bounds the batches of boxes in parallel, with the same result as without. Serves
-        one group of inputs; subsystems and hand-overs run in one process and say so.
+        Bounds batches of boxes, prices subsystems and enumerates their polytopes in
+        parallel, with the same result as without. Sides of neurons and hand-overs run in
+        one process and say so.
     threads : int, optional
         Without ``executor``, so many worker processes of the solver's own.
     warmstart : bool

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 
@@ -32,7 +33,9 @@ from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.master import Master, Mixture
 from pyomo_relu.solvers.global_search.mip import BoxMIP, node_ranges
 from pyomo_relu.solvers.global_search.settings import PRICES
+from pyomo_relu.solvers.global_search.shared_pricing import SharedPricing
 from pyomo_relu.solvers.global_search.subsystems import (
+    Priced,
     Prices,
     Subsystem,
     find_subsystems,
@@ -64,8 +67,11 @@ class Decomposition(PoolSearch):
         limits: Limits,
         report: Report | None = None,
         groups: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+        executor: Executor | None = None,
     ) -> None:
         super().__init__(problem, limits, report)
+        self.executor = executor
+        self._shared: SharedPricing | None = None
         groups = find_subsystems(problem) if groups is None else groups
         self.subsystems: list[Subsystem] = []
         for (drivers, outputs), links in zip(groups, links_of(problem, groups)):
@@ -227,14 +233,20 @@ class Decomposition(PoolSearch):
         master, share, new = self.master, tolerance / len(self.subsystems), False
         duals = master.usable(mixture.duals)
         bound = master.rest_bound(duals, box.rest_low, box.rest_high, zero_cost)
+        asked = [
+            Prices(*master.prices(k, duals, zero_cost), *box.part(u))
+            for k, u in enumerate(self.subsystems)
+        ]
+        answers = self._answers(asked, share)
         for k, u in enumerate(self.subsystems):
             if self._out_of_limits():
                 return None, new
             if k:
                 yield
             before = u.boxes
-            prices = Prices(*master.prices(k, duals, zero_cost), *box.part(u))
-            priced = u.price(prices, share)
+            priced = next(answers)
+            if priced is None:
+                return None, new
             self.counts.boxes += u.boxes - before
             bound += priced.bound
             worth = mixture.convexity[k] - PRICES.new * share
@@ -242,6 +254,16 @@ class Decomposition(PoolSearch):
                 points[k] = np.append(points[k], u.add_points(priced.x[None]))
                 new = True
         return bound, new
+
+    def _answers(self, asked: list[Prices], share: float) -> Iterator[Priced | None]:
+        """What each subsystem's pricing finds, one after another."""
+        if self.executor is None:
+            return (u.price(own, share) for u, own in zip(self.subsystems, asked))
+        if self._shared is None:
+            self._shared = SharedPricing(
+                self.subsystems, self.executor, self.deadline, self.poll
+            )
+        return self._shared.price(asked, share)
 
     # ---------------------------------------------------------------------- incumbents
     def _choose(self, box: JointBox, seconds: float) -> np.ndarray | None:

@@ -9,16 +9,20 @@ as good as the hull of their vertices wherever a mixture of them is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from pyomo_relu.base.deadline import NEVER, Deadline
+from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds.crown import absolute_gradient, crown_arrays
 from pyomo_relu.bounds.curves import is_continuous_and_piecewise_linear
+from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.plane_regions import TooManyRegionsError, linear_regions
 from pyomo_relu.bounds.region_errors import map_errors
 from pyomo_relu.network import Network
@@ -78,9 +82,20 @@ class Pieces:
 
 
 def find_all_pieces(
-    p: Problem, shares: Sequence[Share], deadline: Deadline = NEVER
+    p: Problem,
+    shares: Sequence[Share],
+    deadline: Deadline = NEVER,
+    executor: Executor | None = None,
 ) -> list[Pieces]:
     """The polytopes of all subsystems.
+
+    Parameters
+    ----------
+    p : Problem
+    shares : sequence of Share
+    deadline : Deadline
+    executor : Executor, optional
+        Enumerates them in parallel, with the same result.
 
     Raises
     ------
@@ -95,15 +110,56 @@ def find_all_pieces(
         for share in shares:
             deadline.check()
             enumerations.append(_Enumeration(p, share))
-        for one in enumerations:
-            deadline.check()
-            found.append(one.pieces())
+        for pieces in _enumerated(enumerations, deadline, executor):
+            found.append(pieces)
             total += len(found[-1].points)
             if total > PIECES.total:
                 raise NotEnumeratedError("there are too many vertices.")
     except (TooManyChoicesError, TooManyRegionsError) as error:
         raise NotEnumeratedError(str(error)) from error
     return found
+
+
+class _Nothing:
+    """What workers keep between enumerations."""
+
+    fingerprint = "nothing is kept between enumerations"
+
+
+def _pieces_task(
+    kept: _Nothing, token: str, common: None, one: _Enumeration
+) -> Pieces | NotEnumeratedError:
+    """One enumeration on a worker; that it can't be is an answer, too."""
+    try:
+        return one.pieces()
+    except (NotEnumeratedError, TooManyRegionsError) as error:
+        return NotEnumeratedError(str(error))
+
+
+def _enumerated(
+    enumerations: Sequence[_Enumeration], deadline: Deadline, executor: Executor | None
+) -> Iterator[Pieces]:
+    """The polytopes of each, in order."""
+    if executor is None or len(enumerations) < 2:
+        for one in enumerations:
+            deadline.check()
+            yield one.pieces()
+        return
+    clock = Interruptible(deadline.limit)
+    found = dict(
+        run_chunks(
+            _pieces_task, _Nothing(), None, enumerations, executor, clock, "polytopes"
+        )
+    )
+    if clock.keyboard:
+        raise KeyboardInterrupt
+    for k in range(len(enumerations)):
+        pieces = found.get(k)
+        if pieces is None:
+            raise TimeUp
+        if isinstance(pieces, NotEnumeratedError):
+            raise pieces
+        yield pieces
 
 
 class _Enumeration:
@@ -132,6 +188,10 @@ class _Enumeration:
         if (self.free[:, : share.n].sum(axis=1) > PIECES.inputs).any():
             raise NotEnumeratedError("more than two inputs are free.")
         self.margin = np.zeros(share.q)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the user's blocks, which stay where they are."""
+        return {**self.__dict__, "share": replace(self.share, links=[])}
 
     def pieces(self) -> Pieces:
         """All of them."""

@@ -171,6 +171,11 @@ class PriceSettings:
     walk_seconds: float = 10.0
     #: A driver is cut no nearer to an edge than this share of its width.
     inner: float = 0.1
+    #: With several processes, a subsystem is priced by another one where its last pricing took
+    #: so many seconds: cells of one are up to some megabytes, which are sent in a hundredth.
+    worth_sending: float = 0.02
+    #: While they are at work the user is asked once in so many seconds.
+    ask_every: float = 0.1
     #: What a mixture's spread counts beside the cost that it hides.
     by_spread: float = 1e-9
 

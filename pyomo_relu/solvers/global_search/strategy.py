@@ -57,19 +57,15 @@ def _with_pieces(
     """The search for a problem whose networks are piecewise linear."""
     chain = NeuronSearch.fits(problem)
     too_many = limits.hand_over and widest(problem) > TURNS.most_inputs and not chain
-    search: CostSearch | None
+    search: CostSearch
     if problem.network is not None and not chain:
-        search = by_polytopes(problem, limits, report)
-        what = "programs over polytopes by HiGHS"
-    else:
-        search = None
-    if search is not None:
-        pass
-    elif problem.network is None or too_many:
+        polytopes = by_polytopes(problem, limits, report, executor)
+        if polytopes is not None:
+            return polytopes
+    if problem.network is None or too_many:
         search, what = HandOver(problem, limits, report), "one MIP by HiGHS"
     elif len(groups := find_subsystems(problem)) > 1 and not chain:
-        search = Decomposition(problem, limits, report, groups)
-        what = "a search by subsystems, whose cells a worker would need anew each time"
+        return Decomposition(problem, limits, report, groups, executor)
     else:
         search = by_turns(problem, limits, executor, report, limits.hand_over)
         parts = search.parts if isinstance(search, Race) else [search]
@@ -86,7 +82,10 @@ def _with_pieces(
 
 
 def by_polytopes(
-    problem: Problem, limits: Limits, report: Report | None = None
+    problem: Problem,
+    limits: Limits,
+    report: Report | None = None,
+    executor: Executor | None = None,
 ) -> PieceSearch | None:
     """A search over polytopes of several subsystems that only rows connect.
 
@@ -100,7 +99,7 @@ def by_polytopes(
         if len(shares) < 2:
             continue
         try:
-            pieces = find_all_pieces(problem, shares, deadline)
+            pieces = find_all_pieces(problem, shares, deadline, executor)
         except NotEnumeratedError:
             continue
         return PieceSearch(problem, limits, shares, pieces, report)

@@ -11,7 +11,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -103,6 +102,28 @@ class Priced:
     value: float = math.inf
     x: np.ndarray | None = None
     y: np.ndarray | None = None
+
+
+@dataclass
+class OpenCells:
+    """Cells that a pricing may cut.
+
+    Attributes
+    ----------
+    which : int array
+        Their numbers among all cells.
+    cells : Pool
+        Copies of them.
+    best : Priced
+        The best point known, without a bound.
+    others : float
+        The least bound of all other cells.
+    """
+
+    which: np.ndarray
+    cells: Pool
+    best: Priced
+    others: float
 
 
 class Subsystem(ABC):
@@ -216,7 +237,7 @@ class CellSubsystem(Subsystem):
         super().__init__(p, drivers, outputs, links)
         self.leaf_neurons = leaf_neurons
         n, q = len(drivers), len(outputs)
-        self._alone = _alone(p, list(links), self.network, drivers, outputs)
+        self._alone = _alone(p, self.network, drivers, outputs)
         sides = [(j, sign) for sign in (1.0, -1.0) for j in range(q)]
         self.bounder = BoxBounds(self.network, sides)
         planes, h = (2 * q, n), self.bounder.inherited.width
@@ -228,16 +249,43 @@ class CellSubsystem(Subsystem):
         none = np.zeros(0, dtype=int)
         start = self.bounder.inherited.start()
         self._place(none, self.low[None], self.high[None], start, anything)
+        #: What is known of neurons over all cells.
+        self._everywhere = self.cells["stored"].copy()
         self.add_points(0.5 * (self.low + self.high)[None])
 
     # ---------------------------------------------------------------------- pricing
-    def price(self, prices: Prices, tolerance: float, rounds: int = CELLS.rounds) -> Priced:
+    def price(self, prices: Prices, tolerance: float) -> Priced:
         """Cut cells until the bound is tight, or so often; it is valid whenever that ends."""
-        cells = self.cells
-        best = self._known(prices)
+        work = self.open_cells(prices, tolerance)
+        whole, self.cells = self.cells, work.cells
+        try:
+            priced = self.price_open(work.best, prices, tolerance)
+        finally:
+            self.cells = whole
+            self.put_back(work, work.cells)
+        priced.bound = min(priced.bound, work.others)
+        return priced
+
+    def open_cells(self, prices: Prices, tolerance: float) -> OpenCells:
+        """The cells that a pricing may cut, with what is known of the others."""
+        cells, best = self.cells, self.known(prices)
         bound, corner = self._values(cells, prices)
         cells["bound"][:], cells["corner"][:] = bound, corner
-        for step in range(rounds):
+        is_open = bound < best.value - tolerance
+        if not is_open.any():
+            is_open[cells.least(1)] = True
+        which = np.flatnonzero(is_open)
+        others = float(bound[~is_open].min(initial=math.inf))
+        return OpenCells(which, cells.part(which), best, others)
+
+    def put_back(self, work: OpenCells, cells: Pool) -> None:
+        """Let what became of open cells stand in for them."""
+        self.cells.replace(work.which, **cells.arrays())
+
+    def price_open(self, best: Priced, prices: Prices, tolerance: float) -> Priced:
+        """A pricing with open cells only, and with the best point known."""
+        cells = self.cells
+        for step in range(CELLS.rounds):
             order = cells.least(CELLS.cells)
             worst = order[cells["bound"][order] < best.value - tolerance]
             corner = cells["corner"]
@@ -255,7 +303,7 @@ class CellSubsystem(Subsystem):
         best.bound = float(cells["bound"].min())
         return best
 
-    def _known(self, prices: Prices) -> Priced:
+    def known(self, prices: Prices) -> Priced:
         """The best point of those there are in the box; its middle if there is none."""
         best, known = Priced(), self.inside(prices.low, prices.high)
         if len(known):
@@ -300,11 +348,7 @@ class CellSubsystem(Subsystem):
             return False
         left = np.maximum(cells["lower"][open_].min(axis=0), prices.low)
         right = np.minimum(cells["upper"][open_].max(axis=0), prices.high)
-        # What is known of neurons over the hull: of every cell that meets it.
-        meets = ((cells["lower"] <= right) & (cells["upper"] >= left)).all(axis=1)
-        stored, h = cells["stored"][meets], self.bounder.inherited.width
-        stored = np.concatenate([stored[:, :h].min(axis=0), stored[:, h:].max(axis=0)])
-        lows, highs = self.bounder.arrays(left[None], right[None], stored[None])
+        lows, highs = self.bounder.arrays(left[None], right[None], self._everywhere)
         if self.bounder.unstable(lows, highs, 1)[0] > self.leaf_neurons:
             return False
         self._alone.cost = np.concatenate([prices.g, prices.v])
@@ -375,15 +419,18 @@ class CellSubsystem(Subsystem):
 
 
 def _alone(
-    p: Problem, links: list[Any], network: Network, drivers: np.ndarray, outputs: np.ndarray
+    p: Problem, network: Network, drivers: np.ndarray, outputs: np.ndarray
 ) -> Problem:
-    """A subsystem as a problem of its own: its columns, no rows, no cost yet."""
+    """A subsystem as a problem of its own: its columns, no rows, no cost yet.
+
+    Nothing of it belongs to the user's model, so that it can go to another process.
+    """
     n, q = len(drivers), len(outputs)
     columns = np.concatenate([drivers, p.n + outputs])
     return Problem(
         cost=np.zeros(n + q), lower=p.lower[columns], upper=p.upper[columns],
         matrix=sp.csr_array((0, n + q)), row_lower=np.zeros(0), row_upper=np.zeros(0),
-        integer=p.integer[columns], links=links, n=n, q=q,
-        columns=[p.columns[j] for j in columns], bounded=np.zeros(q, dtype=bool),
+        integer=p.integer[columns], links=[], n=n, q=q,
+        columns=list(range(n + q)), bounded=np.zeros(q, dtype=bool),
         network=network, queries=sp.eye_array(q, format="csr"),
     )  # fmt: skip

@@ -35,7 +35,8 @@ class ReluConfig(SearchConfig):
         How many threads HiGHS may use (1 if not given), and how many worker processes bound
         boxes where boxes are searched.
     executor : Executor, optional
-        Bounds the batches of boxes in parallel, as in ``relu_global``.
+        Bounds boxes, prices subsystems and enumerates their polytopes in parallel, as in
+        ``relu_global``.
     warmstart : bool
         Offer the variables' present values as the first point.
     progress : callable, optional

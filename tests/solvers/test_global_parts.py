@@ -10,6 +10,7 @@ from pyomo_relu import ReLUNetBlock
 from pyomo_relu.analysis import linear_regions
 from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.bounds.box_bounds import BoxBounds
+from pyomo_relu.bounds.tighten import tighten_boxes
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.branching import choose_input
@@ -21,7 +22,6 @@ from pyomo_relu.solvers.global_search.subsystems import (
     find_subsystems,
     links_of,
 )
-from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 from tests.harness.random_networks import CONTINUOUS, he_network, random_network
 
 pytest.importorskip("highspy")

@@ -24,6 +24,7 @@ from pyomo_relu.bounds.box_bounds import (
 )
 from pyomo_relu.bounds.parallel import run_chunks
 from pyomo_relu.bounds.pool import Parts, Pool, halves
+from pyomo_relu.bounds.tighten import tighten_boxes
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.branching import (
     choose_input,
@@ -36,7 +37,6 @@ from pyomo_relu.solvers.global_search.lp import BoxLP, Relaxed
 from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.rows import DriverRows, needed_sides
 from pyomo_relu.solvers.global_search.settings import BOXES
-from pyomo_relu.solvers.global_search.tighten import tighten_boxes
 
 
 @dataclass

@@ -221,9 +221,12 @@ class RoundSearch(CostSearch):
     ----------
     points_first : bool
         Whether points are looked for before the first round.
+    patience : float
+        Beside others it begins when these have had so many CPU seconds.
     """
 
     points_first = True
+    patience = 0.0
 
     @property
     def done(self) -> bool:

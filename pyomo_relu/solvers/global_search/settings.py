@@ -227,6 +227,16 @@ class SideSettings:
 
 
 @dataclass(frozen=True)
+class RowSideSettings:
+    """The search over sides of neurons and columns, among rows."""
+
+    #: Rows times columns, which are kept as a dense array, are at most so many (8 MB).
+    size: int = 1_000_000
+    #: One round in so many dives, so that points are met.
+    every_dive: int = 2
+
+
+@dataclass(frozen=True)
 class PointSettings:
     """Sequences of linear programs between the rounds of a search."""
 
@@ -286,5 +296,6 @@ CELLS = CellSettings()
 PRICES = PriceSettings()
 PIECES = PieceSettings()
 SIDES = SideSettings()
+ROW_SIDES = RowSideSettings()
 TURNS = TurnSettings()
 POINTS = PointSettings()

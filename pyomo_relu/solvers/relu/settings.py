@@ -48,6 +48,9 @@ class TurnsSettings:
     #: SCIP gets so many nodes in a call, and this share of its tree where that is more.
     scip_nodes: int = 20
     scip_growth: float = 0.1
+    #: Where many inputs stand among rows and outputs are in rows only, sides among rows begin
+    #: after so many CPU seconds of the others: counterfactual and secure_uc are proved before.
+    row_sides_after: float = 5.0
     #: Turns are at least so many CPU seconds long, or what they share would be lost in calls.
     least_turn: float = 0.05
     #: A MIP is closed to this share of the gaps asked for, so that the margins of bounds and

@@ -33,9 +33,9 @@ class Relu(NetworkSolver):
     Takes Pyomo's keywords and those of
     :class:`~pyomo_relu.solvers.relu.config.ReluConfig`. In the results ``extra_info`` has
     ``mip_gap``, ``mip_node_count`` (boxes and nodes of the MIP), ``scene`` (what the model
-    is), ``parts`` (which searches ran: ``"boxes"``, ``"sides"``, ``"polytopes"``, ``"prices"``,
-    ``"relu_scip"``, ``"mip"``) and ``proof`` (which of them closed the gap,
-    or None).
+    is), ``parts`` (which searches ran: ``"boxes"``, ``"sides"``, ``"sides among rows"``,
+    ``"polytopes"``, ``"prices"``, ``"relu_scip"``, ``"mip"``) and ``proof`` (which of them
+    closed the gap, or None).
 
     Examples
     --------
@@ -175,9 +175,11 @@ def networks_search(
     """
     from pyomo_relu.solvers.global_search.cost_search import RoundSearch
     from pyomo_relu.solvers.global_search.piece_search import PieceSearch
+    from pyomo_relu.solvers.global_search.row_side_search import RowSideSearch
     from pyomo_relu.solvers.global_search.strategy import by_turns, choose_search
     from pyomo_relu.solvers.relu.scene import Kind, look_at
     from pyomo_relu.solvers.relu.scip_part import ScipPart
+    from pyomo_relu.solvers.relu.settings import TOGETHER
     from pyomo_relu.solvers.relu.turns import Turns
 
     scene = look_at(problem)
@@ -192,6 +194,11 @@ def networks_search(
     rowed = (Kind.FEW, Kind.SUBSYSTEMS, Kind.MANY, Kind.NONLINEAR, Kind.SMOOTH)
     if has_scip() and scene.kind in rowed:
         parts.append(ScipPart(problem, limits))
+    if scene.kind is Kind.MANY and RowSideSearch.fits(problem):
+        rows = RowSideSearch(problem, limits)
+        leads = rows.leads(problem)
+        rows.patience = 0.0 if leads else TOGETHER.row_sides_after
+        parts.insert(0 if leads else len(parts), rows)
     if not parts:
         return scene, None
     return scene, parts[0] if len(parts) == 1 else Turns(parts)

@@ -117,6 +117,14 @@ class Turns(RoundSearch):
         for k, part in enumerate(self.parts):
             leads = ends[k] == first < math.inf
             ended = self.begun[k] and part.done
+            if not self.begun[k] and sum(self.spent) < part.patience and self._others(k):
+                due.append(math.inf)
+                continue
             weight = TOGETHER.lead if leads else 1.0
             due.append(math.inf if ended else self.spent[k] / weight)
         return due.index(min(due))
+
+    def _others(self, k: int) -> bool:
+        """Whether another search than this one has something left to do."""
+        pairs = enumerate(zip(self.parts, self.begun))
+        return any(j != k and not (begun and part.done) for j, (part, begun) in pairs)

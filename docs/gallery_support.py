@@ -15,12 +15,13 @@ from typing import Any
 from sphinx_gallery.scrapers import figure_rst
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-#: When the picture of each script was saved that is on its page already.
-_taken: dict[str, float | None] = {}
+#: When each picture was saved that is on a page already, or was there before its script ran.
+_taken: dict[Path, float] = {}
 
 #: The gallery's order; an example that is not listed comes last.
 ORDER = (
     "reformer_design",
+    "whole_study",
     "oil_production",
     "storage_plant",
     "reactor_dae",
@@ -52,17 +53,18 @@ FIRST_CELL = """\
 import sys
 
 __file__ = "notebook.ipynb"
-sys.argv = ["notebook"]
+sys.argv = ["notebook", "--output", "."]
 %matplotlib inline"""
 
 LAST_CELL = """\
-# The pictures that were saved.
+# Pictures that were saved, and not shown above.
 from pathlib import Path
 
 from IPython.display import Image, display
 
 for picture in sorted(Path().glob("*.png")):
-    display(Image(picture))"""
+    if not picture.stem[-1].isdigit():
+        display(Image(picture))"""
 
 
 def order(name: str) -> tuple[int, str]:
@@ -85,23 +87,26 @@ def prepare(gallery_conf: dict[str, Any], name: str | None) -> None:
     logging.getLogger("pyomo").setLevel(logging.WARNING)
     script = (EXAMPLES / Path(name).name).resolve()
     builtins.__file__ = str(script)  # type: ignore[attr-defined]
-    _taken[script.stem] = _time(script.with_suffix(".png"))
+    _taken.update(_pictures(script))
 
 
-def _time(picture: Path) -> float | None:
-    return picture.stat().st_mtime if picture.exists() else None
+def _pictures(script: Path) -> dict[Path, float]:
+    """When each picture was saved that a script calls by its own name, or that and a number."""
+    found = [script.with_suffix(".png"), *script.parent.glob(f"{script.stem}_[0-9].png")]
+    return {p.resolve(): p.stat().st_mtime for p in sorted(found) if p.exists()}
 
 
 def saved_pictures(
     block: tuple, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
 ) -> str:
-    """The picture that a script has saved under its own name, as reStructuredText."""
-    source = Path(block_vars["src_file"]).with_suffix(".png")
-    time = _time(source)
-    if time is None or time == _taken.get(source.stem):
-        return ""
-    _taken[source.stem] = time
-    target = Path(next(block_vars["image_path_iterator"]))
-    shutil.copyfile(source, target)
-    title = source.stem.replace("_", " ")
-    return figure_rst([str(target)], gallery_conf["src_dir"], fig_titles=title)
+    """The pictures that a script has saved in this block, as reStructuredText."""
+    pages = ""
+    for source, time in _pictures(Path(block_vars["src_file"])).items():
+        if time == _taken.get(source):
+            continue
+        _taken[source] = time
+        target = Path(next(block_vars["image_path_iterator"]))
+        shutil.copyfile(source, target)
+        title = source.stem.replace("_", " ")
+        pages += figure_rst([str(target)], gallery_conf["src_dir"], fig_titles=title)
+    return pages

@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Train, solve, compare with a grid of prices, save the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=12, help="neurons of a layer")
-    parser.add_argument("--output", type=Path, default=HERE / "plots")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder for the plot")
     args = parser.parse_args(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
 

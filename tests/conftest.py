@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Before NumPy and the frameworks start their thread pools.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -26,6 +27,27 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", _profile))
 
 #: Seconds that a slow test may take; the others have the limit in pyproject.toml.
 SLOW_TIMEOUT = 3600
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--slower",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="let the machine seem so many times slower: tests that depend on time fail",
+    )
+
+
+def pytest_configure(config):
+    # A shell without job control starts what runs in the background (nohup, a container, a job of
+    # CI) deaf to Ctrl-C; tests that press it would wait for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.getoption("--slower") != 1:
+        from tests.harness.slower import pretend
+
+        pretend(config.getoption("--slower"))
 
 
 def pytest_collection_modifyitems(items):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -232,6 +233,26 @@ def test_readme_names_nothing_that_is_missing():
     for title, known in (("formulations", FORMULATIONS), ("bounds", RUNGS)):
         (row,) = [r for r in rows if r.startswith(f"| {title} |")]
         assert set(re.findall(r"`(\w+)`", row)) <= set(known), title
+
+
+@pytest.mark.slow
+def test_whole_study(monkeypatch, tmp_path, capsys):
+    """A page of cells, without a main(): it runs from top to bottom."""
+    pytest.importorskip("keras")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    script = ROOT / "examples" / "whole_study.py"
+    monkeypatch.setattr(sys, "argv", [script.name, "--output", str(tmp_path)])
+    found = runpy.run_path(str(script), run_name="__main__")
+    plt.close("all")
+    first, last = found["rounds"][0], found["rounds"][-1]
+    assert found["m"].reactor.error() < 1e-6
+    gaps = [abs(r["promised"] - r["true"]) for r in (first, last)]
+    assert gaps[1] < 0.5 * gaps[0]  # network and simulator have come together
+    assert first["true"] < last["true"] <= found["BEST"] + 0.5
+    assert last["waste"] <= found["PERMIT"] + 1e-6
+    assert abs(last["true waste"] - found["PERMIT"]) < 0.5
+    for number in range(1, 5):
+        assert_picture(tmp_path / f"whole_study_{number}.png")
 
 
 @pytest.mark.slow

@@ -86,10 +86,10 @@ def test_a_fixed_input_that_rows_keep_inside_is_named_once(caplog, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"input_shape": (2,)}])
-def test_files_of_pytorch_hold_weights_alone(tmp_path, options):
+def test_files_of_pytorch_are_loaded_by_their_owner(tmp_path, options):
     path = tmp_path / "net.pt"
     path.write_bytes(b"weights")
-    with pytest.raises(ValueError, match=r"load_state_dict\(torch\.load.*input_shape="):
+    with pytest.raises(ValueError, match=r"input_shape=.*load_state_dict\(.*'\.pt2'"):
         read_network(path, **options)
 
 

@@ -21,6 +21,7 @@ from pyomo_relu.base.weak_table import WeakTable
 from pyomo_relu.block.data import ReLUNetBlockData
 from pyomo_relu.block.found_bounds import bounds_at_hand
 from pyomo_relu.block.indexed import IndexedMethods
+from pyomo_relu.block.replacing import scalers_given
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.formulations import FORMULATIONS, choose_formulations
 from pyomo_relu.network import Network
@@ -94,7 +95,8 @@ class ReLUNetBlock(Block):
     input_names, output_names : sequence of str, optional
         Names of the entries, in the order of the network; indices of ``outputs``.
     input_scaler, output_scaler : fitted scaler or (offset, factor), optional
-        Between the user's units and those of the network; fused into its layers.
+        Between the user's units and those of the network; fused into its layers. A pair
+        means ``scaled = (value - offset) / factor``.
     input_shape : tuple of int, optional
         Of one sample, for a PyTorch module.
     check_reading : bool
@@ -155,6 +157,8 @@ class ReLUNetBlock(Block):
         if network is None and given:
             raise ValueError(f"ReLUNetBlock: '{given[0]}' needs network=.")
         self._init_network = self.read(network, reader)
+        #: The scalers that the network came with, which another network must tell of.
+        self.scalers = scalers_given(reader)
         self._init_inputs = _initializer(kwargs.pop("inputs", None))
         input_bounds = kwargs.pop("input_bounds", None)
         self._init_input_bounds = (
@@ -240,9 +244,12 @@ class ReLUNetBlock(Block):
         self._init_inputs = ConstantInitializer(None)
         self._init_input_bounds = ConstantInitializer(None)
 
-    def use_network(self, network: Any) -> None:
-        """Build what is not built yet with another network, or a mapping of them."""
-        self._init_network = network
+    def use_network(self, network: Any, reader: Mapping[str, Any]) -> None:
+        """Build what is not built yet with another network, or a mapping of them.
+
+        ``reader`` has the keywords that it was read with.
+        """
+        self._init_network, self.scalers = network, scalers_given(reader)
 
     def update_after_discretization(self) -> None:
         """Build the points that a discretization has added; called by pyomo.dae."""

@@ -16,7 +16,7 @@ from pyomo_relu.block.input_bounds import check_input_box, read_input_bounds
 from pyomo_relu.block.inputs import add_inputs, named_index, read_inputs
 from pyomo_relu.block.output_bounds import users_bounds
 from pyomo_relu.block.printing import NetworkOutputs, PrintedData
-from pyomo_relu.block.replacing import check_replacement, named_as
+from pyomo_relu.block.replacing import check_replacement, check_scalers, named_as
 from pyomo_relu.block.scaling import Scalings
 from pyomo_relu.block.statistics import BlockStatistics, block_statistics
 from pyomo_relu.block.writing import Prepared
@@ -284,11 +284,13 @@ class ReLUNetBlockData(PrintedData):
             Left out, the method that the block was made with.
         **options
             Options of the formulation, and what :func:`pyomo_relu.read_network` takes.
+            Scalers are the network's, not the block's: give them with each network.
 
         Raises
         ------
         ValueError
-            If the network doesn't fit; the block is as it was.
+            If the network doesn't fit, or the block was made with a scaler that is not given
+            again (nor as None); the block is as it was.
 
         Notes
         -----
@@ -298,11 +300,12 @@ class ReLUNetBlockData(PrintedData):
         """
         component = self.parent_component()
         reader = component.take_reader_keywords(options)
+        check_scalers(self, component.scalers, reader)
         fitting = self.fitting(component.read(network, reader))
         new, prepared = self.prepare_network(fitting, formulation, bounds, options)
         self.install_network(new, prepared, bounds)
         if not component.is_indexed():
-            component.use_network(new)
+            component.use_network(new, reader)
 
     def forget_model_bounds(self) -> None:
         """Drop bounds that rely on a model, in a copy of that model that is changed."""

@@ -10,6 +10,7 @@ from pyomo.common.gc_manager import PauseGC
 from pyomo_relu.block import writing
 from pyomo_relu.block.found_bounds import bounds_at_hand, find_bounds
 from pyomo_relu.block.printing import line_of_indexed, printing
+from pyomo_relu.block.replacing import check_scalers
 from pyomo_relu.block.statistics import IndexedStatistics
 from pyomo_relu.block.writing import Prepared
 from pyomo_relu.bounds import Bounds
@@ -127,6 +128,7 @@ class IndexedMethods:
         """
         blocks = self._blocks()
         reader = self.take_reader_keywords(options)  # type: ignore[attr-defined]
+        check_scalers(self, self.scalers, reader)  # type: ignore[attr-defined]
         if isinstance(network, Mapping):
             self._check_indices(network, blocks)
         found = self.read(network, reader)  # type: ignore[attr-defined]
@@ -142,7 +144,7 @@ class IndexedMethods:
             }
             for index, (new, written) in prepared.items():
                 blocks[index].install_network(new, written, bounds)
-        self.use_network(found)  # type: ignore[attr-defined]
+        self.use_network(found, reader)  # type: ignore[attr-defined]
 
     def _check_indices(self, network: Mapping, blocks: dict[Any, Any]) -> None:
         where = self.name  # type: ignore[attr-defined]

@@ -60,9 +60,18 @@ def read_inputs(inputs: Any, network: Network, where: str) -> list[Any]:
     inputs = ordered_by_name(inputs, network, where)
     entries = list(_flatten(inputs, where))
     if len(entries) != network.n_inputs:
+        # Entries of all indices, where each block of an indexed one should have its own.
+        rule = (
+            ""
+            if not where.endswith("]")
+            else (
+                " Each block of an indexed one needs its own: give a rule, such as "
+                "inputs=lambda block, t: [m.x[t, 0], m.x[t, 1]]."
+            )
+        )
         raise ValueError(
             f"{where}: the network has {network.n_inputs} inputs, but inputs= gives "
-            f"{len(entries)}."
+            f"{len(entries)}.{rule}"
         )
     return entries
 

@@ -1,10 +1,44 @@
-"""Whether another network fits the variables of a block."""
+"""Whether another network fits the variables of a block, and comes in their units."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pyomo_relu.network import Network
+
+#: Keywords that put a network between units of the model and those it was trained in.
+SCALERS = ("input_scaler", "output_scaler")
+
+
+def scalers_given(reader: Mapping[str, Any]) -> frozenset[str]:
+    """Which scalers are among the keywords that say how a network is read."""
+    return frozenset(name for name in SCALERS if reader.get(name) is not None)
+
+
+def check_scalers(block: Any, scalers: frozenset[str], reader: Mapping[str, Any]) -> None:
+    """Refuse a new network without a word on the scalers that the last one came with.
+
+    A retrained network that silently stands between other units is a wrong model that solves.
+
+    Parameters
+    ----------
+    block : block or component
+    scalers : frozenset of str
+        Those of the network that is replaced.
+    reader : mapping
+        Keywords of the new network; None as a scaler says that there is none.
+
+    Raises
+    ------
+    ValueError
+        If one of the scalers is not among the keywords.
+    """
+    for name in sorted(scalers - set(reader)):
+        raise ValueError(
+            f"'{block.name}' was made with {name}=, which replace_network does not keep: give "
+            f"{name}= again with the new network, or {name}=None if it is in the model's units."
+        )
 
 
 def check_replacement(block: Any, network: Network) -> None:

@@ -45,7 +45,11 @@ class BlockStatistics:
     big_m : (float, float) or None
         Smallest and largest big-M constant, ``max(-l, u)`` over unstable neurons.
     coefficients : (float, float) or None
-        Smallest and largest absolute coefficient of a variable in the rows.
+        Smallest and largest absolute coefficient of a variable in the rows, without those of
+        ``scale``.
+    unit_factors : (float, float) or None
+        Smallest and largest power of two by which rows ``scale`` change the units of inputs and
+        outputs that are far from order one.
     reason : str
         Why the formulation ``auto`` wrote what it did; else empty.
     bound_method : str
@@ -63,6 +67,7 @@ class BlockStatistics:
     constraints: int = 0
     big_m: tuple[float, float] | None = None
     coefficients: tuple[float, float] | None = None
+    unit_factors: tuple[float, float] | None = None
     reason: str = ""
     bound_method: str = ""
     bound_seconds: float = 0.0
@@ -100,7 +105,12 @@ class BlockStatistics:
         if self.coefficients is None:
             return [total]
         low, high = self.coefficients
-        return [total, f"coefficients from {low:.3g} to {high:.3g}"]
+        range_of_all = f"coefficients from {low:.3g} to {high:.3g}"
+        if self.unit_factors is not None:
+            low, high = (round(math.log2(f)) for f in self.unit_factors)
+            span = f"2^{low}" if low == high else f"2^{low} to 2^{high}"
+            range_of_all += f"; rows 'scale' change units, by {span}"
+        return [total, range_of_all]
 
     def __str__(self) -> str:
         lines = aligned(self._table())
@@ -189,7 +199,7 @@ def block_statistics(block: Any) -> BlockStatistics:
     if bounds is None or layers is None:
         return result
     result.bound_method, result.bound_seconds = bounds.method, bounds.seconds
-    result.coefficients = _coefficients(block)
+    result.coefficients, result.unit_factors = _coefficients(block)
     result.reason = next((f.reason for f in block.formulations.values() if f.reason), "")
     whole = whole_of(block.formulations)
     if whole is not None:
@@ -244,17 +254,36 @@ def _count_binaries(held: Any) -> int:
     return sum(1 for v in held.component_data_objects(Var) if v.is_binary())
 
 
-def _coefficients(block: Any) -> tuple[float, float] | None:
-    """The smallest and the largest absolute coefficient in the active rows of a block."""
-    low, high = math.inf, 0.0
+class _Range:
+    """The smallest and the largest of absolute values, zeros left out."""
+
+    def __init__(self) -> None:
+        self.low, self.high = math.inf, 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        sizes = np.abs(values)
+        sizes = sizes[sizes > 0]
+        if sizes.size:
+            self.low = min(self.low, float(sizes.min()))
+            self.high = max(self.high, float(sizes.max()))
+
+    def ends(self) -> tuple[float, float] | None:
+        return (self.low, self.high) if self.high else None
+
+
+def _coefficients(
+    block: Any,
+) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """The range of coefficients in the active rows of a block, and that of unit factors."""
+    everything, factors = _Range(), _Range()
     for row in block.component_data_objects(Constraint, active=True):
         if isinstance(row, LazyRow):
             found = np.append(row.coefficients(), 1.0)
         else:
             repn = generate_standard_repn(row.body)
             found = np.array([*repn.linear_coefs, *repn.quadratic_coefs], dtype=float)
-        sizes = np.abs(found)
-        sizes = sizes[sizes > 0]
-        if sizes.size:
-            low, high = min(low, float(sizes.min())), max(high, float(sizes.max()))
-    return (low, high) if high else None
+        if row.parent_component().local_name == "scale":
+            factors.add(found[np.abs(found) != 1.0])
+        else:
+            everything.add(found)
+    return everything.ends(), factors.ends()

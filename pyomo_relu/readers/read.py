@@ -36,9 +36,12 @@ def _saved(
 
 def _torch_file(source: str | Path, **_: Any) -> Network:
     raise ValueError(
-        f"'{source}' is a PyTorch file; weights alone don't say what the network computes. "
-        "Build the module, load the weights with module.load_state_dict(torch.load(path, "
-        "weights_only=True)), and pass the module with input_shape=."
+        f"'{source}' is a PyTorch file, which may hold weights alone, or code that runs when "
+        "it is loaded; so load it yourself, and pass the module, with input_shape=. "
+        "Weights: build the module, then "
+        "module.load_state_dict(torch.load(path, weights_only=True)). A whole module: "
+        "torch.load(path, weights_only=False), if you trust the file. TorchScript: "
+        "torch.jit.load(path). The file of torch.export.save, '.pt2', is read as it is."
     )
 
 

@@ -9,7 +9,14 @@ import pyomo.environ as pyo
 import pytest
 from pyomo.dae import ContinuousSet, DerivativeVar
 
-from pyomo_relu import Network, NetworkBuilder, ReLUNetBlock, activations, compute_bounds
+from pyomo_relu import (
+    Network,
+    NetworkBuilder,
+    ReLUNetBlock,
+    activations,
+    compute_bounds,
+    read_network,
+)
 from pyomo_relu.formulations import BigM
 from pyomo_relu.presolve.model_bounds import InfeasibleModelError
 from pyomo_relu.presolve.model_scope import is_stale
@@ -436,3 +443,29 @@ def test_points_that_a_discretization_adds_have_the_new_network():
     pyo.TransformationFactory("dae.finite_difference").apply_to(m, nfe=3)
     assert len(m.net) == 4
     assert all(data.network is DOWN for data in m.net.values())
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("scaler", ["input_scaler", "output_scaler"])
+def test_scalers_must_be_told_again(indexed, scaler):
+    """A retrained network without its scaler would solve, with wrong values."""
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(bounds=(-1, 1))
+    index = [pyo.RangeSet(2)] if indexed else []
+    scale = {scaler: (0.5, 2.0)}
+    m.net = ReLUNetBlock(*index, network=UP, inputs=lambda b, *t: [m.x], **scale)
+    blocks = [m.net[1], m.net[2]] if indexed else [m.net]
+    before = lp_text(m)
+    for part in (m.net, blocks[0]):
+        with pytest.raises(ValueError, match=f"was made with {scaler}=, which"):
+            part.replace_network(DOWN)
+    assert lp_text(m) == before
+    m.net.replace_network(DOWN, **scale)
+    wanted = read_network(DOWN, **scale).evaluate([[0.25]])
+    for block in blocks:
+        np.testing.assert_allclose(block.evaluate([[0.25]]), wanted)
+    with pytest.raises(ValueError, match=f"{scaler}=None if it is in the model's units"):
+        m.net.replace_network(UP)
+    m.net.replace_network(UP, **{scaler: None})
+    m.net.replace_network(DOWN)  # what has no scaler needs no word
+    np.testing.assert_allclose(blocks[0].evaluate([[0.25]]), DOWN.evaluate([[0.25]]))

@@ -139,7 +139,12 @@ def _exported(torch: Any, source: Any, samples: tuple) -> Program:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """PyTorch prints graphs and warnings where an export fails; the error says enough."""
-    names = ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export")
+    names = (
+        "torch.fx.experimental.symbolic_shapes",
+        "torch.export",
+        "torch._export",
+        "torch._subclasses.fake_tensor",
+    )
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

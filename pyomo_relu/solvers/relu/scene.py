@@ -26,7 +26,7 @@ class Kind(enum.Enum):
     #: their vertices.
     POLYTOPES = "subsystems that are few polytopes each"
     #: Few inputs among rows: boxes, then a MIP beside them.
-    FEW = "few inputs among rows"
+    FEW = "few inputs among rows or bounds of outputs"
     #: Networks that only rows connect: prices for the rows, then a MIP beside them.
     SUBSYSTEMS = "subsystems that only rows connect"
     #: Nonlinear terms or SOS constraints beside the networks: SCIP.
@@ -70,7 +70,8 @@ class Scene:
             count(self.networks, "network"),
             count(self.inputs, "free input"),
             count(self.integers, "integer"),
-            count(self.rows, "row"),
+            # A row of one variable, or of one output, has become a bound.
+            f"{count(self.rows, 'row')} besides bounds",
         ]
         if self.subsystems > 1:
             most = count(self.widest, "input")

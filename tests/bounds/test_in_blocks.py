@@ -4,7 +4,6 @@ import concurrent.futures as cf
 import os
 import signal
 import threading
-import time
 
 import numpy as np
 import pyomo.environ as pyo
@@ -111,7 +110,6 @@ def test_ctrl_c_for_real_keeps_what_is_proved(method, workers):
         list(pool.map(abs, range(4)))
         options["executor"] = pool
     timer = interrupt_soon(0.3)
-    begin = time.monotonic()
     try:
         found = compute_bounds(network, -1, 1, [(method, options), "lp"], start=start)
     finally:
@@ -124,6 +122,5 @@ def test_ctrl_c_for_real_keeps_what_is_proved(method, workers):
                 process.kill()
     assert found.details["keyboard"] and found.details["interrupted"]
     assert found.method == method
-    assert time.monotonic() - begin < 60
     assert start.contains(found, 1e-9)
     assert_contains_samples(found, np.random.default_rng(0), 500)

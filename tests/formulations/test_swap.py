@@ -265,11 +265,11 @@ def test_cuts_found_in_time_stay(m, monkeypatch, caplog):
 @pytest.mark.parametrize("hidden", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_cuts_of_an_image_network_end_in_time(hidden):
     m = boxed_model(he_network(0, [784, hidden, hidden, 10]), 0.0, 1.0)
-    begin = time.monotonic()
+    begin = time.process_time()  # a busy machine gives less of it within a limit, not more
     m.net.reformulate("bigm")
-    bigm = time.monotonic() - begin
+    bigm = time.process_time() - begin
     m.net.reformulate("cuts", time_limit=2)
-    assert time.monotonic() - begin < 2 * bigm + 2 + 10
+    assert time.process_time() - begin < 2 * bigm + 2 + 10
 
 
 def test_cuts_leave_the_model_as_it_was(m):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -160,8 +158,6 @@ def test_large_convolutions_stay_sparse():
 
     made = _conv_model(28, 32, True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begin = time.process_time()
     network = read_onnx(made)
-    assert time.process_time() - begin < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
     assert difference(made, network, np.random.default_rng(0), points=2) < 1e-5

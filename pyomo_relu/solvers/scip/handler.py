@@ -250,7 +250,8 @@ class NetworkHandler(Conshdlr):
         scip = self.program.scip
         sign = -1.0 if self.program.program.maximize else 1.0
         best = sign * scip.getPrimalbound() if scip.getNSols() else math.inf
-        if not self._polytope.due(best, sign * scip.getDualbound()):
+        bound, nodes = sign * scip.getDualbound(), scip.getNTotalNodes()
+        if not self._polytope.due(best, bound, nodes):
             return False
         every = [scip.getTransformedVar(v) for v in self.program.variables]
         low = np.array([v.getLbGlobal() for v in every])

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
-from pyomo_relu.bounds.planes.chain import ChainPlanes, Lines, through
+from pyomo_relu.bounds.planes.chain import Lines, through
 from pyomo_relu.bounds.planes.sides import chain_of
 from pyomo_relu.programs import LinearProgram
 from pyomo_relu.programs.certificate import Certifier
@@ -69,24 +69,39 @@ class Polytope:
         }
         self.begin, self.spent = time.process_time(), 0.0
         self._cutoff = np.inf
-        self._first = True
+        #: The chains whose neurons are next, and how wide all were when a turn began.
+        self._waiting, self._before = list(self.chains), np.inf
+        self._inputs = np.unique(
+            np.concatenate(
+                [
+                    np.zeros(0, dtype=int),
+                    *(networks.functions[k].inputs for k in self.chains),
+                ]
+            )
+        )
 
-    def due(self, cutoff: float, bound: float) -> bool:
-        """Whether it is worth to look again.
+    def due(self, cutoff: float, bound: float, nodes: int) -> bool:
+        """Whether it is worth to look now.
 
         Parameters
         ----------
         cutoff, bound : float
             The cost of the best point and the bound, both to be minimized.
+        nodes : int
+            How many the search has seen.
         """
-        if not self.chains or not len(self.program.row_lower):
+        if not self.chains or not len(self.program.row_lower) or nodes < POLYTOPE.nodes:
             return False
-        if self._first:
-            return True
-        gap = self._cutoff - max(bound, -1e18)
-        better = self._cutoff - cutoff > POLYTOPE.better * gap
-        allowed = POLYTOPE.share * (time.process_time() - self.begin)
-        return better and self.spent < allowed
+        if not self._waiting:
+            gap = self._cutoff - max(bound, -1e18)
+            if self._cutoff - cutoff > POLYTOPE.better * gap:
+                self._waiting, self._before = list(self.chains), np.inf
+        return bool(self._waiting) and self._left() > 0.0
+
+    def _left(self) -> float:
+        """The CPU seconds that may be spent."""
+        elapsed = time.process_time() - self.begin
+        return POLYTOPE.first + POLYTOPE.share * elapsed - self.spent
 
     def look(
         self, low: np.ndarray, high: np.ndarray, cutoff: float
@@ -105,29 +120,23 @@ class Polytope:
         column, low, high
             Of inputs whose bounds are better by a share that counts.
         """
-        begin = time.process_time()
-        self._first, self._cutoff = False, cutoff
-        inputs = np.unique(
-            np.concatenate([self.networks.functions[k].inputs for k in self.chains])
-        )
-        count, before, low, high = 0, np.inf, low.copy(), high.copy()
-        while count < POLYTOPE.programs:
+        begin, self._cutoff = time.process_time(), cutoff
+        left, low, high = self._left(), low.copy(), high.copy()
+        while self._waiting and time.process_time() - begin < left:
             program = self._load(low, high, cutoff)
-            for j in inputs[low[inputs] < high[inputs]].tolist():
-                least, most = self._input(program, j)
-                if least <= most:
-                    low[j], high[j] = least, most
-                count += 2
-            for k, chain in self.chains.items():
-                count += self._neurons(program, k, chain, low, high)
-                if count > POLYTOPE.programs:
-                    break
+            if len(self._waiting) == len(self.chains):
+                free = self._inputs[low[self._inputs] < high[self._inputs]]
+                for j in free[: POLYTOPE.most_inputs].tolist():
+                    least, most = self._input(program, j)
+                    if least <= most:
+                        low[j], high[j] = least, most
+            while self._waiting and time.process_time() - begin < left:
+                self._neurons(program, self._waiting.pop(0), low, high)
             self.networks.forget()
             width = self._width()
-            if not width < POLYTOPE.smaller * before:
-                break
-            before = width
-        for j in inputs.tolist():
+            if not self._waiting and width < POLYTOPE.smaller * self._before:
+                self._waiting, self._before = list(self.chains), width
+        for j in self._inputs.tolist():
             yield j, float(low[j]), float(high[j])
         self.spent += time.process_time() - begin
 
@@ -185,14 +194,10 @@ class Polytope:
         return float(ends[0]), float(-ends[1])
 
     def _neurons(
-        self,
-        program: _Program,
-        k: int,
-        chain: ChainPlanes,
-        low: np.ndarray,
-        high: np.ndarray,
-    ) -> int:
-        """Rows for the neurons of a chain, and the bounds that follow; the programs solved."""
+        self, program: _Program, k: int, low: np.ndarray, high: np.ndarray
+    ) -> None:
+        """Rows for the neurons of a chain, and the bounds that follow."""
+        chain = self.chains[k]
         stack, at = chain.stack, chain.position
         every, inputs = slice(at, at + 1), self.networks.functions[k].inputs
         box = chain.box(low[inputs], np.maximum(low[inputs], high[inputs]))
@@ -202,7 +207,6 @@ class Polytope:
                 for rows, _ in stack.queries[:-1]
             ]
         steps: list[np.ndarray] = []
-        count = 0
         for layer, span in enumerate(stack.spans):
             rows, const = (part[every] for part in stack.queries[layer])
             a, _ = through(rows, const, steps)
@@ -212,7 +216,6 @@ class Polytope:
                 cost = np.zeros(len(low))
                 cost[inputs] = a[0, 0, i]
                 duals = program.duals(cost)
-                count += 1
                 row = None
                 if duals is not None:
                     row = program.certifier.surrogate_row(duals, inputs)
@@ -224,4 +227,3 @@ class Polytope:
                 stack.stored[at] = found
             lines = Lines.between(*stack.stored[at][:, None, span])
             steps.append(stack.step(layer, lines, lines.rules(None)[:, :1], every))
-        return count

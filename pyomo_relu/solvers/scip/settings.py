@@ -81,16 +81,19 @@ class HandlerSettings:
 class PolytopeSettings:
     """Neurons over the polytope of the program's rows."""
 
-    #: Linear programs at most, in one go over all neurons ...
-    programs: int = 1000
-    #: It is gone over all neurons again while they get narrower than by this factor.
-    smaller: float = 0.95
-    #: ... of so many seconds each at most.
-    seconds: float = 1.0
-    #: It is gone over again when the best point has become better by this share of the gap ...
-    better: float = 0.05
-    #: ... and less than this share of the CPU time was spent on it so far.
+    #: It is left alone for so many nodes: what is solved by then needs no more.
+    nodes: int = 10
+    #: CPU seconds that it may take, and the share of all CPU time from then on.
+    first: float = 0.2
     share: float = 0.1
+    #: Seconds of one linear program at most.
+    seconds: float = 1.0
+    #: Inputs that are bounded by two linear programs each, at most.
+    most_inputs: int = 100
+    #: It is gone over all neurons again while they get narrower than by this factor ...
+    smaller: float = 0.95
+    #: ... and when the best point has become better by this share of the gap.
+    better: float = 0.05
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,9 @@ class HandlerSettings:
     #: Sides of a network's neurons are branched on as long as more of its inputs than this
     #: are free, its inputs from then on. Bounds after 1,500 nodes with inputs and with
     #: sides: wfp_1x50 (25 inputs) 4.24, 4.58; wfp_2x30 4.03, 4.57; after 300 nodes: mpc10
-    #: (3 inputs) 6.92, 5.34.
+    #: (3 inputs) 6.92, 5.34. Sides also where no more than 4 or 10 neurons are undecided,
+    #: however few inputs there are, gained nothing: mpc10d after 400 nodes 7.609 without,
+    #: 7.599, 7.594.
     few_inputs: int = 5
     #: A column is not branched on if its score is below this share of the best: what it
     #: gained when it was wide says nothing of it then.

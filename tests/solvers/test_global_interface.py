@@ -164,7 +164,7 @@ def test_a_search_in_one_process_says_so(kind, caplog):
 @pytest.mark.parametrize("sizes", [(12, 12, 12, 1), (8, 12, 12, 1)])
 def test_a_mip_takes_over_where_boxes_grow(sizes):
     m = box_model(he_network(0, sizes), formulation="bigm")
-    results = NewFactory("relu_global").solve(m, time_limit=100)
+    results = NewFactory("relu_global").solve(m, time_limit=600)
     value, bound = pyo.value(m.obj), results.objective_bound
     # Without the MIP, 40,000 boxes and more leave a gap of a third.
     assert results.extra_info.mip_node_count < 20_000
@@ -176,7 +176,7 @@ def test_a_mip_takes_over_where_boxes_grow(sizes):
 def test_a_plateau_is_left_to_a_small_mip():
     """The best outputs of one subsystem lie on a whole face of its function."""
     m = random_model(10943)
-    results = solve(m, time_limit=60)
+    results = solve(m, time_limit=600)
     value, bound = pyo.value(m.obj), results.problem.upper_bound
     assert status(results) == "optimal"
     exact = mip(m)
@@ -194,7 +194,7 @@ def test_images_are_handed_over_and_agree():
     network = he_network(0, (784, 50, 50, 10))
     m.net = ReLUNetBlock(network=network, inputs=m.x, formulation="bigm")
     m.obj = pyo.Objective(expr=m.net.outputs[1] - m.net.outputs[0], sense=pyo.maximize)
-    results = solve(m, time_limit=100)
+    results = solve(m, time_limit=600)
     value = pyo.value(m.obj)
     assert status(results) == "optimal"
     assert value == pytest.approx(mip(m), rel=2e-4)

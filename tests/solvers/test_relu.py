@@ -151,7 +151,7 @@ def test_a_mip_beside_the_networks_finds_the_same(kind, at_once):
 
 def assert_agrees(seed: int) -> str:
     m = random_model(seed)
-    results = solve(m, timelimit=60)
+    results = solve(m, timelimit=600)
     found = status(results)
     bound, best = results.problem.lower_bound, results.problem.upper_bound
     sign = 1.0

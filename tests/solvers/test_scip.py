@@ -33,7 +33,7 @@ def module(name: str):
 
 
 def solve(m, **options):
-    options = {"time_limit": 60.0} | options
+    options = {"time_limit": 600.0} | options
     return NewFactory("relu_scip").solve(
         m, load_solutions=False, raise_exception_on_nonoptimal_result=False, **options
     )
@@ -143,7 +143,7 @@ def test_every_end_keeps_the_point_and_a_valid_bound(how):
 
 def test_pyomos_customary_call_and_its_results():
     m = hard()
-    results = pyo.SolverFactory("relu_scip").solve(m, timelimit=60)
+    results = pyo.SolverFactory("relu_scip").solve(m, timelimit=600)
     assert results.solver.termination_condition == pyo.TerminationCondition.optimal
     assert results.problem.upper_bound == pytest.approx(results.problem.lower_bound, 2e-4)
     assert results.solver.statistics.branch_and_bound.number_of_bounded_subproblems >= 1

@@ -39,7 +39,7 @@ import numpy.typing as npt
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.linear import Lines, MaxPlanes, max_planes, piecewise_lines
-from pyomo_relu.bounds.smooth_lines import smooth_lines
+from pyomo_relu.bounds.smooth_lines import SmoothHull
 from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear, Smooth
 from pyomo_relu.network.nodes import Weight
 from pyomo_relu.network.weights import absolute, dense, row_nonzeros
@@ -102,6 +102,7 @@ class Backward:
         self.slices = dict(network.input_slices())
         self.n_readers = [len(r) for r in network.readers()]
         self._lines: dict[tuple[int, str], Relaxed] = {}
+        self._hulls: dict[int, SmoothHull] = {}
         self._noise: dict[int, np.ndarray] = {}
         self._line_noises: dict[object, np.ndarray] = {}
         self._affine: dict[int, tuple[tuple[Weight, ...], np.ndarray]] = {}
@@ -134,7 +135,9 @@ class Backward:
             if isinstance(node, PiecewiseLinear):
                 self._lines[i, rule] = piecewise_lines(node, low, high, rule)
             elif isinstance(node, Smooth):
-                self._lines[i, rule] = smooth_lines(node, low, high, rule)
+                if i not in self._hulls:
+                    self._hulls[i] = SmoothHull(node, low, high)
+                self._lines[i, rule] = self._hulls[i].lines(rule)
             else:
                 assert isinstance(node, Max)
                 self._lines[i, rule] = max_planes(node, low, high, rule)

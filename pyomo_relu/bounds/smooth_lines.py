@@ -219,21 +219,18 @@ def smooth_slope_range(
     value, alpha = node.form.value, node.parameter
     sides = []
     for from_left, end in ((True, low), (False, high)):
-        start = value(end, alpha)
-        # Where no point is away from the end, the slope is the derivative.
+        start, turn = value(end, alpha), 1.0 if from_left else -1.0
+        own = turn * sign * _inner_slope(node, end, from_left)
+        # At an end that touches a bent part the slope is the derivative there.
+        at_end = np.where(_bends_away(node, end, from_left, sign), np.inf, own)
         best = np.full(np.shape(end), np.inf)
         for x in _candidates(node, low, high, sign, from_left):
             near = abs(x - end) <= 1e-7 * (1.0 + abs(end))
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 chord = (value(x, alpha) - start) / (x - end)
-            # At an end that touches a bent part the slope is the derivative there.
-            slope = sign * np.where(near, _inner_slope(node, end, from_left), chord)
-            slope = slope if from_left else -slope
-            slope = np.where(near & _bends_away(node, end, from_left, sign), np.inf, slope)
-            best = np.minimum(best, slope)
-        own = sign * _inner_slope(node, end, from_left)
-        best = np.where(np.isfinite(best), best, own if from_left else -own)
-        sides.append(best if from_left else -best)
+            best = np.minimum(best, np.where(near, at_end, turn * sign * chord))
+        # Where no point is away from the end, the slope is the derivative.
+        sides.append(turn * np.where(np.isfinite(best), best, own))
     return sides[0], sides[1]
 
 
@@ -285,25 +282,56 @@ def middle_slope(
     return np.minimum(np.maximum(slope, left), right)
 
 
-def rule_slope(
-    node: Smooth, low: np.ndarray, high: np.ndarray, rule: str, sign: float
-) -> np.ndarray:
-    """The slope that a rule of :mod:`pyomo_relu.bounds.linear` picks from the hull's."""
-    if rule == "constant":
-        return np.zeros(np.shape(low))
-    left, right = smooth_slope_range(node, low, high, sign)
-    with np.errstate(invalid="ignore"):
-        if rule == "zero":
-            slope = np.minimum(np.maximum(0.0, left), right)
-        elif rule == "one":
-            slope = np.where(abs(left) > abs(right), left, right)
-        elif rule == "parallel":
-            width = np.where(high > low, high - low, 1.0)
-            slope = sign * (node(high) - node(low)) / width
-            slope = np.minimum(np.maximum(slope, left), right)
-        else:
-            slope = middle_slope(node, low, high, (left, right), sign)
-    return np.where(np.isfinite(slope) & (abs(slope) < STEEPEST), slope, 0.0)
+class SmoothHull:
+    """The lines of a smooth node over intervals; what the rules share is found once.
+
+    Parameters
+    ----------
+    node : Smooth
+    low, high : (N, size) arrays
+    """
+
+    def __init__(self, node: Smooth, low: np.ndarray, high: np.ndarray) -> None:
+        self.node, self.low, self.high = node, low, high
+        self._ranges: dict[float, tuple[np.ndarray, np.ndarray]] = {}
+
+    def slope_range(self, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        """What :func:`smooth_slope_range` gives."""
+        if sign not in self._ranges:
+            found = smooth_slope_range(self.node, self.low, self.high, sign)
+            self._ranges[sign] = found
+        return self._ranges[sign]
+
+    def slope(self, rule: str, sign: float) -> np.ndarray:
+        """The slope that a rule of :mod:`pyomo_relu.bounds.linear` picks from the hull's."""
+        node, low, high = self.node, self.low, self.high
+        if rule == "constant":
+            return np.zeros(np.shape(low))
+        left, right = self.slope_range(sign)
+        with np.errstate(invalid="ignore"):
+            if rule == "zero":
+                slope = np.minimum(np.maximum(0.0, left), right)
+            elif rule == "one":
+                slope = np.where(abs(left) > abs(right), left, right)
+            elif rule == "parallel":
+                width = np.where(high > low, high - low, 1.0)
+                slope = sign * (node(high) - node(low)) / width
+                slope = np.minimum(np.maximum(slope, left), right)
+            else:
+                slope = middle_slope(node, low, high, (left, right), sign)
+        return np.where(np.isfinite(slope) & (abs(slope) < STEEPEST), slope, 0.0)
+
+    def lines(self, rule: str) -> Lines:
+        """Lines below and above each unit, arrays (N, size)."""
+        with np.errstate(under="ignore", over="ignore"):
+            below, above = self.slope(rule, 1.0), self.slope(rule, -1.0)
+            box = self.node, self.low, self.high
+            return Lines(
+                below,
+                smooth_support(*box, below, 1.0)[0],
+                -above,
+                -smooth_support(*box, above, -1.0)[0],
+            )
 
 
 def smooth_lines(node: Smooth, low: np.ndarray, high: np.ndarray, rule: str) -> Lines:
@@ -314,15 +342,7 @@ def smooth_lines(node: Smooth, low: np.ndarray, high: np.ndarray, rule: str) -> 
     rule : str
         One of the rules in the table of :mod:`pyomo_relu.bounds.linear`.
     """
-    with np.errstate(under="ignore", over="ignore"):
-        below = rule_slope(node, low, high, rule, 1.0)
-        above = rule_slope(node, low, high, rule, -1.0)
-        return Lines(
-            below,
-            smooth_support(node, low, high, below, 1.0)[0],
-            -above,
-            -smooth_support(node, low, high, above, -1.0)[0],
-        )
+    return SmoothHull(node, low, high).lines(rule)
 
 
 #: The rules whose lines a linear program has for each unit: at both ends of the hulls, and
@@ -343,8 +363,9 @@ def lines_of_units(
     ------
     slope, lower, upper : (size,) arrays
     """
+    hull = SmoothHull(node, low[None], high[None])
     for rule in RULES_OF_ROWS:
-        lines = smooth_lines(node, low[None], high[None], rule)
+        lines = hull.lines(rule)
         none = np.full(low.shape, np.inf)
         yield lines.lower_slope[0], lines.lower_const[0], none
         yield lines.upper_slope[0], -none, lines.upper_const[0]

@@ -21,6 +21,7 @@ from pyomo_relu.readers.affine_graph import (
     normalized_axis,
 )
 from pyomo_relu.readers.choices import Comparison, as_function_of, chosen_pieces
+from pyomo_relu.readers.smooth_products import unit_of_product
 from pyomo_relu.readers.values import Tensor, Value
 
 __all__ = ["TensorGraph", "broadcast_shape", "normalized_axis"]
@@ -213,12 +214,17 @@ class TensorGraph(AffineGraph):
         """A tensor times a constant, or times a comparison that switches it on.
 
         Of two tensors, one must be 1 where a comparison holds and 0 elsewhere, and the
-        other one a function of what is compared, as in ``h * (h > 0)``.
+        other one a function of what is compared, as in ``h * (h > 0)``; or the product is
+        a smooth unit, as in ``h * sigmoid(h)``
+        (:mod:`pyomo_relu.readers.smooth_products`).
         """
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             for condition, x in ((b, a), (a, b)):
                 if condition.handle in self.comparisons:
                     return self.choose(name, condition, x, np.array(0.0))
+            unit = unit_of_product(self, name, a, b)
+            if unit is not None:
+                return unit
         return super().multiply(name, a, b)
 
     def sign(self, name: str, x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from pyomo_relu.readers.keras.describing import as_numpy, refuse
 from pyomo_relu.readers.keras.registration import OPERATIONS
 from pyomo_relu.readers.moves import MixedSamplesError, move
 from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
+from pyomo_relu.readers.smooth_products import unit_of_product
 from pyomo_relu.readers.sums import contracted, einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor, Value
@@ -126,11 +127,18 @@ def subtract(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) ->
 
 @enter(OPERATIONS, "Multiply")
 def multiply(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
-    """``x1 * x2``, one of which is constant or, as in ``h * (h > 0)``, a comparison."""
-    tensors = [x for x in (x1, x2) if isinstance(x, Tensor)]
-    if len(tensors) > 1 and not any(x.handle in graph.comparisons for x in tensors):
-        raise refuse(operation, "multiplies two tensors, which is not piecewise linear.")
-    return graph.multiply(name, *_operands(operation, x1, x2))
+    """``x1 * x2``: one is constant, a comparison as in ``h * (h > 0)``, or a unit of the other."""
+    a, b = _operands(operation, x1, x2)
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        known = a.handle in graph.comparisons or b.handle in graph.comparisons
+        unit = None if known else unit_of_product(graph, name, a, b)
+        if unit is not None:
+            return unit
+        if not known:
+            raise refuse(
+                operation, "multiplies two tensors, which is no unit of a network."
+            )
+    return graph.multiply(name, a, b)
 
 
 @enter(OPERATIONS, "Divide", "TrueDivide")

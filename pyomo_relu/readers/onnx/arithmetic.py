@@ -136,13 +136,8 @@ def matmul(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Mul")
 def multiply(node: OnnxNode) -> Tensor:
-    """A product entry by entry with a constant, or with a comparison as in ``h * (h > 0)``."""
+    """A product with a constant, with a comparison, or that is a unit as ``h * sigmoid(h)``."""
     a, b = node.values()
-    switched = any(
-        isinstance(v, Tensor) and v.handle in node.graph.comparisons for v in (a, b)
-    )
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and not switched:
-        raise node.error("both factors depend on the input, which is not piecewise linear")
     return node.graph.multiply(node.name, a, b)
 
 

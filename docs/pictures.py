@@ -482,5 +482,6 @@ if __name__ == "__main__":
 
     sys.modules["pictures"] = sys.modules["__main__"]
     import bound_pictures  # noqa: F401, registers its own
+    import search_pictures  # noqa: F401, likewise
 
     draw()

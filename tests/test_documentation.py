@@ -324,6 +324,7 @@ def test_the_pictures_of_the_mathematics_can_be_drawn(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS))
     pictures = importlib.import_module("pictures")
     importlib.import_module("bound_pictures")
+    importlib.import_module("search_pictures")
     pictures.draw(tmp_path)
     assert {f"images/{path.name}" for path in tmp_path.glob("*.png")} == set(
         re.findall(r"images/\w+\.png", MATHEMATICS)

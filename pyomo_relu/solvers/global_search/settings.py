@@ -258,6 +258,8 @@ class PointSettings:
     #: (neur2sp of benchmarks/wired_models: 40.6 after 0.4 seconds of points, 31.9 after 2.4;
     #: production: its optimum after 1.9; with 0.3 seconds in eight neither was met.)
     share: float = 0.25
+    #: In ``relu`` this one where boxes or polytopes mostly prove the best point within seconds.
+    share_on_few: float = 0.1
     least_turn: float = 0.05
     #: A point is handed on if it violates the other view by no more than this.
     feasible: float = 1e-6

@@ -212,7 +212,8 @@ class TogetherSearch(CostSearch):
         if any(f.end(cost) < TOGETHER.in_sight * spent for f, spent in pairs):
             return
         before, self._at_work = self._at_work, "points"
-        self.share_with_points(POINTS.share)
+        long = self.scene.kind in (Kind.MANY, Kind.SUBSYSTEMS, Kind.NONLINEAR, Kind.TABLES)
+        self.share_with_points(POINTS.share if long else POINTS.share_on_few)
         self._at_work = before
 
     # --------------------------------------------------------------------------- MIP

@@ -200,8 +200,8 @@ for name, candidate in (("plain", plain), ("with the penalty", network)):
     pyo.SolverFactory("appsi_highs").solve(m)
     seconds = time.process_time() - begin
     pyo.assert_optimal_termination(pyo.SolverFactory("relu").solve(m))
-    print(f"{name}: the best profit is {pyo.value(m.profit):.2f}; {binaries} binaries, "
-          f"{seconds:.2f} CPU seconds of HiGHS on the rows")  # fmt: skip
+    print(f"{name}: profit {pyo.value(m.profit):.2f}")
+    print(f"    {binaries} binaries, {seconds:.2f} CPU seconds of HiGHS on the rows")
 
 # %%
 # The penalty saves binaries, and HiGHS most of its time (``relu``, which searches in the three

@@ -92,11 +92,15 @@ class Polytope:
         """
         if not self.chains or not len(self.program.row_lower) or nodes < POLYTOPE.nodes:
             return False
-        if not self._waiting:
-            gap = self._cutoff - max(bound, -1e18)
-            if self._cutoff - cutoff > POLYTOPE.better * gap:
-                self._waiting, self._before = list(self.chains), np.inf
+        if not self._waiting and self._is_better(cutoff, bound):
+            self._waiting, self._before = list(self.chains), np.inf
         return bool(self._waiting) and self._left() > 0.0
+
+    def _is_better(self, cutoff: float, bound: float) -> bool:
+        """Whether a best point is so much better than the last one that counted."""
+        if np.isinf(self._cutoff) or np.isinf(bound):
+            return cutoff < self._cutoff
+        return self._cutoff - cutoff > POLYTOPE.better * (self._cutoff - bound)
 
     def _left(self) -> float:
         """The CPU seconds that may be spent."""

@@ -121,7 +121,7 @@ def ours(tool: str, m: pyo.ConcreteModel, clock: Clock, run: Run) -> None:
         own.pop("threads")
     results = SolverFactory(tool).solve(
         m,
-        time_limit=2.0 * clock.limit,
+        time_limit=5.0 * clock.limit,
         rel_gap=GAP,
         raise_exception_on_nonoptimal_result=False,
         load_solutions=False,

@@ -33,14 +33,9 @@ def test_the_programs_run_one_after_another(capsys):
         exec(code, scope)
         if '"relu_scip")' in code or "limits/gap" in code:
             optima.append(pyo.value(scope["m"].profit))
-    assert optima == pytest.approx([OPTIMUM, OPTIMUM], rel=2e-4)
+    assert optima == pytest.approx([OPTIMUM] * 3, rel=2e-4)
     printed = capsys.readouterr().out.split("\n")
     assert printed[0].startswith("3.4374")
-    plan = scope["plan"]
     assert scope["m"].demand.error() < 1e-6
-    dual, step = plan.dual[plan.capacity], 0.01
-    before = pyo.value(plan.value)
-    plan.capacity.set_value((None, plan.capacity.body, plan.capacity.ub + step))
-    pyo.SolverFactory("appsi_highs").solve(plan)
-    assert dual > 0.1
-    assert (pyo.value(plan.value) - before) / step == pytest.approx(dual, rel=1e-3)
+    assert scope["start"].feasible and scope["start"].value > 3.43
+    assert scope["said"].first_point is not None and scope["said"].planes > 0

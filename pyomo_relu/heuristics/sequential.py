@@ -149,7 +149,7 @@ class SequentialSearch:
         for x in plain:
             yield from self._from(self.sampler.at(x), 1.0)
         for k in range(SEQUENTIAL.random_starts):
-            while self._suggested is not None:
+            if self._suggested is not None:
                 point, self._suggested = self.sampler.like(self._suggested), None
                 yield from self._from(point, SEQUENTIAL.nearby)
             radius = SEQUENTIAL.radii[k % len(SEQUENTIAL.radii)]

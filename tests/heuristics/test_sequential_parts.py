@@ -177,3 +177,22 @@ def test_without_a_trust_region_that_narrows_a_peak_is_missed(monkeypatch):
             else:
                 patch.setattr(SequentialSearch, "_trusted", everywhere)
             assert settled(m, 0.45) < 0.7
+
+
+def test_suggested_points_and_random_ones_have_turns(monkeypatch):
+    """Whoever suggests a point at each step keeps no random start from its turn."""
+    m = mixed()
+    search = SequentialSearch(read_problem(m), lambda z: None, Deadline())
+    begun: list[str] = []
+    monkeypatch.setattr(search.sampler, "like", lambda z: begun.append("like") or z)
+    monkeypatch.setattr(search.sampler, "anywhere", lambda: begun.append("anywhere"))
+
+    def start(point, radius):
+        yield None
+
+    monkeypatch.setattr(search, "_from", start)
+    steps = search.steps()
+    for _ in range(7):
+        search.suggest(np.zeros(3))
+        next(steps)
+    assert begun[:4] == ["like", "anywhere"] * 2

@@ -88,7 +88,7 @@ def test_a_thousand_nonlinear_models_agree_with_scip_on_rows(part):
 def test_narrow_inputs_are_left_alone():
     """An input that is nearly fixed was branched on for ever: it had gained much once."""
     m = random_nonlinear(119)
-    results = solve(m, node_limit=300, time_limit=None, start=None)
+    results = solve(m, node_limit=300, time_limit=None, start_time=20.0)
     assert status(results) == "convergenceCriteriaSatisfied"
     assert results.extra_info.mip_node_count < 200
 

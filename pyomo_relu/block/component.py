@@ -18,12 +18,13 @@ from pyomo.dae import ContinuousSet
 from pyomo_relu.base.index_set import equal_sets_once
 from pyomo_relu.base.suggest import did_you_mean
 from pyomo_relu.base.weak_table import WeakTable
+from pyomo_relu.block.approximated import check_choice
 from pyomo_relu.block.data import ReLUNetBlockData
 from pyomo_relu.block.found_bounds import bounds_at_hand
 from pyomo_relu.block.indexed import IndexedMethods
 from pyomo_relu.block.replacing import scalers_given
 from pyomo_relu.bounds import Bounds
-from pyomo_relu.formulations import FORMULATIONS, choose_formulations
+from pyomo_relu.formulations import FORMULATIONS
 from pyomo_relu.network import Network
 from pyomo_relu.presolve.model_scope import unchanged_models
 
@@ -31,6 +32,8 @@ from pyomo_relu.presolve.model_scope import unchanged_models
 _BLOCK_KEYWORDS = {"rule", "options", "concrete", "dense", "name", "doc", "ctype"}
 #: Packages whose objects are networks, not index sets.
 _FRAMEWORKS = {"keras", "onnx", "torch", "sklearn"}
+#: Keywords that blocks need before they are written.
+_OF_BEGINNING = ("bounds", "accuracy", "margin")
 #: Keywords that say how a network is read.
 _READER_KEYWORDS = {
     "logits",
@@ -50,6 +53,8 @@ def _keywords(
     input_bounds: Any = None,
     formulation: Any = "bigm",
     bounds: Any = None,
+    accuracy: Any = None,
+    margin: bool = False,
     logits: bool = False,
     input_names: Any = None,
     output_names: Any = None,
@@ -90,6 +95,14 @@ class ReLUNetBlock(Block):
         outputs until :meth:`reformulate` is called.
     bounds : str, Bounds or path, optional
         A rung of :data:`pyomo_relu.bounds.RUNGS`, bounds, or a file that holds them.
+    accuracy : float or sequence of float, optional
+        Write smooth units (tanh, sigmoid, GELU, ...) as piecewise-linear curves, such that no
+        output is off by more than this anywhere in the box of the inputs, which is proved; in
+        the outputs' units, one number for all or one for each. See :meth:`accuracy`.
+    margin : bool
+        With ``accuracy``: let each output be anything within what was proved around the
+        network of curves, so that no point of the true network is lost: an optimum is a bound
+        for the true network, and what has no point has none there.
     logits : bool
         Read a softmax or sigmoid at the end as what stands before it.
     input_names, output_names : sequence of str, optional
@@ -169,11 +182,14 @@ class ReLUNetBlock(Block):
         self._keywords = {
             "formulation": kwargs.pop("formulation", "bigm"),
             "bounds": kwargs.pop("bounds", None),
+            "accuracy": kwargs.pop("accuracy", None),
+            "margin": kwargs.pop("margin", False),
             **kwargs,  # options of the formulation, checked next
         }
         self._check_keywords(kwargs)
         #: Bounds and index sets that blocks of this component have, by what they were made from.
         self._shared_bounds: WeakTable[Bounds] = WeakTable()
+        self._approximations: WeakTable[Network] = WeakTable()
         self._index_sets: WeakTable[Any] = WeakTable()
         block.setdefault("ctype", Block)
         Block.__init__(self, *args, **block)
@@ -220,7 +236,7 @@ class ReLUNetBlock(Block):
             network = self._init_network
             some = next(iter(network.values())) if isinstance(network, dict) else network
             if some is not None:
-                choose_formulations(some, spec, options)
+                check_choice(some, spec, options, self._keywords["accuracy"])
 
     def construct(self, data: Any = None) -> None:
         """Build the block, or each of its indices; on failure leave the model as it was."""
@@ -278,7 +294,7 @@ class ReLUNetBlock(Block):
         if not self._waiting:
             return
         blocks, self._waiting = self._waiting, []
-        keywords = {k: v for k, v in self._keywords.items() if k != "bounds"}
+        keywords = {k: v for k, v in self._keywords.items() if k not in _OF_BEGINNING}
         found: list[Any] = [None] * len(blocks)
         if keywords["formulation"] is not None:
             found = bounds_at_hand(blocks, [block.network for block in blocks])
@@ -309,7 +325,8 @@ class ReLUNetBlock(Block):
                     data.build(network, inputs, box, **self._keywords)
                 else:
                     with equal_sets_once(self._index_sets):
-                        data.begin(network, inputs, box, self._keywords["bounds"])
+                        first = {k: self._keywords[k] for k in _OF_BEGINNING}
+                        data.begin(network, inputs, box, **first)
                     self._waiting.append(data)
         return data
 

@@ -10,6 +10,7 @@ import numpy as np
 from pyomo_relu.base.index_set import data_of
 from pyomo_relu.block import point as _point
 from pyomo_relu.block import writing
+from pyomo_relu.block.approximated import ApproximatedData, approximated, take_accuracy
 from pyomo_relu.block.box import check_box, present_box
 from pyomo_relu.block.found_bounds import check_given, loaded
 from pyomo_relu.block.input_bounds import check_input_box, read_input_bounds
@@ -22,13 +23,14 @@ from pyomo_relu.block.statistics import BlockStatistics, block_statistics
 from pyomo_relu.block.writing import Prepared
 from pyomo_relu.block.written import Change, WrittenRecord
 from pyomo_relu.bounds import Bounds
+from pyomo_relu.bounds.difference import true_network
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations import Formulation
 from pyomo_relu.formulations.layer_values import LayerValues
 from pyomo_relu.network import Network
 
 
-class ReLUNetBlockData(PrintedData):
+class ReLUNetBlockData(ApproximatedData, PrintedData):
     """One network in a model: its inputs, its outputs, and the constraints between.
 
     Attributes
@@ -46,6 +48,8 @@ class ReLUNetBlockData(PrintedData):
     def __init__(self, component: Any) -> None:
         super().__init__(component)
         self._network: Network | None = None
+        self._accuracy: Any = None  # as the user gave it
+        self._margin = False
         self._entries: tuple[Any, ...] = ()
         self._given: tuple[np.ndarray, np.ndarray] | None = None
         self._bounds_method: Any = None  # as the user gave it
@@ -75,13 +79,15 @@ class ReLUNetBlockData(PrintedData):
         input_bounds: Any = None,
         formulation: Any = "bigm",
         bounds: Any = None,
+        accuracy: Any = None,
+        margin: bool = False,
         **options: Any,
     ) -> None:
         """Make inputs and outputs, and write the formulation.
 
         Called by the component with its keywords; see :class:`ReLUNetBlock`.
         """
-        self.begin(network, inputs, input_bounds, bounds)
+        self.begin(network, inputs, input_bounds, bounds, accuracy, margin)
         prepared = self.written(formulation, None, **options)
         if prepared is not None:
             self.install(prepared)
@@ -92,12 +98,14 @@ class ReLUNetBlockData(PrintedData):
         inputs: Any = None,
         input_bounds: Any = None,
         bounds: Any = None,
+        accuracy: Any = None,
+        margin: bool = False,
     ) -> None:
         """Make inputs and outputs, before anything is :meth:`written`.
 
         The component begins all its blocks before it bounds them together.
         """
-        where = self.name
+        where, network = self.name, true_network(network)
         self._refuse_to_build()
         given = read_input_bounds(input_bounds, network, where)
         entries: list[Any] | None = None
@@ -107,15 +115,16 @@ class ReLUNetBlockData(PrintedData):
         else:
             entries = read_inputs(inputs, network, where)
         self._network, self._given = network, given
-        self._bounds_method = loaded(bounds, network)
         self._entries = add_inputs(self, entries)
         index = named_index(network.output_names, network.n_outputs)
         self.add_component("outputs", NetworkOutputs(index))
         self._outputs = tuple(data_of(self.component("outputs")))
         self._scalings = Scalings(self)
         box = present_box(self)  # refuses one that is not finite, whatever the formulation
+        take_accuracy(self, accuracy, margin)
+        self._bounds_method = loaded(bounds, self.network)
         if isinstance(self._bounds_method, Bounds):  # refuses those of another box
-            check_given(self, network, self._bounds_method, box)
+            check_given(self, self.network, self._bounds_method, box)
 
     def written(
         self, formulation: Any, found: Bounds | None, **options: Any
@@ -134,7 +143,7 @@ class ReLUNetBlockData(PrintedData):
         """Refuse a second network, and components of the user's in its place."""
         if self._network is not None:
             raise ValueError(f"{self.name}: the block has its network; use reformulate().")
-        for name in ("inputs", "outputs", "layer", "input_box"):
+        for name in ("inputs", "outputs", "layer", "input_box", "deviation"):
             if self.component(name) is not None:
                 raise ValueError(
                     f"{self.name}: the block already has a component '{name}', a name that "
@@ -167,7 +176,7 @@ class ReLUNetBlockData(PrintedData):
 
     @property
     def network(self) -> Network:
-        """The network that is embedded."""
+        """The network that is embedded, with curves for smooth units of the true one."""
         return self._checked()
 
     @property
@@ -324,7 +333,7 @@ class ReLUNetBlockData(PrintedData):
             If it doesn't fit.
         """
         check_replacement(self, network)
-        return named_as(network, self.network)
+        return approximated(self, named_as(network, self.true_network))
 
     def prepare_network(
         self,
@@ -351,24 +360,6 @@ class ReLUNetBlockData(PrintedData):
         if prepared is not None:
             self.install(prepared)
         _point.set_output_values(self, _point.input_values(self))
-
-    def evaluate(self, x: Any = None) -> np.ndarray:
-        """Return the network's outputs at a point, or at the inputs' present values.
-
-        See :meth:`pyomo_relu.network.Network.evaluate` for what ``x`` may be.
-        """
-        return _point.evaluate(self, x)
-
-    def error(self) -> float:
-        """Return ``max |network(inputs) - outputs|`` at the present values.
-
-        Raises
-        ------
-        ValueError
-            If inputs or outputs have no value, or if the inputs' bounds were widened
-            after the formulation was written, which then no longer holds.
-        """
-        return _point.error(self)
 
     def check_box(self) -> None:
         """Raise if an input may now leave the box that the formulation was written for.

@@ -8,6 +8,7 @@ from typing import Any
 from pyomo.common.gc_manager import PauseGC
 
 from pyomo_relu.block import writing
+from pyomo_relu.block.approximated import approximated
 from pyomo_relu.block.found_bounds import bounds_at_hand, find_bounds
 from pyomo_relu.block.printing import line_of_indexed, printing
 from pyomo_relu.block.replacing import check_scalers
@@ -61,7 +62,8 @@ class IndexedMethods:
     ) -> dict[Any, Prepared]:
         """Write a formulation for each block without changing any; :meth:`install` takes it."""
         blocks = self._blocks()
-        found = _bounds_of(blocks, {i: b.network for i, b in blocks.items()}, bounds)
+        networks = {i: approximated(b, b.network) for i, b in blocks.items()}
+        found = _bounds_of(blocks, networks, bounds)
         with PauseGC(), unchanged_models():
             return {
                 i: writing.prepare(data, formulation, bounds, options, found=found[i])

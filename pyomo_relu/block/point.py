@@ -10,6 +10,7 @@ from pyomo.environ import value
 from pyomo_relu.block.box import check_box, present_box, tolerance
 from pyomo_relu.block.input_bounds import as_given
 from pyomo_relu.formulations.layer_values import LayerValues
+from pyomo_relu.network import Network
 
 #: Largest difference of a fixed input from the value that a warm start gives it, relative
 #: to the larger of 1 and the value.
@@ -33,19 +34,24 @@ def input_values(block: Any) -> np.ndarray | None:
     return None if any(x is None for x in found) else np.array([found], dtype=float)
 
 
+def _without_value(block: Any) -> ValueError:
+    return ValueError(
+        f"'{block.name}' has inputs without a value; solve first, or give x."
+    )
+
+
 def evaluate(block: Any, x: Any) -> np.ndarray:
-    """The network at a point, or at the inputs' present values."""
+    """The true network at a point, or at the inputs' present values."""
+    network = block.true_network
     if x is None:
         point = input_values(block)
         if point is None:
-            raise ValueError(
-                f"'{block.name}' has inputs without a value; solve first, or give x."
-            )
-        x = point[0]
-    return block.network.evaluate(x)
+            raise _without_value(block)
+        x = point[0, : network.n_inputs]
+    return network.evaluate(x)
 
 
-def error(block: Any) -> float:
+def error(block: Any, network: Network) -> float:
     """``max |network(inputs) - outputs|`` at the present values."""
     check_box(block)
     outputs = [value(y, exception=False) for y in block._in_own_units(block._outputs)]
@@ -56,7 +62,9 @@ def error(block: Any) -> float:
         # No solver sees these, so their values may be old ones from outside of the box.
         inside = np.clip(point[0], *block._bounds.input_box)
         point[0] = np.where(block._unread, inside, point[0])
-    found = evaluate(block, None if point is None else point[0])
+    if point is None:
+        raise _without_value(block)
+    found = network.evaluate(point[0, : network.n_inputs])
     return float(np.max(np.abs(found - np.array(outputs, dtype=float))))
 
 
@@ -82,9 +90,10 @@ def _start(block: Any, x: Any) -> np.ndarray:
             f"'{block.name}': core.scale_model has scaled its inputs or outputs, so x "
             "would be taken for scaled values; call warm_start before scaling."
         )
-    point, single = block.network.flat_inputs(x)
+    point, single = block.true_network.flat_inputs(x)
     if not single:
         raise ValueError(f"{block.name}: warm_start takes one point.")
+    point = block.network.extended(point) if block.approximation is not None else point
     low, high = present_box(block)
     if block._bounds is not None:
         low = np.maximum(low, block._bounds.input_box[0])

@@ -54,7 +54,7 @@ def check_replacement(block: Any, network: Network) -> None:
             f"'{block.name}': replace_network takes one network for one block, not "
             f"{type(network).__name__}; a mapping from indices is for indexed blocks."
         )
-    old = block.network
+    old = block.true_network
     for what in ("inputs", "outputs"):
         has, needs = getattr(network, f"n_{what}"), getattr(old, f"n_{what}")
         if has != needs:

@@ -16,6 +16,7 @@ from pyomo.core.base.block import Block
 
 from pyomo_relu.base.index_set import equal_sets_once
 from pyomo_relu.block import disjuncts
+from pyomo_relu.block.approximated import approximated
 from pyomo_relu.block.box import add_box_rows, present_box
 from pyomo_relu.block.found_bounds import bounds_at_hand, find_bounds
 from pyomo_relu.block.guard import guard_box
@@ -25,6 +26,7 @@ from pyomo_relu.block.retired import retire
 from pyomo_relu.block.suffixes import forget
 from pyomo_relu.block.written import WrittenRecord
 from pyomo_relu.bounds import Bounds
+from pyomo_relu.bounds.difference import true_network
 from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
 from pyomo_relu.formulations.base import Wiring
@@ -46,6 +48,7 @@ class Prepared:
     options: dict[str, Any]
     seconds: float
     unread: np.ndarray
+    network: Network
     tightened: Bounds | None = None
 
     @property
@@ -97,7 +100,12 @@ def prepare(
             "network can't be written over them; reformulate before the model is "
             "scaled, and scale anew."
         )
-    network = block.network if network is None else network
+    network = approximated(block, block.network if network is None else network)
+    if formulation == "smooth" and network is not block.true_network:
+        raise ValueError(
+            f"'{block.name}' has accuracy=, so its smooth units are curves; for exact ones "
+            "make the block without."
+        )
     formulations = choose_formulations(network, formulation, options)
     if found is None:
         if bounds is None:
@@ -128,6 +136,7 @@ def prepare(
         options,
         time.perf_counter() - begin,
         unread,
+        network,
     )
 
 
@@ -163,12 +172,13 @@ def install(block: Any, new: Prepared) -> None:
     ValueError
         If it was prepared for another network than the block has now.
     """
-    if new.bounds.network.fingerprint != block.network.fingerprint:
+    if true_network(new.network).fingerprint != block.true_network.fingerprint:
         raise ValueError(
             f"'{block.name}': what was prepared is of another network than the block has; "
             "prepare it anew."
         )
     with PauseGC(), equal_sets_once(block.parent_component()._index_sets):
+        block._network = new.network
         retire(block.layer_variables)
         for name in ("layer", "input_box"):
             if block.component(name) is not None:
@@ -214,9 +224,10 @@ def tightened(block: Any, method: Any, options: dict[str, Any], shared: dict) ->
             "or give it bounds=."
         )
     disjuncts.refuse_transformed(block)
-    network, (low, high) = block.network, present_box(block)
+    network, (low, high) = approximated(block, block.network), present_box(block)
     (start,), known = bounds_at_hand([block], [network]), block._bounds
-    if known is not start and not is_stale(block, known):
+    same = network.fingerprint == known.network.fingerprint
+    if known is not start and same and not is_stale(block, known):
         # The box may have shrunk since, and no rung promises to gain by that.
         old_low, old_high = known.input_box
         if (old_low <= low).all() and (high <= old_high).all():
@@ -236,6 +247,6 @@ def tightened(block: Any, method: Any, options: dict[str, Any], shared: dict) ->
             bounds = compute_bounds(network, low, high, method or "lp", start, **options)
             shared[key] = (start, bounds)
         found = shared[key][1]
-    new = prepare(block, block._spec, found, block._options)
+    new = prepare(block, block._spec, found, block._options, network)
     new.tightened = found
     return new

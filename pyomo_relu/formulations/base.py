@@ -25,7 +25,8 @@ from pyomo_relu.network import Max, Network, Node, PiecewiseLinear, Smooth
 
 #: What to do about smooth units that no formulation of pieces can write.
 SMOOTH_REMEDY = (
-    "give formulation='smooth', exact nonlinear expressions for a nonlinear solver, or "
+    "give accuracy=1e-3, curves with that proved error of the outputs; or "
+    "formulation='smooth', exact nonlinear expressions for a nonlinear solver; or "
     "formulation=None and the solver relu_scip"
 )
 

@@ -29,7 +29,7 @@ class Polished:
     before, after : float or None
         Objective, None for a model without one or if nothing was found.
     error_before, error_after : float
-        Largest ``block.error()`` of the networks in the model.
+        Largest ``block.leak()`` of the networks in the model.
     violation : float
         Largest violation of the model at the values it has now.
     changed : bool
@@ -101,4 +101,4 @@ def _best_of_pattern(
 
 
 def _largest_error(image: ModelImage) -> float:
-    return max(block.error() for block in image.own_blocks)
+    return max(block.leak() for block in image.own_blocks)

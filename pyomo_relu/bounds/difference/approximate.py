@@ -1,0 +1,362 @@
+r"""A piecewise-linear network in place of one with smooth units, with a proved error.
+
+The error of output :math:`k` is at most :math:`\sum_i |G_{ki}| e_i` for unit errors
+:math:`e_i`, and unit :math:`i` needs about :math:`w_i / \sqrt{e_i}` pieces
+(:mod:`~pyomo_relu.bounds.difference.curves`). The least number of pieces for a given bound
+:math:`\sum_i g_i e_i \le 1` with :math:`g_i = \max_k |G_{ki}| / a_k`, where :math:`a_k` is the
+accuracy of output :math:`k`, has
+
+.. math:: e_i \propto (w_i / g_i)^{2/3} .
+
+Bounds of :math:`G` over the whole box give the first shares. The error that is then proved is
+smaller, since the units' errors aren't all largest at one point; so all shares are scaled
+until the proved error is just below the accuracy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pyomo_relu.base.rounding import EPS
+from pyomo_relu.bounds.bounds import Bounds
+from pyomo_relu.bounds.difference.curves import curves_of_units, expected_pieces
+from pyomo_relu.bounds.difference.proof import Differences, differing
+from pyomo_relu.bounds.difference.refine import Proof, over_box, proof
+from pyomo_relu.bounds.difference.units import UnitErrors, unit_errors
+from pyomo_relu.bounds.ladder import compute_bounds
+from pyomo_relu.network import Affine, Input, Network, Node, PiecewiseLinear, Smooth
+
+
+@dataclass(frozen=True)
+class ApproximationSettings:
+    """How the accuracy is shared out.
+
+    Attributes
+    ----------
+    rounds : int
+        So often are the shares scaled by what was proved.
+    aim : float
+        The proved error that a scaling aims at, as a share of the accuracy.
+    good : float
+        A proved error of at least this share of the accuracy is good enough.
+    boxes : int
+        Boxes of a proof that shares are scaled by; the last proof has more.
+    most_pieces : float
+        A unit with more pieces than this is refused.
+    rung : str
+        How the true network is bounded over the box.
+    """
+
+    rounds: int = 6
+    aim: float = 0.93
+    good: float = 0.8
+    boxes: int = 150
+    most_pieces: float = 5000.0
+    rung: str = "alpha_crown"
+
+
+SETTINGS = ApproximationSettings()
+
+
+class ApproximateNetwork(Network):
+    """A network whose smooth units are curves, near the true one over a box.
+
+    Parameters
+    ----------
+    nodes : sequence of Node
+        Those of the true network, with curves in place of smooth ones.
+    true : Network
+        The one with smooth units.
+    bounds : Bounds
+        Of the true one, over the box.
+    accuracy : (n_outputs,) array
+        What was asked for.
+    found : Proof
+        Bounds of ``true - self`` over the box.
+    pieces : int
+        Of all curves, within the intervals of their arguments.
+    seconds : float
+        What it took, the bounds included.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        true: Network,
+        bounds: Bounds,
+        accuracy: np.ndarray,
+        found: Proof,
+        pieces: int,
+        seconds: float,
+        margin: bool = False,
+    ) -> None:
+        outputs, inputs, names = true.outputs, true.inputs, true.input_names
+        if margin:
+            nodes, inputs, outputs = _with_deviations(nodes, true, found)
+            if names is not None:
+                shown = true.output_names or range(true.n_outputs)
+                names = (*names, *(f"deviation of {name}" for name in shown))
+        super().__init__(nodes, outputs, inputs, names, true.output_names)
+        self.true, self.bounds, self.accuracy = true, bounds, accuracy
+        self.found, self.pieces, self.seconds = found, pieces, seconds
+        self.margin = margin
+
+    def with_margin(self) -> ApproximateNetwork:
+        """With an input more for each output, which moves it by what was proved.
+
+        Where the new inputs go from -1 to 1, the outputs go through all that the true
+        network may be.
+        """
+        return ApproximateNetwork(
+            self.nodes,
+            self.true,
+            self.bounds,
+            self.accuracy,
+            self.found,
+            self.pieces,
+            self.seconds,
+            margin=True,
+        )
+
+    def extended(self, x: np.ndarray) -> np.ndarray:
+        """(N, n_inputs) points of this network, where it is the true one, from (N, n) points
+        of the true one."""
+        if not self.margin:
+            return x
+        still = np.zeros((len(x), self.n_outputs))
+        center, radius = _center_and_radius(self.found)
+        short = self.true.evaluate(x) - self.evaluate(np.hstack([x, still]))
+        moved = np.divide(short, radius, out=still, where=radius > 0.0)
+        return np.hstack([x, np.clip(moved, -1.0, 1.0)])
+
+    @property
+    def errors(self) -> np.ndarray:
+        """The proved error of each output over the box, (n_outputs,)."""
+        return self.found.errors
+
+    def covers(self, low: np.ndarray, high: np.ndarray) -> bool:
+        """Whether the proof holds over a box."""
+        own_low, own_high = self.bounds.input_box
+        return bool((own_low <= low).all() and (high <= own_high).all())
+
+
+def _center_and_radius(found: Proof) -> tuple[np.ndarray, np.ndarray]:
+    """The middle of what was proved of each output, and how far that reaches, rounded up."""
+    center = 0.5 * (found.low + found.high)
+    reach = np.maximum(found.high - center, center - found.low)
+    return center, reach * (1.0 + 4.0 * EPS)
+
+
+def _with_deviations(
+    nodes: Sequence[Node], true: Network, found: Proof
+) -> tuple[list[Node], tuple[int, ...], tuple[int, ...]]:
+    """Nodes, inputs and outputs of a network whose outputs may deviate."""
+    names = {node.name for node in nodes}
+
+    def new(name: str) -> str:
+        while name in names:
+            name += "_"
+        names.add(name)
+        return name
+
+    center, radius = _center_and_radius(found)
+    result = [*nodes, Input(new("deviation"), (true.n_outputs,))]
+    outputs = []
+    for i, columns in true.output_slices():
+        node, moves = nodes[i], np.zeros((nodes[i].size, true.n_outputs))
+        moves[:, columns] = np.diag(radius[columns])
+        outputs.append(len(result))
+        result.append(
+            Affine(
+                new(f"{node.name}_within"),
+                node.shape,
+                (i, len(nodes)),
+                (np.eye(node.size), moves),
+                center[columns],
+            )
+        )
+    return result, (*true.inputs, len(nodes)), tuple(outputs)
+
+
+def true_network(network: Network) -> Network:
+    """The network that another one stands for; itself, if it stands for none."""
+    return network.true if isinstance(network, ApproximateNetwork) else network
+
+
+def read_accuracy(accuracy: ArrayLike, network: Network) -> np.ndarray:
+    """The (n_outputs,) accuracy of each output, from one number or one for each.
+
+    Raises
+    ------
+    ValueError
+        If a number isn't positive and finite, or there are too few or many.
+    """
+    try:
+        given = np.asarray(accuracy, dtype=float)
+        found = np.array(np.broadcast_to(given, (network.n_outputs,)))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"accuracy={accuracy!r} must be a positive number, or one for each of the "
+            f"{network.n_outputs} outputs."
+        ) from None
+    if not (np.isfinite(found) & (found > 0.0)).all():
+        raise ValueError(f"accuracy={accuracy!r} must be positive and finite.")
+    return found
+
+
+def refuse_steps(network: Network) -> None:
+    """Raise a ValueError if a step stands behind a smooth unit: no error of its argument,
+    however small, gives a small error."""
+    depends = differing(network)
+    for i, node in enumerate(network.nodes):
+        if isinstance(node, PiecewiseLinear) and depends[i] and node.jumps.any():
+            raise ValueError(
+                f"layer '{node.name}' computes '{node.function}', a step, behind smooth "
+                "units: accuracy= can't bound what an error in front of a step does; give "
+                "formulation='smooth', or read the network without the step."
+            )
+
+
+def approximate(
+    network: Network,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    accuracy: ArrayLike,
+) -> ApproximateNetwork:
+    """A piecewise-linear network within ``accuracy`` of a network over a box.
+
+    Parameters
+    ----------
+    network : Network
+        Without steps behind smooth units.
+    lower, upper : (n_inputs,) arrays
+    accuracy : float or (n_outputs,) array
+        In the units of the outputs.
+
+    Returns
+    -------
+    ApproximateNetwork
+        Its proved errors are at most the accuracy.
+
+    Raises
+    ------
+    ValueError
+        If the accuracy is none, or can't be had with curves of at most
+        ``SETTINGS.most_pieces`` pieces.
+    """
+    begin = time.perf_counter()
+    wanted = read_accuracy(accuracy, network)
+    refuse_steps(network)
+    bounds = compute_bounds(network, lower, upper, SETTINGS.rung)
+    shares = _Shares(network, bounds, wanted)
+    best = None
+    for _ in range(SETTINGS.rounds):
+        trial = shares.trial()
+        found = proof(trial, bounds, SETTINGS.boxes)
+        ratio = float((found.errors / wanted).max())
+        if ratio <= 1.0 and (best is None or shares.pieces < best[3]):
+            best = trial, found, ratio, shares.pieces
+        if best is not None and (ratio >= SETTINGS.good and ratio <= 1.0 or shares.single):
+            break
+        shares.scale(SETTINGS.aim / max(ratio, 1e-3))
+    if best is None:
+        raise ValueError(
+            f"accuracy={accuracy!r} can't be proved: rounding of layers alone may exceed it; "
+            "give a larger one."
+        )
+    differences, found, _, pieces = best
+    last = proof(differences, bounds)
+    both = Proof(
+        np.maximum(found.low, last.low),
+        np.minimum(found.high, last.high),
+        found.boxes + last.boxes,
+    )
+    return ApproximateNetwork(
+        differences.curves.nodes,
+        network,
+        bounds,
+        wanted,
+        both,
+        pieces,
+        time.perf_counter() - begin,
+    )
+
+
+class _Shares:
+    """How far each smooth unit may be off."""
+
+    def __init__(self, network: Network, bounds: Bounds, wanted: np.ndarray) -> None:
+        self.network, self.bounds, self.pieces = network, bounds, 0
+        self.single = False
+        nodes = network.nodes
+        self.smooth = [i for i, n in enumerate(nodes) if isinstance(n, Smooth)]
+        self.intervals = {
+            i: (bounds.lower[s], bounds.upper[s])
+            for i in self.smooth
+            for s in nodes[i].sources
+        }
+        weights = {i: expected_pieces(nodes[i], *self.intervals[i]) for i in self.smooth}
+        # Lines give the sensitivities a first time: their slopes are those of the function.
+        rough = self._trial({i: _rough(nodes[i], *self.intervals[i]) for i in self.smooth})
+        gains = over_box(rough, bounds).sensitivity
+        share = {}
+        total = 0.0
+        for i in self.smooth:
+            gain = (gains[i][0] / wanted[:, None]).max(axis=0)
+            floor = 1e-9 * max(float(gain.max(initial=0.0)), 1e-300)
+            weight = np.maximum(weights[i], 1e-6 * max(float(weights[i].max()), 1e-12))
+            share[i] = (weight / np.maximum(gain, floor)) ** (2.0 / 3.0)
+            total += float((gain * share[i]).sum())
+        self.share = {i: s / max(total, 1e-300) for i, s in share.items()}
+        self._most = {
+            i: np.maximum(4.0 * weights[i] ** 2, 1e-12) for i in self.smooth
+        }
+
+    def scale(self, factor: float) -> None:
+        """Let every unit be off by so many times as much."""
+        self.share = {i: s * factor for i, s in self.share.items()}
+
+    def trial(self) -> Differences:
+        """The network with curves of the present shares."""
+        errors = {i: np.minimum(s, self._most[i]) for i, s in self.share.items()}
+        found = self._trial(errors)
+        nodes, count, units = found.curves.nodes, 0, 0
+        for i in self.smooth:
+            curves = nodes[i]
+            assert isinstance(curves, PiecewiseLinear)
+            low, high = (side[:, None] for side in self.intervals[i])
+            t = curves.breakpoints
+            count += int(((low < t) & (t < high)).sum()) + curves.size
+            units += curves.size
+        self.pieces, self.single = count, count == units
+        return found
+
+    def _trial(self, errors: dict[int, np.ndarray]) -> Differences:
+        nodes: list[Node] = list(self.network.nodes)
+        units: dict[int, UnitErrors] = {}
+        for i, error in errors.items():
+            node = self.network.nodes[i]
+            assert isinstance(node, Smooth)
+            low, high = self.intervals[i]
+            needed = expected_pieces(node, low, high) / np.sqrt(error)
+            if (needed > SETTINGS.most_pieces).any():
+                raise ValueError(
+                    f"layer '{node.name}' would need curves of {needed.max():.0f} pieces for "
+                    "this accuracy; give a larger one, or formulation='smooth'."
+                )
+            curves = curves_of_units(node, low, high, error)
+            units[i] = unit_errors(node, curves, low, high)
+            nodes[i] = curves
+        return Differences(self.network, self.network.with_nodes(nodes), units)
+
+
+def _rough(node: Node, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Errors for which about three pieces are enough."""
+    assert isinstance(node, Smooth)
+    return np.maximum((expected_pieces(node, low, high) / 3.0) ** 2, 1e-9)
+

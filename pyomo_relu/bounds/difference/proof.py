@@ -1,0 +1,277 @@
+r"""What two networks that differ in their units can differ by over boxes of inputs.
+
+A network with smooth units and the one with curves in their places have the same affine
+layers. The difference :math:`\delta = z - z'` of a pre-activation becomes, behind a unit,
+
+.. math::
+    \phi(z) - c(z') = e(z) + s\,\delta, \qquad e = \phi - c,
+
+where :math:`s` is between the least and the largest slope of the curve from :math:`z` to
+:math:`z'`; behind a unit that both networks have, the same holds with :math:`e = 0`, and
+behind a maximum :math:`\delta` is a convex combination of those of its arguments. So the
+difference of an output is :math:`\sum_i G_i\,e_i(z_i)` over all smooth units :math:`i`, where
+:math:`G_i` is a product of weights and slopes. Intervals of :math:`z`, :math:`e` and
+:math:`s` give, layer by layer, bounds of :math:`\delta` forwards and bounds of :math:`G`
+backwards; both bound the difference of the outputs. On small boxes they are nearly exact, so
+boxes are halved where the bound is largest.
+
+Rounding: of each affine layer what both networks may round by is added to :math:`\delta`; the
+products of intervals are widened by a share of 1e-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.base.rounding import EPS
+from pyomo_relu.bounds.difference.units import UnitErrors
+from pyomo_relu.bounds.interval import rounding_slack
+from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear, Smooth
+from pyomo_relu.network.weights import absolute
+
+#: Products of intervals are widened by this share: far more than their rounding.
+WIDENED = 1e-10
+
+Arrays = list[np.ndarray]
+Interval = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass
+class Difference:
+    """Bounds over N boxes.
+
+    Attributes
+    ----------
+    low, high : (N, n_outputs) arrays
+        Of ``true - curves``.
+    steep : (N, n_outputs, n_inputs) array
+        How fast an output can change with an input, nearly; which one to halve a box by.
+    sensitivity : dict
+        For each smooth node the (N, n_outputs, size) largest sizes of ``G``.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    steep: np.ndarray
+    sensitivity: dict[int, np.ndarray]
+
+
+def _times(a: Interval, b: Interval) -> Interval:
+    """The product of two intervals, entry by entry."""
+    four = [x * y for x in a for y in b]
+    return np.minimum.reduce(four), np.maximum.reduce(four)
+
+
+def _through(w: object, low: np.ndarray, high: np.ndarray) -> Interval:
+    """``x @ w.T`` for intervals of x."""
+    center, radius = 0.5 * (low + high), 0.5 * (high - low)
+    size = absolute(w)
+    if sp.issparse(w):
+        c, r = (w @ center.T).T, (size @ radius.T).T  # type: ignore[operator]
+        scale = (size @ abs(center).T).T
+    else:
+        c, r, scale = center @ w.T, radius @ size.T, abs(center) @ size.T  # type: ignore[attr-defined]
+    r = r * (1.0 + WIDENED) + WIDENED * scale
+    return c - r, c + r
+
+
+def _back(w: object, low: np.ndarray, high: np.ndarray) -> Interval:
+    """``g @ w`` for intervals of g, arrays (N, q, size)."""
+    flat = low.reshape(-1, low.shape[-1]), high.reshape(-1, high.shape[-1])
+    a, b = _through(w.T if not sp.issparse(w) else sp.csr_array(w.T), *flat)  # type: ignore[attr-defined]
+    return a.reshape(*low.shape[:-1], -1), b.reshape(*low.shape[:-1], -1)
+
+
+def slope_range(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> Interval:
+    """The least and the largest slope of each unit on ``[low, high]``, (N, size) arrays."""
+    t = node.breakpoints
+    ends = np.full((node.size, 1), np.inf)
+    starts, stops = np.hstack([-ends, t]), np.hstack([t, ends])
+    least, greatest = np.full(low.shape, np.inf), np.full(low.shape, -np.inf)
+    for p in range(node.slopes.shape[1]):
+        met = (starts[:, p] <= high) & (low <= stops[:, p])
+        slope = node.slopes[:, p]
+        least = np.where(met, np.minimum(least, slope), least)
+        greatest = np.where(met, np.maximum(greatest, slope), greatest)
+    return least, greatest
+
+
+def differing(network: Network) -> list[bool]:
+    """For each node, whether it depends on a smooth unit."""
+    found: list[bool] = []
+    for node in network.nodes:
+        smooth = isinstance(node, Smooth)
+        found.append(smooth or any(found[s] for s in node.sources))
+    return found
+
+
+class Differences:
+    """Bounds of the difference of two networks, over many boxes at once.
+
+    Parameters
+    ----------
+    true : Network
+        With smooth units.
+    curves : Network
+        With curves in their places.
+    errors : mapping
+        The :class:`UnitErrors` of each smooth node, by its position.
+    """
+
+    def __init__(
+        self, true: Network, curves: Network, errors: Mapping[int, UnitErrors]
+    ) -> None:
+        self.true, self.curves, self.errors = true, curves, errors
+        self.differs = differing(true)
+
+    def __call__(self, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray]) -> Difference:
+        """Bounds over N boxes.
+
+        Parameters
+        ----------
+        lows, highs : sequences of (N, size) arrays
+            Bounds of every node of the true network over each box.
+        """
+        forward, own, slopes = self._forward(lows, highs)
+        return self._backward(lows, highs, forward, own, slopes)
+
+    # ------------------------------------------------------------------------ forwards
+    def _forward(
+        self, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray]
+    ) -> tuple[list[Interval], dict[int, Interval], dict[int, Interval]]:
+        """Bounds of each node's difference, what it adds itself, and its slopes."""
+        nodes = self.true.nodes
+        found: list[Interval] = []
+        own: dict[int, Interval] = {}
+        slopes: dict[int, Interval] = {}
+        for i, node in enumerate(nodes):
+            if not self.differs[i]:  # both networks compute the very same there
+                none = np.zeros(np.shape(lows[i]))
+                found.append((none, none))
+                if isinstance(node, PiecewiseLinear):
+                    slopes[i] = slope_range(node, lows[node.source], highs[node.source])
+            elif isinstance(node, Affine):
+                own[i] = self._rounding(node, lows, highs, found)
+                low, high = own[i]
+                for s, w in zip(node.sources, node.weights):
+                    a, b = _through(w, *found[s])
+                    low, high = low + a, high + b
+                found.append((low, high))
+            elif isinstance(node, Max):
+                a, b = found[node.source]
+                groups = node.indices, node.indptr[:-1]
+                low = np.minimum.reduceat(a[:, groups[0]], groups[1], axis=1)
+                high = np.maximum.reduceat(b[:, groups[0]], groups[1], axis=1)
+                found.append((low, high))
+            else:
+                own[i], slopes[i] = self._unit(i, lows, highs, found)
+                a, b = _times(found[nodes[i].sources[0]], slopes[i])
+                found.append((a + own[i][0], b + own[i][1]))
+        return found, own, slopes
+
+    def _rounding(
+        self,
+        node: Affine,
+        lows: Sequence[np.ndarray],
+        highs: Sequence[np.ndarray],
+        found: list[Interval],
+    ) -> Interval:
+        """What an affine node of both networks may round by."""
+        sizes = []
+        for s in node.sources:
+            off = np.maximum(-found[s][0], found[s][1])
+            sizes.append(np.maximum(abs(lows[s]), abs(highs[s])) + off)
+        slack = 2.0 * rounding_slack(node, sizes)
+        return -slack, slack
+
+    def _unit(
+        self,
+        i: int,
+        lows: Sequence[np.ndarray],
+        highs: Sequence[np.ndarray],
+        found: list[Interval],
+    ) -> tuple[Interval, Interval]:
+        """The errors of the units of a node, and the range of their slopes."""
+        node = self.curves.nodes[i]
+        assert isinstance(node, PiecewiseLinear)
+        low, high = lows[node.source], highs[node.source]
+        a, b = found[node.source]
+        # From z to z' = z - delta.
+        reach = np.minimum(low, low - b), np.maximum(high, high - a)
+        slopes = slope_range(node, *reach)
+        size = np.maximum(abs(reach[0]), abs(reach[1])) * abs(node.slopes).max(axis=1)
+        slack = 8.0 * EPS * (size + abs(node.intercepts).max(axis=1))
+        if i in self.errors:
+            least, greatest = self.errors[i].over(low, high)
+            return (least - slack, greatest + slack), slopes
+        if node.function == "relu":
+            slack = np.zeros_like(size)
+        return (-slack, slack), slopes
+
+    # ----------------------------------------------------------------------- backwards
+    def _backward(
+        self,
+        lows: Sequence[np.ndarray],
+        highs: Sequence[np.ndarray],
+        forward: list[Interval],
+        own: dict[int, Interval],
+        slopes: dict[int, Interval],
+    ) -> Difference:
+        network = self.true
+        n, q = len(lows[0]), network.n_outputs
+        gains: list[Interval | None] = [None] * len(network.nodes)
+
+        def add(i: int, g: Interval) -> None:
+            old = gains[i]
+            gains[i] = g if old is None else (old[0] + g[0], old[1] + g[1])
+
+        eye = np.broadcast_to(np.eye(q), (n, q, q))
+        low, high = np.zeros((n, q)), np.zeros((n, q))
+        for i, columns in network.output_slices():
+            add(i, (eye[:, :, columns], eye[:, :, columns]))
+        first_low, first_high = (
+            np.hstack([forward[i][side] for i in network.outputs]) for side in (0, 1)
+        )
+        sensitivity: dict[int, np.ndarray] = {}
+        steep = np.zeros((n, q, network.n_inputs))
+        inputs = dict(network.input_slices())
+        for i in range(len(network.nodes) - 1, -1, -1):
+            node, g = network.nodes[i], gains[i]
+            if g is None:
+                continue
+            gains[i] = None
+            if i in own:
+                a, b = _times(g, tuple(side[:, None, :] for side in own[i]))  # type: ignore[arg-type]
+                low, high = low + a.sum(axis=2), high + b.sum(axis=2)
+                wide = WIDENED * (abs(a) + abs(b)).sum(axis=2)
+                low, high = low - wide, high + wide
+            if isinstance(node, Smooth):
+                sensitivity[i] = np.maximum(abs(g[0]), abs(g[1]))
+            if isinstance(node, Input):
+                steep[:, :, inputs[i]] = np.maximum(abs(g[0]), abs(g[1]))
+            elif isinstance(node, Affine):
+                for s, w in zip(node.sources, node.weights):
+                    add(s, _back(w, *g))
+            elif isinstance(node, Max):
+                add(node.source, _back_max(node, g, lows[node.source], highs[node.source]))
+            else:
+                add(node.sources[0], _times(g, tuple(s[:, None, :] for s in slopes[i])))  # type: ignore[arg-type]
+        return Difference(
+            np.maximum(low, first_low), np.minimum(high, first_high), steep, sensitivity
+        )
+
+
+def _back_max(node: Max, g: Interval, low: np.ndarray, high: np.ndarray) -> Interval:
+    """Gains of the arguments of maxima: any share of the gain, or all of it for one."""
+    found = np.zeros((2, *g[0].shape[:2], low.shape[1]))
+    for j in range(node.size):
+        group = np.unique(node.group(j))
+        lone = len(group) == 1
+        a, b = g[0][:, :, j : j + 1], g[1][:, :, j : j + 1]
+        found[0][:, :, group] += a if lone else np.minimum(a, 0.0)
+        found[1][:, :, group] += b if lone else np.maximum(b, 0.0)
+    return found[0], found[1]

@@ -73,7 +73,18 @@ def take_accuracy(block: Any, accuracy: Any, margin: bool) -> None:
     block._network = network
 
 
-def check_choice(network: Network, spec: Any, options: dict[str, Any], accuracy: Any) -> None:
+def refuse_exact(block: Any, formulation: Any, network: Network) -> None:
+    """Raise a ValueError if a block with curves is to be written with exact smooth units."""
+    if formulation == "smooth" and isinstance(network, ApproximateNetwork):
+        raise ValueError(
+            f"'{block.name}' has accuracy=, so its smooth units are curves; for exact ones "
+            "make the block without."
+        )
+
+
+def check_choice(
+    network: Network, spec: Any, options: dict[str, Any], accuracy: Any
+) -> None:
     """Check a choice of formulations for a network before anything is built.
 
     Raises

@@ -35,9 +35,7 @@ def input_values(block: Any) -> np.ndarray | None:
 
 
 def _without_value(block: Any) -> ValueError:
-    return ValueError(
-        f"'{block.name}' has inputs without a value; solve first, or give x."
-    )
+    return ValueError(f"'{block.name}' has inputs without a value; solve first, or give x.")
 
 
 def evaluate(block: Any, x: Any) -> np.ndarray:

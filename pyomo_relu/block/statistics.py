@@ -52,6 +52,10 @@ class BlockStatistics:
         outputs that are far from order one.
     reason : str
         Why the formulation ``auto`` wrote what it did; else empty.
+    pieces : int
+        Pieces of the curves that ``accuracy=`` writes for smooth units; 0 without.
+    proved_error, accuracy : float or None
+        Of outputs: the largest error that was proved, and the largest that was asked for.
     bound_method : str
     bound_seconds, build_seconds : float
         Time of the bounds, and of bounds and writing together.
@@ -69,6 +73,9 @@ class BlockStatistics:
     coefficients: tuple[float, float] | None = None
     unit_factors: tuple[float, float] | None = None
     reason: str = ""
+    pieces: int = 0
+    proved_error: float | None = None
+    accuracy: float | None = None
     bound_method: str = ""
     bound_seconds: float = 0.0
     build_seconds: float = 0.0
@@ -102,15 +109,22 @@ class BlockStatistics:
             f"{self.bound_method or 'none'} in {self.bound_seconds:.3f} s, built in "
             f"{self.build_seconds:.3f} s"
         )
-        if self.coefficients is None:
-            return [total]
-        low, high = self.coefficients
-        range_of_all = f"coefficients from {low:.3g} to {high:.3g}"
-        if self.unit_factors is not None:
-            low, high = (round(math.log2(f)) for f in self.unit_factors)
-            span = f"2^{low}" if low == high else f"2^{low} to 2^{high}"
-            range_of_all += f"; rows 'scale' change units, by {span}"
-        return [total, range_of_all]
+        lines = [total]
+        if self.coefficients is not None:
+            low, high = self.coefficients
+            range_of_all = f"coefficients from {low:.3g} to {high:.3g}"
+            if self.unit_factors is not None:
+                low, high = (round(math.log2(f)) for f in self.unit_factors)
+                span = f"2^{low}" if low == high else f"2^{low} to 2^{high}"
+                range_of_all += f"; rows 'scale' change units, by {span}"
+            lines.append(range_of_all)
+        if self.proved_error is not None:
+            lines.append(
+                f"curves of {self.pieces} pieces for smooth units; outputs are within "
+                f"{self.proved_error:.3g} of the true network, as is proved "
+                f"(accuracy={self.accuracy:g})"
+            )
+        return lines
 
     def __str__(self) -> str:
         lines = aligned(self._table())
@@ -195,6 +209,11 @@ def block_statistics(block: Any) -> BlockStatistics:
     if block.component("inputs").ctype is not Var:
         own -= users
     result.variables = len(own)
+    curves = block.approximation
+    if curves is not None:
+        result.pieces = curves.pieces
+        result.proved_error = float(curves.errors.max())
+        result.accuracy = float(curves.accuracy.max())
     result.constraints = sum(1 for _ in block.component_data_objects(Constraint))
     if bounds is None or layers is None:
         return result

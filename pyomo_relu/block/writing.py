@@ -16,7 +16,7 @@ from pyomo.core.base.block import Block
 
 from pyomo_relu.base.index_set import equal_sets_once
 from pyomo_relu.block import disjuncts
-from pyomo_relu.block.approximated import approximated
+from pyomo_relu.block.approximated import approximated, refuse_exact
 from pyomo_relu.block.box import add_box_rows, present_box
 from pyomo_relu.block.found_bounds import bounds_at_hand, find_bounds
 from pyomo_relu.block.guard import guard_box
@@ -101,11 +101,7 @@ def prepare(
             "scaled, and scale anew."
         )
     network = approximated(block, block.network if network is None else network)
-    if formulation == "smooth" and network is not block.true_network:
-        raise ValueError(
-            f"'{block.name}' has accuracy=, so its smooth units are curves; for exact ones "
-            "make the block without."
-        )
+    refuse_exact(block, formulation, network)
     formulations = choose_formulations(network, formulation, options)
     if found is None:
         if bounds is None:

@@ -261,7 +261,8 @@ def approximate(
         ratio = float((found.errors / wanted).max())
         if ratio <= 1.0 and (best is None or shares.pieces < best[3]):
             best = trial, found, ratio, shares.pieces
-        if best is not None and (ratio >= SETTINGS.good and ratio <= 1.0 or shares.single):
+        done = SETTINGS.good <= ratio <= 1.0 or shares.single
+        if best is not None and done:
             break
         shares.scale(SETTINGS.aim / max(ratio, 1e-3))
     if best is None:
@@ -294,15 +295,18 @@ class _Shares:
         self.network, self.bounds, self.pieces = network, bounds, 0
         self.single = False
         nodes = network.nodes
-        self.smooth = [i for i, n in enumerate(nodes) if isinstance(n, Smooth)]
+        self.smooth = {i: n for i, n in enumerate(nodes) if isinstance(n, Smooth)}
         self.intervals = {
-            i: (bounds.lower[s], bounds.upper[s])
-            for i in self.smooth
-            for s in nodes[i].sources
+            i: (bounds.lower[n.source], bounds.upper[n.source])
+            for i, n in self.smooth.items()
         }
-        weights = {i: expected_pieces(nodes[i], *self.intervals[i]) for i in self.smooth}
-        # Lines give the sensitivities a first time: their slopes are those of the function.
-        rough = self._trial({i: _rough(nodes[i], *self.intervals[i]) for i in self.smooth})
+        weights = {
+            i: expected_pieces(n, *self.intervals[i]) for i, n in self.smooth.items()
+        }
+        # Curves of some three pieces give the sensitivities a first time.
+        rough = self._trial(
+            {i: np.maximum((w / 3.0) ** 2, 1e-9) for i, w in weights.items()}
+        )
         gains = over_box(rough, bounds).sensitivity
         share = {}
         total = 0.0
@@ -313,9 +317,7 @@ class _Shares:
             share[i] = (weight / np.maximum(gain, floor)) ** (2.0 / 3.0)
             total += float((gain * share[i]).sum())
         self.share = {i: s / max(total, 1e-300) for i, s in share.items()}
-        self._most = {
-            i: np.maximum(4.0 * weights[i] ** 2, 1e-12) for i in self.smooth
-        }
+        self._most = {i: np.maximum(4.0 * weights[i] ** 2, 1e-12) for i in self.smooth}
 
     def scale(self, factor: float) -> None:
         """Let every unit be off by so many times as much."""
@@ -340,8 +342,7 @@ class _Shares:
         nodes: list[Node] = list(self.network.nodes)
         units: dict[int, UnitErrors] = {}
         for i, error in errors.items():
-            node = self.network.nodes[i]
-            assert isinstance(node, Smooth)
+            node = self.smooth[i]
             low, high = self.intervals[i]
             needed = expected_pieces(node, low, high) / np.sqrt(error)
             if (needed > SETTINGS.most_pieces).any():
@@ -353,10 +354,3 @@ class _Shares:
             units[i] = unit_errors(node, curves, low, high)
             nodes[i] = curves
         return Differences(self.network, self.network.with_nodes(nodes), units)
-
-
-def _rough(node: Node, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Errors for which about three pieces are enough."""
-    assert isinstance(node, Smooth)
-    return np.maximum((expected_pieces(node, low, high) / 3.0) ** 2, 1e-9)
-

@@ -128,7 +128,9 @@ class Differences:
         self.true, self.curves, self.errors = true, curves, errors
         self.differs = differing(true)
 
-    def __call__(self, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray]) -> Difference:
+    def __call__(
+        self, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray]
+    ) -> Difference:
         """Bounds over N boxes.
 
         Parameters
@@ -162,11 +164,15 @@ class Differences:
                     low, high = low + a, high + b
                 found.append((low, high))
             elif isinstance(node, Max):
-                a, b = found[node.source]
-                groups = node.indices, node.indptr[:-1]
-                low = np.minimum.reduceat(a[:, groups[0]], groups[1], axis=1)
-                high = np.maximum.reduceat(b[:, groups[0]], groups[1], axis=1)
-                found.append((low, high))
+                a, b = (side[:, node.indices] for side in found[node.source])
+                can = _contend(node, *_reach(node.source, lows, highs, found))
+                a, b, starts = (
+                    np.where(can, a, np.inf),
+                    np.where(can, b, -np.inf),
+                    node.indptr,
+                )
+                low = np.minimum.reduceat(a, starts[:-1], axis=1)
+                found.append((low, np.maximum.reduceat(b, starts[:-1], axis=1)))
             else:
                 own[i], slopes[i] = self._unit(i, lows, highs, found)
                 a, b = _times(found[nodes[i].sources[0]], slopes[i])
@@ -199,9 +205,7 @@ class Differences:
         node = self.curves.nodes[i]
         assert isinstance(node, PiecewiseLinear)
         low, high = lows[node.source], highs[node.source]
-        a, b = found[node.source]
-        # From z to z' = z - delta.
-        reach = np.minimum(low, low - b), np.maximum(high, high - a)
+        reach = _reach(node.source, lows, highs, found)
         slopes = slope_range(node, *reach)
         size = np.maximum(abs(reach[0]), abs(reach[1])) * abs(node.slopes).max(axis=1)
         slack = 8.0 * EPS * (size + abs(node.intercepts).max(axis=1))
@@ -257,7 +261,8 @@ class Differences:
                 for s, w in zip(node.sources, node.weights):
                     add(s, _back(w, *g))
             elif isinstance(node, Max):
-                add(node.source, _back_max(node, g, lows[node.source], highs[node.source]))
+                can = _contend(node, *_reach(node.source, lows, highs, forward))
+                add(node.source, _back_max(node, g, can, lows[node.source].shape[1]))
             else:
                 add(node.sources[0], _times(g, tuple(s[:, None, :] for s in slopes[i])))  # type: ignore[arg-type]
         return Difference(
@@ -265,13 +270,33 @@ class Differences:
         )
 
 
-def _back_max(node: Max, g: Interval, low: np.ndarray, high: np.ndarray) -> Interval:
+def _reach(
+    i: int, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray], found: list[Interval]
+) -> Interval:
+    """All numbers between entries of both networks: from ``z`` to ``z' = z - delta``."""
+    low, high = lows[i], highs[i]
+    a, b = found[i]
+    return np.minimum(low, low - b), np.maximum(high, high - a)
+
+
+def _contend(node: Max, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which arguments of maxima may be the largest, (N, arguments) bool."""
+    least, most = low[:, node.indices], high[:, node.indices]
+    best = np.maximum.reduceat(least, node.indptr[:-1], axis=1)
+    groups = np.repeat(np.arange(node.size), np.diff(node.indptr))
+    return np.asarray(most >= best[:, groups])
+
+
+def _back_max(node: Max, g: Interval, can: np.ndarray, size: int) -> Interval:
     """Gains of the arguments of maxima: any share of the gain, or all of it for one."""
-    found = np.zeros((2, *g[0].shape[:2], low.shape[1]))
+    found = np.zeros((2, *g[0].shape[:2], size))
     for j in range(node.size):
-        group = np.unique(node.group(j))
-        lone = len(group) == 1
-        a, b = g[0][:, :, j : j + 1], g[1][:, :, j : j + 1]
-        found[0][:, :, group] += a if lone else np.minimum(a, 0.0)
-        found[1][:, :, group] += b if lone else np.maximum(b, 0.0)
+        group = slice(node.indptr[j], node.indptr[j + 1])
+        own = can[:, None, group]
+        lone = own.sum(axis=2, keepdims=True) == 1
+        for total, side, cut in zip(found, g, (np.minimum, np.maximum)):
+            gain = side[:, :, j : j + 1]
+            share = np.where(own, np.where(lone, gain, cut(gain, 0.0)), 0.0)
+            for k, i in enumerate(node.indices[group]):  # which may be there twice
+                total[:, :, i] += share[:, :, k]
     return found[0], found[1]

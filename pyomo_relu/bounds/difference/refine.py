@@ -30,6 +30,8 @@ class ProofSettings:
         Points at which errors are looked for first.
     rounds, kept : int
         So often are the worst points, so many for each output, moved a little.
+    moves : (float, float)
+        How far they are moved first and last, as a share of the box.
     """
 
     near_enough: float = 1.2
@@ -39,16 +41,25 @@ class ProofSettings:
     samples: int = 1500
     rounds: int = 6
     kept: int = 16
+    moves: tuple[float, float] = (0.1, 1e-3)
 
 
 SETTINGS = ProofSettings()
 
 
 def largest_found(
-    true: Network, curves: Network, low: np.ndarray, high: np.ndarray
+    true: Network,
+    curves: Network,
+    low: np.ndarray,
+    high: np.ndarray,
+    rounds: int | None = None,
 ) -> np.ndarray:
     """The largest error of each output at points of the box, (n_outputs,): what a proof
-    can't go below."""
+    can't go below.
+
+    Random points first; then the worst are moved, less and less, ``rounds`` times.
+    """
+    rounds = SETTINGS.rounds if rounds is None else rounds
     rng = np.random.default_rng(0)
 
     def errors(x: np.ndarray) -> np.ndarray:
@@ -57,8 +68,7 @@ def largest_found(
     x = low + (high - low) * rng.random((SETTINGS.samples, len(low)))
     found = errors(x)
     best = found.max(axis=0)
-    reach = 0.1
-    for _ in range(SETTINGS.rounds):
+    for reach in np.geomspace(*SETTINGS.moves, rounds):
         worst = np.unique(np.argsort(-found, axis=0)[: SETTINGS.kept])
         centers = np.repeat(x[worst], 8, axis=0)
         moved = centers + reach * (high - low) * rng.normal(size=centers.shape)
@@ -66,7 +76,6 @@ def largest_found(
         x = np.vstack([x[worst], moved])
         found = errors(x)
         best = np.maximum(best, found.max(axis=0))
-        reach *= 0.5
     return best
 
 
@@ -118,9 +127,7 @@ def over_box(differences: Differences, bounds: Bounds) -> Difference:
     return differences([a[None] for a in bounds.lower], [a[None] for a in bounds.upper])
 
 
-def proof(
-    differences: Differences, bounds: Bounds, boxes: int | None = None
-) -> Proof:
+def proof(differences: Differences, bounds: Bounds, boxes: int | None = None) -> Proof:
     """Bounds of the difference of two networks over the box of ``bounds``.
 
     Parameters
@@ -140,7 +147,7 @@ def proof(
     goal = np.maximum(SETTINGS.near_enough * goal, 1e-300)
     while count + 2 <= most:
         ratio = (np.maximum(-leaves.low, leaves.high) / goal).max(axis=1)
-        wide = (leaves.lower < leaves.upper).any(axis=1)
+        wide = np.asarray((leaves.lower < leaves.upper).any(axis=1))
         order = np.argsort(-ratio, kind="stable")
         some = order[: min(SETTINGS.together, (most - count) // 2)]
         some = some[(ratio[some] > 1.0) & wide[some]]
@@ -172,10 +179,13 @@ def _halves(
     start = [a[None] for a in bounds.lower], [a[None] for a in bounds.upper]
     for first in range(0, len(lower), step):
         some = slice(first, first + step)
-        lows, highs = crown_arrays(network, lower[some], upper[some], start, rules=("adaptive",))
+        lows, highs = crown_arrays(
+            network, lower[some], upper[some], start, rules=("adaptive",)
+        )
         parts.append(differences(lows, highs))
     low, high, steep = (
-        np.concatenate([getattr(p, name) for p in parts]) for name in ("low", "high", "steep")
+        np.concatenate([getattr(p, name) for p in parts])
+        for name in ("low", "high", "steep")
     )
     both = np.tile(rows, 2)
     return _Leaves(

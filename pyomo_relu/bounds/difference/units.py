@@ -28,7 +28,8 @@ class UnitErrors:
     smooth : Smooth
     curves : PiecewiseLinear
     at, least, greatest : (size, k) arrays
-        Points where the difference turns, in no order, and the range of its values there.
+        Points where the difference turns, in no order, and the range of its values there;
+        infinite points stand for none.
     margin : (size,) array
         What is added to both sides of every range.
     """
@@ -50,8 +51,8 @@ class UnitErrors:
         """
         ends = [self.smooth(x) - self.curves(x) for x in (low, high)]
         least, greatest = np.minimum(*ends), np.maximum(*ends)
+        near = 1e-6 * (1.0 + np.maximum(abs(low), abs(high)))
         for k in range(self.at.shape[1]):
-            near = 1e-6 * (1.0 + abs(self.at[:, k]))
             inside = (low - near <= self.at[:, k]) & (self.at[:, k] <= high + near)
             if inside.any():
                 np.minimum(least, self.least[:, k], out=least, where=inside)
@@ -64,7 +65,9 @@ def unit_errors(
 ) -> UnitErrors:
     """The errors of curves over the (size,) intervals ``[low, high]``."""
     form, alpha = smooth.form, smooth.parameter
-    edges = np.hstack([low[:, None], np.clip(curves.breakpoints, low[:, None], high[:, None])])
+    edges = np.hstack(
+        [low[:, None], np.clip(curves.breakpoints, low[:, None], high[:, None])]
+    )
     ends = np.hstack([edges[:, 1:], high[:, None]])
     slopes, intercepts = curves.slopes, curves.intercepts
     places: list[np.ndarray] = []

@@ -471,6 +471,7 @@ def test_the_signature_of_the_block_has_every_keyword_and_each_is_documented():
 
     shown = set(inspect.signature(ReLUNetBlock).parameters)
     taken = {"network", "inputs", "input_bounds", "formulation", "bounds"}
+    taken |= {"accuracy", "margin"}
     of_blocks = {"rule", "name", "doc"}
     assert of_blocks <= _BLOCK_KEYWORDS
     assert shown == taken | of_blocks | _READER_KEYWORDS | {"indices", "options"}

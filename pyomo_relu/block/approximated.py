@@ -18,7 +18,7 @@ from pyomo_relu.base.index_set import data_of
 from pyomo_relu.block import point as _point
 from pyomo_relu.block.box import present_box
 from pyomo_relu.block.inputs import named_index
-from pyomo_relu.bounds.difference import ApproximateNetwork, approximate, true_network
+from pyomo_relu.bounds.difference.network import ApproximateNetwork, true_network
 from pyomo_relu.formulations import choose_formulations
 from pyomo_relu.network import Network, Node, PiecewiseLinear, Smooth, activations
 
@@ -44,6 +44,8 @@ def approximated(block: Any, network: Network) -> Network:
     shared = block.parent_component()._approximations
     found = shared.get((*key, block._margin))
     if found is None:
+        from pyomo_relu.bounds.difference.approximate import approximate
+
         try:
             found = approximate(true, low, high, block._accuracy)
         except ValueError as error:

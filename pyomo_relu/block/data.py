@@ -23,7 +23,7 @@ from pyomo_relu.block.statistics import BlockStatistics, block_statistics
 from pyomo_relu.block.writing import Prepared
 from pyomo_relu.block.written import Change, WrittenRecord
 from pyomo_relu.bounds import Bounds
-from pyomo_relu.bounds.difference import true_network
+from pyomo_relu.bounds.difference.network import true_network
 from pyomo_relu.bounds.well_scaled import WellScaled
 from pyomo_relu.formulations import Formulation
 from pyomo_relu.formulations.layer_values import LayerValues

@@ -26,7 +26,7 @@ from pyomo_relu.block.retired import retire
 from pyomo_relu.block.suffixes import forget
 from pyomo_relu.block.written import WrittenRecord
 from pyomo_relu.bounds import Bounds
-from pyomo_relu.bounds.difference import true_network
+from pyomo_relu.bounds.difference.network import true_network
 from pyomo_relu.bounds.well_scaled import WellScaled, well_scaled
 from pyomo_relu.formulations import Formulation, NetworkWriter, choose_formulations
 from pyomo_relu.formulations.base import Wiring

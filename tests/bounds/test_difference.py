@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pyomo_relu.bounds import compute_bounds
-from pyomo_relu.bounds.difference import approximate, proof, refine, units
+from pyomo_relu.bounds.difference import proof, refine, units
+from pyomo_relu.bounds.difference.approximate import approximate
 from pyomo_relu.bounds.difference.curves import curves_of_units
 from pyomo_relu.bounds.difference.refine import largest_found
 from pyomo_relu.network import NetworkBuilder, Smooth, activations

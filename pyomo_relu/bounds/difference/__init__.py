@@ -5,14 +5,7 @@
 ``units``        how far they are from it, over any interval
 ``proof``        how far two networks are apart over boxes of inputs
 ``refine``       the same over one box, which is halved
+``network``      the network with curves, which carries the true one and the proof
 ``approximate``  the shares of the accuracy, and the network that has it
 ===============  ==================================================================
 """
-
-from pyomo_relu.bounds.difference.approximate import (
-    ApproximateNetwork,
-    approximate,
-    true_network,
-)
-
-__all__ = ["ApproximateNetwork", "approximate", "true_network"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from pyomo_relu.bounds.bounds import Bounds
 from pyomo_relu.bounds.crown import crown_arrays
+from pyomo_relu.bounds.difference.network import Proof
 from pyomo_relu.bounds.difference.proof import Difference, Differences
 from pyomo_relu.network import Network
 
@@ -77,27 +78,6 @@ def largest_found(
         found = errors(x)
         best = np.maximum(best, found.max(axis=0))
     return best
-
-
-@dataclass
-class Proof:
-    """Bounds of ``true - curves`` over a box.
-
-    Attributes
-    ----------
-    low, high : (n_outputs,) arrays
-    boxes : int
-        How many were bounded.
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-    boxes: int = 1
-
-    @property
-    def errors(self) -> np.ndarray:
-        """The largest size of each output's difference."""
-        return np.maximum(-self.low, self.high)
 
 
 @dataclass

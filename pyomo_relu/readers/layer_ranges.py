@@ -67,9 +67,10 @@ def _smooth_range(
     """The range of smooth units, as the framework's elementary functions round."""
     first, last = node.range(low, high)
     size = np.maximum(abs(first), abs(last))
-    # Where a framework computes exp(x) - 1 or 1 + tanh(x), digits cancel.
+    # Where a framework computes exp(x) - 1, 1 + tanh(x) or log(1 + exp(x)), digits cancel.
     size = size + np.minimum(np.maximum(abs(low), abs(high)), 1.0)
-    slack = SMOOTH_ACTIVATION * arithmetic.epsilon * size + arithmetic.smallest
+    slack = arithmetic.epsilon * (SMOOTH_ACTIVATION * size + ACTIVATION)
+    slack = slack + arithmetic.smallest
     if node.function == "softplus":
         # PyTorch's is linear above 20.
         slack = slack + np.where(high >= 20.0, SOFTPLUS_ERROR, 0.0)

@@ -2,6 +2,9 @@
 
 The classifiers need scikit-learn, ``pip install 'pyomo_relu[sklearn]'``; they are
 imported when they are first asked for.
+
+Binary, binarized and ReLU networks, and formulations of them, are compared by Aftabi,
+Moradi and Mahroo, Feed-forward neural networks as a mixed-integer program, arXiv 2402.06697.
 """
 
 from __future__ import annotations

@@ -163,7 +163,8 @@ def merged(
     """Merge equal points with equal labels (and cells); their weights are added.
 
     Without ``cell``, equal points share a cell: their activations are equal anyway.
-    Without ``weight`` each point counts once.
+    Without ``weight`` each point counts once. Points come sorted, so that their order at
+    first, and whether a point came twice or weighs two, is of no account.
     """
     if cell is None:
         _, cell = np.unique(x, axis=0, return_inverse=True)
@@ -173,8 +174,6 @@ def merged(
     whole = np.column_stack([x, bits, cell])
     _, first, kind = np.unique(whole, axis=0, return_index=True, return_inverse=True)
     count = np.bincount(np.asarray(kind).reshape(-1), weights=weight, minlength=len(first))
-    order = np.argsort(first)
-    first, count = first[order], count[order]
     return Data(x[first], bits[first], count.astype(float), cell[first])
 
 

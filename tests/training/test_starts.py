@@ -22,7 +22,13 @@ from pyomo_relu.training.local_search import local_search
 from pyomo_relu.training.losses import Loss, point_values
 from pyomo_relu.training.solve import Engine
 from pyomo_relu.training.ste import straight_through
-from pyomo_relu.training.task import Task, constant_network, random_network
+from pyomo_relu.training.task import (
+    Task,
+    Training,
+    constant_network,
+    ended,
+    random_network,
+)
 from tests.training.oracles import SQUARE, XOR
 
 
@@ -360,3 +366,15 @@ def test_point_values_add_to_the_loss():
         scores = network.scores(task.data.x)
         each = point_values(task.loss, scores, task.family, task.data)
         assert task.data.count @ each == pytest.approx(task.value(network))
+
+
+def test_a_bad_method_gives_the_start_back():
+    def bad(task: Task, start: StepNetwork | None) -> Training:
+        return ended(task, constant_network(task), False, [])
+
+    X, y = few_points()
+    task = Task(Family((3,), 1), merged(X, y[:, None] > 0.5), Loss("zero_one"), Engine(), 1)
+    start = straight_through(task).network
+    assert task.value(start) < task.value(constant_network(task))
+    found = in_turn(task, [("bad", bad)], start, widen=False)
+    assert found.network is start and found.loss == task.value(start)

@@ -1,0 +1,48 @@
+"""The studies of the papers behind this package, each by one command.
+
+    OMP_NUM_THREADS=1 python benchmarks/papers.py --paper kurtz_bah [--full] [--csv FILE]
+
+A row for each run is added to results/paper_NAME.csv; rows that are there aren't run again, so an
+interrupted study goes on where it stopped. Without ``--full`` a study is meant to take less
+than an hour of a processor. ``--table`` only writes the means, with standard errors, to
+results/paper_NAME_summary.md, which the page docs/benchmarks/paper_NAME.md includes. Data are
+looked for in ``../shared/data`` and left out where they are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+from common import RESULTS, publish
+from paper_runs import rows_of, run_missing
+
+PAPERS = ("kurtz_bah", "ensembles", "feasibility")
+
+
+def main() -> None:
+    """Run what the table hasn't, and write what the page shows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--paper", choices=PAPERS, required=True)
+    parser.add_argument("--full", action="store_true", help="the whole study")
+    parser.add_argument("--csv", type=Path, help="another table than the stored one")
+    parser.add_argument("--table", action="store_true", help="write the means only")
+    parser.add_argument("--only", nargs="*", default=[""], help="words in study or run")
+    args = parser.parse_args()
+    name = f"paper_{args.paper}"
+    path = args.csv or RESULTS / f"{name}.csv"
+    study = importlib.import_module(name)
+    if not args.table:
+        chosen = (
+            run
+            for run in study.runs()
+            if any(word in f"{run.study}: {run.run}" for word in args.only)
+        )
+        run_missing(chosen, path, args.full)
+    if args.csv is None:
+        publish(name, study.summary(rows_of(path)))
+
+
+if __name__ == "__main__":
+    main()

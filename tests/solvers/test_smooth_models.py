@@ -145,7 +145,7 @@ def test_other_formulations_name_the_remedy():
     m = pyo.ConcreteModel()
     m.net = ReLUNetBlock(network=random_smooth(1), input_bounds=(-1, 1), formulation=None)
     for name in ("bigm", "hull", "auto", "regions", "disjunctive"):
-        with pytest.raises(ValueError, match="give formulation='smooth'"):
+        with pytest.raises(ValueError, match="formulation='smooth', exact"):
             m.net.reformulate(name)
     with pytest.raises(ValueError, match="has pieces, and reduced=True"):
         network = random_network(np.random.default_rng(0), activations=("relu", "tanh"))

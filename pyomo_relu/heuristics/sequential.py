@@ -135,6 +135,12 @@ class SequentialSearch:
         if cost < self.best:
             self.best, self.point = cost, point.copy()
 
+    def close(self, point: np.ndarray) -> None:
+        """Judge a point (columns,), after Newton's steps have closed what it breaks."""
+        start = np.zeros(self.model.n_columns)
+        start[: len(point)] = point
+        self._place(start, anew=True)
+
     # ------------------------------------------------------------------------- starts
     def steps(self, present: np.ndarray | None = None) -> Iterator[None]:
         """One program after another, from plain starts, then from random ones.
@@ -416,7 +422,11 @@ class SequentialSearch:
             closed = newton(exact, broken, self._closer)
             self._stuck = broken if closed is None else math.inf
             if closed is not None:
-                exact, broken = closed, model.broken(closed)
+                # The nearest point is the nearest in what networks and formulas read.
+                best = self._completed(closed)
+                if best is None or model.broken(best) > SEQUENTIAL.closed:
+                    best = closed
+                exact, broken = best, model.broken(best)
         broken += self.members.broken(exact)
         own = exact[: len(p.columns)]
         cost = float(model.cost @ exact)

@@ -12,6 +12,7 @@ import numpy as np
 from pyscipopt import SCIP_HEURTIMING, SCIP_RESULT, Heur
 
 from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.heuristics.sequential import SequentialSearch
 from pyomo_relu.presolve.functions import Separated
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs.scip import ScipModel
@@ -53,6 +54,11 @@ class Points:
             self.search.turn(self.incumbent, POINTS.programs, deadline.left())
             if self.incumbent.point is not None and not self.incumbent.cost < before:
                 break
+
+    def close(self, point: np.ndarray) -> None:
+        """Offer the point (m,) that Newton's steps lead to, all nonlinear rows closed."""
+        deadline = Deadline(3.0 * POINTS.closing, POINTS.closing)
+        SequentialSearch(self.problem, self.incumbent.offer, deadline).close(point)
 
 
 class PointHeuristic(Heur):

@@ -220,7 +220,9 @@ class ScipSearch:
         slack = SCIP.polished * max(1.0, abs(float(p.cost @ z)))
         most = max(float(p.cost @ z), float(p.cost @ raw)) + slack
         incumbent.offer(z)
-        if incumbent.cost > most and not p.nonlinear:
+        if incumbent.cost > most and p.nonlinear:
+            self.points.close(z)
+        elif incumbent.cost > most:
             incumbent.polish(z)
         if incumbent.cost > most:
             # Rows pass on what outputs are off: the point as SCIP's tolerances have it.

@@ -117,6 +117,8 @@ class PointSettings:
     every: int = 10
     #: A point counts if rows and bounds hold to this.
     feasible: float = 1e-6
+    #: CPU seconds for Newton's steps from the point that SCIP ends with.
+    closing: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Blocks of networks with smooth units: curves in their places, and what is known of the error.
 
 A block with ``accuracy=`` holds the network with curves, an
-:class:`~pyomo_relu.bounds.difference.network.ApproximateNetwork`, which carries the true one and the
-proof. With ``margin=True`` that network has one more input for each output, between -1 and 1,
-that moves the output by as much as was proved.
+:class:`~pyomo_relu.bounds.difference.network.ApproximateNetwork`, which carries the true one
+and the proof. With ``margin=True`` that network has one more input for each output, between
+-1 and 1, that moves the output by as much as was proved.
 """
 
 from __future__ import annotations

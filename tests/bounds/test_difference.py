@@ -135,7 +135,9 @@ def check_error(seed: int, points: int, rounds: int) -> float:
         largest_found(network, curves, low, high, rounds), abs(gap).max(axis=0)
     )
     assert (searched <= curves.errors).all()
-    return float(curves.errors.max() / searched[np.argmax(curves.errors)])
+    # Of a network that is affine over the box only rounding is left.
+    k = np.argmax(curves.errors)
+    return float(curves.errors[k] / max(searched[k], 1e-12))
 
 
 def test_the_proved_error_is_never_below_what_is_found(monkeypatch):

@@ -14,7 +14,12 @@ from pyomo.version import version_info as _pyomo
 from pyomo_relu.base.lazy import imports_later as _imports_later
 from pyomo_relu.base.versions import VERSION as _VERSION
 from pyomo_relu.base.versions import check_version as _check_version
-from pyomo_relu.block import ReLUNetBlock
+from pyomo_relu.block import (
+    ReLUNetBlock,
+    class_wins,
+    probability_at_least,
+    winning_class,
+)
 from pyomo_relu.bounds import Bounds
 from pyomo_relu.network import Network, NetworkBuilder, activations
 from pyomo_relu.solvers import Relu, ReluHighs  # registers relu and its parts
@@ -35,9 +40,12 @@ __all__ = [
     "Relu",
     "ReluHighs",
     "activations",
+    "class_wins",
     "compute_bounds",
     "find_start",
+    "probability_at_least",
     "read_network",
+    "winning_class",
 ]
 
 __getattr__, __dir__ = _imports_later(

@@ -3,6 +3,7 @@
 Other rooms use what is named here, and the methods of the block.
 """
 
+from pyomo_relu.block.classes import class_wins, probability_at_least, winning_class
 from pyomo_relu.block.component import ReLUNetBlock
 from pyomo_relu.block.data import ReLUNetBlockData
 from pyomo_relu.block.statistics import (
@@ -20,5 +21,8 @@ __all__ = [
     "LayerStatistics",
     "ReLUNetBlock",
     "ReLUNetBlockData",
+    "class_wins",
     "is_as_written",
+    "probability_at_least",
+    "winning_class",
 ]

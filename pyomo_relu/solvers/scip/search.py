@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +10,16 @@ import numpy as np
 from pyomo.contrib.solver.common.results import Results, TerminationCondition
 
 from pyomo_relu.base.deadline import Deadline
-from pyomo_relu.bounds.planes import BoxPlanes, planes_of_many
-from pyomo_relu.presolve.functions import NetworkFunction, separate
+from pyomo_relu.presolve.functions import separate
 from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.programs import LinearProgram, Status
+from pyomo_relu.programs import Status
 from pyomo_relu.programs.scip import ScipAnswer, ScipModel
 from pyomo_relu.solvers.global_search.outcome import GlobalSolutionLoader
 from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
 from pyomo_relu.solvers.scip.handler import NetworkHandler
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
-from pyomo_relu.solvers.scip.settings import HANDLER, POINTS, SCIP
+from pyomo_relu.solvers.scip.reach import Reach
+from pyomo_relu.solvers.scip.settings import POINTS, SCIP
 from pyomo_relu.solvers.scip.terms import Terms
 from pyomo_relu.solvers.scip.together import Together
 from pyomo_relu.solvers.scip.watching import Watching
@@ -59,7 +58,9 @@ class ScipSearch:
         self.answer: ScipAnswer | None = None
         self.keyboard = False
         program = self.separated.program
-        boxes = self._bound_outputs(program)
+        reach = Reach(self.separated, deadline)
+        #: The output whose bounds no inputs reach, if there is one.
+        self.unreached = reach.unreached
         sign = problem.sign
         program = replace(program, cost=sign * program.cost, maximize=sign < 0)
         self.model = ScipModel(program)
@@ -67,7 +68,7 @@ class ScipSearch:
             self.model.add_nonlinear(part.column, part.formula, problem.sides(part))
         for one in problem.sos:
             self.model.add_sos(one.level, one.columns)
-        networks = Together(self.separated.functions, boxes)
+        networks = Together(self.separated.functions, reach.boxes)
         terms = Terms(problem, self.model.variables) if problem.nonlinear else None
         self.handler = NetworkHandler(self.model, networks, terms)
         self.watching = Watching(self.model, log)
@@ -77,34 +78,6 @@ class ScipSearch:
             self.handler.include()
             if config.start == "auto":
                 PointHeuristic(self.model, self.points, deadline).include()
-
-    def _bound_outputs(self, program: LinearProgram) -> list[BoxPlanes]:
-        """Bound outputs over the whole box, in place; the planes of each function."""
-        #: The output whose bounds no inputs reach, if there is one.
-        self.unreached: int | None = None
-        levels = self.separated.levels()
-        found: list[BoxPlanes] = []
-        for level in levels:
-            self.deadline.check()
-            self.separated.bound_sums()
-            found = _planes(level, program)
-            for f, planes in zip(level, found):
-                self._bound(program, f, planes)
-        # Those of equal shape are bounded at once, whatever their level.
-        if len(levels) > 1:
-            found = _planes(self.separated.functions, program)
-        return found
-
-    def _bound(self, program: LinearProgram, f: NetworkFunction, planes: BoxPlanes) -> None:
-        root = planes.over(planes.low, planes.high)
-        loose = HANDLER.loose * np.maximum(1.0, np.maximum(abs(root.low), abs(root.high)))
-        low = np.maximum(program.lower[f.outputs], root.low - loose)
-        high = np.minimum(program.upper[f.outputs], root.high + loose)
-        crossed = low > high
-        if (low > high + HANDLER.tolerance * np.maximum(1.0, abs(low))).any():
-            self.unreached = int(f.outputs[int((low - high).argmax())])
-        low[crossed] = high[crossed] = 0.5 * (low[crossed] + high[crossed])
-        program.lower[f.outputs], program.upper[f.outputs] = low, high
 
     def _set(self) -> None:
         """The parameters: measured defaults, the configuration, then the user's."""
@@ -228,12 +201,3 @@ class ScipSearch:
             # Rows pass on what outputs are off: the point as SCIP's tolerances have it.
             return raw
         return incumbent.point
-
-
-def _planes(
-    functions: Sequence[NetworkFunction], program: LinearProgram
-) -> list[BoxPlanes]:
-    """The planes of functions over the whole box."""
-    low = [program.lower[f.inputs] for f in functions]
-    high = [np.maximum(program.upper[f.inputs], a) for f, a in zip(functions, low)]
-    return planes_of_many([f.network for f in functions], low, high)

@@ -25,6 +25,7 @@ ORDER = (
     "oil_production",
     "storage_plant",
     "reactor_dae",
+    "smooth_reactor",
     "gdp_choice",
     "plant_global",
     "prices_proved",

@@ -127,6 +127,19 @@ def test_bounds_decide(tmp_path):
     assert_picture(tmp_path / "bounds_decide.png")
 
 
+def test_smooth_reactor(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    example = load("smooth_reactor")
+    found = example.main(["--width", "4", "--accuracy", "1e-2", "--output", str(tmp_path)])
+    for p, exact, curves in zip(example.PROBABILITIES, found["exact"], found["curves"]):
+        assert exact["probability"] >= p - 1e-6 and curves["probability"] >= p
+        assert exact["yield"] == pytest.approx(exact["promised"], abs=1e-8)
+        assert curves["promised"] <= curves["yield"] + 1e-6
+        assert curves["yield"] <= exact["yield"] * (1.0 + 1e-4)
+    assert_picture(tmp_path / "smooth_reactor.png")
+
+
 def test_binarized_design(tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")

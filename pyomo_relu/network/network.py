@@ -147,7 +147,21 @@ class Network:
             alone = len(self.inputs) == 1
             shape = self.nodes[self.inputs[0]].shape if alone else (self.n_inputs,)
             return _as_rows(x, shape)
-        found = [_as_rows(p, self.nodes[i].shape) for p, i in zip(parts, self.inputs)]
+        found = []
+        for part, i in zip(parts, self.inputs):
+            try:
+                found.append(_as_rows(part, self.nodes[i].shape))
+            except ValueError as error:
+                hint = "."
+                if not isinstance(x, Mapping):
+                    hint = (
+                        f". A list of {len(x)} is one entry for each input layer; give points "
+                        f"of all inputs together as an array, (N, {self.n_inputs})."
+                    )
+                what = str(error).rstrip(".")
+                raise ValueError(
+                    f"input layer '{self.nodes[i].name}': {what}{hint}"
+                ) from None
         if len({len(rows) for rows, _ in found}) > 1:
             raise ValueError("the inputs have different numbers of points.")
         return np.hstack([rows for rows, _ in found]), all(single for _, single in found)

@@ -78,6 +78,7 @@ class ReluHighs(NetworkSolver):
     CONFIG = ReluHighsConfig()
 
     title = "relu_highs"
+    by_rows = True
 
     def version(self) -> tuple[int, ...]:
         """The version of HiGHS."""

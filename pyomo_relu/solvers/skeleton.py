@@ -33,9 +33,12 @@ class NetworkSolver(SolverBase, ABC):
     ----------
     title : str
         The name that errors give the solver.
+    by_rows : bool
+        Whether a network is the rows that its formulation wrote, not what it computes.
     """
 
     title: ClassVar[str]
+    by_rows: ClassVar[bool] = False
 
     def available(self) -> Availability:
         """Whether ``highspy`` can be imported."""
@@ -113,13 +116,34 @@ class NetworkSolver(SolverBase, ABC):
         try:
             results = self.search(model, config, deadline, log)
         except TimeUp:
-            results = _nothing_in_time(model)
+            results = self._out_of_time(model, config)
         results.solver_name, results.solver_version = self.name, self.version()
         results.solver_config, results.solver_log = config, log.getvalue()
         results.timing_info.start_timestamp = stamp
         results.timing_info.wall_time = deadline.elapsed
         results.timing_info.timer = config.timer
         return self._finish(results, config)
+
+    def _out_of_time(self, model: Any, config: Any) -> Results:
+        """The results of a call whose time was up before its search began.
+
+        Present values that were offered are its point if they are feasible as they are.
+        """
+        from pyomo_relu.solvers.offered import offered_point
+
+        objective = next(model.component_data_objects(Objective, active=True), None)
+        maximize = objective is not None and not objective.is_minimizing()
+        found = None
+        if config.warmstart:
+            found = offered_point(model, self.title, self.by_rows)
+        loader = HighsSolutionLoader(model, None, None) if found is None else found[0]
+        return make_results(
+            loader,
+            TerminationCondition.maxTimeLimit,
+            None if found is None else found[1],
+            math.inf if maximize else -math.inf,
+            mip_gap=math.inf,
+        )
 
     def _finish(self, results: Results, config: Any) -> Results:
         """Load what was found, and raise what Pyomo's solvers raise.
@@ -146,14 +170,3 @@ class NetworkSolver(SolverBase, ABC):
         if config.load_solutions and not found:
             raise NoFeasibleSolutionError()
         return results
-
-
-def _nothing_in_time(model: Any) -> Results:
-    """The results of a call whose time was up before its search began."""
-    objective = next(model.component_data_objects(Objective, active=True), None)
-    maximize = objective is not None and not objective.is_minimizing()
-    return make_results(
-        HighsSolutionLoader(model, None, None),
-        TerminationCondition.maxTimeLimit,
-        bound=math.inf if maximize else -math.inf,
-    )

@@ -100,6 +100,10 @@ def test_scalar_input():
         ),
         ([np.zeros((2, 6)), np.zeros((3, 1))], "different numbers of points"),
         ([np.zeros(6), np.zeros(2)], r"shape \(2,\) doesn't fit .* \(1,\), \(N, 1\)"),
+        (
+            [np.zeros(7), np.zeros(7)],
+            r"input layer 'image': .* A list of 2 is one entry .* as an array, \(N, 7\)",
+        ),
     ],
 )
 def test_input_errors(x, message):

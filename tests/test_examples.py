@@ -191,10 +191,10 @@ def test_train_digits(tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     found = load("train_digits").main(
-        ["--images", "1", "--seconds", "0.05", "--output", str(tmp_path)]
+        ["--images", "1", "--seconds", "0.2", "--output", str(tmp_path)]
     )
     assert found["pairs"] > 0.3  # a tenth by chance
-    assert found["classes"] > 0.3
+    assert found["classes"] > 0.15
     assert_picture(tmp_path / "train_digits.png")
 
 

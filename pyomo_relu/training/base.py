@@ -363,6 +363,9 @@ class MIPClassifier(TrainedEstimator):
 
     def _restore(self, about: dict[str, Any], data: dict[str, Any], path: Any) -> int:
         network = StepNetwork.from_arrays(data, path)
+        classes, scores = len(self.classes_), network.sizes[-1]
+        if scores != (1 if classes == 2 else classes):
+            raise ValueError(f"it has {classes} classes and {scores} scores")
         self._keep(Training(network, about["status"], about["loss"], about["bound"]))
         return network.sizes[0]
 

@@ -292,8 +292,8 @@ class OneVsOneBinarizedEnsemble(TrainedEstimator):
         if self.unclassified is None:
             values = self.decision_function(X)
             return self.classes_[np.where(winner < 0, values.argmax(axis=1), winner)]
-        found = np.array([self.classes_[w] for w in winner], dtype=object)
-        found[winner < 0] = self.unclassified
+        found = np.empty(len(winner), dtype=object)
+        found[:] = [self.unclassified if w < 0 else self.classes_[w] for w in winner]
         return found
 
     # ---------------------------------------------------------- other packages

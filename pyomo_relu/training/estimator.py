@@ -245,6 +245,8 @@ class TrainedEstimator(ClassifierMixin, BaseEstimator, ABC):
             }
             found = cls(**params)
             found.classes_ = data["classes"]
+            if found.classes_.ndim != 1 or len(found.classes_) < 2:
+                raise ValueError("it names no two classes")
             if found.probability:
                 found.factor_ = float(about["factor"])
             found.n_features_in_ = found._restore(about, data, path)

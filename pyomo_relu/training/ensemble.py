@@ -293,7 +293,8 @@ class OneVsOneBinarizedEnsemble(TrainedEstimator):
             values = self.decision_function(X)
             return self.classes_[np.where(winner < 0, values.argmax(axis=1), winner)]
         found = np.empty(len(winner), dtype=object)
-        found[:] = [self.unclassified if w < 0 else self.classes_[w] for w in winner]
+        for r, w in enumerate(winner.tolist()):
+            found[r] = self.unclassified if w < 0 else self.classes_[w]
         return found
 
     # ---------------------------------------------------------- other packages
@@ -343,8 +344,11 @@ class OneVsOneBinarizedEnsemble(TrainedEstimator):
         for c, pair in enumerate(about["pairs"]):
             own = f"{c}."
             part = {k[len(own) :]: v for k, v in data.items() if k.startswith(own)}
-            networks[tuple(pair)] = StepNetwork.from_arrays(part, path)
+            i, j = map(int, pair)
+            networks[i, j] = StepNetwork.from_arrays(part, path)
         if sorted(networks) != list(combinations(range(len(self.classes_)), 2)):
             raise ValueError("it does not have one network for each pair of classes")
+        if any(network.sizes[-1] != 1 for network in networks.values()):
+            raise ValueError("a pair's network has one score")
         self._keep(networks)
         return next(iter(networks.values())).sizes[0]

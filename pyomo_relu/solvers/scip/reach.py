@@ -59,6 +59,8 @@ class Reach:
     def _by_rows(self) -> None:
         """Bounds that follow from rows; none where rows contradict each other."""
         program = self.program
+        if len(program.row_lower) > HANDLER.reach_rows:
+            return
         lower, upper = program.lower[None].copy(), program.upper[None].copy()
         if propagate(program, lower, upper).all():
             program.lower[:], program.upper[:] = lower[0], upper[0]

@@ -34,6 +34,9 @@ class HandlerSettings:
     #: 7.711), flowsheet 12.45, 11.91 (9.05), gaslift17 163.93, 163.58 (162.54).
     reach_rounds: int = 12
     reach_gain: float = 0.95
+    #: The rows of a model that has more stay out of it: each takes some 50 microseconds in
+    #: each of four passes.
+    reach_rows: int = 5000
     #: A box narrower than this, relative to its ends from 1 on, is not split any more: SCIP
     #: takes numbers that differ by 1e-9 for one.
     narrow: float = 1e-8

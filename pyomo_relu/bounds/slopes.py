@@ -21,6 +21,7 @@ Source: Xu et al., arXiv 2011.13824 (alpha-CROWN).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -79,7 +80,7 @@ class ReluFamily:
         out *= self.free[side]
 
 
-class HullFamily:
+class HullFamily(ABC):
     """Lower and upper lines that are tangent to the hulls of a function's graph.
 
     A slope is ``start + share * span``. On the upper side it is that of a line below the
@@ -108,13 +109,13 @@ class HullFamily:
             if span.any():
                 self.free[side] = span
 
+    @abstractmethod
     def slope_range(self, sign: float) -> tuple[np.ndarray, np.ndarray]:
         """Slopes of the lower hull (that of the negative for sign -1) at its two ends."""
-        raise NotImplementedError
 
+    @abstractmethod
     def support(self, slope: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
         """Constants of the lines of given slopes, and where they touch the graph."""
-        raise NotImplementedError
 
     def shares_of(self, side: str, lines: Lines) -> np.ndarray:
         """The shares whose lines come nearest to these."""

@@ -7,9 +7,12 @@ which stays one: save it, or pass it to :class:`~pyomo_relu.ReLUNetBlock`, as an
 =============================  ==================================================
 :class:`PenalizedModel`        adds penalties to the loss of a model
 :class:`L1Penalty`             small and few weights
+:class:`L2Penalty`             small weights
 :class:`StabilityLoss`         neurons that keep their sign (Xiao et al.)
-:class:`BigMPenalty`           small big-M constants
+:class:`BigMPenalty`           small big-M constants of unstable neurons
+:class:`BoundWidthPenalty`     narrow bounds (Tsay)
 :class:`UnstablePenalty`       few unstable neurons
+:class:`LPGapPenalty`          a tight linear relaxation at samples (Tsay)
 :func:`clipped_relu`           activations with a cap
 :class:`MagnitudePruning`      a schedule that sets small weights to zero
 :class:`BoundsHistory`         stable neurons and big-M after each epoch
@@ -35,9 +38,12 @@ from pyomo_relu.training.keras.callbacks import BoundsHistory, MagnitudePruning
 from pyomo_relu.training.keras.intervals import interval_bounds
 from pyomo_relu.training.keras.layers import clipped_relu
 from pyomo_relu.training.keras.model import PenalizedModel
-from pyomo_relu.training.keras.penalties import (
+from pyomo_relu.training.relaxation.penalties import (
     BigMPenalty,
+    BoundWidthPenalty,
     L1Penalty,
+    L2Penalty,
+    LPGapPenalty,
     Penalty,
     StabilityLoss,
     UnstablePenalty,
@@ -45,8 +51,11 @@ from pyomo_relu.training.keras.penalties import (
 
 __all__ = [
     "BigMPenalty",
+    "BoundWidthPenalty",
     "BoundsHistory",
     "L1Penalty",
+    "L2Penalty",
+    "LPGapPenalty",
     "MagnitudePruning",
     "Penalty",
     "PenalizedModel",

@@ -44,7 +44,7 @@ _MONOTONE_LAYERS = {
 }
 
 #: Layers that do nothing outside of training.
-_SILENT = {
+SILENT = {
     "InputLayer",
     "Dropout",
     "SpatialDropout1D",
@@ -102,7 +102,7 @@ def check_layers(model: keras.Model) -> None:
     layers = chain(model)
     for k, layer in enumerate(layers):
         kind = type(layer).__name__
-        known = _SILENT | _MONOTONE_LAYERS | _CONVOLUTIONS
+        known = SILENT | _MONOTONE_LAYERS | _CONVOLUTIONS
         known |= {"Dense", "BatchNormalization", "Rescaling", "ReLU", "LeakyReLU"}
         known |= {"Activation", "Softmax"}
         activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
@@ -144,7 +144,7 @@ def interval_bounds(
     found: list[Interval] = []
     for layer in chain(model):
         kind = type(layer).__name__
-        if kind in _SILENT or kind == "Softmax":
+        if kind in SILENT or kind == "Softmax":
             continue
         if kind in _MONOTONE_LAYERS:
             low, high = layer(low), layer(high)

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from pyomo_relu.training.keras.intervals import Interval, check_layers, interval_bounds
-from pyomo_relu.training.keras.penalties import Penalty
+from pyomo_relu.training.keras.dense import call_numpy, dense_layers
+from pyomo_relu.training.keras.intervals import check_layers, interval_bounds
+from pyomo_relu.training.relaxation.penalties import (
+    Penalty,
+    box_ends,
+    check_chain,
+    check_penalties,
+    values_of,
+)
 
 
 class PenalizedModel(keras.Model):
@@ -29,6 +35,9 @@ class PenalizedModel(keras.Model):
     radius : float, optional
         Take bounds around each sample of a batch instead, within the box where one is
         given: for networks that will be verified.
+    every : int
+        Penalties are computed in each so many-th batch only, and count so many times as
+        much there: for penalties that take longer than a step of training.
 
     Raises
     ------
@@ -54,32 +63,20 @@ class PenalizedModel(keras.Model):
         upper: Any = None,
         *,
         radius: float | None = None,
+        every: int = 1,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
         self.model = model
         self.penalties = tuple(penalties)
-        names = [p.name for p in self.penalties]
-        if len(set(names)) < len(names):
-            raise ValueError(f"penalties need different names, not {names}.")
-        self.radius = radius
+        check_penalties(self.penalties, lower, upper, radius, every)
+        self.radius, self.every = radius, every
         self.box = None
-        if (lower is None) != (upper is None):
-            raise ValueError("give both lower= and upper=, or none of them.")
         if any(p.needs_bounds for p in self.penalties):
-            if lower is None and radius is None:
-                raise ValueError(
-                    "penalties on bounds need a box: give lower= and upper=, or radius=."
-                )
             check_layers(model)
+        check_chain(self.penalties, model, dense_layers)
         if lower is not None:
-            shape = model.input_shape[1:]
-            ends = [
-                np.broadcast_to(np.asarray(a, "float32"), shape) for a in (lower, upper)
-            ]
-            if (ends[0] > ends[1]).any():
-                raise ValueError("the box is empty: an entry of lower is above upper.")
-            self.box = tuple(np.array(a)[None] for a in ends)
+            self.box = box_ends(lower, upper, model.input_shape[1:])
         self.trackers = {p.name: keras.metrics.Mean(p.name) for p in self.penalties}
 
     def call(self, x: Any, training: bool | None = None) -> Any:
@@ -110,11 +107,44 @@ class PenalizedModel(keras.Model):
         loss = super().compute_loss(
             x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
         )
-        intervals: list[Interval] = []
-        if any(p.needs_bounds for p in self.penalties):
-            intervals, _ = interval_bounds(self.model, *self.boxes(x))
-        for p in self.penalties:
-            value = p.value(self.model, intervals)
-            self.trackers[p.name].update_state(value)
-            loss = loss + p.weight * value
+        if not self.penalties:
+            return loss
+        if self.every == 1:
+            values, due = self._values(x), 1.0
+        else:
+            now = ops.equal(ops.mod(self.optimizer.iterations, self.every), 0)
+            due = ops.cast(now, loss.dtype)
+            none = [ops.zeros((), loss.dtype) for _ in self.penalties]
+            values = ops.cond(now, lambda: self._values(x), lambda: none)
+        for p, value in zip(self.penalties, values):
+            self.trackers[p.name].update_state(value, sample_weight=due)
+            loss = loss + p.weight * self.every * ops.cast(value, loss.dtype)
         return loss
+
+    def _values(self, x: Any) -> list[Any]:
+        """The penalties without their weights."""
+        return [
+            ops.convert_to_tensor(value)
+            for value in values_of(
+                self.penalties,
+                self.model,
+                self.boxes(x) if any(p.needs_bounds for p in self.penalties) else (),
+                interval_bounds,
+                dense_layers,
+                ops=ops,
+                kernels=[v for v in self.model.trainable_variables if len(v.shape) > 1],
+                samples=x,
+                call=call_numpy,
+            )
+        ]
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """As of any Keras model; without XLA where a penalty is computed in NumPy."""
+        if any(p.needs_layers for p in self.penalties):
+            if options.setdefault("jit_compile", False) is True:
+                raise ValueError(
+                    "LPGapPenalty is computed in NumPy, which XLA can't compile; leave "
+                    "jit_compile=True out."
+                )
+            options["jit_compile"] = False
+        super().compile(*args, **options)

@@ -12,7 +12,10 @@ from pyomo_relu.bounds import compute_bounds  # noqa: E402
 from pyomo_relu.training.keras import (  # noqa: E402
     BigMPenalty,
     BoundsHistory,
+    BoundWidthPenalty,
     L1Penalty,
+    L2Penalty,
+    LPGapPenalty,
     MagnitudePruning,
     PenalizedModel,
     Penalty,
@@ -36,7 +39,7 @@ def small(seed=0, layers=(12, 12)):
 
 
 def train(model, penalties, epochs=30, callbacks=(), **box):
-    box = box or {"lower": -1, "upper": 1}
+    box = box if "radius" in box else {"lower": -1, "upper": 1, **box}
     trainer = PenalizedModel(model, penalties, **box)
     trainer.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
     history = trainer.fit(
@@ -66,7 +69,7 @@ def measures(model):
 def plain():
     model = small()
     history, error = train(model, [])
-    return measures(model), error
+    return measures(model), error, model
 
 
 @pytest.mark.parametrize(
@@ -188,3 +191,112 @@ def test_what_is_not_known_is_refused():
     branched = keras.Model(x, keras.layers.Add(name="add")([a, x]))
     with pytest.raises(ValueError, match="chain"):
         PenalizedModel(branched, [BigMPenalty(1.0)], -1, 1)
+
+
+def test_penalties_and_gradients_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    import tensorflow as tf
+
+    from pyomo_relu.training.torch import PenaltyLoss
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Rescaling(0.5, 0.1),
+            keras.layers.Dense(6),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.Dense(5, "relu"),
+            keras.layers.Dense(4, "relu", use_bias=False),
+            keras.layers.Dense(2),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    for v in model.weights:
+        spread = rng.uniform(0.5, 2.0, v.shape)
+        v.assign(spread if "variance" in v.path else spread * rng.choice([-1, 1], v.shape))
+    dense = [v for v in model.layers if isinstance(v, keras.layers.Dense)]
+    norm = torch.nn.BatchNorm1d(6, eps=model.layers[2].epsilon)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(2, 2), torch.nn.Linear(2, 6), norm, torch.nn.ReLU(),
+        torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 4, bias=False),
+        torch.nn.ReLU(), torch.nn.Linear(4, 2),
+    )  # fmt: skip
+    linear = [m for m in net if isinstance(m, torch.nn.Linear)]
+    with torch.no_grad():
+        linear[0].weight.copy_(0.5 * torch.eye(2))
+        linear[0].bias.fill_(0.1)
+        for one, layer in zip(linear[1:], dense):
+            one.weight.copy_(torch.as_tensor(np.array(layer.kernel).T))
+            if layer.use_bias:
+                one.bias.copy_(torch.as_tensor(np.array(layer.bias)))
+        for name, key in [
+            ("weight", "gamma"),
+            ("bias", "beta"),
+            ("running_mean", "moving_mean"),
+            ("running_var", "moving_variance"),
+        ]:
+            own = np.array(getattr(model.layers[2], key))
+            getattr(norm, name).copy_(torch.as_tensor(own))
+    for penalty in [
+        L2Penalty(1.0),
+        BoundWidthPenalty(1.0),
+        UnstablePenalty(1.0, relative=False),
+        BoundWidthPenalty(1.0, bounds="crown"),
+        UnstablePenalty(1.0, relative=False, bounds="crown"),
+        LPGapPenalty(1.0),
+        LPGapPenalty(1.0, bounds="crown", sense="min", samples=3),
+    ]:
+        trainer = PenalizedModel(model, [penalty], -1, 1)
+        loss = PenaltyLoss(net, [penalty], -1, 1)
+        net.zero_grad()
+        expected = loss(torch.as_tensor(X[:9]))
+        expected.backward()
+        with tf.GradientTape() as tape:
+            (value,) = tf.function(trainer._values)(tf.constant(X[:9]))
+        if penalty.name != "L2Penalty":  # there the scaling is a layer with weights
+            assert float(value) == pytest.approx(float(expected.detach()), rel=1e-4)
+        slopes = tape.gradient(value, [layer.kernel for layer in dense])
+        for slope, one in zip(slopes, linear[1:]):
+            if one.weight.grad is None:  # bounds don't read the last layer
+                assert slope is None
+                continue
+            want = one.weight.grad.numpy().T
+            assert np.array(slope) == pytest.approx(want, abs=1e-3 * float(abs(want).max()))
+
+
+def test_a_gap_is_trained_away_in_every_other_batch(plain):
+    def gap(model):
+        trainer = PenalizedModel(model, [LPGapPenalty(1.0, samples=64)], -1, 1)
+        return float(trainer._values(X)[0])
+
+    model = small()
+    penalties = [LPGapPenalty(0.1), BoundWidthPenalty(1e-3, bounds="crown")]
+    _, error = train(model, penalties, epochs=15, every=2)
+    assert error < 0.4 * float(Y.var())
+    assert gap(model) < 0.5 * gap(plain[2])
+    with pytest.raises(ValueError, match="XLA"):
+        PenalizedModel(model, [LPGapPenalty(1.0)], -1, 1).compile("adam", jit_compile=True)
+
+
+def test_crown_and_gaps_need_a_chain_of_dense_layers():
+    image = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Conv2D(2, 3, activation="relu", name="image"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+    for penalty in (BigMPenalty(1.0, bounds="crown"), LPGapPenalty(1.0)):
+        with pytest.raises(ValueError, match="layer 'image' .* use bounds='interval'"):
+            PenalizedModel(image, [penalty], 0, 1)
+    leaky = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(2, "leaky_relu"), keras.layers.Dense(1)]
+    )
+    PenalizedModel(leaky, [BigMPenalty(1.0, bounds="crown")], -1, 1)
+    with pytest.raises(ValueError, match="is no ReLU"):
+        PenalizedModel(leaky, [LPGapPenalty(1.0)], -1, 1)
+    with pytest.raises(ValueError, match="every="):
+        PenalizedModel(leaky, [], every=0)

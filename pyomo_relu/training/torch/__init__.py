@@ -1,0 +1,41 @@
+"""PyTorch training that ends in networks which are easier to optimize over.
+
+:class:`PenaltyLoss` computes penalties of a module, to be added to any loss; the penalties are
+those of :mod:`pyomo_relu.training.keras`. The module stays an ordinary one.
+
+Needs PyTorch; ``import pyomo_relu`` does not import this.
+"""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as e:
+    raise ImportError(
+        "pyomo_relu.training.torch needs PyTorch; install it by  "
+        "pip install 'pyomo_relu[torch]'"
+    ) from e
+
+from pyomo_relu.training.relaxation.penalties import (
+    BigMPenalty,
+    BoundWidthPenalty,
+    L1Penalty,
+    L2Penalty,
+    LPGapPenalty,
+    Penalty,
+    StabilityLoss,
+    UnstablePenalty,
+)
+from pyomo_relu.training.torch.intervals import interval_bounds
+from pyomo_relu.training.torch.loss import PenaltyLoss
+
+__all__ = [
+    "BigMPenalty",
+    "BoundWidthPenalty",
+    "L1Penalty",
+    "L2Penalty",
+    "LPGapPenalty",
+    "Penalty",
+    "PenaltyLoss",
+    "StabilityLoss",
+    "UnstablePenalty",
+    "interval_bounds",
+]

@@ -148,7 +148,7 @@ def visualize_feature(
     for other in [m.net.outputs[k] for k in others] or [0.0]:
         m.liked.add(m.goal <= liked - other)
     m.objective = pyo.Objective(expr=m.goal - weight * cost, sense=pyo.maximize)
-    solved = solve_program(m, solver, time_limit)
+    solved = solve_program(m, solver, Deadline(time_limit))
     image, name = input_values(m), f"{layer or 'output'} {unit}"
     if image is None:
         raise RuntimeError(

@@ -38,12 +38,15 @@ def find_near_image(
     """The closest image that obeys the rule, of all that were found in the time.
 
     Of ``examples`` (N, n_inputs), other images, those that obey the rule are walked back
-    to the original; ``seed`` is that of the random starts.
+    to the original; ``seed`` is that of the random starts. Once there is an image, the
+    search for others leaves the walk from region to region, which ``l0`` hasn't, its share
+    of the time.
     """
     search = _NearImages(decision, norm, box, deadline)
+    first = deadline if norm == "l0" else deadline.part(NEAREST.candidate_share)
     for x in search.candidates(seed, examples):
         search.offer(x)
-        if deadline.expired():
+        if deadline.expired() or (search.found and first.expired()):
             break
     search.walk()
     return search.best
@@ -86,27 +89,43 @@ class _NearImages:
 
     # --------------------------------------------------------------------- candidates
     def candidates(self, seed: int, examples: np.ndarray | None) -> Iterator[np.ndarray]:
+        """Images that may obey the rule; the first one costs nothing but a look."""
+        others = np.empty((0, len(self.x0)))
+        if examples is not None:
+            others = self.nearest_examples(examples)
+        yield from others[:1]
         steps = {"l1": NEAREST.greedy_steps, "l0": NEAREST.greedy_steps[:1], "linf": ()}
         for step in steps[self.norm]:
             yield self.greedy(step)
             if self.deadline.expired():
                 return
+        yield from others[1:]
         yield from self.gradients(seed)
-        if examples is not None:
-            x = np.clip(examples, self.low, self.high)
-            y = self.decision.network.evaluate(x)
-            x = x[self.decision.excess(y, self.decision.margin) <= 0]
-            near = [self.distance(row) for row in x]
-            yield from x[np.argsort(near, kind="stable")[: NEAREST.examples]]
+
+    def nearest_examples(self, examples: np.ndarray) -> np.ndarray:
+        """Those of a data set that obey the rule, the nearest first."""
+        x = np.clip(examples, self.low, self.high)
+        y = self.decision.network.evaluate(x)
+        x = x[self.decision.excess(y, self.decision.margin) <= 0]
+        near = [self.distance(row) for row in x]
+        return x[np.argsort(near, kind="stable")[: NEAREST.examples]]
 
     def greedy(self, step: float) -> np.ndarray:
-        """The pixel of the steepest slope first, each by one step, until the rule holds."""
+        """The pixel of the steepest slope first, each by one step, until the rule holds.
+
+        A walk that the steepest pixels move to and fro, on both sides of a bend, is given
+        up.
+        """
         decision, x = self.decision, self.x0.copy()
         width = self.high - self.low
+        least, since = np.inf, 0
         for _ in range(int(NEAREST.longest_walk / step)):
             y = decision.network.evaluate(x[None])[0]
             value, weights = decision.slope(y, decision.margin)
-            if value <= 0 or self.deadline.expired():
+            since = 0 if value < least else since + 1
+            least = min(least, value)
+            stuck = since >= NEAREST.greedy_patience
+            if value <= 0 or stuck or self.deadline.expired():
                 break
             g = -value_and_gradient(decision.network, x[None], weights)[1][0]
             room = np.where(g > 0, self.high - x, x - self.low)

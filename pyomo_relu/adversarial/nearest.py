@@ -137,6 +137,7 @@ def find_adversarial(
     upper: ArrayLike = 1.0,
     solver: Any = "relu_highs",
     time_limit: float | None = 60.0,
+    cpu_time_limit: float | None = None,
     seed: int = 0,
     start: bool | np.ndarray = True,
     examples: np.ndarray | None = None,
@@ -168,8 +169,9 @@ def find_adversarial(
         Bounds of the inputs.
     solver : str or solver
         Any Pyomo solver for mixed-integer linear programs; see ``sides``.
-    time_limit : float, optional
-        Seconds.
+    time_limit, cpu_time_limit : float, optional
+        Seconds on the clock, and of this process's processor time. A solver that runs in
+        a process of its own takes what is left of either on the clock.
     seed : int
         The seed of the attack.
     start : bool or (n_inputs,) array_like
@@ -209,7 +211,14 @@ def find_adversarial(
         low, high = np.maximum(low, x0 - pixel_cap), np.minimum(high, x0 + pixel_cap)
     available(solver)
     search = _Search(
-        decision, norm, low, high, solver, restrict, block, Deadline(time_limit)
+        decision,
+        norm,
+        low,
+        high,
+        solver,
+        restrict,
+        block,
+        Deadline(time_limit, cpu_time_limit),
     )
     search.sides = sides and DistanceSearch.fits(network, norm)
     if decision.wins(x0, margin):
@@ -370,13 +379,10 @@ class _Search:
         if warm and self.best is not None:
             program.set_point(self.best)
             program.model.net.warm_start(self.best)
-        limit = (
-            None
-            if deadline.limit is None
-            else max(NEAREST.program_seconds, deadline.left())
-        )
+        if deadline.left() < NEAREST.program_seconds:
+            deadline = Deadline(NEAREST.program_seconds)
         start = "auto" if radius is None and self.restrict else None
-        solved = solve_program(program.model, self.solver, limit, warm, start)
+        solved = solve_program(program.model, self.solver, deadline, warm, start)
         self.nodes += solved.nodes
         x = program.point()
         if x is not None and self.decision.wins(x):

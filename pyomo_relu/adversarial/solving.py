@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pyomo.environ as pyo
 from numpy.typing import ArrayLike
 from pyomo.opt import TerminationCondition
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.network import Network
 from pyomo_relu.solvers import ReluHighs
 from pyomo_relu.solvers.quietly import Solved, solve_quietly
+from pyomo_relu.solvers.watch import Progress
 
 _STATUS = {
     TerminationCondition.optimal: "optimal",
@@ -54,20 +57,23 @@ def available(solver: Any) -> Any:
 def solve_program(
     model: pyo.ConcreteModel,
     solver: Any,
-    time_limit: float | None,
+    deadline: Deadline,
     warm: bool = False,
     start: str | None = "auto",
 ) -> Solved:
     """Solve a model with any solver and load its best point.
 
     ``relu_highs`` takes the values of the variables as a start if they are ``warm``, and
-    else looks for one, unless ``start`` is None.
+    else looks for one, unless ``start`` is None. It heeds the deadline's CPU time; any
+    other solver takes the less of clock and CPU time as a limit of its clock.
     """
     found = available(solver)
     if isinstance(found, ReluHighs):
-        keywords = {"warmstart": True} if warm else {"start": start}
-        return solve_quietly(found, model, time_limit=time_limit, **keywords)
-    limit = {} if time_limit is None else {"timelimit": time_limit}
+        keywords: dict[str, Any] = {"warmstart": True} if warm else {"start": start}
+        if deadline.counts_cpu:
+            keywords["progress"] = _until(deadline, found.config.progress)
+        return solve_quietly(found, model, time_limit=deadline.clock_limit, **keywords)
+    limit = {} if deadline.limit is None else {"timelimit": deadline.limit}
     results = found.solve(model, **limit)
     objective = next(model.component_data_objects(pyo.Objective, active=True))
     side = "lower_bound" if objective.is_minimizing() else "upper_bound"
@@ -77,3 +83,14 @@ def solve_program(
         bound = math.nan  # the solver gives none
     status = _STATUS.get(results.solver.termination_condition, "stopped")
     return Solved(status, None, bound)
+
+
+def _until(
+    deadline: Deadline, tell: Callable[[Progress], Any] | None
+) -> Callable[[Progress], bool]:
+    """A progress callback that ends a search in time; it calls the user's own first."""
+
+    def report(progress: Progress) -> bool:
+        return bool(tell is not None and tell(progress)) or deadline.expired()
+
+    return report

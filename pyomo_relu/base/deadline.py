@@ -57,7 +57,7 @@ class Deadline:
     def left(self) -> float:
         """Seconds left, at least 0; what is less of clock and CPU time."""
         left = self.end - time.perf_counter()
-        if self.cpu_end < math.inf:
+        if self.counts_cpu:
             left = min(left, self.cpu_end - time.process_time())
         return max(left, 0.0)
 
@@ -66,6 +66,16 @@ class Deadline:
         """Seconds left as a ``time_limit=``: None where there is no end."""
         left = self.left()
         return None if left == math.inf else left
+
+    @property
+    def clock_limit(self) -> float | None:
+        """Seconds left on the clock, CPU time aside; None where there is no end."""
+        return None if self.end == math.inf else max(self.end - time.perf_counter(), 0.0)
+
+    @property
+    def counts_cpu(self) -> bool:
+        """Whether there is an end in CPU time."""
+        return self.cpu_end < math.inf
 
     def part(self, share: float) -> Deadline:
         """An end of its own after this share, above 0, of each time left."""

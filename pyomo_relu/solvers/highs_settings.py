@@ -39,6 +39,8 @@ class HighsSettings:
     points_share_without: float = 0.5
     points_least: float = 0.1
     points_most: float = 1.0
+    #: Between the lines of HiGHS's log the user's callback is called after so many seconds.
+    ask_every: float = 0.1
 
 
 SETTINGS = HighsSettings()

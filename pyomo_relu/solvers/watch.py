@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyomo_relu.programs import Answer, HighsModel
 from pyomo_relu.programs.highs import Event
+from pyomo_relu.solvers.highs_settings import SETTINGS
 from pyomo_relu.solvers.results import relative_gap
 
 
@@ -92,20 +94,35 @@ class Watch(Log):
         super().__init__(config, text)
         self.highs, self.timer = highs, config.timer
         self.bound, self.maximize = math.nan, maximize
-        self.stop = False
+        self.stop, self.asked = False, -math.inf
+        nothing = -math.inf if maximize else math.inf
+        self.last = Progress("within", 0.0, nothing, -nothing, math.inf, 0)
         self.error: BaseException | None = None
         if self.streams:
             highs.on_log(self.put)
         if self.progress is not None:
             highs.on_line(lambda event: self._report("log", event))
             highs.on_incumbent(lambda event: self._report("incumbent", event))
-            highs.stop_when(lambda event: self.stop)
+            highs.stop_when(self._within)
 
     def _report(self, kind: str, event: Event) -> None:
         bound, gap = self._best(event.bound), event.gap
         if bound != event.bound and math.isfinite(event.incumbent):
             gap = relative_gap(event.incumbent, bound)
-        self.tell(Progress(kind, event.seconds, event.incumbent, bound, gap, event.nodes))
+        self.last = Progress(kind, event.seconds, event.incumbent, bound, gap, event.nodes)
+        self.tell(self.last)
+
+    def _within(self, event: Event) -> bool:
+        """Call the user between lines of the log, which may be seconds apart.
+
+        What is told is what the last line had: HiGHS also asks within programs of its
+        heuristics, whose bounds say nothing about the model's.
+        """
+        now = time.perf_counter()
+        if now - self.asked >= SETTINGS.ask_every:
+            self.asked = now
+            self.tell(replace(self.last, kind="within", seconds=event.seconds))
+        return self.stop
 
     def _best(self, bound: float) -> float:
         if math.isnan(self.bound):

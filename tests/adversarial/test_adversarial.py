@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyomo.environ as pyo
 import pytest
 
 from pyomo_relu import NetworkBuilder, activations, read_network
@@ -263,6 +264,78 @@ def test_starts_obey_the_rule(norm):
         assert (found >= 0).all() and (found <= 1).all() and y[target] >= -1e-5
         assert (y[target] >= 1.2 * np.delete(y, target) - 1e-5).all()
     assert count
+
+
+def test_a_walk_that_is_stuck_is_given_up(monkeypatch):
+    """The rule is nearest at a bend, where the steepest pixel goes to and fro."""
+    from pyomo_relu.adversarial.decision import Decision
+    from pyomo_relu.adversarial.near_images import find_near_image
+    from pyomo_relu.network import Network
+
+    b = NetworkBuilder()
+    x = b.input("x", (1,))
+    sides = b.affine("sides", [(x, np.array([[1.0], [-1.0]]))], np.array([-0.5, 0.5]))
+    r = b.piecewise("r", sides, activations.relu())
+    y = b.affine("y", [(r, np.array([[1.0, 1.0], [0.0, 0.0]]))], np.array([0.1, 0.0]))
+    net = b.build([y])
+    decision = Decision(net, np.array([0.9]), target=1, margin=1e-4)
+    evaluate, calls = Network.evaluate, []
+
+    def counted(self, points):
+        calls.append(1)
+        return evaluate(self, points)
+
+    monkeypatch.setattr(Network, "evaluate", counted)
+    box = np.zeros(1), np.ones(1)
+    assert find_near_image(decision, "l1", box, Deadline(None)) is None
+    assert len(calls) < 1000  # four walks of 400 to 4000 steps otherwise
+
+
+def test_an_example_is_a_start_however_short_the_time(deep):
+    from pyomo_relu.adversarial.decision import Decision
+    from pyomo_relu.adversarial.near_images import find_near_image
+
+    net, x = deep
+    examples = np.random.default_rng(0).uniform(0, 1, (500, net.n_inputs))
+    box = np.zeros(net.n_inputs), np.ones(net.n_inputs)
+    found = find_near_image(Decision(net, x), "l1", box, Deadline(0.0), examples=examples)
+    assert found is not None
+    assert net.evaluate(found).argmax() != net.evaluate(x).argmax()
+
+
+@pytest.mark.parametrize("sides", [False, True])
+def test_a_limit_of_the_processor_keeps_start_and_bound(deep, sides):
+    net, x = deep
+    best = find_adversarial(net, x, time_limit=30)
+    examples = np.random.default_rng(0).uniform(0, 1, (500, net.n_inputs))
+    limits = {"time_limit": None, "cpu_time_limit": 0.0}
+    found = find_adversarial(net, x, sides=sides, examples=examples, **limits)
+    assert found.distance >= best.bound - 1e-5 and found.bound <= best.distance + 1e-5
+    assert np.isfinite(found.start) and found.status in ("feasible", "optimal")
+    limits["cpu_time_limit"] = 60.0
+    found = find_adversarial(net, x, sides=sides, **limits)
+    assert found.optimal and found.distance == pytest.approx(best.distance, abs=1e-4)
+
+
+def test_a_search_ends_in_time_and_calls_the_users_callback():
+    from pyomo_relu.adversarial.solving import solve_program
+
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(30), domain=pyo.Binary)
+    weights = np.random.default_rng(0).integers(20, 100, 30).tolist()
+    m.row = pyo.Constraint(
+        expr=sum(w * m.x[i] for i, w in enumerate(weights)) <= sum(weights) // 2
+    )
+    m.obj = pyo.Objective(
+        expr=sum((w + 7 * (i % 5)) * m.x[i] for i, w in enumerate(weights)),
+        sense=pyo.maximize,
+    )
+    solver, told = pyo.SolverFactory("relu_highs"), []
+    solver.config.progress = told.append
+    assert solve_program(m, solver, Deadline(None, 60.0)).status == "optimal"
+    before = len(told)
+    assert solve_program(m, solver, Deadline(None, 0.0)).status == "stopped"
+    assert 0 < before < len(told) and solver.config.progress == told.append
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -356,7 +356,7 @@ def test_progress_reports_and_stops():
     m = knapsack()
     seen = []
     solve(m, progress=seen.append)
-    assert {p.kind for p in seen} == {"log", "incumbent"}
+    assert {p.kind for p in seen} - {"within"} == {"log", "incumbent"}
     last = [p for p in seen if p.kind == "incumbent"][-1]
     assert last.incumbent == pytest.approx(pyo.value(m.obj))
     results = NewFactory("relu_highs").solve(
@@ -371,6 +371,19 @@ def test_progress_reports_and_stops():
 
     with pytest.raises(RuntimeError, match="mine"):
         solve(m, progress=broken)
+
+
+def test_progress_stops_highs_between_lines_of_its_log():
+    """The callback is also called within, with what the last line had."""
+    seen = []
+
+    def stop(p):
+        seen.append(p)
+        return p.kind == "within"
+
+    results = NewFactory("relu_highs").solve(knapsack(), progress=stop, **LIMITED)
+    assert results.termination_condition is TerminationCondition.interrupted
+    assert seen[-1].kind == "within" and seen[-1].bound >= seen[-1].incumbent
 
 
 def test_progress_shows_no_bound_of_the_program_that_completes_a_start():

@@ -32,6 +32,7 @@ ORDER = (
     "bounds_decide",
     "adversarial_digit",
     "feature_visualization",
+    "features_by_layer",
     "verify_controller",
     "linear_regions",
     "peaks",

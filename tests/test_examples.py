@@ -269,6 +269,19 @@ def test_whole_study(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_features_by_layer(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    found = load("features_by_layer").main(["--units", "1", "--output", str(tmp_path)])
+    assert list(found) == [f"layer_{k}" for k in range(1, 5)]
+    for row in found.values():
+        # The box holds every digit, and the penalty only takes away.
+        assert row["any"][0] >= row["digits"][0] - 1e-6
+        assert row["any"][0] >= row["smooth"][0] - 1e-6
+    assert_picture(tmp_path / "features_by_layer.png")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["adversarial_digit", "feature_visualization", "verify_controller"]
 )

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from common import append, read_rows, table
-from scipy.stats import t
+from scipy.stats import norm, t
 
+#: Columns of a study that names none of its own.
 NUMBERS = (
     "accuracy", "published_rule", "robust", "loss", "nonzeros", "weights", "objective",
     "bound", "binaries", "cpu_seconds", "wall_seconds",
 )  # fmt: skip
-FIELDS = ("study", "run", "draw", *NUMBERS, "status")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Run:
     draw : int
         The number of the random draw; runs of one draw see the same points.
     measure : callable
-        Returns the numbers of the row, by their names in ``NUMBERS``, and its status.
+        Returns the numbers of the row, by the study's names for them, and its status.
     full : bool
         Whether it is one of the full study only.
     """
@@ -42,8 +42,11 @@ class Run:
     full: bool = False
 
 
-def run_missing(runs: Iterable[Run], path: Path, full: bool) -> None:
+def run_missing(
+    runs: Iterable[Run], path: Path, full: bool, numbers: Sequence[str] = NUMBERS
+) -> None:
     """Measure what the table hasn't; rows are added as they come."""
+    fields = ("study", "run", "draw", *numbers, "status")
     known = {(r["study"], r["run"], r["draw"]) for r in read_rows(path, (), ())}
     for run in runs:
         if (run.study, run.run, str(run.draw)) in known or (run.full and not full):
@@ -66,12 +69,12 @@ def run_missing(runs: Iterable[Run], path: Path, full: bool) -> None:
         }
         row = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
         print(*row.values(), flush=True)
-        append(path, FIELDS, row)
+        append(path, fields, row)
 
 
-def rows_of(path: Path) -> list[dict]:
+def rows_of(path: Path, numbers: Sequence[str] = NUMBERS) -> list[dict]:
     """The rows so far, numbers as such."""
-    return read_rows(path, NUMBERS, ())
+    return read_rows(path, numbers, ())
 
 
 def by_run(rows: Sequence[dict]) -> Iterator[tuple[str, str, list[dict]]]:
@@ -95,6 +98,19 @@ def per_cent(values: Sequence[float | None]) -> str:
         return ""
     mean, error = mean_error([100 * v for v in known])
     return f"{mean:.1f}" if np.isnan(error) else f"{mean:.1f} ± {error:.1f}"
+
+
+def proportion(count: int, of: int, level: float = 0.95) -> str:
+    """A share in per cent with Wilson's interval, which says something of all or none, too.
+
+    Wilson, Probable inference, the law of succession, and statistical inference, Journal of
+    the American Statistical Association 22, 1927.
+    """
+    z = norm.ppf(0.5 + level / 2)
+    p, shrink = count / of, 1.0 + z * z / of
+    middle = (p + z * z / (2 * of)) / shrink
+    half = z * np.sqrt(p * (1 - p) / of + z * z / (4 * of * of)) / shrink
+    return f"{100 * p:.0f} ({100 * (middle - half):.0f} to {100 * (middle + half):.0f})"
 
 
 def average(values: Sequence[float | None], digits: int = 1) -> str:

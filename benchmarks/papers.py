@@ -16,9 +16,9 @@ import importlib
 from pathlib import Path
 
 from common import RESULTS, publish
-from paper_runs import rows_of, run_missing
+from paper_runs import NUMBERS, rows_of, run_missing
 
-PAPERS = ("kurtz_bah", "ensembles", "feasibility")
+PAPERS = ("kurtz_bah", "ensembles", "feasibility", "fischetti_jo")
 
 
 def main() -> None:
@@ -33,15 +33,16 @@ def main() -> None:
     name = f"paper_{args.paper}"
     path = args.csv or RESULTS / f"{name}.csv"
     study = importlib.import_module(name)
+    numbers = getattr(study, "NUMBERS", NUMBERS)
     if not args.table:
         chosen = (
             run
             for run in study.runs()
             if any(word in f"{run.study}: {run.run}" for word in args.only)
         )
-        run_missing(chosen, path, args.full)
+        run_missing(chosen, path, args.full, numbers)
     if args.csv is None:
-        publish(name, study.summary(rows_of(path)))
+        publish(name, study.summary(rows_of(path, numbers)))
 
 
 if __name__ == "__main__":

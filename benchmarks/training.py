@@ -71,18 +71,20 @@ def digits(count: int, seed: int) -> Split:
     return x[train], y[train], x[test], y[test]
 
 
-def mnist(count: int, seed: int) -> Split:
-    """MNIST, ``count`` images of each class; all 10,000 to test."""
+def mnist_images(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels from 0 to 255, (N, 784), and labels, of ``train`` or ``t10k``."""
 
     def read(name: str, offset: int) -> np.ndarray:
-        with gzip.open(DATA / "mnist" / name) as file:
+        with gzip.open(DATA / "mnist" / f"{part}-{name}-ubyte.gz") as file:
             return np.frombuffer(file.read(), np.uint8, offset=offset)
 
-    x = read("train-images.idx3-ubyte.gz", 16).reshape(-1, 784)
-    y = read("train-labels.idx1-ubyte.gz", 8).astype(int)
+    return read("images.idx3", 16).reshape(-1, 784), read("labels.idx1", 8).astype(int)
+
+
+def mnist(count: int, seed: int) -> Split:
+    """MNIST, ``count`` images of each class; all 10,000 to test."""
+    (x, y), (test, labels) = mnist_images("train"), mnist_images("t10k")
     train = few_shot(x, y, count, seed)
-    test = read("t10k-images.idx3-ubyte.gz", 16).reshape(-1, 784)
-    labels = read("t10k-labels.idx1-ubyte.gz", 8).astype(int)
     return x[train] / 255, y[train], test / 255, labels
 
 

@@ -63,6 +63,7 @@ MOVED = {
     },
     "mathematics/maximum": "maximum_and_steps.html#mathematics-maximum",
     "mathematics/steps": "maximum_and_steps.html#mathematics-steps",
+    "benchmarks/fischetti_jo": "paper_fischetti_jo.html",
     "onnx_coverage": "guide/onnx_coverage.html",
 }  # fmt: skip
 html_additional_pages = dict.fromkeys(MOVED, "moved.html")

@@ -204,8 +204,8 @@ def dask_client(tmp_path_factory):
         for c in commands
     ]
     try:
-        with distributed.Client(scheduler_file=str(file), timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
+        with distributed.Client(scheduler_file=str(file), timeout=600) as client:
+            client.wait_for_workers(2, timeout=600)
             yield client
     finally:
         for process in reversed(processes):
@@ -260,7 +260,7 @@ def test_mpi4py_executor_gives_the_same_bits(tmp_path):
         env={**os.environ, **root, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert result.returncode == 0, result.stderr
     assert "workers: 2" in result.stdout

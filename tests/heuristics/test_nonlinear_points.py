@@ -7,7 +7,7 @@ import importlib
 
 import pytest
 
-from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.base.deadline import NEVER
 from pyomo_relu.heuristics.sequential import SequentialSearch
 from pyomo_relu.presolve.reading import read_problem
 from tests.paths import ROOT
@@ -20,7 +20,7 @@ def search_on(monkeypatch: pytest.MonkeyPatch, name: str) -> SequentialSearch:
     models = importlib.import_module("nonlinear_models").MODELS
     m = models[name](0, formulation=None)
     view = read_problem(m, general=True).for_points()
-    return SequentialSearch(view, lambda z: None, Deadline(120.0))
+    return SequentialSearch(view, lambda z: None, NEVER)
 
 
 @pytest.mark.parametrize(

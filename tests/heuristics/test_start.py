@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyomo.environ as pyo
 import pytest
@@ -9,12 +11,23 @@ from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu import NetworkBuilder, ReLUNetBlock, activations, find_start
 from pyomo_relu.formulations import FORMULATIONS
+from pyomo_relu.heuristics import start as start_module
 from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.start import begin_start
+from pyomo_relu.heuristics.start_settings import START
 from pyomo_relu.programs.standard_form import compile_standard_form
 from tests.harness.random_networks import ALL_ACTIVATIONS, he_network, random_network
 
 pytest.importorskip("highspy")
+
+#: CPU seconds of a search; all of these end by themselves after a small part of them.
+LIMIT = 120.0
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """In models this small a few walks without success are enough."""
+    monkeypatch.setattr(start_module, "START", replace(START, patience=4))
 
 
 def worst_violation(m) -> float:
@@ -36,9 +49,9 @@ def worst_violation(m) -> float:
     return worst
 
 
-def check(m, time_limit=2.0, gap=0.05):
+def check(m, gap=0.05):
     """The start holds, says what it is, and is near the proven optimum."""
-    start = find_start(m, time_limit=time_limit)
+    start = find_start(m, time_limit=LIMIT)
     assert start.feasible, start
     assert worst_violation(m) <= 2e-6
     assert pyo.value(next(m.component_data_objects(pyo.Objective))) == pytest.approx(
@@ -47,7 +60,7 @@ def check(m, time_limit=2.0, gap=0.05):
     for block in m.block_data_objects():
         if getattr(type(block), "is_network_block", False):
             assert block.error() < 1e-6
-    best = NewFactory("relu_highs").solve(m, warmstart=True, time_limit=60)
+    best = NewFactory("relu_highs").solve(m, warmstart=True, time_limit=600)
     span = gap * max(1.0, abs(best.incumbent_objective))
     assert abs(start.value - best.incumbent_objective) <= span
     return start
@@ -77,10 +90,10 @@ def test_linear_constraints_and_auxiliary_variables():
     m.pay = pyo.Constraint(expr=m.u <= 0.5 - 0.25 * m.x[0])
     m.obj.deactivate()
     m.least = pyo.Objective(expr=m.t - 0.1 * m.u, sense=pyo.maximize)
-    start = find_start(m, time_limit=2)
+    start = find_start(m, time_limit=LIMIT)
     assert start.feasible
     assert worst_violation(m) <= 2e-6
-    best = NewFactory("relu_highs").solve(m, warmstart=True, time_limit=60)
+    best = NewFactory("relu_highs").solve(m, warmstart=True, time_limit=600)
     assert start.value >= best.incumbent_objective - 0.05
 
 
@@ -97,7 +110,7 @@ def test_fixed_and_tightened_outputs():
     m.net.outputs[1].setub(float(y[1]))
     m.net.outputs[1].setlb(float(y[1]) - 0.05)
     m.net.outputs[2].fix(float(y[2]))
-    start = find_start(m, time_limit=3)
+    start = find_start(m, time_limit=LIMIT)
     assert start.feasible, start
     assert worst_violation(m) <= 2e-6
 
@@ -126,7 +139,7 @@ def test_integers_of_the_user():
     m.pick = pyo.Var(range(2), domain=pyo.Binary)
     m.one = pyo.Constraint(expr=m.pick[0] + m.pick[1] == 1)
     m.side = pyo.Constraint(expr=m.x[0] <= 0.3 * m.pick[0] - 0.3 * m.pick[1])
-    start = find_start(m, time_limit=3)
+    start = find_start(m, time_limit=LIMIT)
     assert start.feasible, start
     assert worst_violation(m) <= 2e-6
 
@@ -156,7 +169,7 @@ def test_random_graphs(seed):
     m = pyo.ConcreteModel()
     m.net = ReLUNetBlock(network=network, input_bounds=(-1, 1))
     m.obj = pyo.Objective(expr=m.net.outputs[0] - m.net.outputs[1])
-    start = find_start(m, time_limit=1)
+    start = find_start(m, time_limit=LIMIT)
     assert start.feasible, start
     x = [v.value for v in m.net.inputs.values()]
     y = network.evaluate(x)
@@ -165,7 +178,7 @@ def test_random_graphs(seed):
 
 def test_without_a_formulation_a_copy_serves():
     m = box_model((3, 6, 1), formulation=None)
-    start = find_start(m)
+    start = find_start(m, time_limit=LIMIT)
     assert start.feasible
     y = m.net.network.evaluate([m.x[i].value for i in range(3)])
     assert m.net.outputs[0].value == pytest.approx(float(y[0]))
@@ -195,7 +208,7 @@ def test_refusals():
         find_start(m)
     m.x[0].setub(1)
     m.curve = pyo.Constraint(expr=m.x[0] ** 2 <= 0.5)
-    start = find_start(m, time_limit=0.5)  # no refusal: formulas are taken, too
+    start = find_start(m, time_limit=LIMIT)  # no refusal: formulas are taken, too
     assert start.feasible and m.x[0].value ** 2 <= 0.5 + 1e-6
 
 
@@ -212,7 +225,7 @@ def test_networks_in_a_circle_are_refused():
         input_bounds=(-99, 99),
     )
     m.obj = pyo.Objective(expr=m.c.outputs[0])
-    assert find_start(m, time_limit=0.5).feasible
+    assert find_start(m, time_limit=LIMIT).feasible
     m.d, m.e = pyo.Var(bounds=(-1, 1)), pyo.Var(bounds=(-1, 1))
     m.f = ReLUNetBlock(network=he_network(0, (1, 3, 1)), inputs=[m.d], formulation=None)
     m.g = ReLUNetBlock(
@@ -227,7 +240,7 @@ def test_networks_in_a_circle_are_refused():
     with pytest.raises(ValueError, match="in a circle"):
         find_start(m)
     # The solver goes on without a start.
-    results = NewFactory("relu_highs").solve(m, time_limit=20)
+    results = NewFactory("relu_highs").solve(m, time_limit=600)
     assert results.incumbent_objective is not None
 
 
@@ -236,7 +249,7 @@ def test_search_leaves_the_values_alone():
     for v in m.component_data_objects(pyo.Var):
         v.set_value(0.125, skip_validation=True)
     problem = NetworkProblem(compile_standard_form(m), [m.net])
-    start = begin_start(problem, 0.5).run(None)
+    start = begin_start(problem, LIMIT).run(None)
     assert start.feasible
     assert all(v.value == 0.125 for v in m.component_data_objects(pyo.Var))
 
@@ -248,7 +261,7 @@ def test_what_the_user_fixed_inside_a_network_stays():
     for fixed in (0, 1):
         z.fix(fixed)
         form = compile_standard_form(m)
-        start = begin_start(NetworkProblem(form, [m.net]), 0.5).run(None)
+        start = begin_start(NetworkProblem(form, [m.net]), LIMIT).run(None)
         assert z.value == fixed
         assert start.feasible and form.violation(start.point) <= 1e-6
         m.net.warm_start([0.1, -0.2])
@@ -273,14 +286,14 @@ def test_layers_filled_in_satisfy_every_row(name):
 
 def test_present_values_are_a_candidate():
     m = box_model((3, 6, 1))
-    find_start(m, time_limit=1)
+    find_start(m, time_limit=LIMIT)
     first = pyo.value(m.obj)
     assert find_start(m, time_limit=0.0).value >= first - 1e-9
     assert pyo.value(m.obj) >= first - 1e-9
 
 
 def test_same_seed_same_start():
-    values = [find_start(box_model((3, 8, 1)), time_limit=5).value for _ in range(2)]
+    values = [find_start(box_model((3, 8, 1)), time_limit=LIMIT).value for _ in range(2)]
     assert values[0] == values[1]
 
 
@@ -292,7 +305,7 @@ def test_a_network_without_unstable_units():
     m = pyo.ConcreteModel()
     m.net = ReLUNetBlock(network=network, input_bounds=(-1, 1))
     m.obj = pyo.Objective(expr=m.net.outputs[0])
-    start = find_start(m)
+    start = find_start(m, time_limit=LIMIT)
     assert start.feasible
     assert start.value == pytest.approx(3.0)
 
@@ -307,7 +320,7 @@ def test_every_formulation_gets_a_start_and_is_polished(name):
     NewFactory("relu_highs").solve(m)
     best = pyo.value(m.obj)
     m.net.reformulate(name)
-    start = find_start(m, time_limit=2)
+    start = find_start(m, time_limit=LIMIT)
     assert start.feasible, start
     if name != "relaxation":  # there the point need not be one of the network
         assert m.net.error() < 1e-6

@@ -44,7 +44,7 @@ def test_tighter_and_valid(seed, integer):
     before = m.a.bounds, m.b.bounds
     untouched = m.clone()
     for block in (m.a, m.b):
-        found = block.tighten("model", integer=integer, time_limit=60)
+        found = block.tighten("model", integer=integer, time_limit=600)
         assert found.scope.startswith("model ")
     for old, new in zip(before, (m.a.bounds, m.b.bounds)):
         assert old.contains(new, 1e-12)

@@ -25,7 +25,7 @@ row's own numbers, may violate it. Certificates subtract it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,8 @@ class ArrayModel(ProgramBuilder):
         Whether rows of affine nodes stay expressions of many columns.
     pattern : sequence of (size,) arrays, optional
         Values of every node at a point whose linear region is wanted.
+    also : mapping to bool arrays, optional
+        Further entries, by affine node, whose rows will be asked about.
 
     Attributes
     ----------
@@ -113,6 +115,7 @@ class ArrayModel(ProgramBuilder):
         window: int | None = None,
         fold: bool = False,
         pattern: Sequence[np.ndarray] | None = None,
+        also: Mapping[int, np.ndarray] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.lows, self.highs = network, lows, highs
@@ -124,7 +127,7 @@ class ArrayModel(ProgramBuilder):
         self.entries: dict[int, Entries] = {}
         self._pieces: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         below = set() if window is None else _below(network, target, window)
-        self._needed(rows, below)
+        self._needed(rows, below, also or {})
         for i in sorted(self.needed.keys() - {target}):
             node, used = network.nodes[i], self.needed[i]
             if isinstance(node, Input) or i in below:
@@ -140,9 +143,11 @@ class ArrayModel(ProgramBuilder):
                 self._max(i, node, used)
 
     # ----------------------------------------------------------------- what is needed
-    def _needed(self, rows: np.ndarray, below: set[int]) -> None:
+    def _needed(
+        self, rows: np.ndarray, below: set[int], also: Mapping[int, np.ndarray]
+    ) -> None:
         nodes = self.network.nodes
-        self.needed = {self.target: np.zeros(nodes[self.target].size, dtype=bool)}
+        self.needed = {self.target: np.zeros(nodes[self.target].size, dtype=bool), **also}
         self.needed[self.target][rows] = True
         for i in range(self.target, -1, -1):
             if i not in self.needed or isinstance(nodes[i], Input) or i in below:

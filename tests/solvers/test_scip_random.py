@@ -11,7 +11,8 @@ from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu.bounds import planes
 from pyomo_relu.formulations import network_blocks
-from pyomo_relu.solvers.scip import branching, handler, polytope
+from pyomo_relu.solvers.scip import branching, handler, polytope, together
+from pyomo_relu.solvers.scip.end_game import EndGame
 from pyomo_relu.solvers.scip.settings import HANDLER, POLYTOPE
 from tests.harness.checks import near_step
 from tests.solvers.planted_models import Planted, planted
@@ -134,10 +135,12 @@ def against(
 
 @pytest.fixture
 def forced(monkeypatch):
-    """Every network a plain chain, hardly any planes, sides first, polytopes at once."""
+    """Every network a plain chain, hardly any planes, sides first to the end, polytopes at once."""
+    monkeypatch.setattr(EndGame, "suits", lambda *parts: False)
     monkeypatch.setattr(planes, "SETTINGS", planes.PlanesSettings(1, 1))
     monkeypatch.setattr(planes, "COVERS", replace(planes.COVERS, most_inputs=0))
-    monkeypatch.setattr(branching, "HANDLER", replace(HANDLER, few_inputs=0))
+    for module in (branching, together):
+        monkeypatch.setattr(module, "HANDLER", replace(HANDLER, few_inputs=0))
     monkeypatch.setattr(polytope, "POLYTOPE", replace(POLYTOPE, nodes=0))
     monkeypatch.setattr(handler, "HANDLER", replace(HANDLER, rounds=0, root_rounds=1))
 

@@ -83,6 +83,43 @@ def node_ranges(
     return [a[0] for a in lows], [a[0] for a in highs]
 
 
+def builder_of(program: LinearProgram) -> ProgramBuilder:
+    """The columns and rows of a program, to which more are added."""
+    whole = ProgramBuilder()
+    integer = False if program.integer is None else program.integer
+    whole.add_columns(program.lower, program.upper, integer)
+    parts = [part_of(program.matrix)]
+    whole.add_rows(len(program.row_lower), parts, program.row_lower, program.row_upper)
+    return whole
+
+
+def add_network(
+    whole: ProgramBuilder, model: ArrayModel, inputs: np.ndarray, outputs: np.ndarray
+) -> None:
+    """Add an encoded network to a program that has columns for its inputs and outputs.
+
+    Parameters
+    ----------
+    whole : ProgramBuilder
+    model : ArrayModel
+        Its target are the network's outputs.
+    inputs, outputs : int arrays
+        The columns; of the outputs as many as are wanted, the first ones.
+    """
+    (first,) = model.network.inputs
+    needed = model.needed.get(first, np.zeros(len(inputs), dtype=bool))
+    taken = inputs[np.flatnonzero(needed)]
+    # The inputs are the encoder's first columns; the others are new.
+    more = whole.add_columns(*(a[len(taken) :] for a in model.columns()))
+    place = np.concatenate([taken, more])
+    whole.add_program(model, place)
+    every = np.arange(len(outputs))
+    queries, const, _ = model.affine_rows(model.target, every)
+    r, columns, values = part_of(queries)
+    rows = [(r, place[columns], -values), (every, outputs, 1.0)]
+    whole.add_rows(len(every), rows, const, const)
+
+
 class BoxMIP:
     """The problem over one box, in HiGHS.
 
@@ -128,21 +165,9 @@ class BoxMIP:
 
     def _add_network(self, model: ArrayModel) -> None:
         """Put the encoded network below the problem's rows, inputs to drivers."""
-        p, user, whole = self.problem, self.program, ProgramBuilder()
-        (inputs,) = model.network.inputs
-        taken = np.flatnonzero(model.needed.get(inputs, np.zeros(p.n, dtype=bool)))
-        whole.add_columns(user.lower, user.upper, p.integer)
-        whole.add_rows(
-            len(user.row_lower), [part_of(user.matrix)], user.row_lower, user.row_upper
-        )
-        # The inputs are the encoder's first columns; the others are new.
-        more = whole.add_columns(*(a[len(taken) :] for a in model.columns()))
-        place = np.concatenate([taken, more])
-        whole.add_program(model, place)
-        queries, const, _ = model.affine_rows(model.target, np.arange(p.q))
-        r, columns, values = part_of(queries)
-        outputs = (np.arange(p.q), p.n + np.arange(p.q), 1.0)
-        whole.add_rows(p.q, [(r, place[columns], -values), outputs], const, const)
+        p, user = self.problem, self.program
+        whole = builder_of(user)
+        add_network(whole, model, np.arange(p.n), p.n + np.arange(p.q))
         self.program = whole.program
         self.program.cost[: self.m] = user.cost
 

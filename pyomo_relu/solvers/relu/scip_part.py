@@ -6,8 +6,6 @@ import io
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pyomo_relu.programs import Status
 from pyomo_relu.solvers.global_search.cost_search import RoundSearch
 from pyomo_relu.solvers.relu.settings import TOGETHER
@@ -85,14 +83,15 @@ class ScipPart(RoundSearch):
 
     def _take(self, answer: ScipAnswer) -> None:
         assert self._search is not None
-        left_open = self._search.handler.counts.open
         if answer.point is not None:
             z = answer.point[: len(self.problem.columns)].copy()
             before = self.incumbent.cost
             if not self.incumbent.offer(z) and not math.isfinite(before):
                 self.incumbent.polish(z)
         self._ended = not answer.status.stopped_early
-        if answer.status is Status.INFEASIBLE and left_open is None:
+        if answer.status is Status.INFEASIBLE and math.isinf(
+            self._search.sure(answer.bound)
+        ):
             self.least = math.inf
         else:
             self._note(answer.bound)
@@ -104,11 +103,8 @@ class ScipPart(RoundSearch):
             raise KeyboardInterrupt  # SCIP takes Ctrl-C itself
 
     def _note(self, bound: float) -> None:
-        """A bound in the user's sense, as far as it goes for boxes that were left open."""
+        """A bound in the user's sense, as far as it goes."""
         assert self._search is not None
-        p = self.problem
-        left_open = self._search.handler.counts.open
-        if left_open is not None:
-            bound = float((np.maximum if p.sign < 0 else np.minimum)(bound, left_open))
+        p, bound = self.problem, self._search.sure(bound)
         if math.isfinite(bound):
             self.least = max(self.least, p.sign * (bound - p.offset))

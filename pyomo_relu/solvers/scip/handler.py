@@ -18,6 +18,7 @@ from pyscipopt import SCIP_RESULT, Conshdlr
 
 from pyomo_relu.programs.scip import INFINITY, ScipModel
 from pyomo_relu.solvers.scip.branching import Branching, split_point
+from pyomo_relu.solvers.scip.end_game import EndGame
 from pyomo_relu.solvers.scip.held import Rows
 from pyomo_relu.solvers.scip.polytope import Polytope
 from pyomo_relu.solvers.scip.settings import HANDLER
@@ -34,6 +35,9 @@ class Counts:
     #: Those of them that decided the side of a neuron.
     sides: int = 0
     cutoffs: int = 0
+    #: Nodes that small MIPs closed, and the least bound of these, as a cost.
+    ended: int = 0
+    least_ended: float = math.inf
     #: SCIP's bound, in the sense of the objective, when a node was first left open, since
     #: its box can't be split; None where none was.
     open: float | None = None
@@ -48,25 +52,30 @@ class NetworkHandler(Conshdlr):
     networks : Together
     terms : Terms, optional
         Nonlinear terms, where there are some.
+    end : EndGame, optional
+        Solves nodes with few undecided neurons.
     """
 
     def __init__(
-        self, model: ScipModel, networks: Together, terms: Terms | None = None
+        self,
+        model: ScipModel,
+        networks: Together,
+        terms: Terms | None = None,
+        end: EndGame | None = None,
     ) -> None:
         self.program, self.networks = model, networks
-        self.terms = terms
+        self.terms, self.end = terms, end
         #: Of all outputs, before the first node; only where there are terms.
         self._ranges: np.ndarray | None = None
         self.original = [model.variables[j] for j in networks.columns.tolist()]
         self.variables = self.original
         self._given, self._columns = self.original, self.original
+        self._every = model.variables
         self.every = np.arange(len(networks.functions))
         self.counts = Counts()
         self._node, self._rounds = -1, 0
         self._branching = Branching(networks)
         self._polytope = Polytope(model.program, networks)
-        #: Bounds at which propagation had nothing more to say.
-        self._settled: tuple[np.ndarray, np.ndarray] | None = None
         nothing = {"result": SCIP_RESULT.DIDNOTFIND}
         wrong = {"result": SCIP_RESULT.INFEASIBLE}
         for name, otherwise in (
@@ -122,6 +131,7 @@ class NetworkHandler(Conshdlr):
         transformed = self.program.scip.getTransformedVar
         self.variables = [transformed(v) for v in self.original]
         self._columns = self.variables[: len(self.networks.columns)]
+        self._every = [transformed(v) for v in self.program.variables]
         if self.terms is not None:
             self.terms.begin(self.program.scip)
             low, high = self._bounds()
@@ -168,6 +178,8 @@ class NetworkHandler(Conshdlr):
                 return {"result": found}
         if self._others_first(z):
             return {"result": SCIP_RESULT.INFEASIBLE}
+        if self._ends(low, high):
+            return {"result": SCIP_RESULT.CUTOFF}
         self._branching.gains.learn(self._node, float(self.program.scip.getLPObjVal()))
         return {"result": self._branch(wrong, off, z, low, high, in_lp=True)}
 
@@ -231,6 +243,20 @@ class NetworkHandler(Conshdlr):
         self.counts.cutoffs += 1
         return SCIP_RESULT.CUTOFF
 
+    def _ends(self, low: np.ndarray, high: np.ndarray) -> bool:
+        """Whether a small MIP closes the present node."""
+        if self.end is None:
+            return False
+        every = self._every
+        lower = np.array([v.getLbLocal() for v in every])
+        upper = np.array([v.getUbLocal() for v in every])
+        bound = self.end.close(low, high, lower, upper)
+        if bound is None:
+            return False
+        self.counts.ended += 1
+        self.counts.least_ended = min(self.counts.least_ended, bound)
+        return True
+
     # ------------------------------------------------------------------------- planes
     def _conssepalp(self, constraints: Any, useful: int) -> dict:
         if self._enter():
@@ -253,7 +279,7 @@ class NetworkHandler(Conshdlr):
         bound, nodes = sign * scip.getDualbound(), scip.getNTotalNodes()
         if not self._polytope.due(best, bound, nodes):
             return False
-        every = [scip.getTransformedVar(v) for v in self.program.variables]
+        every = self._every
         low = np.array([v.getLbGlobal() for v in every])
         high = np.array([v.getUbGlobal() for v in every])
         changed = False
@@ -309,10 +335,7 @@ class NetworkHandler(Conshdlr):
     # -------------------------------------------------------------------- propagation
     def _consprop(self, constraints: Any, useful: int, marked: int, timing: Any) -> dict:
         low, high = self._bounds()
-        which = self.every
-        if self._settled is not None:
-            changed = (low != self._settled[0]) | (high != self._settled[1])
-            which = self.networks.touched(changed)
+        which = self.networks.due(low, high)
         if not len(which):
             return {"result": SCIP_RESULT.DIDNOTFIND}
         found = self.networks.propagate(which, low, high)
@@ -330,7 +353,4 @@ class NetworkHandler(Conshdlr):
                 if empty:
                     return {"result": SCIP_RESULT.CUTOFF}
                 reduced |= done
-        if reduced:
-            return {"result": SCIP_RESULT.REDUCEDDOM}
-        self._settled = low, high
-        return {"result": SCIP_RESULT.DIDNOTFIND}
+        return {"result": SCIP_RESULT.REDUCEDDOM if reduced else SCIP_RESULT.DIDNOTFIND}

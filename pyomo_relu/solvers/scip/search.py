@@ -16,6 +16,7 @@ from pyomo_relu.programs import Status
 from pyomo_relu.programs.scip import ScipAnswer, ScipModel
 from pyomo_relu.solvers.global_search.outcome import GlobalSolutionLoader
 from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
+from pyomo_relu.solvers.scip.end_game import EndGame
 from pyomo_relu.solvers.scip.handler import NetworkHandler
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
 from pyomo_relu.solvers.scip.reach import Reach
@@ -70,7 +71,10 @@ class ScipSearch:
             self.model.add_sos(one.level, one.columns)
         networks = Together(self.separated.functions, reach.boxes)
         terms = Terms(problem, self.model.variables) if problem.nonlinear else None
-        self.handler = NetworkHandler(self.model, networks, terms)
+        end = None
+        if EndGame.suits(problem, self.separated):
+            end = EndGame(self.model, self.points, networks, self._gap, deadline)
+        self.handler = NetworkHandler(self.model, networks, terms, end)
         self.watching = Watching(self.model, log)
         self._set()
         self.watching.include()
@@ -134,15 +138,15 @@ class ScipSearch:
             return self._without_scip(model)
         point = self._best_point(answer)
         value = None if point is None else p.user_objective(float(p.cost @ point))
-        status, bound = answer.status, answer.bound
+        counts, status = self.handler.counts, answer.status
         condition = LIMITS.get(answer.reason, TERMINATION[status])
-        left_open = self.handler.counts.open
-        if left_open is not None:
-            bound = (max if p.sign < 0 else min)(bound, left_open)
+        bound = self.sure(answer.bound)
+        if bound != answer.bound and status in (Status.OPTIMAL, Status.INFEASIBLE):
+            # What SCIP takes for proved is so as far as the bound says.
             proved = value is not None and self._closed(value, bound)
-            if status in (Status.OPTIMAL, Status.INFEASIBLE) and not proved:
+            condition = TERMINATION[Status.OPTIMAL]
+            if not proved:
                 condition = TerminationCondition.unknown
-        counts = self.handler.counts
         infeasible = condition is TerminationCondition.provenInfeasible
         first = self.watching.first
         return make_results(
@@ -156,14 +160,36 @@ class ScipSearch:
             branchings=counts.branchings,
             side_branchings=counts.sides,
             open_boxes=counts.cutoffs,
+            closed_by_mip=counts.ended,
             first_point=first,
         )
 
+    def sure(self, bound: float) -> float:
+        """A bound of SCIP's, in the user's sense, as far as it goes.
+
+        SCIP counts boxes that were left open as empty, and so it does nodes that small MIPs
+        closed, which are closed to the gap only.
+        """
+        p, counts, worse = self.problem, self.handler.counts, max
+        if p.sign > 0:
+            worse = min
+        if counts.open is not None:
+            bound = worse(bound, counts.open)
+        if math.isfinite(counts.least_ended):
+            bound = worse(bound, p.user_objective(counts.least_ended))
+        return bound
+
     def _closed(self, value: float, bound: float) -> bool:
         """Whether a bound is within the gap of a value."""
-        away = abs(value - bound)
-        relative = self.config.rel_gap * max(abs(value), 1e-10)
-        return away <= max(relative, self.config.abs_gap)
+        return abs(value - bound) <= self._allowed(value)
+
+    def _allowed(self, value: float) -> float:
+        """How far a bound may be from a value of the user's objective."""
+        return max(self.config.rel_gap * max(abs(value), 1e-10), self.config.abs_gap)
+
+    def _gap(self, cost: float) -> float:
+        """The same for a cost."""
+        return self._allowed(self.problem.user_objective(cost))
 
     def _without_scip(self, model: Any) -> Results:
         """The results where SCIP had nothing to do, or where Ctrl-C came before it."""

@@ -31,8 +31,9 @@ class ReluScip(NetworkSolver):
     the results ``extra_info`` has ``mip_gap``, ``mip_node_count``, ``planes`` and
     ``branchings`` (rows and branchings that the networks made), ``side_branchings`` (those
     on sides of neurons), ``first_point`` (seconds
-    until there was a point, None without one) and ``open_boxes`` (boxes too narrow to split
-    on which tolerances leave the answer open).
+    until there was a point, None without one), ``open_boxes`` (boxes too narrow to split
+    on which tolerances leave the answer open) and ``closed_by_mip`` (nodes with few undecided
+    neurons that a small program closed).
 
     Examples
     --------

@@ -60,7 +60,13 @@ class Together:
         parts = [np.concatenate([f.inputs, f.outputs]) for f in functions]
         none = np.zeros(0, dtype=int)
         self.columns = np.unique(np.concatenate([none, *parts]))
-        self._neurons = [undecided(box) for box in planes]
+        self._neurons = [
+            # Of a network with few free inputs no side is ever branched on.
+            undecided(box)
+            if np.count_nonzero(box.low < box.high) > HANDLER.few_inputs
+            else none
+            for box in planes
+        ]
         if sum(map(len, self._neurons)) > most_sides:
             self._neurons = [none for _ in planes]
         ends = len(self.columns) + np.cumsum([0, *map(len, self._neurons)])
@@ -88,6 +94,14 @@ class Together:
         self._pointed = np.array([box.pointed for box in planes], dtype=bool)
         self._joined: tuple[tuple[int, ...], Rows] | None = None
         self._batches = list(_batches(planes))
+        every = np.arange(len(functions))
+        #: Whose the inputs, outputs and sides are, and their bounds when they were propagated.
+        self._whose = (
+            np.repeat(every[:, None], self.width, axis=1),
+            np.repeat(every, np.diff(self.ends_y)),
+            np.repeat(every, np.diff(self.sides, axis=1).ravel()),
+        )
+        self._told: list[tuple[np.ndarray, np.ndarray]] | None = None
 
     def spread(self, values: np.ndarray, of_sides: float) -> np.ndarray:
         """Values (V + S + 1,) of all variables from those of the program's columns."""
@@ -99,6 +113,7 @@ class Together:
         self._memory = [{} for _ in self.functions]
         self._recent = [[] for _ in self.functions]
         self._last_low[:], self._last_high[:] = np.inf, -np.inf
+        self._told = None
 
     # -------------------------------------------------------------------------- planes
     def held(self, which: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[Held]:
@@ -134,14 +149,14 @@ class Together:
         box, stored, empty = self.planes[k], self._inherited(k, low, high, sides), False
         chain = chain_of(box) if sides.any() else None
         if chain is not None:
-            clipped = with_sides(chain, stored, self._all_sides(k, sides))
+            clipped = with_sides(chain, stored, self.all_sides(k, sides))
             empty = clipped is None
             stored = stored if empty else clipped
         return Wanted(
             k, Asked(box, low[: box.n], high[: box.n], stored), low, high, sides, empty
         )
 
-    def _all_sides(self, k: int, sides: np.ndarray) -> np.ndarray:
+    def all_sides(self, k: int, sides: np.ndarray) -> np.ndarray:
         """Sides of all hidden neurons of a chain, (h,), of those that may be given."""
         chain = chain_of(self.planes[k])
         found = np.zeros(0 if chain is None else chain.stack.stored.shape[2], dtype=int)
@@ -185,7 +200,7 @@ class Together:
         rows, empty = np.zeros((0, n + 1)), one.empty
         chain = chain_of(self.planes[k]) if one.sides.any() and not empty else None
         if chain is not None and planes.stored is not None:
-            sides = self._all_sides(k, one.sides)
+            sides = self.all_sides(k, one.sides)
             rows, empty = side_rows(chain, one.low[:n], one.high[:n], planes.stored, sides)
         held = self._packed(k, planes, one.low, one.high, one.sides, rows, empty)
         if len(memory) >= HANDLER.remembered:
@@ -293,15 +308,28 @@ class Together:
         )
 
     # ---------------------------------------------------------------------- propagation
-    def touched(self, changed: np.ndarray) -> np.ndarray:
-        """The networks that one of the ``changed`` variables (V + 1,) belongs to."""
-        found = changed[self.x].any(axis=1)
-        if len(self.all_y):
-            found |= np.logical_or.reduceat(changed[self.all_y], self.ends_y[:-1])
-        if self.n_sides:
-            before = np.concatenate([[0], np.cumsum(changed)])[self.sides]
-            found |= before[:, 1] > before[:, 0]
+    def due(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """The networks whose variables' bounds (V + S + 1,) aren't those of the last time.
+
+        What a network itself made of them then is nothing new, nor is a change by less than
+        propagation would make.
+        """
+        if self._told is None:
+            return np.arange(len(self.functions))
+        now = self._bounds_of_each(low, high)
+        found = np.zeros(len(self.functions), dtype=bool)
+        for at, (a, b), (c, d) in zip(self._whose, now, self._told):
+            least = HANDLER.cuts * (d - c)
+            found[at[((a != c) & ~(abs(a - c) <= least))]] = True
+            found[at[((b != d) & ~(abs(b - d) <= least))]] = True
         return np.flatnonzero(found)
+
+    def _bounds_of_each(
+        self, low: np.ndarray, high: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Bounds of inputs, outputs and sides of all networks."""
+        sides = slice(len(self.columns), self.count)
+        return [(low[i], high[i]) for i in (self.x, self.all_y, sides)]
 
     def propagate(
         self, which: np.ndarray, low: np.ndarray, high: np.ndarray
@@ -311,7 +339,26 @@ class Together:
         A plane says ``slopes @ x <= r`` with the most that ``sign * y - constant`` may
         be, so ``a_j x_j <= r - the least of all others``.
         """
-        rows = self.rows(which, low, high)
+        found = self._propagated(self.rows(which, low, high), which, low, high)
+        if found is not None:
+            self._tell(which, *found)
+        return found
+
+    def _tell(self, which: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+        """Note the bounds that some networks left."""
+        now = self._bounds_of_each(low, high)
+        if self._told is None or len(which) == len(self.functions):
+            self._told = now
+            return
+        mine = np.zeros(len(self.functions), dtype=bool)
+        mine[which] = True
+        for at, new, old in zip(self._whose, now, self._told):
+            for a, b in zip(new, old):
+                b[mine[at]] = a[mine[at]]
+
+    def _propagated(
+        self, rows: Rows, which: np.ndarray, low: np.ndarray, high: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         if rows.empty:
             return None
         low, high = low.copy(), high.copy()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +14,9 @@ from typing import Any
 
 from pyomo_relu.base.versions import check_version
 from pyomo_relu.network.limits import TooLargeError, need
+from pyomo_relu.readers.keras.describing import UnsupportedLayerError
+from pyomo_relu.readers.keras.keras_2 import is_of_keras_2, model_of_keras_2, order_of_file
+from pyomo_relu.readers.keras.keras_2_weights import fill_from_archive, fill_from_h5
 from pyomo_relu.readers.keras.weights_file import check_hdf5
 
 #: Held while a method of Keras stands replaced.
@@ -115,16 +116,18 @@ def _load(path: Path, suffix: str) -> Any:
             f"'{path}' has the contents of a {suffix} file; rename it so that it ends "
             f"in {suffix}."
         )
+    old = _description_of_keras_2(path, suffix)
     refused: list[TooLargeError] = []
     try:
-        with (
-            _with_input_layers(path) if suffix == ".h5" else _as_it_is(path) as file,
-            _counted_weights(keras, refused),
-        ):
-            model = keras.saving.load_model(str(file), compile=False, safe_mode=True)
+        with _counted_weights(keras, refused):
+            if old is not None:
+                return _of_keras_2(path, suffix, old)
+            model = keras.saving.load_model(str(path), compile=False, safe_mode=True)
     except Exception as e:  # Keras raises all sorts of errors on a bad file
         if refused:  # Keras may have made another error of it
             raise refused[0] from None
+        if isinstance(e, UnsupportedLayerError):
+            raise UnsupportedLayerError(f"'{path}', a file of Keras 2: {e}") from e
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
         reason = " ".join(lines)[:300] if lines else type(e).__name__
         raise ValueError(
@@ -134,6 +137,47 @@ def _load(path: Path, suffix: str) -> Any:
         ) from e
     if not isinstance(model, keras.Model):
         raise ValueError(f"'{path}' holds a {type(model).__name__}, and no Keras model.")
+    return model
+
+
+def _description_of_keras_2(path: Path, suffix: str) -> Any:
+    """The description of the model where Keras 2 wrote the file, else None."""
+    try:
+        if suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                noted = json.loads(archive.read("metadata.json")).get("keras_version")
+                text: Any = archive.read("config.json")
+        else:
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                noted, text = (
+                    file.attrs.get(key) for key in ("keras_version", "model_config")
+                )
+                if text is None:
+                    raise ValueError("the file holds weights only, but no model.")
+        return json.loads(text) if is_of_keras_2(noted) else None
+    except KeyError:  # an archive without a note of its version
+        return None
+    except ValueError as error:
+        raise ValueError(
+            f"Keras can't load '{path}': its description is no model ({error})."
+        ) from error
+
+
+def _of_keras_2(path: Path, suffix: str, description: Any) -> Any:
+    """The model of a file that Keras 2 wrote, with its weights."""
+    import h5py
+
+    model = model_of_keras_2(description)
+    if suffix == ".h5":
+        with h5py.File(path, "r") as file:
+            fill_from_h5(model, file)
+        return model
+    with zipfile.ZipFile(path) as archive:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(weights, "r") as file:
+        fill_from_archive(model, order_of_file, file)
     return model
 
 
@@ -167,58 +211,3 @@ def _counted_weights(keras: Any, refused: list[TooLargeError]) -> Iterator[None]
             yield
         finally:
             layer_class.add_weight = original
-
-
-@contextmanager
-def _as_it_is(path: Path) -> Iterator[Path]:
-    yield path
-
-
-@contextmanager
-def _with_input_layers(path: Path) -> Iterator[Path]:
-    """A legacy file in which each Sequential model starts with an input layer.
-
-    Keras 2 noted the input shape on the first layer; Keras 3 takes the batch axis of
-    that note for a further axis of the input. Where it is so, a corrected copy is
-    loaded instead.
-    """
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        text = file.attrs.get("model_config")
-    if text is None:
-        raise ValueError("the file holds weights only, but no model.")
-    config = json.loads(text.decode() if isinstance(text, bytes) else text)
-    if not _insert_input_layers(config):
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "model.h5"
-        shutil.copyfile(path, copy)
-        with h5py.File(copy, "r+") as file:
-            file.attrs["model_config"] = json.dumps(config)
-        yield copy
-
-
-def _insert_input_layers(config: Any) -> bool:
-    """Correct the description of a model in place; say whether there was a need."""
-    if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
-        return False
-    layers = config["config"].get("layers")
-    if not isinstance(layers, list):
-        return False
-    changed = False
-    for layer in layers:
-        changed = _insert_input_layers(layer) or changed
-    first = layers[0] if layers else None
-    if config.get("class_name") == "Sequential" and isinstance(first, dict):
-        settings = first.get("config", {})
-        if first.get("class_name") != "InputLayer" and "batch_input_shape" in settings:
-            new = {
-                "name": f"{settings.get('name', 'sequential')}_input",
-                "batch_input_shape": settings.pop("batch_input_shape"),
-                "dtype": settings.get("dtype", "float32"),
-            }
-            layers.insert(0, {"class_name": "InputLayer", "config": new})
-            changed = True
-    return changed

@@ -70,6 +70,8 @@ class AffineGraph:
         self.calls: list[Call] = []
         #: The only values that the source takes for an input, by the number of the input.
         self.admitted: dict[int, np.ndarray] = {}
+        #: The inputs that are integers in the source, by their numbers.
+        self.integers: set[int] = set()
 
     # ------------------------------------------------------------------ structure
     def input(self, name: str, shape: Sequence[int], batch: int | None = None) -> Tensor:
@@ -96,6 +98,23 @@ class AffineGraph:
             before_it = np.concatenate([self.origins(s) for s in node.sources])
             found[copied] = before_it[weights.indices[weights.indptr[:-1][copied]]]
         return found
+
+    def as_integers(self, name: str, x: Tensor) -> Tensor:
+        """``x`` itself, whose entries are inputs that the source takes for integers.
+
+        Raises
+        ------
+        ValueError
+            If an entry is computed: cutting off its fraction is no piece of a network.
+        """
+        found = self.origins(x.handle)
+        if (found < 0).any():
+            raise ValueError(
+                f"layer '{name}' cuts off the fractions of what is computed; only an input "
+                "of the model may be an integer."
+            )
+        self.integers.update(found.tolist())
+        return x
 
     def admit(self, column: int, values: np.ndarray) -> None:
         """Restrict an input to ``values``, and to what it was restricted to before.

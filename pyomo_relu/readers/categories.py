@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.network.limits import need
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor
 
@@ -75,3 +76,50 @@ def tabulated(
     moved = graph.scale(f"{name}_started", ramps, 1.0, -below)
     w = sp.csr_array(weights.T)
     return graph.affine(name, [(moved, w)], base, (1, len(base)), x.batch)
+
+
+def looked_up(
+    graph: TensorGraph, name: str, x: Tensor, grid: np.ndarray, rows: np.ndarray
+) -> Tensor:
+    r"""The row of a table for each entry of a tensor of integers, along a new last axis.
+
+    Exact at the values of the grid, which are all that the source takes there.
+
+    Parameters
+    ----------
+    x : Tensor
+        Its entries are inputs of the model.
+    grid : (n,) array
+        The integers that have a row, ascending.
+    rows : (n, size) array
+
+    Returns
+    -------
+    Tensor of shape (\*x.shape, size)
+
+    Raises
+    ------
+    ValueError
+        If an entry was computed: between the values of the grid the network means nothing.
+    """
+    for origin in graph.origins(x.handle):
+        if origin < 0:
+            raise ValueError(
+                f"layer '{name}' looks up what was scaled or computed; its input has to be "
+                "an input of the model, one of its categories."
+            )
+        graph.admit(int(origin), grid)
+    size = rows.shape[1]
+    need(f"the table of layer '{name}'", passing=8.0 * x.size * rows.size)
+    flat = graph.reshape(x, (1, x.size), name)
+    found = []
+    for k in range(x.size):
+        label = name if x.size == 1 else f"{name}_{k}"
+        entry = flat
+        if x.size > 1:
+            entry = graph.rearrange(f"{label}_entry", [x], np.array([[k]]))
+        found.append(
+            tabulated(graph, label, entry, [grid], rows[0], [np.diff(rows, axis=0)])
+        )
+    codes = np.arange(x.size * size).reshape(*x.shape, size)
+    return graph.rearrange(name, found, codes, batch=x.batch)

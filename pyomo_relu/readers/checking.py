@@ -69,6 +69,7 @@ def built(
     )
     source = None if framework is None else framework()
     if source is not None:
+        source.admitted, source.integers = dict(graph.admitted), set(graph.integers)
         check_reading(source, network, graph.builder.nodes, handles)
     return network
 

@@ -19,6 +19,9 @@ _SMALLEST |= {"bfloat16": 2.0**-126}
 #: The most points at which a model with a list of admitted values is evaluated: a few
 #: forward passes of a small model; by hand.
 MOST_ADMITTED = 64
+#: The largest integer at which a model of integers is evaluated: one of every type of
+#: them but int8, which float32 holds.
+INTEGERS = 30_000.0
 _LARGEST = {"float64": 1e300, "float32": 3e38, "float16": 6e4, "bfloat16": 3e38}
 
 
@@ -115,6 +118,8 @@ class Framework(ABC):
         (N, size) values of the network.
     admitted : dict of arrays
         By the number of an input: the only values that it may take.
+    integers : set of int
+        The numbers of inputs that are integers.
     """
 
     name: str
@@ -123,6 +128,7 @@ class Framework(ABC):
     def __init__(self) -> None:
         self.heads: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
         self.admitted: dict[int, np.ndarray] = {}
+        self.integers: set[int] = set()
 
     @abstractmethod
     def outputs(self, points: np.ndarray) -> list[np.ndarray]:
@@ -137,6 +143,8 @@ class Framework(ABC):
         longest = max((len(v) for v in self.admitted.values()), default=0)
         rows = max(len(points), min(longest, MOST_ADMITTED))
         points = np.resize(points, (rows, points.shape[1]))
+        columns = sorted(self.integers)
+        points[:, columns] = np.clip(np.round(points[:, columns]), -INTEGERS, INTEGERS)
         rng = np.random.default_rng(0)
         for column, values in self.admitted.items():
             points[:, column] = np.resize(rng.permutation(values), rows)

@@ -118,6 +118,18 @@ def head(
     return Head(x, function, describe(layer), run, unit)
 
 
+def as_unit(value: Tensor | Head, remedy: str) -> Tensor:
+    """What a layer reads: of a head that is a unit its value; other heads are refused."""
+    if isinstance(value, Tensor):
+        return value
+    if value.unit is not None:
+        return value.unit
+    raise UnsupportedLayerError(
+        f"{value.layer} has the activation '{value.function}', which is not a function of "
+        f"one entry; {remedy}"
+    )
+
+
 def function_name(function: Any) -> str:
     """The name under which errors and nodes show an activation."""
     name = getattr(function, "__name__", None) or type(function).__name__

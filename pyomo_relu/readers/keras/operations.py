@@ -21,6 +21,7 @@ from pyomo_relu.readers.keras.activation_functions import (
     relu,
     soft_shrink,
 )
+from pyomo_relu.readers.keras.category_layers import categories
 from pyomo_relu.readers.keras.describing import as_numpy, refuse
 from pyomo_relu.readers.keras.registration import OPERATIONS
 from pyomo_relu.readers.moves import MixedSamplesError, move
@@ -81,7 +82,9 @@ def taken_off(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Head:
 
 @enter(OPERATIONS, "Cast", "ConvertToTensor")
 def cast(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Tensor:
-    """Another float dtype, or the same; the values stay."""
+    """Another dtype; the values stay. Only an input may be cast to integers."""
+    if str(operation.dtype).startswith("int"):
+        return graph.as_integers(name, x)
     if operation.dtype is not None and "float" not in str(operation.dtype):
         raise refuse(operation, f"casts to {operation.dtype}, which cuts off fractions.")
     return x
@@ -246,6 +249,22 @@ OPERATIONS["Less"], OPERATIONS["LessEqual"] = (
 )
 
 
+@enter(OPERATIONS, "OneHot")
+def one_hot(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Tensor:
+    """1 at the place of an integer input, else 0; zeros where there is no such place."""
+    if operation.axis not in (-1, len(x.shape)):
+        raise refuse(operation, "puts its axis elsewhere than last.")
+    return categories(graph, name, x, operation.num_classes)
+
+
+@enter(OPERATIONS, "Expm1")
+def exponential_minus_one(
+    graph: TensorGraph, name: str, operation: Any, x: Tensor
+) -> Tensor:
+    """``exp(x) - 1``."""
+    return graph.scale(name, FUNCTIONS["exp"](graph, f"{name}_exp", x), 1.0, -1.0)
+
+
 @enter(OPERATIONS, "LogicalNot")
 def negation(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Tensor:
     """The opposite of a comparison."""
@@ -324,6 +343,14 @@ def _rearrangement(function: Callable[..., Any]) -> LayerReader:
     return read
 
 
+def _taken_along(operation: Any, a: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """The same constant positions for each sample."""
+    if len(indices) != 1 or operation.axis in (None, 0):
+        raise ValueError("positions that differ by sample")
+    wide = np.broadcast_to(indices, (len(a), *indices.shape[1:])).astype(int)
+    return np.take_along_axis(a, wide, operation.axis)
+
+
 _POSITIONS: dict[str, Callable[..., Any]] = {
     "Reshape": lambda op, a: a.reshape([-1 if n is None else n for n in op.newshape]),
     "Transpose": lambda op, a: np.transpose(a, op.axes),
@@ -336,6 +363,9 @@ _POSITIONS: dict[str, Callable[..., Any]] = {
     "Tile": lambda op, a: np.tile(a, op.repeats),
     "Roll": lambda op, a: np.roll(a, op.shift, op.axis),
     "Take": lambda op, a, indices: np.take(a, as_numpy(indices).astype(int), op.axis),
+    "Unstack": lambda op, a: list(np.moveaxis(a, op.axis, 0)),
+    "ArraySplit": lambda op, a: np.array_split(a, op.indices_or_sections, op.axis),
+    "TakeAlongAxis": lambda op, a, indices: _taken_along(op, a, as_numpy(indices)),
     "Split": lambda op, a: np.split(a, op.indices_or_sections, op.axis),
     "GetItem": lambda op, a, key: a[tuple(key) if isinstance(key, list) else key],
 }

@@ -13,6 +13,7 @@ from pyomo_relu.readers.keras.registration import LAYERS
 from pyomo_relu.readers.moves import concatenate
 from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
 from pyomo_relu.readers.smooth import elu
+from pyomo_relu.readers.smooth_products import unit_of_product
 from pyomo_relu.readers.sums import einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor
@@ -160,15 +161,20 @@ LAYERS["Maximum"], LAYERS["Minimum"] = _extreme(1.0), _extreme(-1.0)
 
 @enter(LAYERS, "Multiply")
 def product(graph: TensorGraph, name: str, layer: Any, *xs: Tensor) -> Tensor:
-    """A tensor times a comparison, as in ``h * (h > 0)``."""
-    if len(xs) != 2 or not any(x.handle in graph.comparisons for x in xs):
+    """A tensor times a comparison, as in ``h * (h > 0)``, or times a unit of itself."""
+    found = None
+    if len(xs) == 2:
+        a, b = _with_the_same_rank(graph, layer, xs)
+        if any(x.handle in graph.comparisons for x in xs):
+            return graph.multiply(name, a, b)
+        found = unit_of_product(graph, name, a, b)
+    if found is None:
         raise refuse(
             layer,
             "is not supported: it multiplies tensors that depend on the input, which is "
-            "not piecewise linear.",
+            "not piecewise linear, and no unit such as h * sigmoid(h).",
         )
-    a, b = _with_the_same_rank(graph, layer, xs)
-    return graph.multiply(name, a, b)
+    return found
 
 
 @enter(LAYERS, "Concatenate")

@@ -16,7 +16,7 @@ import numpy as np
 from pyomo_relu.network import Network
 from pyomo_relu.network.limits import memory_limit, need_entries
 from pyomo_relu.readers.checking import built
-from pyomo_relu.readers.keras.activation_functions import refused
+from pyomo_relu.readers.keras.activation_functions import as_unit
 from pyomo_relu.readers.keras.calls import refuse_masks, tensor_arguments
 from pyomo_relu.readers.keras.describing import UnsupportedLayerError, describe, refuse
 from pyomo_relu.readers.keras.loading import import_keras, load_model
@@ -32,14 +32,22 @@ from pyomo_relu.readers.keras.tracing import built_shapes, no_traces_left, trace
 from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.naming import first_line, naming
 from pyomo_relu.readers.reader_tables import enter
+from pyomo_relu.readers.recurrent import GATED
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor
 
 # Importing these modules fills the tables.
-from pyomo_relu.readers.keras import operations, plain_layers, window_layers  # noqa: F401  isort: skip
+from pyomo_relu.readers.keras import (  # noqa: F401  isort: skip
+    category_layers,
+    operations,
+    plain_layers,
+    recurrent_layers,
+    window_layers,
+)
 
 Result = Tensor | Head
 
+_MULTIPLIES = f"{GATED}."
 _DIVIDES = (
     "it divides by the {} of its own input, which is not piecewise linear. Train with "
     "BatchNormalization, whose statistics are constants at inference, instead."
@@ -50,6 +58,18 @@ _REASONS = {
     "GroupNormalization": _DIVIDES.format("standard deviation"),
     "RMSNormalization": _DIVIDES.format("root mean square"),
     "UnitNormalization": _DIVIDES.format("norm"),
+    **dict.fromkeys(("GRU", "LSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _MULTIPLIES),
+    **dict.fromkeys(
+        ("Attention", "AdditiveAttention", "GroupQueryAttention", "MultiHeadAttention"),
+        "it multiplies tensors that depend on the input, weighted by a softmax, which is "
+        "not piecewise linear. Train a dense or convolutional network instead.",
+    ),
+    **dict.fromkeys(
+        ("StringLookup", "TextVectorization", "Hashing", "HashedCrossing"),
+        "it reads text or a hash, and the inputs of a network are numbers. Train on "
+        "integers, with Embedding or CategoryEncoding.",
+    ),
+    "Dot": "it multiplies tensors that depend on the input, which is not piecewise linear.",
     "Lambda": "it may run any code. Write the function with keras.ops on the tensors of "
     "the functional API, or describe the layer with register_keras_layer.",
 }
@@ -149,7 +169,7 @@ def _read_graph(
     values = _read_model(model, graph, inputs, steps)
     outputs = []
     if not logits:
-        values = [_as_unit(v, "logits=True reads the model up to it.") for v in values]
+        values = [as_unit(v, "logits=True reads the model up to it.") for v in values]
     for tensor, value in zip(model.outputs, values):
         value = value.logits if isinstance(value, Head) else value
         outputs.append(graph.shaped(tensor._keras_history.operation.name, value))
@@ -159,18 +179,6 @@ def _read_graph(
         partial(KerasModel, model, steps, values, source) if check_reading else None,
         input_names=input_names,
         output_names=output_names,
-    )
-
-
-def _as_unit(value: Result, remedy: str) -> Tensor:
-    """What a layer reads: of a head that is a unit its value; other heads are refused."""
-    if isinstance(value, Tensor):
-        return value
-    if value.unit is not None:
-        return value.unit
-    raise UnsupportedLayerError(
-        f"{value.layer} has the activation '{value.function}', which is not a function of "
-        f"one entry; {remedy}"
     )
 
 
@@ -203,12 +211,14 @@ def _input(graph: TensorGraph, model: Any, tensor: Any) -> Tensor:
             "with Input(shape=...)."
         )
     dtype = str(tensor.dtype)
-    if "float" not in dtype:
+    if "float" not in dtype and dtype not in ("int16", "int32", "int64"):
         raise ValueError(
-            f"input '{name}' of model '{model.name}' has dtype {dtype}, which would cut "
-            "off fractions; rebuild the model with a float32 Input."
+            f"input '{name}' of model '{model.name}' has dtype {dtype}, which is not "
+            "supported; rebuild the model with an Input of float32, or of int32 for "
+            "categories."
         )
-    return graph.input(name, (1, *shape), 0)
+    x = graph.input(name, (1, *shape), 0)
+    return x if "float" in dtype else graph.as_integers(name, x)
 
 
 def _ordered_calls(tensors: Iterable[Any], known: dict[int, Result]) -> list[Any]:
@@ -269,7 +279,7 @@ def _translate(node: Any, graph: TensorGraph, known: dict[int, Result]) -> Step:
             f"{describe(operation)} reads its result, so logits=True can't leave it out; "
             "retrain with another activation there."
         )
-        return _as_unit(known[id(argument)], remedy)
+        return as_unit(known[id(argument)], remedy)
 
     args, kwargs = node.arguments.convert(lookup)
     inner: list[Step] | None = None
@@ -437,10 +447,5 @@ def time_distributed(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> An
             values = _translate_layer(inner, graph, (step,), {})
         if len(values) != 1:
             raise refuse(layer, "wraps a layer with several outputs.")
-        [value] = values
-        if isinstance(value, Head):
-            if value.unit is None:
-                raise refused(inner, value.function)
-            value = value.unit
-        results.append(value)
+        results.append(as_unit(values[0], "retrain with another one."))
     return move(graph, name, results, lambda codes: [np.stack(codes, 1)])[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyomo_relu.readers.categories import tabulated, with_neighbours
+from pyomo_relu.readers.categories import looked_up, with_neighbours
 from pyomo_relu.readers.onnx.node import OnnxNode, register_onnx_operator
 from pyomo_relu.readers.values import Tensor
 
@@ -66,20 +66,5 @@ def one_hot_encoder(node: OnnxNode) -> Tensor:
     if len(categories) < len(given):
         raise node.error("a category occurs twice")
     grid = with_neighbours(categories) if node.flag("zeros", True) else categories
-    for origin in node.graph.origins(x.handle):
-        if origin < 0:
-            raise node.error(
-                "it reads what was scaled or computed; its input has to be an input of "
-                "the model, one of its categories"
-            )
-        node.graph.admit(int(origin), grid)
     hot = (grid[:, None] == given[None, :]).astype(float)
-    n, size = x.size, x.size * len(given)
-    base, changes = np.tile(hot[0], n), []
-    for k in range(n):
-        change = np.zeros((len(grid) - 1, n, len(given)))
-        change[:, k] = np.diff(hot, axis=0)
-        changes.append(change.reshape(len(grid) - 1, size))
-    flat = node.graph.reshape(x, (1, n), node.name)
-    made = tabulated(node.graph, node.name, flat, [grid] * n, base, changes)
-    return Tensor(made.handle, (*x.shape, len(given)), x.batch)
+    return looked_up(node.graph, node.name, x, grid, hot)

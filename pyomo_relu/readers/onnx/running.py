@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.readers.affine_graph import AffineGraph
 from pyomo_relu.readers.frameworks import Arithmetic, Framework, Record, inputs_at, stacked
 from pyomo_relu.readers.onnx.arrays import import_onnx
 from pyomo_relu.readers.values import Head, Tensor, Value
 
-#: onnxruntime's names of the floating-point types.
+#: onnxruntime's names of the types of inputs at which models are run.
 _TYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
     "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int16)": "int16",
 }
 #: Only what ends the run is logged.
 _FATAL = 4
@@ -37,7 +41,8 @@ class OnnxModel(Framework):
         self.kinds = [_TYPES[entry.type] for entry in session.get_inputs()]
         constants = [v for v in values.values() if isinstance(v, np.ndarray)]
         found = {str(v.dtype) for v in constants if v.dtype.kind == "f"}
-        self.arithmetic = Arithmetic.of(found | set(self.kinds))
+        found |= {kind for kind in self.kinds if kind.startswith("float")}
+        self.arithmetic = Arithmetic.of(found)
 
     @classmethod
     def of(
@@ -46,7 +51,7 @@ class OnnxModel(Framework):
         model: Any,
         what: str,
         values: Values,
-        admitted: Mapping[int, np.ndarray] | None = None,
+        graph: AffineGraph,
     ) -> OnnxModel | None:
         """The model in a session of onnxruntime; None where it can't run it.
 
@@ -60,8 +65,8 @@ class OnnxModel(Framework):
             How errors call it.
         values : mapping
             The values that the reader found; a head runs by the name of what it read.
-        admitted : mapping, optional
-            The only values that inputs may take.
+        graph : AffineGraph
+            Which values its inputs may take.
         """
         if importlib.util.find_spec("onnxruntime") is None:
             return None
@@ -70,7 +75,7 @@ class OnnxModel(Framework):
             is_path = isinstance(source, (str, Path)) and not read
             session = _session(str(source) if is_path else model, read)
             found = cls(session, model, what, values)
-            found.admitted = dict(admitted or {})
+            found.admitted, found.integers = dict(graph.admitted), set(graph.integers)
             tensors = [v for v in map(values.get, found.inputs) if isinstance(v, Tensor)]
             found.outputs(found.represent(np.zeros((1, sum(x.size for x in tensors)))))
             return found

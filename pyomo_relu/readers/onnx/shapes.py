@@ -10,10 +10,12 @@ import numpy as np
 
 from pyomo_relu.readers import spatial
 from pyomo_relu.readers.affine_graph import normalized_axis
+from pyomo_relu.readers.categories import looked_up
 from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.onnx.node import OnnxNode, register_onnx_operator
 from pyomo_relu.readers.values import Tensor, Value
 
+_INTEGERS = {5, 6, 7}
 _FLOATS = {1: "float", 10: "float16", 11: "double", 16: "bfloat16"}
 
 
@@ -29,12 +31,39 @@ def rearrangement(node: OnnxNode) -> list[Value]:
     if node.operator == "Concat":
         data = [v for v in node.inputs if v is not None]
         return move(node.graph, node.name, data, node.run)
+    if node.operator == "Gather" and isinstance(node.value(1), Tensor):
+        return [_table(node)]
     x = node.tensor(0)
     arguments = [node.constant(k, f"input {k}") for k in range(1, len(node.inputs))]
     if node.operator in ("Flatten", "Reshape", "Unsqueeze"):
         [codes] = node.run([x.index, *arguments])
         return [node.graph.reshape(x, codes.shape, node.name)]
     return move(node.graph, node.name, [x], lambda codes: node.run([*codes, *arguments]))
+
+
+def _table(node: OnnxNode) -> Tensor:
+    """Rows of a constant table at inputs that are integers, as embeddings are exported."""
+    table = np.asarray(node.constant(0, "table"), dtype=float)
+    axis = node.attributes.get("axis", 0)
+    if axis != 0 or not table.ndim:
+        raise node.error("positions that depend on the input are read along axis 0 only")
+    x = node.tensor(1)
+    rows = table.reshape(len(table), -1)
+    made = looked_up(node.graph, node.name, x, np.arange(len(rows), dtype=float), rows)
+    return node.graph.reshape(made, (*x.shape, *table.shape[1:]), node.name)
+
+
+@register_onnx_operator("OneHot")
+def one_hot(node: OnnxNode) -> Tensor:
+    """One of two values for each integer below ``depth``, for inputs that are integers."""
+    depth, values = node.constant(1, "depth"), node.constant(2, "values")
+    x, axis = node.tensor(0), node.attributes.get("axis", -1)
+    if axis not in (-1, len(x.shape)):
+        raise node.error(f"only its axis -1 is read, not {axis}")
+    n = int(np.asarray(depth).reshape(()))
+    off, on = np.asarray(values, dtype=float)
+    rows = off + (on - off) * np.eye(n)
+    return looked_up(node.graph, node.name, x, np.arange(n, dtype=float), rows)
 
 
 @register_onnx_operator("Squeeze")
@@ -110,7 +139,9 @@ def resize(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Cast")
 def cast(node: OnnxNode) -> Tensor:
-    """Another float dtype; the values stay."""
+    """Another float dtype; the values stay. Only an input may be cast to integers."""
+    if node.required("to") in _INTEGERS:
+        return node.graph.as_integers(node.name, node.tensor(0))
     if node.required("to") not in _FLOATS:
         raise node.error("only casts to floating-point types are piecewise linear")
     return node.tensor(0)

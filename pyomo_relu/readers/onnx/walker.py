@@ -36,6 +36,7 @@ from pyomo_relu.readers.values import Head, Tensor, Value
 
 # Element types of inputs: real numbers and integers, by their numbers in ONNX.
 _NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16}
+_REAL = {1, 10, 11, 16}
 _RANDOM = set(
     "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform "
     "RandomUniformLike".split()
@@ -96,9 +97,7 @@ def read_onnx(
         walker = _Walker(model, what, logits)
         outputs = walker.walk()
         given = model if is_packed(source) else source
-        framework = partial(
-            OnnxModel.of, given, model, what, walker.values, walker.graph.admitted
-        )
+        framework = partial(OnnxModel.of, given, model, what, walker.values, walker.graph)
         return built(
             walker.graph,
             outputs,
@@ -251,7 +250,8 @@ class _Walker:
                 "fixed length; only a first batch axis may vary. Fix it with "
                 "onnx.tools.update_model_dims."
             )
-        return self.graph.input(entry.name, dims, batch)
+        x = self.graph.input(entry.name, dims, batch)
+        return x if element in _REAL else self.graph.as_integers(entry.name, x)
 
     def output(self, name: str) -> Tensor:
         value = self.values.get(name)

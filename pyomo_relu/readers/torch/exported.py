@@ -106,8 +106,10 @@ def _unsafe(what: str, thing: str) -> ValueError:
     )
 
 
-def program_module(torch: Any, program: Any) -> tuple[Any, list[tuple[int, ...]]]:
-    """An exported program as a module, and the shape of one sample of each input.
+def program_module(
+    torch: Any, program: Any
+) -> tuple[Any, list[tuple[int, ...]], list[bool]]:
+    """An exported program as a module, the shape of one sample of each input, which are integers.
 
     Its hooks, which look whether inputs have the shapes of the export, are taken off: the
     module is a new one, and its inputs are given one sample each.
@@ -118,7 +120,7 @@ def program_module(torch: Any, program: Any) -> tuple[Any, list[tuple[int, ...]]
         If an input is no tensor or has no batch axis, and if the export fixed the
         length of its batch axis to more than 1.
     """
-    shapes = []
+    shapes, integers = [], []
     nodes = {node.name: node for node in program.graph.nodes}
     for name in program.graph_signature.user_inputs:
         value = nodes[name].meta.get("val") if name in nodes else None
@@ -138,7 +140,8 @@ def program_module(torch: Any, program: Any) -> tuple[Any, list[tuple[int, ...]]
                 "length; export it with only the batch axis dynamic."
             )
         shapes.append(tuple(lengths[1:]))
+        integers.append(value.dtype in (torch.int32, torch.int64))
     module = program.module()
     for part in module.modules():
         part._forward_pre_hooks, part._forward_hooks = OrderedDict(), OrderedDict()
-    return module, shapes
+    return module, shapes, integers

@@ -269,8 +269,10 @@ def heaviside(g: TensorGraph, n: str, x: Tensor, values: Any) -> Tensor:
 @function("to", "type_as", "contiguous", "clone", "detach", "alias", "lift_fresh_copy")
 @function("_to_copy", "positive")
 def as_it_is(g: TensorGraph, n: str, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """What leaves the values alone: copies, and casts between float dtypes."""
+    """Copies, and casts between float dtypes; only an input may be cast to integers."""
     kinds = [str(v) for v in (*args, *kwargs.values()) if str(v).startswith("torch.")]
+    if any(k in ("torch.int32", "torch.int64") for k in kinds):
+        return g.as_integers(n, x)
     if any(("int" in k or "bool" in k) and "memory" not in k for k in kinds):
         raise ValueError(f"layer '{n}' casts to {kinds[0]}; that is not piecewise linear.")
     return x

@@ -174,6 +174,8 @@ def _is_plain(torch: Any, module: Any) -> bool:
         ("torch.nn.modules.", "torch.nn.utils.parametrize")
     ):
         return False
+    if isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
+        return False  # it returns several tensors, and its weights are in a list
     return all(name == "parametrizations" for name, _ in module.named_children())
 
 

@@ -21,8 +21,8 @@ class TorchModel(Framework):
         In eval mode.
     shapes : list of tuple of int
         The shape of one sample of each input, without the batch axis.
-    kind : (dtype, device)
-        What the inputs are made of, and where.
+    kinds : list of (dtype, device)
+        What each input is made of, and where.
     program : Program, optional
         What was read of it.
     values : mapping, optional
@@ -36,7 +36,7 @@ class TorchModel(Framework):
         torch: Any,
         source: Any,
         shapes: Sequence[tuple[int, ...]],
-        kind: tuple[Any, Any],
+        kinds: Sequence[tuple[Any, Any]],
         program: Program | None = None,
         values: Mapping[Any, Any] | None = None,
         outputs: Sequence[Tensor | Head] = (),
@@ -46,20 +46,26 @@ class TorchModel(Framework):
         self.program, self.values = program, values or {}
         self.heads = {k: v.run for k, v in enumerate(outputs) if isinstance(v, Head)}
         self.name = f"the PyTorch module {type(source).__name__}"
-        self.kind, self.device = kind
+        self.kinds = list(kinds)
         tensors = [*source.parameters(), *source.buffers()]
         if program is not None:
             made = [node.meta.get("val") for node in program.nodes]
             tensors += [v for v in made if isinstance(v, torch.Tensor)]
         found = {str(t.dtype).split(".")[-1] for t in tensors if t.is_floating_point()}
-        found.add(str(self.kind).split(".")[-1])
-        self.arithmetic = Arithmetic.of(found, coarse=self.device.type != "cpu")
+        found |= {
+            str(dtype).split(".")[-1] for dtype, _ in self.kinds if dtype.is_floating_point
+        }
+        coarse = any(device.type != "cpu" for _, device in self.kinds)
+        self.arithmetic = Arithmetic.of(found, coarse=coarse)
 
     def samples(self, points: np.ndarray) -> list[list[Any]]:
         """The inputs of the module at each point, tensors of their own."""
         parts = inputs_at(points, [(1, *shape) for shape in self.shapes])
         return [
-            [self.torch.tensor(p, dtype=self.kind, device=self.device) for p in point]
+            [
+                self.torch.tensor(p, dtype=dtype, device=device)
+                for p, (dtype, device) in zip(point, self.kinds)
+            ]
             for point in zip(*parts)
         ]
 

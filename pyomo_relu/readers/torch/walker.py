@@ -6,6 +6,7 @@ normalization uses its running statistics. Both modes are restored.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +33,43 @@ from pyomo_relu.readers.torch.state import (
 )
 from pyomo_relu.readers.values import Head, Tensor
 
+#: The dtype and the device of each input.
+Kinds = list[tuple[Any, Any]]
+
 _HEAD_MODULES = {"Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid"}
+_DIVIDES = (
+    "it divides by the {} of its own input, which is not piecewise linear. Train with "
+    "BatchNorm, whose statistics are constants in eval mode, instead."
+)
+_MULTIPLIES = (
+    "it multiplies tensors that depend on the input, which is not piecewise linear. Train "
+    "a dense or convolutional network instead."
+)
+_ROUNDS = "it rounds, which has infinitely many steps. Leave it out, or use a threshold."
+#: Why layers and operations are not read, where more can be said than that.
+_REASONS = {
+    **dict.fromkeys(
+        """
+        GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm group_norm
+        instance_norm layer_norm native_layer_norm std
+        """.split(),
+        _DIVIDES.format("standard deviation"),
+    ),
+    **dict.fromkeys(("RMSNorm", "rms_norm"), _DIVIDES.format("root mean square")),
+    **dict.fromkeys(("linalg_vector_norm", "norm", "var"), "it is a sum of squares."),
+    **dict.fromkeys(
+        """
+        Bilinear GLU MultiheadAttention TransformerEncoderLayer bilinear glu pow
+        scaled_dot_product_attention
+        """.split(),
+        _MULTIPLIES,
+    ),
+    **dict.fromkeys(("ceil", "floor", "frac", "round", "trunc"), _ROUNDS),
+    **dict.fromkeys(
+        ("EmbeddingBag", "embedding_bag"),
+        "write it as an Embedding and a sum or mean over the axis of its entries.",
+    ),
+}
 # What may follow a head; none of them changes an entry.
 _AFTER_HEAD = {"flatten", "squeeze", "view", "reshape", "contiguous", "float", "double"}
 _AFTER_HEAD |= {"to", "dropout", "Flatten", "Identity", "Dropout", "detach", "unsqueeze"}
@@ -83,8 +120,9 @@ def read_torch(
         raise ImportError(
             "reading PyTorch modules needs torch: pip install 'pyomo_relu[torch]'."
         ) from error
+    integers = None
     if isinstance(source, torch.export.ExportedProgram):
-        source, known = program_module(torch, source)
+        source, known, integers = program_module(torch, source)
         input_shape = known if input_shape is None else input_shape
     if not isinstance(source, torch.nn.Module):
         raise TypeError(
@@ -97,7 +135,7 @@ def read_torch(
     with untouched(torch, source):
         settle_pruning(torch, source)
         with nothing_random(torch, source):
-            reading = _read(torch, source, shapes, logits)
+            reading = _read(torch, source, shapes, logits, integers)
         network, framework, nodes, outputs = reading
         if check_reading and framework is not None:
             check(framework, network, nodes, outputs)
@@ -106,29 +144,66 @@ def read_torch(
     )
 
 
-def _read(torch: Any, source: Any, shapes: list[tuple[int, ...]], logits: bool) -> tuple:
+def _read(
+    torch: Any,
+    source: Any,
+    shapes: list[tuple[int, ...]],
+    logits: bool,
+    integers: list[bool] | None,
+) -> tuple:
     """The network, what the check runs (or None), the builder's nodes, the outputs."""
-    kind = _kind_of_inputs(torch, source, shapes)
-    samples = _samples(torch, shapes, kind)
+    kinds = _kinds_of_inputs(torch, source, shapes, integers)
+    samples = _samples(torch, shapes, kinds)
     try:
         program = trace(torch, source, samples)
     except Untraceable as failed:
         _refuse_uncallable(source, shapes, samples)
         network = through_onnx(torch, source, samples, failed, logits)
         # What was taken off at the end is not known here.
-        whole = None if logits else TorchModel(torch, source, shapes, kind)
+        whole = None if logits else TorchModel(torch, source, shapes, kinds)
         return network, whole, list(network.nodes), list(network.outputs)
     walker = _Walker(program, logits)
-    found = walker.walk(shapes)
+    found = walker.walk(shapes, [not dtype.is_floating_point for dtype, _ in kinds])
     outputs = [(v.logits if isinstance(v, Head) else v).handle for v in found]
     builder = walker.graph.builder
     network = builder.build(outputs)
-    framework = TorchModel(torch, source, shapes, kind, program, walker.values, found)
+    framework = TorchModel(torch, source, shapes, kinds, program, walker.values, found)
+    framework.admitted = dict(walker.graph.admitted)
+    framework.integers = set(walker.graph.integers)
     return network, framework, builder.nodes, outputs
 
 
-def _samples(torch: Any, shapes: list[tuple[int, ...]], kind: tuple[Any, Any]) -> tuple:
-    return tuple(torch.zeros((1, *s), dtype=kind[0], device=kind[1]) for s in shapes)
+def _samples(torch: Any, shapes: list[tuple[int, ...]], kinds: Kinds) -> tuple:
+    return tuple(
+        torch.zeros((1, *s), dtype=dtype, device=device)
+        for s, (dtype, device) in zip(shapes, kinds)
+    )
+
+
+def _kinds_of_inputs(
+    torch: Any,
+    source: Any,
+    shapes: list[tuple[int, ...]],
+    integers: list[bool] | None,
+) -> Kinds:
+    """The dtype and the device of each input.
+
+    Those of an embedding are integers: where a module has one, the first choice of inputs
+    that it can be called with is taken, numbers before integers.
+    """
+    dtype, device = _kind_of_inputs(torch, source, shapes)
+    whole = (torch.int64, device)
+    if integers is not None:
+        return [whole if is_whole else (dtype, device) for is_whole in integers]
+    tables = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+    plain: Kinds = [(dtype, device)] * len(shapes)
+    if not any(isinstance(part, tables) for part in source.modules()):
+        return plain
+    for choice in itertools.product([(dtype, device), whole], repeat=len(shapes)):
+        with contextlib.suppress(Exception):
+            source(*_samples(torch, shapes, list(choice)))
+            return list(choice)
+    return plain
 
 
 def _kind_of_inputs(
@@ -145,7 +220,7 @@ def _kind_of_inputs(
     kinds = [(dtype, torch.device("cpu")) for dtype in (torch.float32, torch.float64)]
     for kind in kinds:
         try:
-            source(*_samples(torch, shapes, kind))
+            source(*_samples(torch, shapes, [kind] * len(shapes)))
         except Exception:
             continue
         return kind
@@ -206,15 +281,18 @@ class _Walker:
         self.graph = TensorGraph()
         self.values: dict[Any, Any] = dict(program.constants)
 
-    def walk(self, shapes: list[tuple[int, ...]]) -> list[Tensor | Head]:
+    def walk(
+        self, shapes: list[tuple[int, ...]], integers: Sequence[bool]
+    ) -> list[Tensor | Head]:
         """Lower every operation; return the outputs."""
         if len(shapes) != len(self.program.inputs):
             raise ValueError(
                 f"input_shape= gives {len(shapes)} shapes, but the module has "
                 f"{len(self.program.inputs)} inputs."
             )
-        for node, shape in zip(self.program.inputs, shapes):
-            self.values[node] = self.graph.input(node.name, (1, *shape), 0)
+        for node, shape, whole in zip(self.program.inputs, shapes, integers):
+            x = self.graph.input(node.name, (1, *shape), 0)
+            self.values[node] = self.graph.as_integers(node.name, x) if whole else x
         for node in self.program.nodes:
             label = self.program.label(node)
 
@@ -312,10 +390,11 @@ class _Walker:
         """What the table makes of a layer or an operation."""
         name, layer = self.program.label(node), self.program.module(node)
         if kind not in (FUNCTIONS if layer is None else MODULES):
-            raise ValueError(
-                f"{self._title(node)} is not supported: it is neither piecewise linear nor "
-                "smooth, or not known. Replace it, or export the module without it."
+            why = _REASONS.get(kind) or (
+                "it is neither piecewise linear nor smooth, or not known. Replace it, or "
+                "export the module without it."
             )
+            raise ValueError(f"{self._title(node)} is not supported: {why}")
         if layer is not None:
             return MODULES[kind](self.graph, name, layer, *args, **kwargs)
         made = str(getattr(node.meta.get("val"), "dtype", ""))

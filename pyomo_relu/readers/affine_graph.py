@@ -72,6 +72,8 @@ class AffineGraph:
         self.admitted: dict[int, np.ndarray] = {}
         #: The inputs that are integers in the source, by their numbers.
         self.integers: set[int] = set()
+        #: The layers that cut off the fractions of inputs, by the numbers of those.
+        self.cut: dict[int, str] = {}
 
     # ------------------------------------------------------------------ structure
     def input(self, name: str, shape: Sequence[int], batch: int | None = None) -> Tensor:
@@ -99,8 +101,13 @@ class AffineGraph:
             found[copied] = before_it[weights.indices[weights.indptr[:-1][copied]]]
         return found
 
-    def as_integers(self, name: str, x: Tensor) -> Tensor:
-        """``x`` itself, whose entries are inputs that the source takes for integers.
+    def declared_integers(self, x: Tensor) -> Tensor:
+        """``x`` itself, an input that the source declares as integers."""
+        self.integers.update(self.origins(x.handle).tolist())
+        return x
+
+    def cut_to_integers(self, name: str, x: Tensor) -> Tensor:
+        """``x`` itself, whose entries are inputs that the source cuts to integers.
 
         Raises
         ------
@@ -113,8 +120,21 @@ class AffineGraph:
                 f"layer '{name}' cuts off the fractions of what is computed; only an input "
                 "of the model may be an integer."
             )
-        self.integers.update(found.tolist())
+        self.cut.update(dict.fromkeys(found.tolist(), name))
         return x
+
+    def refuse_cuts(self) -> None:
+        """Raise if an input is cut to integers that are looked up nowhere.
+
+        What is looked up has categories, and the network is exact at those. An input
+        whose fractions are cut off may be any number.
+        """
+        for column, name in self.cut.items():
+            if column not in self.admitted and column not in self.integers:
+                raise ValueError(
+                    f"layer '{name}' cuts off the fractions of input {column}, which is not "
+                    "piecewise linear; declare the input as integers."
+                )
 
     def admit(self, column: int, values: np.ndarray) -> None:
         """Restrict an input to ``values``, and to what it was restricted to before.

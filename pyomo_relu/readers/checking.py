@@ -62,7 +62,14 @@ def built(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> Network:
-    """The network of a graph, checked against what ``framework`` makes, if anything."""
+    """The network of a graph, checked against what ``framework`` makes, if anything.
+
+    Raises
+    ------
+    ValueError
+        If they differ, and if fractions of an input are cut off.
+    """
+    graph.refuse_cuts()
     handles = [x.handle for x in outputs]
     network = graph.builder.build(
         handles, input_names=input_names, output_names=output_names

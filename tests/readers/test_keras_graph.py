@@ -229,7 +229,7 @@ REFUSED = {
         lambda o, x, y: o.pad(x, ((0, 0), (1, 0), (0, 0)), constant_values=1.0),
         "pads with a constant other than 0",
     ),
-    "cast": (lambda o, x, y: o.cast(x, "int32"), "casts to int32"),
+    "cast": (lambda o, x, y: o.cast(x + y, "int32"), "cuts off the fractions"),
     "sinh": (lambda o, x, y: o.sinh(x), r"\(Sinh\) is not supported"),
 }
 

@@ -265,7 +265,7 @@ def test_refusals_name_the_operator_and_the_remedy():
     )
     cases = [
         (text, "OneHotEncoder.*categories are text"),
-        (twice, "OneHotEncoder.*scaled or computed"),
+        (twice, "layer .y.*scaled or computed"),
         (linear, "Resize.*mode 'linear'.*nearest"),
         (learned("LinearRegressor", (2,), coefficients=[1.0, 2.0], post_transform="LOGISTIC"),
          "post_transform LOGISTIC"),

@@ -84,7 +84,10 @@ def taken_off(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Head:
 def cast(graph: TensorGraph, name: str, operation: Any, x: Tensor) -> Tensor:
     """Another dtype; the values stay. Only an input may be cast to integers."""
     if str(operation.dtype).startswith("int"):
-        return graph.as_integers(name, x)
+        try:
+            return graph.cut_to_integers(name, x)
+        except ValueError as error:
+            raise refuse(operation, f"can't be read: {error}") from None
     if operation.dtype is not None and "float" not in str(operation.dtype):
         raise refuse(operation, f"casts to {operation.dtype}, which cuts off fractions.")
     return x

@@ -218,7 +218,7 @@ def _input(graph: TensorGraph, model: Any, tensor: Any) -> Tensor:
             "categories."
         )
     x = graph.input(name, (1, *shape), 0)
-    return x if "float" in dtype else graph.as_integers(name, x)
+    return x if "float" in dtype else graph.declared_integers(x)
 
 
 def _ordered_calls(tensors: Iterable[Any], known: dict[int, Result]) -> list[Any]:

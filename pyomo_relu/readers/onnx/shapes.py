@@ -141,7 +141,7 @@ def resize(node: OnnxNode) -> Tensor:
 def cast(node: OnnxNode) -> Tensor:
     """Another float dtype; the values stay. Only an input may be cast to integers."""
     if node.required("to") in _INTEGERS:
-        return node.graph.as_integers(node.name, node.tensor(0))
+        return node.graph.cut_to_integers(node.name, node.tensor(0))
     if node.required("to") not in _FLOATS:
         raise node.error("only casts to floating-point types are piecewise linear")
     return node.tensor(0)

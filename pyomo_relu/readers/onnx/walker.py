@@ -251,7 +251,7 @@ class _Walker:
                 "onnx.tools.update_model_dims."
             )
         x = self.graph.input(entry.name, dims, batch)
-        return x if element in _REAL else self.graph.as_integers(entry.name, x)
+        return x if element in _REAL else self.graph.declared_integers(x)
 
     def output(self, name: str) -> Tensor:
         value = self.values.get(name)

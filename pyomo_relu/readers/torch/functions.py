@@ -272,7 +272,7 @@ def as_it_is(g: TensorGraph, n: str, x: Tensor, *args: Any, **kwargs: Any) -> Te
     """Copies, and casts between float dtypes; only an input may be cast to integers."""
     kinds = [str(v) for v in (*args, *kwargs.values()) if str(v).startswith("torch.")]
     if any(k in ("torch.int32", "torch.int64") for k in kinds):
-        return g.as_integers(n, x)
+        return g.cut_to_integers(n, x)
     if any(("int" in k or "bool" in k) and "memory" not in k for k in kinds):
         raise ValueError(f"layer '{n}' casts to {kinds[0]}; that is not piecewise linear.")
     return x

@@ -164,6 +164,7 @@ def _read(
         return network, whole, list(network.nodes), list(network.outputs)
     walker = _Walker(program, logits)
     found = walker.walk(shapes, [not dtype.is_floating_point for dtype, _ in kinds])
+    walker.graph.refuse_cuts()
     outputs = [(v.logits if isinstance(v, Head) else v).handle for v in found]
     builder = walker.graph.builder
     network = builder.build(outputs)
@@ -292,7 +293,7 @@ class _Walker:
             )
         for node, shape, whole in zip(self.program.inputs, shapes, integers):
             x = self.graph.input(node.name, (1, *shape), 0)
-            self.values[node] = self.graph.as_integers(node.name, x) if whole else x
+            self.values[node] = self.graph.declared_integers(x) if whole else x
         for node in self.program.nodes:
             label = self.program.label(node)
 

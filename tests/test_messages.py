@@ -103,7 +103,7 @@ def test_folders_say_what_to_save_instead(tmp_path):
 
 @pytest.mark.parametrize(
     "module, says",
-    [("skorch.regressor", "net.module_"), ("tf_keras.src.models", "model.h5")],
+    [("skorch.regressor", "net.module_"), ("tf_keras.src.models", "model.keras")],
 )
 def test_models_in_the_clothes_of_another_package(module, says):
     source = type("Wrapped", (), {"__module__": module})()

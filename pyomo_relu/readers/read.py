@@ -80,7 +80,7 @@ _WRAPPED = {
     ),
     "tf_keras": (
         "a model of Keras 2 (tf_keras), of which Keras 3 knows nothing; save it by "
-        "model.save('model.h5') and pass that path, or export it to ONNX by tf2onnx."
+        "model.save('model.keras') and pass that path, or export it to ONNX by tf2onnx."
     ),
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 from pyomo_relu import NetworkBuilder, activations, read_network
 from pyomo_relu.adversarial import find_adversarial
-from pyomo_relu.base.deadline import NEVER
+from pyomo_relu.base.deadline import NEVER, Deadline
 from tests.harness.random_networks import he_network
 
 

@@ -15,12 +15,13 @@ from pyomo_relu.training import (
     BinarizedNetClassifier,
     BinaryNetClassifier,
     OneVsOneBinarizedEnsemble,
+    pair,
     rounding,
 )
 from pyomo_relu.training.family import Data, Family, merged
 from pyomo_relu.training.losses import HARD_LOSSES, Loss, least_value, value
 from pyomo_relu.training.points import bits_of
-from pyomo_relu.training.solve import Engine
+from pyomo_relu.training.solve import Engine, solve
 from pyomo_relu.training.task import Task, constant_network, random_network
 
 #: Seconds; the last one is enough for some programs.
@@ -208,6 +209,30 @@ def test_the_limit_of_an_ensemble_is_for_all_pairs(monkeypatch):
     assert len(clf.networks_) == 15 and clock.now < 0.4 + 15 * 0.01
     # Each pair had a part of it, and none finished.
     assert all(len(pair.stages) == 0 for pair in clf.pairs_.values())
+
+
+@pytest.mark.parametrize("seconds", [1.0, float("inf")])
+def test_a_large_rounded_margin_is_not_searched_in_a_short_time(seconds, monkeypatch):
+    asked = []
+
+    def noted(mip, engine, **options):
+        asked.append(options["title"])
+        return solve(mip, engine, **options)
+
+    monkeypatch.setattr(pair, "solve", noted)
+    monkeypatch.setattr(pair, "SETTINGS", pair.PairSettings(entries=10))
+    x, y = np.random.default_rng(0).uniform(0, 1, (12, 4)).round(2), np.arange(12) % 2
+    x[y == 1, 0] += 1.0
+    limits = (1.0, seconds, 1.0)
+    clf = OneVsOneBinarizedEnsemble(stage_limits=limits, random_state=0).fit(x, y)
+    (found,) = clf.pairs_.values()
+    assert ("max_margin" in asked) == (seconds > 1.0)
+    wide = found.stages[1]
+    assert wide["stage"] == "max_margin" and wide["objective"] < 0
+    assert wide["status"] == ("optimal" if seconds > 1.0 else "time_limit")
+    # The last stage keeps a share of that margin, for the points that the first one kept.
+    signed = np.sort((2 * y - 1) * found.network.scores(x)[:, 0])[::-1]
+    assert signed[found.kept - 1] >= -clf.margin_kept * wide["objective"] - 1e-9
 
 
 @pytest.mark.parametrize("loss", ["max_margin", "sat_margin", "min_hinge"])

@@ -383,8 +383,6 @@ def complementarity():
 @picture
 def relaxation():
     """Convex hulls of three graphs over an interval."""
-    from scipy.spatial import ConvexHull
-
     cases = (
         ("ReLU", [(-1, 0), (0, 0), (2, 2)]),
         ("hard tanh", [(-2, -1), (-1, -1), (1, 1), (2.5, 1)]),
@@ -399,6 +397,21 @@ def relaxation():
         for piece in pieces:
             ax.plot(*piece.T, color="black", lw=2.2)
         ax.set(xlabel="pre-activation x", ylabel="activation y", title=name)
+    return figure
+
+
+@picture
+def one_sided():
+    """What is left of two units when one side of them is needed."""
+    figure, axes = panels(2, 3.6, 2.9)
+    for ax, y, end, side in zip(
+        axes, ([0, 0, 2], [-1, 1, 1]), (2.4, -1.4), ("below", "above")
+    ):
+        ax.fill_between([-2, 0, 2], y, end, color=BLUE, alpha=0.25, lw=0)
+        ax.plot([-2, 0, 2], y, color="black", lw=2.2)
+        ax.set(
+            xlabel="pre-activation x", ylabel="activation y", title=f"Held from {side} only"
+        )
     return figure
 
 

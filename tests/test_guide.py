@@ -5,26 +5,28 @@ from __future__ import annotations
 import doctest
 import re
 import textwrap
+from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+from tests.harness.random_networks import he_network
 from tests.paths import ROOT
 
 GUIDE = ROOT / "docs" / "guide"
 
 
-def run(name: str) -> dict:
-    """Run all programs of a page in one scope, in the folder of the clone."""
+def run(name: str, holding: str = "", **scope: Any) -> dict:
+    """Run the programs of a page that hold a text in one scope, in the folder of the clone."""
     page = next(GUIDE.glob(f"{name}.*"))
     text = page.read_text(encoding="utf8")
     if page.suffix == ".rst":
         found = re.findall(r"code-block:: python\n\n((?:   .*\n|\n)+)", text)
     else:
         found = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    found = [code for code in found if holding in code]
     assert found
-    scope: dict = {}
     for number, code in enumerate(found):
         exec(
             compile(textwrap.dedent(code), f"{page.name}, program {number}", "exec"), scope
@@ -41,6 +43,23 @@ def test_changing_a_model(capsys):
     pytest.importorskip("pint")
     run("changing")
     assert "4 blocks" in capsys.readouterr().out
+
+
+def test_a_tree_beside_a_network():
+    tree = pytest.importorskip("sklearn.tree")
+    x = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    fitted = tree.DecisionTreeRegressor(max_depth=3).fit(x, np.sin(3 * x[:, 0]) + x[:, 1])
+    net = he_network(1, (2, 6, 1))
+    m = run("coming_from", "tree_block", tree=fitted, mlp=net)["m"]
+    points = np.random.default_rng(1).uniform(-1, 1, (20000, 2))
+    least = (net.evaluate(points)[:, 0] + fitted.predict(points)).min()
+    assert least - 0.2 <= pyo.value(m.obj) <= least + 1e-6
+    at = np.array([[m.x[0].value, m.x[1].value]])
+    near = [
+        fitted.predict(at + d)[0]
+        for d in 1e-5 * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    ]
+    assert np.min(np.abs(np.array(near) - m.tree.y.value)) < 1e-5
 
 
 def test_a_network_by_hand(capsys):

@@ -13,6 +13,7 @@ from typing import Any
 from pyomo.core.base.indexed_component import IndexedComponent
 from pyomo.core.base.indexed_component_slice import IndexedComponent_slice
 
+from pyomo_relu.block.frames import is_series
 from pyomo_relu.network import Network
 
 
@@ -83,7 +84,7 @@ def _labelled(inputs: Any) -> dict[Any, Any] | None:
         if not inputs.is_indexed():
             return None
         keys, entries = list(inputs.keys()), list(inputs.values())
-    elif type(inputs).__name__ == "Series" and hasattr(inputs, "items"):
+    elif is_series(inputs):
         keys, entries = list(inputs.keys()), list(inputs)
     else:
         return None

@@ -21,6 +21,7 @@ from pyomo_relu.base.weak_table import WeakTable
 from pyomo_relu.block.approximated import check_choice
 from pyomo_relu.block.data import ReLUNetBlockData
 from pyomo_relu.block.found_bounds import bounds_at_hand
+from pyomo_relu.block.frames import is_frame, row_of
 from pyomo_relu.block.indexed import IndexedMethods
 from pyomo_relu.block.replacing import scalers_given
 from pyomo_relu.bounds import Bounds
@@ -83,11 +84,13 @@ class ReLUNetBlock(Block):
     inputs : Var, Reference, list, mapping or rule, optional
         The user's variables, expressions or numbers, one for each input of the network;
         for an indexed block usually a rule ``(block, *index) -> inputs``. What is indexed
-        by the names of the network's inputs is meant by name. Left out, the block makes
-        its own, and ``input_bounds`` must bound them.
+        by the names of the network's inputs is meant by name. A pandas DataFrame has a row
+        for each index. Left out, the block makes its own, and ``input_bounds`` must bound
+        them.
     input_bounds : optional
         Bounds of the inputs besides those of the variables; both hold. A pair for all
-        inputs, a list of pairs, a tuple of two arrays, or a mapping from names.
+        inputs, a list of pairs, a tuple of two arrays, a mapping from names, or a pandas
+        DataFrame of them or of the training data.
     formulation : str, mapping, callable or None
         How nonlinear layers are written: a name of
         :data:`pyomo_relu.formulations.FORMULATIONS`; or ``{"layer": name, "...": name}``;
@@ -319,6 +322,8 @@ class ReLUNetBlock(Block):
             with PauseGC():
                 self._rule_runs = self._waiting is not None
                 inputs = self._init_inputs(parent, idx)
+                if is_frame(inputs):
+                    inputs = row_of(inputs, idx if self.is_indexed() else None, data.name)
                 box = self._init_input_bounds(parent, idx)
                 self._rule_runs = False
                 if self._waiting is None:

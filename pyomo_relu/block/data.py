@@ -13,6 +13,7 @@ from pyomo_relu.block import writing
 from pyomo_relu.block.approximated import ApproximatedData, approximated, take_accuracy
 from pyomo_relu.block.box import check_box, present_box
 from pyomo_relu.block.found_bounds import check_given, loaded
+from pyomo_relu.block.frames import OutputsInPandas
 from pyomo_relu.block.input_bounds import check_input_box, read_input_bounds
 from pyomo_relu.block.inputs import add_inputs, named_index, read_inputs
 from pyomo_relu.block.output_bounds import users_bounds
@@ -30,7 +31,7 @@ from pyomo_relu.formulations.layer_values import LayerValues
 from pyomo_relu.network import Network
 
 
-class ReLUNetBlockData(ApproximatedData, PrintedData):
+class ReLUNetBlockData(ApproximatedData, OutputsInPandas, PrintedData):
     """One network in a model: its inputs, its outputs, and the constraints between.
 
     Attributes

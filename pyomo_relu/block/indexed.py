@@ -10,6 +10,7 @@ from pyomo.common.gc_manager import PauseGC
 from pyomo_relu.block import writing
 from pyomo_relu.block.approximated import approximated
 from pyomo_relu.block.found_bounds import bounds_at_hand, find_bounds
+from pyomo_relu.block.frames import outputs_frame
 from pyomo_relu.block.printing import line_of_indexed, printing
 from pyomo_relu.block.replacing import check_scalers
 from pyomo_relu.block.statistics import IndexedStatistics
@@ -56,6 +57,13 @@ class IndexedMethods:
         with unchanged_models():
             errors = [d.error() for d in self._blocks().values() if d.active]
         return max(errors, default=0.0)
+
+    def outputs_to_pandas(self, values: bool = False) -> Any:
+        """Return the outputs as a pandas DataFrame, a row for each index.
+
+        See :meth:`ReLUNetBlockData.outputs_to_pandas`.
+        """
+        return outputs_frame(self._blocks(), values)
 
     def prepare(
         self, formulation: Any = None, *, bounds: Any = None, **options: Any

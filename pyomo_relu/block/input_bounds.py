@@ -13,6 +13,7 @@ from pyomo.core.expr.visitor import identify_mutable_parameters, identify_variab
 from pyomo.environ import value
 
 from pyomo_relu.base.rounding import EPS
+from pyomo_relu.block.frames import is_frame, is_series, pairs_of
 from pyomo_relu.network import Network
 
 #: What bounds of expressions are widened by, relative to their size: the rounding of an
@@ -112,13 +113,16 @@ def read_input_bounds(
     input_bounds
         One of: a pair of numbers for all inputs; a list with a (lower, upper) pair for
         each input; a tuple of two NumPy arrays, the lower and the upper bounds; a
-        mapping from input names or positions to pairs. ``None`` stands for no bound.
+        mapping from input names or positions to pairs; a DataFrame or Series of pandas,
+        see :func:`~pyomo_relu.block.frames.pairs_of`. ``None`` stands for no bound.
 
     Returns
     -------
     (n,) lower and (n,) upper, infinite where nothing is given.
     """
     n = network.n_inputs
+    if is_frame(input_bounds) or is_series(input_bounds):
+        input_bounds = pairs_of(input_bounds, network, where)
     if input_bounds is None:
         pairs = [(-math.inf, math.inf)] * n
     elif isinstance(input_bounds, Mapping):

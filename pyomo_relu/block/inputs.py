@@ -15,6 +15,7 @@ from pyomo.environ import Expression, Var, value
 
 from pyomo_relu.base.index_set import data_of, index_set
 from pyomo_relu.block.by_name import ordered_by_name
+from pyomo_relu.block.frames import is_frame, row_of
 from pyomo_relu.block.input_bounds import mutable_parameters
 from pyomo_relu.network import Network
 
@@ -45,8 +46,8 @@ def read_inputs(inputs: Any, network: Network, where: str) -> list[Any]:
     inputs
         An indexed variable, Reference or slice (by name where its index holds the
         network's input names, else its values in order); a list or array of variables,
-        expressions, numbers and indexed components; or a mapping from input names, or
-        input layer names, to those.
+        expressions, numbers and indexed components; a mapping from input names, or
+        input layer names, to those; or a pandas Series, or DataFrame of one row, of them.
     network : Network
     where : str
         How an error names the block.
@@ -57,6 +58,8 @@ def read_inputs(inputs: Any, network: Network, where: str) -> list[Any]:
         For a wrong number or kind of entries, naming it.
     """
     _refuse_kernel([inputs], where)
+    if is_frame(inputs):
+        inputs = row_of(inputs, None, where)
     inputs = ordered_by_name(inputs, network, where)
     entries = list(_flatten(inputs, where))
     if len(entries) != network.n_inputs:

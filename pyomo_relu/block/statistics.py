@@ -50,8 +50,10 @@ class BlockStatistics:
     unit_factors : (float, float) or None
         Smallest and largest power of two by which rows ``scale`` change the units of inputs and
         outputs that are far from order one.
+    units_on_one_side : int
+        Unstable units without a binary, since the model needs one side of them only.
     reason : str
-        Why the formulation ``auto`` wrote what it did; else empty.
+        Why the formulations ``auto`` and ``one_sided`` wrote what they did; else empty.
     pieces : int
         Pieces of the curves that ``accuracy=`` writes for smooth units; 0 without.
     proved_error, accuracy : float or None
@@ -72,6 +74,7 @@ class BlockStatistics:
     big_m: tuple[float, float] | None = None
     coefficients: tuple[float, float] | None = None
     unit_factors: tuple[float, float] | None = None
+    units_on_one_side: int = 0
     reason: str = ""
     pieces: int = 0
     proved_error: float | None = None
@@ -153,7 +156,7 @@ class IndexedStatistics:
     ----------
     blocks : dict
         :class:`BlockStatistics` by index.
-    neurons, stable, binaries, variables, constraints : int
+    neurons, stable, binaries, variables, constraints, units_on_one_side : int
         Sums over the blocks.
     bound_seconds, build_seconds : float
         Sums, too; blocks with the same network and box share their bounds, and each counts
@@ -168,6 +171,9 @@ class IndexedStatistics:
     binaries = _sum_of("binaries", "Binary variables.")
     variables = _sum_of("variables", "All variables.")
     constraints = _sum_of("constraints", "Constraints.")
+    units_on_one_side = _sum_of(
+        "units_on_one_side", "Unstable units of which the model needs one side only."
+    )
     bound_seconds = _sum_of("bound_seconds", "Time of the bounds.")
     build_seconds = _sum_of("build_seconds", "Time of bounds and writing together.")
 
@@ -219,7 +225,9 @@ def block_statistics(block: Any) -> BlockStatistics:
         return result
     result.bound_method, result.bound_seconds = bounds.method, bounds.seconds
     result.coefficients, result.unit_factors = _coefficients(block)
-    result.reason = next((f.reason for f in block.formulations.values() if f.reason), "")
+    kinds = dict.fromkeys(block.formulations.values())
+    result.reason = next((f.reason for f in kinds if f.reason), "")
+    result.units_on_one_side = sum(f.units_on_one_side for f in kinds)
     whole = whole_of(block.formulations)
     if whole is not None:
         layer = _whole_statistics(layers[LAYER], whole)

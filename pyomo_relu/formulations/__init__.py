@@ -19,6 +19,7 @@ from pyomo_relu.formulations.fixed_pattern import FixedPattern
 from pyomo_relu.formulations.hull import Hull
 from pyomo_relu.formulations.indicator import Indicator
 from pyomo_relu.formulations.logarithmic import Logarithmic
+from pyomo_relu.formulations.one_sided import OneSided
 from pyomo_relu.formulations.partition import Partition
 from pyomo_relu.formulations.regions import Regions
 from pyomo_relu.formulations.relaxation import Relaxation
@@ -45,6 +46,7 @@ __all__ = [
     "Logarithmic",
     "MaxLayer",
     "NetworkWriter",
+    "OneSided",
     "Partition",
     "Piece",
     "PiecewiseLayer",

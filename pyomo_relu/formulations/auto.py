@@ -2,12 +2,16 @@ r"""Auto: the formulation that measured best for what a network is over its box.
 
 Looked at in turn, after inputs that are numbers or have equal bounds were folded in:
 
-#. If all free inputs take few values, as linear expressions of integers or, with ``ask_model``,
-   by rows of the model, and there are at most ``most_values`` combinations, ``table``. If all
-   but one do, and the curves over that one have at most ``most_pieces`` pieces, too.
+#. With ``ask_model``, ``one_sided`` if the sides of outputs that the model needs can be written
+   without any binary, and more than one input is free.
+#. Else, if all free inputs take few values, as linear expressions of integers or, with
+   ``ask_model``, by rows of the model, and there are at most ``most_values`` combinations,
+   ``table``. If all but one do, and the curves over that one have at most ``most_pieces``
+   pieces, too.
 #. Else, if one or two inputs are free and the network has at most ``most_pieces`` linear
    pieces over their box, ``regions``; with ``ask_model`` those sides of curves that the model
    needs.
+#. Else, with ``ask_model``, ``one_sided`` if it has fewer binaries than ``bigm``.
 #. Else ``bigm``.
 
 What was chosen, and why, stands in ``block.statistics()``. The figures behind this are in
@@ -37,7 +41,9 @@ from pyomo_relu.formulations.base import (
     make_formulation,
     register_formulation,
 )
+from pyomo_relu.formulations.one_sided import count_saved
 from pyomo_relu.formulations.table import values_of_integers
+from pyomo_relu.formulations.unit_sides import UnitSides
 
 
 @register_formulation
@@ -72,14 +78,21 @@ class Auto(Formulation):
         config, (low, high) = self.config, bounds.input_box
         free = np.flatnonzero(low < high).tolist()
         count = len(free)
+        one_sided = self._one_sided(bounds, wiring)
+        if one_sided is not None and count > 1 and one_sided[2] == 0:
+            return one_sided[:2]
         table = self._table(free, bounds, wiring)
         if table is not None:
             return table
         inputs = f"{count} inputs are free" if count != 1 else "one input is free"
         if count > 2:
+            if one_sided is not None:
+                return one_sided[:2]
             return make_formulation("bigm"), f"bigm: {inputs}, of other than few values"
         pieces = self._pieces(bounds)
         if pieces is None:
+            if one_sided is not None:
+                return one_sided[:2]
             most = f"more than {config.most_pieces} linear pieces over its box"
             return make_formulation("bigm"), f"bigm: the network has {most}"
         side = "model" if config.ask_model else "both"
@@ -87,6 +100,18 @@ class Auto(Formulation):
         return make_formulation("regions", options), (
             f"regions: {inputs}, and the network has {pieces} linear pieces over its box"
         )
+
+    def _one_sided(
+        self, bounds: Bounds, wiring: Wiring
+    ) -> tuple[Formulation, str, int] | None:
+        """Units on one side, why, and how many need a binary; None where all do."""
+        if not self.config.ask_model:
+            return None
+        held = UnitSides(bounds, tuple(wiring.sides()))
+        saved, unstable = count_saved(bounds, held)
+        if not saved:
+            return None
+        return make_formulation("one_sided"), "one_sided", unstable - saved
 
     def _table(
         self, free: list[int], bounds: Bounds, wiring: Wiring

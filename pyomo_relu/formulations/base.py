@@ -98,6 +98,9 @@ class Formulation:
         What :attr:`Wiring.values` said, likewise.
     reason : str
         Why it was chosen, where a formulation chose it in its own place.
+    units_on_one_side : int
+        How many unstable units are written without a binary, since the model needs one
+        side of them only.
     CONFIG : ConfigDict
         The options.
 
@@ -114,12 +117,13 @@ class Formulation:
     """
 
     name: ClassVar[str] = ""
-    needs_preactivation: ClassVar[bool] = True
-    needs_rows: ClassVar[bool] = False
-    says_all: ClassVar[bool] = True
+    needs_preactivation: bool = True
+    needs_rows: bool = False
+    says_all: bool = True
     sides_from_model: tuple[str, ...] | None = None
     values_from_model: Mapping[int, InputValues] | None = None
     reason: str = ""
+    units_on_one_side: int = 0
     CONFIG: ClassVar[ConfigDict] = ConfigDict()
 
     def __init__(self, **options: Any) -> None:

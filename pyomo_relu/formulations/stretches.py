@@ -63,7 +63,9 @@ def stretches(curves: Curves, sides: Sequence[str], free: np.ndarray) -> CellsOf
     return CellsOfInputs(free, points[:, None], curves.values(points), start)
 
 
-def sides_of(option: Any, network: Network) -> tuple[str, ...]:
+def sides_of(
+    option: Any, network: Network, formulation: str = "regions"
+) -> tuple[str, ...]:
     """The side of each output that an option names.
 
     Parameters
@@ -71,6 +73,8 @@ def sides_of(option: Any, network: Network) -> tuple[str, ...]:
     option : str or mapping
         One for all outputs, or by names or positions of outputs; those left out need both.
     network : Network
+    formulation : str
+        Whose option it is, for errors.
 
     Raises
     ------
@@ -84,12 +88,12 @@ def sides_of(option: Any, network: Network) -> tuple[str, ...]:
         j = names.index(key) if key in names else key
         if not isinstance(j, int) or not 0 <= j < n:
             raise ValueError(
-                f"formulation 'regions': side= names the output {key!r}; there are "
+                f"formulation '{formulation}': side= names the output {key!r}; there are "
                 + (f"{names}." if names else f"{n}, from 0 on.")
             )
         if side not in SIDES:
             raise ValueError(
-                f"formulation 'regions': side={side!r} is unknown; choose one of "
+                f"formulation '{formulation}': side={side!r} is unknown; choose one of "
                 f"{list(SIDES)}, or 'model' for what the rows and the objective of the "
                 "model need."
             )

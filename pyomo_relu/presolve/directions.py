@@ -52,6 +52,7 @@ from pyomo.network import Arc, Port
 from pyomo.repn import generate_standard_repn
 
 from pyomo_relu.formulations import network_blocks
+from pyomo_relu.presolve.as_rows import variable_used
 from pyomo_relu.presolve.model_scope import once, written_data
 
 #: How many variables may follow one another when an output moves; chosen by hand, for chains
@@ -90,13 +91,14 @@ def needed_sides(block: Any) -> tuple[str, ...]:
 def check_sides(block: Any) -> None:
     """Raise if the model has come to need a side that a network isn't written with.
 
-    Only of formulations that took their sides from the model. The blocks of an indexed
-    component are checked when its first active one is, all from one reading of the model.
+    Only of formulations that took their sides from the model, of which a row of the user's
+    can't use the variables inside, either. The blocks of an indexed component are checked
+    when its first active one is, all from one reading of the model.
 
     Raises
     ------
     ValueError
-        Naming the output, and what mends it.
+        Naming the output or the variable, and what mends it.
     """
     component = block.parent_component()
     first = next((b for b in component.values() if b.active), None)
@@ -115,6 +117,14 @@ def check_sides(block: Any) -> None:
                     "written, which was all that the model needed; its rows, bounds or "
                     f"objective need more now. Call {one.name}.reformulate()."
                 )
+        used = variable_used(one, directions.rows_of)
+        if used is not None:
+            raise ValueError(
+                f"'{one.name}': only one side of the graphs of its outputs is written, so "
+                f"that '{used.name}' inside of it is not what the network says, and a row "
+                f"or the objective uses it. Call {one.name}.reformulate('bigm'), and write "
+                "that with the variable of the new name."
+            )
 
 
 def _sides_from_model(block: Any) -> tuple[str, ...] | None:

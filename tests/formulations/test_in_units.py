@@ -28,6 +28,7 @@ CHOICES: dict = {
     "disjunctive": ("disjunctive", {}, MIP),
     "disjunctive inputs": ("disjunctive", {"space": "inputs"}, MIP),
     "disjunctive gdp.bigm": ("disjunctive", {"transformation": "gdp.bigm"}, MIP),
+    "one_sided": ("one_sided", {}, MIP),
     "relaxation": ("relaxation", {}, MIP),
     "fixed_pattern": ("fixed_pattern", {}, MIP),
     "sos1": ("sos1", {}, SOS),
@@ -72,6 +73,8 @@ def optimum(world, choice: str, solver: str, output: int, sense: str, plain: boo
         options = {"at": at if plain else at * world.inputs}
     m = world.model(name, plain, **options)
     factor = world.set_objective(m, output, sense, plain)
+    if name == "one_sided":
+        m.net.reformulate()  # now that there is an objective
     results = solver_or_skip(solver).solve(m, options=dict(OPTIONS[solver]))
     assert pyo.check_optimal_termination(results)
     return pyo.value(m.goal) / factor

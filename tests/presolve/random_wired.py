@@ -1,14 +1,16 @@
-"""Random models whose rows say what their networks' inputs are."""
+"""Random models whose rows say what inputs are, or which way outputs are pushed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
 
 from pyomo_relu import ReLUNetBlock
-from tests.harness.random_networks import he_network
+from pyomo_relu.network import Network
+from tests.harness.random_networks import he_network, random_network
 
 
 def random_wired(seed: int, formulation: str | None = "bigm") -> pyo.ConcreteModel:
@@ -84,3 +86,78 @@ def random_wired(seed: int, formulation: str | None = "bigm") -> pyo.ConcreteMod
         sense=pyo.maximize if rng.random() < 0.5 else pyo.minimize,
     )
     return m
+
+
+def curve(rng: np.random.Generator) -> Network:
+    """A random network of one input."""
+    return random_network(rng, n_inputs=1, widths=(5, 4))
+
+
+def blocks_on_inputs(
+    seed: int,
+    n_blocks: int = 2,
+    make_network: Callable[[np.random.Generator], Network] = curve,
+    **options: Any,
+) -> pyo.ConcreteModel:
+    """A model with networks of neighbouring variables ``x[k]``; curves if left out."""
+    rng = np.random.default_rng(seed)
+    networks = {k: make_network(rng) for k in range(n_blocks)}
+    n = max(network.n_inputs for network in networks.values())
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(n_blocks + n - 1), bounds=(-1.5, 2.0))
+    m.net = ReLUNetBlock(
+        range(n_blocks),
+        network=networks,
+        inputs=lambda m, k: [m.x[k + i] for i in range(networks[k].n_inputs)],
+        **options,
+    )
+    return m
+
+
+def random_pushed(seed: int, **options: Any) -> pyo.ConcreteModel:
+    """A random bounded model: rows in both directions, definitions, integers.
+
+    Mostly an output is wanted large, or small, by all that uses it. ``options`` as those of
+    :func:`blocks_on_inputs`.
+    """
+    rng = np.random.default_rng(seed)
+    m = blocks_on_inputs(seed, 2, **options)
+    ends = [float(rng.uniform(0.2, 4)) for _ in range(2)]
+    m.t = pyo.Var(range(3), bounds=lambda m, k: (-ends[k], ends[k]) if k < 2 else None)
+    m.n = pyo.Var(domain=pyo.Integers, bounds=(-2, 2))
+    m.rows = pyo.ConstraintList()
+    way = rng.choice([-1.0, 1.0], 2)
+    used = [m.net[k].outputs[0] for k in m.net]
+    for k in range(2):  # where an output is defined as a variable, that is used instead
+        if rng.random() < 0.6:
+            t = m.t[int(rng.choice([k, 2]))]
+            factor = float(rng.choice([-1, 1]) * rng.uniform(0.3, 1))
+            more = float(rng.normal()) * m.n if rng.random() < 0.3 else 0.0
+            m.rows.add(t == factor * used[k] + more)
+            used[k], way[k] = t, way[k] * np.sign(factor)
+    for _ in range(rng.integers(0, 4)):
+        odd = rng.choice([1.0, -1.0], 2, p=[0.85, 0.15])
+        body = sum(float(w * o * rng.uniform(0, 2)) * v for w, o, v in zip(way, odd, used))
+        body += float(rng.normal()) * m.n + float(rng.normal()) * m.x[0]
+        if rng.random() < 0.5:
+            m.rows.add(body >= float(rng.uniform(-2, 0)))
+        else:
+            m.rows.add(-body <= float(rng.uniform(0, 2)))
+    m.rows.add(m.x[0] + m.x[1] + m.n <= float(rng.uniform(0, 3)))
+    cost = sum(float(-w * rng.uniform(0, 2)) * v for w, v in zip(way, used))
+    rest = sum(float(c) * v for c, v in zip(rng.normal(size=3), [m.x[0], m.x[1], m.n]))
+    m.goal = pyo.Objective(expr=cost + rest)
+    if rng.random() < 0.5:
+        m.goal.set_value(-(cost + rest))
+        m.goal.sense = pyo.maximize
+    return m
+
+
+def optimum(m: pyo.ConcreteModel) -> float | None:
+    """By HiGHS, None where there is none."""
+    solver = pyo.SolverFactory("appsi_highs")
+    solver.highs_options = {"mip_rel_gap": 1e-9}
+    found = solver.solve(m, load_solutions=False)
+    if found.solver.termination_condition != pyo.TerminationCondition.optimal:
+        return None
+    return found.problem.upper_bound

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyomo.environ as pyo
 import pytest
 from pyomo.gdp import Disjunct, Disjunction
@@ -11,21 +10,7 @@ from pyomo.network import Port
 
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.presolve.directions import needed_sides
-from tests.harness.random_networks import random_network
-
-
-def blocks_on_inputs(seed: int, n_blocks: int = 2, **options):
-    """A model with curves of variables ``x[k]``."""
-    rng = np.random.default_rng(seed)
-    m = pyo.ConcreteModel()
-    m.x = pyo.Var(range(n_blocks), bounds=(-1.5, 2.0))
-    m.net = ReLUNetBlock(
-        range(n_blocks),
-        network={k: random_network(rng, n_inputs=1, widths=(5, 4)) for k in m.x},
-        inputs=lambda m, k: [m.x[k]],
-        **options,
-    )
-    return m
+from tests.presolve.random_wired import blocks_on_inputs, optimum, random_pushed
 
 
 @pytest.fixture
@@ -119,58 +104,11 @@ def test_rows_in_disjuncts_count(m):
     assert side(m) == "both"
 
 
-def wired(seed: int, **options):
-    """A random bounded model: rows in both directions, definitions, integers.
-
-    Mostly an output is wanted large, or small, by all that uses it.
-    """
-    rng = np.random.default_rng(seed)
-    m = blocks_on_inputs(seed, 2, **options)
-    ends = [float(rng.uniform(0.2, 4)) for _ in range(2)]
-    m.t = pyo.Var(range(3), bounds=lambda m, k: (-ends[k], ends[k]) if k < 2 else None)
-    m.n = pyo.Var(domain=pyo.Integers, bounds=(-2, 2))
-    m.rows = pyo.ConstraintList()
-    way = rng.choice([-1.0, 1.0], 2)
-    used = [m.net[k].outputs[0] for k in m.x]
-    for k in range(2):  # where an output is defined as a variable, that is used instead
-        if rng.random() < 0.6:
-            t = m.t[int(rng.choice([k, 2]))]
-            factor = float(rng.choice([-1, 1]) * rng.uniform(0.3, 1))
-            more = float(rng.normal()) * m.n if rng.random() < 0.3 else 0.0
-            m.rows.add(t == factor * used[k] + more)
-            used[k], way[k] = t, way[k] * np.sign(factor)
-    for _ in range(rng.integers(0, 4)):
-        odd = rng.choice([1.0, -1.0], 2, p=[0.85, 0.15])
-        body = sum(float(w * o * rng.uniform(0, 2)) * v for w, o, v in zip(way, odd, used))
-        body += float(rng.normal()) * m.n + float(rng.normal()) * m.x[0]
-        if rng.random() < 0.5:
-            m.rows.add(body >= float(rng.uniform(-2, 0)))
-        else:
-            m.rows.add(-body <= float(rng.uniform(0, 2)))
-    m.rows.add(m.x[0] + m.x[1] + m.n <= float(rng.uniform(0, 3)))
-    cost = sum(float(-w * rng.uniform(0, 2)) * v for w, v in zip(way, used))
-    rest = sum(float(c) * v for c, v in zip(rng.normal(size=3), [*m.x.values(), m.n]))
-    m.goal = pyo.Objective(expr=cost + rest)
-    if rng.random() < 0.5:
-        m.goal.set_value(-(cost + rest))
-        m.goal.sense = pyo.maximize
-    return m
-
-
-def optimum(m) -> float | None:
-    solver = pyo.SolverFactory("appsi_highs")
-    solver.highs_options = {"mip_rel_gap": 1e-9}
-    found = solver.solve(m, load_solutions=False)
-    if found.solver.termination_condition != pyo.TerminationCondition.optimal:
-        return None
-    return found.problem.upper_bound
-
-
 def test_no_optimum_changes():
     """The sides that a model needs have its optimum; random models of every kind."""
     kinds = set()
     for seed in range(80):
-        m = wired(seed, formulation=None)
+        m = random_pushed(seed, formulation=None)
         pyo.TransformationFactory("relu.bigm").apply_to(m)
         true = optimum(m)
         for k in m.net:

@@ -16,6 +16,7 @@ from pyomo_relu.base.versions import VERSION as _VERSION
 from pyomo_relu.base.versions import check_version as _check_version
 from pyomo_relu.block import (
     ReLUNetBlock,
+    category_choice,
     class_wins,
     probability_at_least,
     winning_class,
@@ -40,6 +41,7 @@ __all__ = [
     "Relu",
     "ReluHighs",
     "activations",
+    "category_choice",
     "class_wins",
     "compute_bounds",
     "find_start",

@@ -3,6 +3,7 @@
 Other rooms use what is named here, and the methods of the block.
 """
 
+from pyomo_relu.block.category import category_choice
 from pyomo_relu.block.classes import class_wins, probability_at_least, winning_class
 from pyomo_relu.block.component import ReLUNetBlock
 from pyomo_relu.block.data import ReLUNetBlockData
@@ -21,6 +22,7 @@ __all__ = [
     "LayerStatistics",
     "ReLUNetBlock",
     "ReLUNetBlockData",
+    "category_choice",
     "class_wins",
     "is_as_written",
     "probability_at_least",

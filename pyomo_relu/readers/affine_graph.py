@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +75,8 @@ class AffineGraph:
         self.integers: set[int] = set()
         #: The layers that cut off the fractions of inputs, by the numbers of those.
         self.cut: dict[int, str] = {}
+        #: The categories of an input and their numbers; text has its position, from 0.
+        self.categories: dict[int, dict[Any, float]] = {}
 
     # ------------------------------------------------------------------ structure
     def input(self, name: str, shape: Sequence[int], batch: int | None = None) -> Tensor:
@@ -135,6 +138,18 @@ class AffineGraph:
                     f"layer '{name}' cuts off the fractions of input {column}, which is not "
                     "piecewise linear; declare the input as integers."
                 )
+
+    def texts_at(self, handle: int) -> dict[int, tuple[str, ...]]:
+        """The texts whose positions the entries of a node are, of those that are such."""
+        texts = {
+            column: tuple(found)
+            for column, found in self.categories.items()
+            if all(isinstance(category, str) for category in found)
+        }
+        if not texts:
+            return {}
+        origins = enumerate(self.origins(handle).tolist())
+        return {j: texts[k] for j, k in origins if k in texts}
 
     def admit(self, column: int, values: np.ndarray) -> None:
         """Restrict an input to ``values``, and to what it was restricted to before.

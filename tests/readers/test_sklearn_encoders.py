@@ -35,8 +35,9 @@ from sklearn.preprocessing import (
 )
 from sklearn.random_projection import GaussianRandomProjection
 
-from pyomo_relu import ReLUNetBlock
+from pyomo_relu import ReLUNetBlock, category_choice
 from pyomo_relu.readers import read_network
+from pyomo_relu.readers.sklearn import read_categories
 
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(size=(90, 4)) * [1, 10, 0.1, 3] + [0, 100, 0, -5]
@@ -231,10 +232,8 @@ def test_the_best_category_by_a_program():
 
 
 def test_refusals_name_the_estimator_and_the_remedy():
-    words = np.array([["red"], ["blue"], ["red"]], dtype=object)
     nan = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
     cases = [
-        (fit(OneHotEncoder(), words, None), "OneHotEncoder.*no numbers.*'blue'.*integers"),
         (fit(make_pipeline(StandardScaler(), OneHotEncoder()), WHOLE, None),
          "OneHotEncoder reads feature 0 after it was scaled"),
         (fit(nan, WHOLE, None), "OrdinalEncoder encodes some value as NaN"),
@@ -308,3 +307,96 @@ def test_random_pipelines(seed):
     )  # fmt: skip
     model = fit(make_pipeline(parts, mlp(seed)), x, y)
     agree(model, np.vstack([x, x[rng.permutation(60)]]))
+
+
+# ------------------------------------------------------------------------------- text
+def text_pipeline(target=None):
+    """Of a frame with two columns of text, numbers that are categories, and a real one."""
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(3)
+    frame = pandas.DataFrame(
+        {
+            "grade": rng.choice(["red", "green", "blue"], 60),
+            "temp": rng.normal(size=60),
+            "size": rng.choice([1, 2, 5], 60),
+            "kind": rng.choice(["a", "b"], 60),
+        }
+    )
+    frame.loc[3, "grade"] = np.nan
+    text = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
+    columns = ColumnTransformer(
+        [
+            ("text", text, ["grade", "kind"]),
+            ("real", StandardScaler(), ["temp"]),
+            ("size", OrdinalEncoder(), ["size"]),
+        ]
+    )
+    y = rng.normal(size=60) + 2.0 * (frame["grade"] == "red") - frame["temp"]
+    return fit(make_pipeline(columns, mlp()), frame, y), frame.dropna()
+
+
+def test_text_is_its_position():
+    pipeline, frame = text_pipeline()
+    known = read_categories(pipeline)
+    assert known["grade"] == {"blue": 0.0, "green": 1.0, "red": 2.0}
+    assert known["size"] == {1.0: 1.0, 2.0: 2.0, 5.0: 5.0} and set(known) == {
+        "grade",
+        "kind",
+        "size",
+    }
+    network = read_network(pipeline)
+    numbers = frame.copy()
+    for name in ("grade", "kind"):
+        numbers[name] = [known[name][v] for v in frame[name]]
+    got = network.evaluate(numbers[list(network.input_names)].to_numpy(float))[:, 0]
+    np.testing.assert_allclose(got, pipeline.predict(frame), rtol=0, atol=1e-12)
+
+
+def test_choice_of_a_category():
+    pipeline, frame = text_pipeline()
+    m = pyo.ConcreteModel()
+    m.grade = category_choice(pipeline, "grade")
+    m.kind = category_choice(pipeline, "kind")
+    m.size = category_choice(pipeline, "size")
+    m.temp = pyo.Var(bounds=(-1, 1))
+    inputs = {"temp": m.temp, "grade": m.grade.number}
+    inputs |= {"kind": m.kind.number, "size": m.size.number}
+    m.net = ReLUNetBlock(network=pipeline, inputs=inputs)
+    m.limit = pyo.Constraint(expr=m.grade.chosen["red"] + m.kind.chosen["a"] <= 1)
+    m.goal = pyo.Objective(expr=m.net.outputs[0], sense=pyo.maximize)
+    pyo.SolverFactory("appsi_highs").solve(m)
+    best = -np.inf
+    for grade in ("red", "green", "blue"):
+        for kind in "ab":
+            for size in (1, 2, 5):
+                if (grade, kind) != ("red", "a"):
+                    points = frame.iloc[:1].assign(grade=grade, kind=kind, size=size)
+                    points = points.loc[points.index.repeat(201)]
+                    points["temp"] = np.linspace(-1, 1, 201)
+                    best = max(best, pipeline.predict(points).max())
+    assert best - 1e-6 <= pyo.value(m.goal) <= best + 0.05
+    chosen = [c for c, u in m.grade.chosen.items() if u.value > 0.5]
+    assert len(chosen) == 1
+    at = frame.iloc[:1].assign(
+        grade=chosen[0], temp=m.temp.value, size=round(m.size.number.value)
+    )
+    at["kind"] = next(c for c, u in m.kind.chosen.items() if u.value > 0.5)
+    assert pipeline.predict(at)[0] == pytest.approx(pyo.value(m.goal), abs=1e-6)
+    with pytest.raises(ValueError, match=r"feature 'temp'; .* \['grade', 'size', 'kind'\]"):
+        category_choice(pipeline, "temp")
+
+
+def test_text_that_has_no_position():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"c": ["a", "b", "c", "a"], "d": [1.0, 2.0, 3.0, 4.0]})
+    both = ColumnTransformer(
+        [
+            ("one", OneHotEncoder(), ["c"]),
+            ("two", OneHotEncoder(categories=[["c", "b", "a"]]), ["c"]),
+        ]
+    )
+    with pytest.raises(ValueError, match="knows other categories of feature 'c'"):
+        read_network(fit(both, frame, None))
+    mixed = np.array([[b"a"], [b"b"]], dtype=object)
+    with pytest.raises(ValueError, match="neither numbers nor text"):
+        read_network(fit(OrdinalEncoder(), mixed, None))

@@ -6,7 +6,7 @@ imported here; a subclass may compute something else and is refused.
 
 from pyomo_relu.readers.sklearn import encoders, projections  # noqa: F401 (registration)
 from pyomo_relu.readers.sklearn.common import feature_names, is_sklearn
-from pyomo_relu.readers.sklearn.estimators import read_sklearn
+from pyomo_relu.readers.sklearn.estimators import read_categories, read_sklearn
 from pyomo_relu.readers.sklearn.running import called
 from pyomo_relu.readers.sklearn.transformers import inverse_transform, transform
 
@@ -15,6 +15,7 @@ __all__ = [
     "feature_names",
     "inverse_transform",
     "is_sklearn",
+    "read_categories",
     "read_sklearn",
     "transform",
 ]

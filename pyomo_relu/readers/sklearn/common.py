@@ -12,8 +12,8 @@ from pyomo_relu.readers.naming import first_line
 CLASSIFIERS = set(
     """
     LinearDiscriminantAnalysis LinearSVC LogisticRegression LogisticRegressionCV NuSVC
-    PassiveAggressiveClassifier Perceptron RidgeClassifier RidgeClassifierCV SGDClassifier
-    StackingClassifier SVC
+    OneVsRestClassifier PassiveAggressiveClassifier Perceptron RidgeClassifier
+    RidgeClassifierCV SGDClassifier StackingClassifier SVC
     """.split()
 )
 
@@ -30,28 +30,38 @@ def kind_of(estimator: Any) -> str:
 
 def feature_names(estimator: Any) -> list[str] | None:
     """Columns of the DataFrame that ``estimator`` was fitted on; None for an array."""
-    names = getattr(estimator, "feature_names_in_", None)
+    names = _of_first_step(estimator, "feature_names_in_")
     return None if names is None else [str(name) for name in names]
 
 
 def n_features(estimator: Any) -> int | None:
     """Number of features that ``estimator`` was fitted on; None if it wasn't."""
-    found = getattr(estimator, "n_features_in_", None)
+    found: int | None = _of_first_step(estimator, "n_features_in_")
+    return found
+
+
+def _of_first_step(estimator: Any, attribute: str) -> Any:
+    """An attribute of an estimator; of a Pipeline that of the first step that has one.
+
+    A Pipeline asks its first step alone, which may be the string "passthrough".
+    """
+    found = getattr(estimator, attribute, None)
     if found is None and hasattr(estimator, "steps"):
-        # A Pipeline asks its first step, which may be the string "passthrough".
         for _, step in estimator.steps:
             if step is None or isinstance(step, str):
                 continue
-            found = n_features(step)
+            found = _of_first_step(step, attribute)
             if found is not None or not hasattr(step, "steps"):
                 break
     return found
 
 
 def unwrapped(estimator: Any) -> Any:
-    """The best estimator of a grid or random search."""
+    """The best estimator of a grid or random search, the one that was frozen."""
     if is_sklearn(estimator) and hasattr(estimator, "best_estimator_"):
         return estimator.best_estimator_
+    if is_sklearn(estimator) and type(estimator).__name__ == "FrozenEstimator":
+        return estimator.estimator
     return estimator
 
 

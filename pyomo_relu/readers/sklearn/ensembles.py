@@ -65,6 +65,21 @@ def _outputs(
     return _side_by_side(graph, name, parts)
 
 
+@enter(ENSEMBLES, "OneVsRestClassifier")
+def _one_vs_rest(
+    graph: TensorGraph, predict: Predict, name: str, estimator: Any, x: Tensor, logits: bool
+) -> Tensor:
+    """The decision function of each class against the others; one of two classes."""
+    members = attribute(estimator, "estimators_")
+    if estimator.multilabel_ or not all(hasattr(m, "decision_function") for m in members):
+        raise unsupported(
+            estimator,
+            "of several labels, or of classifiers without a decision function, is not "
+            "supported; read each of its estimators_ by itself",
+        )
+    return _side_by_side(graph, name, [predict(graph, m, x, True) for m in members])
+
+
 @enter(ENSEMBLES, "RegressorChain")
 def _chain(
     graph: TensorGraph, predict: Predict, name: str, estimator: Any, x: Tensor, logits: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,19 +98,14 @@ def read_sklearn(
         where the network differs from it.
     """
     estimator = unwrapped(source)
-    n = n_features(estimator)
-    if n is None:
-        raise unfitted(estimator)
-    graph = TensorGraph()
-    x = graph.input("features", (1, int(n)), 0)
-    y = _predict(graph, estimator, x, logits)
+    graph, x, y = _graph_of(estimator, logits)
     if input_names is None:
         input_names = feature_names(estimator)
     if output_names is None:
         output_names = _class_names(estimator, y.size)
 
     def framework() -> CalledFramework:
-        run, head = as_run(estimator)
+        run, head = as_run(estimator, graph.texts_at(x.handle))
         called = CalledFramework(
             kind_of(estimator), run, graph.calls, x.handle, graph.admitted
         )
@@ -124,6 +119,45 @@ def read_sklearn(
         input_names=input_names,
         output_names=output_names,
     )
+
+
+def _graph_of(estimator: Any, logits: bool) -> tuple[TensorGraph, Tensor, Tensor]:
+    """The graph of an estimator, its features and what it predicts."""
+    n = n_features(estimator)
+    if n is None:
+        raise unfitted(estimator)
+    graph = TensorGraph()
+    x = graph.input("features", (1, int(n)), 0)
+    return graph, x, _predict(graph, estimator, x, logits)
+
+
+def read_categories(source: Any) -> dict[str | int, dict[Any, float]]:
+    """The categories of the inputs that encoders of a scikit-learn estimator read.
+
+    Parameters
+    ----------
+    source : estimator
+        Fitted, as :func:`read_sklearn` takes it.
+
+    Returns
+    -------
+    dict
+        By the name of the input, or its position where it has none: of each category, as
+        it was in the data, the number that the network takes for it. Text is its position
+        among the sorted categories; numbers are themselves.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_sklearn`.
+    """
+    estimator = unwrapped(source)
+    graph, _, _ = _graph_of(estimator, True)
+    names = feature_names(estimator)
+    return {
+        names[column] if names else column: {c: float(v) for c, v in found.items()}
+        for column, found in sorted(graph.categories.items())
+    }
 
 
 def _name(estimator: Any) -> str:
@@ -162,6 +196,8 @@ def _predict(graph: TensorGraph, estimator: Any, x: Tensor, logits: bool) -> Ten
         return _support_vectors(graph, estimator, x)
     if kind in _REGRESSORS or kind in CLASSIFIERS:
         return _linear(graph, estimator, x)
+    if kind in _OTHERS:
+        return _OTHERS[kind](graph, estimator, x)
     if kind and hasattr(estimator, "transform") and not hasattr(estimator, "predict"):
         return transform(graph, _name(estimator), estimator, x)
     raise unsupported(estimator, _REASONS.get(kind, "is not supported"))
@@ -176,6 +212,45 @@ def _linear(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:
     if hasattr(estimator, "x_rotations_"):  # PLS centres, but its coefficients scale
         x = graph.scale(f"{_name(estimator)}_centred", x, 1.0, -estimator._x_mean)
     return graph.matmul(_name(estimator), x, weight.T, estimator.intercept_)
+
+
+def _generalized(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:
+    """A generalized linear model: the exponential of a linear one, unless its link says no."""
+    y = _linear(graph, estimator, x)
+    link = getattr(estimator, "link", "log")
+    if link == "auto":
+        link = "identity" if estimator.power <= 0 else "log"
+    return y if link == "identity" else SMOOTH["exp"](graph, f"{_name(estimator)}_exp", y)
+
+
+def _kernel_ridge(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:
+    """As :func:`_support_vectors`, the products with the training data as a layer."""
+    if estimator.kernel != "linear":
+        raise unsupported(
+            estimator,
+            f"with kernel={estimator.kernel!r} is not piecewise linear; with "
+            "kernel='linear' it would be read",
+        )
+    dual = np.asarray(attribute(estimator, "dual_coef_"), dtype=float)
+    data = estimator.X_fit_
+    data = data.toarray() if hasattr(data, "toarray") else np.asarray(data, dtype=float)
+    kernel = graph.matmul(f"{_name(estimator)}_kernel", x, data.T)
+    return graph.matmul(_name(estimator), kernel, dual.reshape(len(dual), -1))
+
+
+def _constant(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:
+    value = np.asarray(attribute(estimator, "constant_"), dtype=float).reshape(-1)
+    return graph.matmul(_name(estimator), x, np.zeros((x.size, len(value))), value)
+
+
+#: What reads estimators that are neither linear nor made of others, by their class.
+_OTHERS: dict[str, Callable[[TensorGraph, Any, Tensor], Tensor]] = {
+    "DummyRegressor": _constant,
+    "GammaRegressor": _generalized,
+    "KernelRidge": _kernel_ridge,
+    "PoissonRegressor": _generalized,
+    "TweedieRegressor": _generalized,
+}
 
 
 def _support_vectors(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:

@@ -50,6 +50,21 @@ def _unmixed(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor
     return _projected(graph, name, x, matrix, mean)
 
 
+@enter(TRANSFORMERS, "NeighborhoodComponentsAnalysis")
+def _components(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    return _projected(graph, name, x, attribute(estimator, "components_"))
+
+
+@enter(TRANSFORMERS, "FeatureAgglomeration")
+def _agglomerated(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    """The means of groups of features."""
+    labels = np.asarray(attribute(estimator, "labels_"))
+    if estimator.pooling_func is not np.mean:
+        raise unsupported(estimator, "with another pooling_func than np.mean is not read")
+    groups = labels[None, :] == np.unique(labels)[:, None]
+    return _projected(graph, name, x, groups / groups.sum(axis=1, keepdims=True))
+
+
 @enter(TRANSFORMERS, "FactorAnalysis")
 def _factors(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
     """The means of the factors (Barber, *Bayesian Reasoning*, section 21.2.33)."""

@@ -3,33 +3,77 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pyomo_relu.readers.sklearn.common import CLASSIFIERS, is_sklearn, unwrapped
+from pyomo_relu.readers.sklearn.common import (
+    CLASSIFIERS,
+    feature_names,
+    is_sklearn,
+    unwrapped,
+)
+
+#: Texts that numbers stand for, by the column: position 0 for the first one, and so on.
+Texts = Mapping[int, Sequence[str]]
 
 
-def _frame(estimator: Any, x: np.ndarray) -> Any:
+def _frame(estimator: Any, x: np.ndarray, texts: Texts) -> Any:
     """Points as ``estimator`` wants them: with columns where it was fitted on those."""
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is None:
+    names = feature_names(estimator)
+    if names is None and not texts:
         return x.copy()
-    try:
-        import pandas
-    except ImportError:
-        return x.copy()
-    return pandas.DataFrame(x.copy(), columns=list(names))
+    columns = [_decoded(x[:, j], texts.get(j)) for j in range(x.shape[1])]
+    if names is not None:
+        try:
+            import pandas
+        except ImportError:
+            pass
+        else:
+            return pandas.DataFrame(dict(zip(names, columns)), columns=names)
+    return np.stack(columns, axis=1) if columns else x.copy()
 
 
-def called(estimator: Any, method: str, x: np.ndarray) -> np.ndarray:
-    """An (N, size) array from a method of ``estimator``, on copies and without warnings."""
-    given = x.copy() if method == "inverse_transform" else _frame(estimator, x)
+def _decoded(numbers: np.ndarray, texts: Sequence[str] | None) -> np.ndarray:
+    if texts is None:
+        return numbers.copy()
+    known = np.array(texts, dtype=object)
+    return known[np.clip(np.round(numbers).astype(int), 0, len(texts) - 1)]
+
+
+def _encoded(found: np.ndarray, texts: Texts) -> np.ndarray:
+    """Numbers in place of the texts that an estimator has passed on."""
+    found = found.copy()
+    for j, known in texts.items():
+        found[:, j] = [known.index(v) if isinstance(v, str) else v for v in found[:, j]]
+    return found
+
+
+def called(
+    estimator: Any,
+    method: str,
+    x: np.ndarray,
+    texts: Texts | None = None,
+    texts_found: Texts | None = None,
+) -> np.ndarray:
+    """An (N, size) array from a method of ``estimator``, on copies and without warnings.
+
+    Parameters
+    ----------
+    x : (N, n) array
+        With positions in place of texts.
+    texts, texts_found : mapping, optional
+        The texts of columns of ``x``, and of the result.
+    """
+    back = method == "inverse_transform"
+    given = x.copy() if back else _frame(estimator, x, texts or {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = getattr(estimator, method)(given)
     found = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
+    if texts_found:
+        found = _encoded(found, texts_found)
     return found.astype(float).reshape(len(x), -1)
 
 
@@ -47,8 +91,13 @@ def _last(estimator: Any) -> Any:
     return estimator
 
 
-def as_run(estimator: Any) -> tuple[Callable[[np.ndarray], list[np.ndarray]], Any]:
-    """What ``estimator`` computes on points, and the head that is in it but not read."""
+def as_run(
+    estimator: Any, texts: Texts
+) -> tuple[Callable[[np.ndarray], list[np.ndarray]], Any]:
+    """What ``estimator`` computes on points, and the head that is in it but not read.
+
+    ``texts`` are those that inputs stand for.
+    """
     last = _last(estimator)
     kind, head, columns = type(last).__name__, None, slice(None)
     method = "predict" if hasattr(last, "predict") else "transform"
@@ -61,7 +110,7 @@ def as_run(estimator: Any) -> tuple[Callable[[np.ndarray], list[np.ndarray]], An
         method = "decision_function"
 
     def run(points: np.ndarray) -> list[np.ndarray]:
-        return [called(estimator, method, points)[:, columns]]
+        return [called(estimator, method, points, texts)[:, columns]]
 
     return run, head
 

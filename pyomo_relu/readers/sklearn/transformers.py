@@ -55,7 +55,11 @@ def transform(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tenso
             f"{kind_of(estimator)} was fitted on {expected} features; here it gets {x.size}."
         )
     y = TRANSFORMERS[kind](graph, name, estimator, x)
-    run = partial(called, estimator, "transform")
+
+    def run(points: np.ndarray) -> np.ndarray:
+        texts = (graph.texts_at(t.handle) for t in (x, y))  # known when all is read
+        return called(estimator, "transform", points, *texts)
+
     graph.calls.append(Call(f"its step '{name}' ({kind})", run, x.handle, y.handle))
     return y
 

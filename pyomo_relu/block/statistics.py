@@ -225,9 +225,7 @@ def block_statistics(block: Any) -> BlockStatistics:
         return result
     result.bound_method, result.bound_seconds = bounds.method, bounds.seconds
     result.coefficients, result.unit_factors = _coefficients(block)
-    kinds = dict.fromkeys(block.formulations.values())
-    result.reason = next((f.reason for f in kinds if f.reason), "")
-    result.units_on_one_side = sum(f.units_on_one_side for f in kinds)
+    result.reason, result.units_on_one_side = _reason_and_units(block.formulations)
     whole = whole_of(block.formulations)
     if whole is not None:
         layer = _whole_statistics(layers[LAYER], whole)
@@ -245,6 +243,13 @@ def block_statistics(block: Any) -> BlockStatistics:
             result.binaries += _count_binaries(layers[node.name])
     result.sum_up()
     return result
+
+
+def _reason_and_units(formulations: dict[int, Any]) -> tuple[str, int]:
+    """Why the formulations are what they are, and how many units they have on one side."""
+    kinds = dict.fromkeys(formulations.values())
+    reason = next((f.reason for f in kinds if f.reason), "")
+    return reason, sum(f.units_on_one_side for f in kinds)
 
 
 def _layer_statistics(

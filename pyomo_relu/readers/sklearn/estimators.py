@@ -192,12 +192,8 @@ def _predict(graph: TensorGraph, estimator: Any, x: Tensor, logits: bool) -> Ten
         )
     if kind in ENSEMBLES:
         return ENSEMBLES[kind](graph, _predict, _name(estimator), estimator, x, logits)
-    if kind in ("SVC", "SVR", "NuSVC", "NuSVR"):
-        return _support_vectors(graph, estimator, x)
-    if kind in _REGRESSORS or kind in CLASSIFIERS:
-        return _linear(graph, estimator, x)
-    if kind in _OTHERS:
-        return _OTHERS[kind](graph, estimator, x)
+    if kind in _SINGLE:
+        return _SINGLE[kind](graph, estimator, x)
     if kind and hasattr(estimator, "transform") and not hasattr(estimator, "predict"):
         return transform(graph, _name(estimator), estimator, x)
     raise unsupported(estimator, _REASONS.get(kind, "is not supported"))
@@ -243,16 +239,6 @@ def _constant(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:
     return graph.matmul(_name(estimator), x, np.zeros((x.size, len(value))), value)
 
 
-#: What reads estimators that are neither linear nor made of others, by their class.
-_OTHERS: dict[str, Callable[[TensorGraph, Any, Tensor], Tensor]] = {
-    "DummyRegressor": _constant,
-    "GammaRegressor": _generalized,
-    "KernelRidge": _kernel_ridge,
-    "PoissonRegressor": _generalized,
-    "TweedieRegressor": _generalized,
-}
-
-
 def _support_vectors(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:
     """A machine with the linear kernel, as libsvm sums it up.
 
@@ -278,6 +264,18 @@ def _support_vectors(graph: TensorGraph, estimator: Any, x: Tensor) -> Tensor:
         dual = _of_pairs(dual, estimator.n_support_)
     kernel = graph.matmul(f"{_name(estimator)}_kernel", x, vectors.T)
     return graph.matmul(_name(estimator), kernel, dual.T, estimator.intercept_)
+
+
+#: What reads an estimator that is not made of others, by its class.
+_SINGLE: dict[str, Callable[[TensorGraph, Any, Tensor], Tensor]] = {
+    **dict.fromkeys(_REGRESSORS | CLASSIFIERS, _linear),
+    **dict.fromkeys(("SVC", "SVR", "NuSVC", "NuSVR"), _support_vectors),
+    **dict.fromkeys(
+        ("GammaRegressor", "PoissonRegressor", "TweedieRegressor"), _generalized
+    ),
+    "DummyRegressor": _constant,
+    "KernelRidge": _kernel_ridge,
+}
 
 
 def _of_pairs(dual: np.ndarray, counts: np.ndarray) -> np.ndarray:

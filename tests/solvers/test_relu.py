@@ -13,9 +13,10 @@ from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.solvers.global_search import cost_search
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.relu import search as together
-from pyomo_relu.solvers.relu.forecast import Forecast
+from pyomo_relu.solvers.relu.forecast import Forecast, likely_first
 from pyomo_relu.solvers.relu.scene import Kind
 from pyomo_relu.solvers.relu.solver import networks_search
 from tests.harness.random_networks import he_network
@@ -259,6 +260,51 @@ def test_the_search_that_will_be_done_first_gets_more():
     slow.note(1.0, -3.0)
     slow.note(9.0, -3.0)
     assert slow.end(0.0) == math.inf
+    assert likely_first([slow, forecast], 0.0) == 1
+    assert likely_first([slow, forecast], math.inf) is None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "first"), [((-9.0, -1.0), 1), ((-1.0, -9.0), 0), ((-1.0, -1.5), None)]
+)
+def test_where_no_bound_grows_the_clearly_nearer_one_counts(bounds, first):
+    searches = [Forecast(), Forecast()]
+    for search, bound in zip(searches, bounds):
+        search.note(1.0, bound)
+        search.note(4.0, bound)
+    assert likely_first(searches, 0.0) == first
+    assert likely_first([Forecast(), searches[1]], 0.0) == 1
+    assert likely_first([Forecast(), Forecast()], 0.0) is None
+
+
+def test_points_get_less_once_the_best_one_is_old(monkeypatch):
+    """A stale best point's share of time is a fifth of a fresh one's."""
+    m = KINDS[Kind.MANY]()
+    _, search = networks_search(read_problem(m), Limits(points=True), None)
+    turns = []
+    monkeypatch.setattr(search, "look_for_points", lambda n: turns.append(n))
+    search.incumbent.point = np.zeros(len(search.problem.columns))
+    settings = cost_search.POINTS
+    for ago, due in ((settings.fresh, True), (200 * settings.fresh, False)):
+        now = search.deadline.cpu_begin + ago
+        monkeypatch.setattr(cost_search.time, "process_time", lambda now=now: now)
+        search.points.spent = 0.5 * settings.share * ago
+        search.incumbent.improved_at = search.deadline.cpu_begin
+        turns.clear()
+        monkeypatch.setattr(cost_search, "Deadline", lambda **_: Expiring())
+        search.share_with_points(settings.share)
+        assert bool(turns) == due
+
+
+class Expiring:
+    """A deadline that has passed the second time it is asked."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def expired(self):
+        self.asked += 1
+        return self.asked > 1
 
 
 def test_without_scip_the_searches_are_the_others(monkeypatch):

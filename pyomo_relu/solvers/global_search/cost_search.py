@@ -157,8 +157,16 @@ class CostSearch(ABC):
             self.points.turn(self.incumbent, programs, self.remaining, stop=self.poll)
 
     def share_with_points(self, share: float) -> None:
-        """Look for points until that has had this share of the CPU time so far."""
-        spent = time.process_time() - self.deadline.cpu_begin
+        """Look for points until that has had this share of the CPU time so far.
+
+        Time counts less once the best point hasn't improved for long.
+        """
+        begin = self.deadline.cpu_begin
+        spent = time.process_time() - begin
+        if self.incumbent.point is not None:
+            improved = self.incumbent.improved_at - begin
+            fresh = POINTS.fresh + POINTS.fresh_growth * improved
+            spent = min(spent, fresh) + POINTS.stale * max(0.0, spent - fresh)
         due = share * spent - self.points.spent
         if not self.limits.points or self.points.done or due < POINTS.least_turn:
             return

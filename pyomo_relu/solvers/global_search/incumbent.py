@@ -7,6 +7,7 @@ row, bound and integrality of the user's model holds to ``INCUMBENT.feasible``.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -30,6 +31,8 @@ class Incumbent:
     point : (m,) array or None
     found : int
         How often it improved.
+    improved_at : float
+        The process's CPU time in seconds when it last became clearly better.
     """
 
     def __init__(self, problem: Problem, seed: int = 0) -> None:
@@ -37,6 +40,7 @@ class Incumbent:
         self.rng = np.random.default_rng(seed)
         self.cost, self.found = math.inf, 0
         self.point: np.ndarray | None = None
+        self.improved_at = time.process_time()
         self.on_improve: Callable[[], None] | None = None
         #: Asked within walks; true ends them.
         self.stop: Callable[[], bool] = bool
@@ -75,6 +79,8 @@ class Incumbent:
     def _take(self, z: np.ndarray) -> None:
         cost = float(self.problem.cost @ z)
         if cost < self.cost:
+            if cost < self.cost - INCUMBENT.clearly * max(1.0, abs(cost)):
+                self.improved_at = time.process_time()
             self.cost, self.point = cost, z.copy()
             self.found += 1
             if self.on_improve is not None:

@@ -85,6 +85,8 @@ class IncumbentSettings:
     #: This near to a step, relative to the terms of the pre-activation, both of its values
     #: count.
     at_step: float = 1e-6
+    #: A point is clearly better from this gain on, relative to the cost.
+    clearly: float = 1e-6
     #: A walk from one linear region to the next makes so many steps, each a small MIP
     #: with so many seconds, as long as it gains this share of the cost.
     walk: int = 8
@@ -260,6 +262,12 @@ class PointSettings:
     share: float = 0.25
     #: In ``relu`` this one where boxes or polytopes mostly prove the best point within seconds.
     share_on_few: float = 0.1
+    #: Time counts for these shares until so many CPU seconds after the best point improved, and
+    #: so many times as long as that took; from then on it counts by ``stale``. (The best point
+    #: of mpc10 is there after a second and its proof after twenty, of which points had five.)
+    fresh: float = 4.0
+    fresh_growth: float = 4.0
+    stale: float = 0.2
     least_turn: float = 0.05
     #: A point is handed on if it violates the other view by no more than this.
     feasible: float = 1e-6

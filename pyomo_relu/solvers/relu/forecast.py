@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
+
+from pyomo_relu.solvers.relu.settings import TOGETHER
+
+#: So many doublings are as good as never: a second becomes twelve days.
+_FAR = 20.0
 
 
 class Forecast:
@@ -23,6 +29,11 @@ class Forecast:
             self._times.append(seconds)
             self._bounds.append(bound)
 
+    @property
+    def bound(self) -> float:
+        """The last bound, -inf where there is none yet."""
+        return self._bounds[-1] if self._bounds else -math.inf
+
     def end(self, cost: float) -> float:
         """After how many CPU seconds of its own the bound will reach a cost.
 
@@ -39,4 +50,24 @@ class Forecast:
         if gain <= 0:
             return math.inf
         needed = (cost - bound) / gain
-        return now * 2.0**needed if needed < 60.0 else math.inf
+        return now * 2.0**needed if needed < _FAR else math.inf
+
+
+def likely_first(searches: Sequence[Forecast], cost: float) -> int | None:
+    """Which search is likely to be done first; None where that can't be told.
+
+    The ends that are forecast say it. Where no bound grew in its search's last doubling,
+    there are none; then it is the search whose bound is ``clearly_nearer`` to the best
+    point than the others', since it has the least way to go.
+    """
+    if not math.isfinite(cost):
+        return None
+    ends = [search.end(cost) for search in searches]
+    if min(ends) < math.inf:
+        return ends.index(min(ends)) if ends.count(min(ends)) == 1 else None
+    gaps = [cost - search.bound for search in searches]
+    first = gaps.index(min(gaps))
+    others = gaps[:first] + gaps[first + 1 :]
+    near = gaps[first] < math.inf
+    near = near and all(TOGETHER.clearly_nearer * gaps[first] <= gap for gap in others)
+    return first if near else None

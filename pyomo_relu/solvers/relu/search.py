@@ -24,7 +24,7 @@ from pyomo_relu.solvers.global_search.cost_search import CostSearch, Report, Rou
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.mip import TOLERANCES
 from pyomo_relu.solvers.global_search.settings import POINTS
-from pyomo_relu.solvers.relu.forecast import Forecast
+from pyomo_relu.solvers.relu.forecast import Forecast, likely_first
 from pyomo_relu.solvers.relu.mip_form import MipForm
 from pyomo_relu.solvers.relu.scene import Kind, Scene
 from pyomo_relu.solvers.relu.settings import TOGETHER
@@ -74,7 +74,8 @@ class TogetherSearch(CostSearch):
         self.mip_bound, self.mip_nodes = -math.inf, 0
         self._begun = self._mip_began = False
         self._told = math.inf  # the cost of the last point that HiGHS knows
-        self._spent = self._inner_spent = self._mip_spent = 0.0
+        self._inner_spent = self._mip_spent = 0.0
+        self._turns_spent = self._points_spent = 0.0  # of these while HiGHS waited
         self._inner_ends, self._mip_ends = Forecast(), Forecast()
         self._at_work = "start"
         if inner is not None:
@@ -268,9 +269,10 @@ class TogetherSearch(CostSearch):
         self.note(event.bound)
         self.mip_nodes = max(self.mip_nodes, event.nodes)
         now = time.process_time()
-        self._mip_spent = now - self._began - self._spent
+        between = now - self._began - self._points_spent
+        self._mip_spent = between - self._turns_spent
         self._mip_ends.note(self._mip_spent, self.mip_bound)
-        left = self._share() * (now - self._began) - self._spent
+        left = self._share() * between - self._turns_spent
         if left >= TOGETHER.least_turn and not self.proved:
             if self._inner_done:
                 self._turn_of_points(left)
@@ -278,9 +280,11 @@ class TogetherSearch(CostSearch):
                 turn = Deadline(cpu_seconds=left)
                 while not (turn.expired() or self._inner_done or self._out_of_limits()):
                     self._inner_round()
+        then = time.process_time()
+        self._turns_spent += then - now
         if not self.proved:
             self._points()
-        self._spent += time.process_time() - now
+        self._points_spent += time.process_time() - then
         return self.poll() or self.proved
 
     def _share(self) -> float:
@@ -291,11 +295,10 @@ class TogetherSearch(CostSearch):
         if self.scene.kind is Kind.TABLES:
             return TOGETHER.share_beside_tables
         # Who is likely to be done first gets more.
-        lead, cost = TOGETHER.lead, self.incumbent.cost
-        inner, mip = (forecast.end(cost) for forecast in (self._inner_ends, self._mip_ends))
-        if inner == mip:
+        first = likely_first((self._mip_ends, self._inner_ends), self.incumbent.cost)
+        if first is None:
             return TOGETHER.share
-        return lead / (lead + 1.0) if inner < mip else 1.0 / (lead + 1.0)
+        return (TOGETHER.lead if first else 1.0) / (TOGETHER.lead + 1.0)
 
     def _turn_of_points(self, seconds: float) -> None:
         """Programs that look for points, for so many CPU seconds; a first turn for 0."""

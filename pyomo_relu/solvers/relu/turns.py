@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.solvers.global_search.cost_search import CostSearch, RoundSearch
-from pyomo_relu.solvers.relu.forecast import Forecast
+from pyomo_relu.solvers.relu.forecast import Forecast, likely_first
 from pyomo_relu.solvers.relu.settings import TOGETHER
 
 
@@ -111,16 +111,14 @@ class Turns(RoundSearch):
 
     def _next(self) -> int:
         """The search that has had least of what is due to it."""
-        ends = [forecast.end(self.incumbent.cost) for forecast in self.forecasts]
-        first = min(ends)
+        first = likely_first(self.forecasts, self.incumbent.cost)
         due: list[float] = []
         for k, part in enumerate(self.parts):
-            leads = ends[k] == first < math.inf
             ended = self.begun[k] and part.done
             if not self.begun[k] and sum(self.spent) < part.patience and self._others(k):
                 due.append(math.inf)
                 continue
-            weight = TOGETHER.lead if leads else 1.0
+            weight = TOGETHER.lead if k == first else 1.0
             due.append(math.inf if ended else self.spent[k] / weight)
         return due.index(min(due))
 

@@ -298,6 +298,23 @@ class TurnSettings:
     boxes_per_node: float = 40.0
 
 
+@dataclass(frozen=True)
+class NarrowingSettings:
+    """Linear programs that bound inputs and pre-activations over the whole problem."""
+
+    #: All bounds are gone over at most so often, and again while undecided pre-activations get
+    #: narrower, all together, than by this factor.
+    rounds: int = 4
+    smaller: float = 0.8
+    #: Inputs that are bounded by two linear programs each, at most.
+    most_inputs: int = 200
+    #: Seconds of one linear program at most.
+    seconds: float = 2.0
+    #: Bounds are widened by so much, relative to 1 more than their size: a point counts
+    #: whose rows hold to a tolerance of this size.
+    margin: float = 1e-6
+
+
 COST = CostSettings()
 BRANCHING = BranchingSettings()
 BOXES = BoxSettings()
@@ -309,3 +326,4 @@ SIDES = SideSettings()
 ROW_SIDES = RowSideSettings()
 TURNS = TurnSettings()
 POINTS = PointSettings()
+NARROWING = NarrowingSettings()

@@ -37,20 +37,27 @@ class Forecast:
     def end(self, cost: float) -> float:
         """After how many CPU seconds of its own the bound will reach a cost.
 
-        Infinite where the last doubling brought nothing, or nothing is known.
+        Infinite where the last doublings brought nothing, or nothing is known. Bounds move
+        in steps, and a search that begins anew stands still for a while, so what a doubling
+        brings is the most that the last one, two or three brought on average.
         """
         if len(self._times) < 2 or not math.isfinite(cost):
             return math.inf
         now, bound = self._times[-1], self._bounds[-1]
-        half = max(0, bisect_right(self._times, 0.5 * now) - 1)
-        doublings = math.log2(now / max(self._times[half], 1e-9))
-        gain = (bound - self._bounds[half]) / max(1.0, doublings)
+        gain = max(self._gain(doublings) for doublings in (1, 2, 3))
         if bound >= cost:
             return now
         if gain <= 0:
             return math.inf
         needed = (cost - bound) / gain
         return now * 2.0**needed if needed < _FAR else math.inf
+
+    def _gain(self, doublings: int) -> float:
+        """What each of the last doublings of the time brought on average."""
+        now = self._times[-1]
+        then = max(0, bisect_right(self._times, 0.5**doublings * now) - 1)
+        passed = math.log2(now / max(self._times[then], 1e-9))
+        return (self._bounds[-1] - self._bounds[then]) / max(float(doublings), passed)
 
 
 def likely_first(searches: Sequence[Forecast], cost: float) -> int | None:

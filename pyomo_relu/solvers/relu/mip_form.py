@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
-from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import HighsModel, LinearProgram, scaled_program
 from pyomo_relu.solvers.global_search.mip import BoxMIP
+from pyomo_relu.solvers.global_search.narrowing import Narrowing, cost_row
 from pyomo_relu.solvers.relu.settings import TOGETHER
 
 
@@ -26,7 +26,11 @@ class MipForm(ABC):
     """
 
     problem: Problem
-    description: ClassVar[str]
+    description: str
+    #: What the best point cost when this was written; points that cost more are left out.
+    cutoff: float = math.inf
+    #: Whether a better point makes it smaller.
+    narrows: bool = False
 
     @property
     @abstractmethod
@@ -47,26 +51,44 @@ class MipForm(ABC):
 
 
 class PresolvedMIP(MipForm):
-    """The problem with its networks as big-M constraints, all that is decided folded away.
+    """The problem with its networks as big-M constraints, for points as good as the best one.
 
     Parameters
     ----------
     problem : Problem
+    cutoff : float
+        The best point's cost; infinite without one.
     deadline : Deadline
+    seconds : float
+        CPU seconds for bounds of inputs and pre-activations.
     """
 
-    description = "networks as big-M rows, what is decided folded away"
-
-    def __init__(self, problem: Problem, deadline: Deadline) -> None:
-        self.problem, self.deadline = problem, deadline
+    def __init__(
+        self, problem: Problem, cutoff: float, deadline: Deadline, seconds: float
+    ) -> None:
+        self.problem, self.deadline, self.cutoff = problem, deadline, cutoff
+        self.narrows = problem.network is not None
+        self.description = "networks as big-M rows, what is decided folded away"
+        lower, upper = problem.lower, problem.upper
         lows: list[np.ndarray] = []
         highs: list[np.ndarray] = []
         if problem.network is not None:
-            found = compute_bounds(problem.network, *problem.box)
-            lows, highs = list(found.lower), list(found.upper)
+            found = Narrowing(problem, cutoff, Deadline(deadline.left(), seconds))
+            before = found.width
+            found.run()
+            lower, upper, lows, highs = found.lower, found.upper, found.lows, found.highs
+            if found.width < before:
+                self.description += (
+                    f"; intervals of pre-activations {before / found.width:.3g} times smaller"
+                    if found.width
+                    else "; all neurons are decided"
+                )
         deadline.check()
-        self._mip = BoxMIP(problem, problem.lower, problem.upper, lows, highs)
-        self._scaled = scaled_program(self._mip.program)
+        self._mip = BoxMIP(problem, lower, upper, lows, highs)
+        program = self._mip.program
+        if math.isfinite(cutoff) and problem.cost.any():
+            program = program.with_rows(cost_row(program.cost, cutoff))
+        self._scaled = scaled_program(program)
         self._completing: HighsModel | None = None
 
     @property

@@ -42,7 +42,8 @@ class TogetherSearch(CostSearch):
     inner : RoundSearch or None
         The search of the networks; None where there is none.
     write : callable
-        Writes the copy for the MIP.
+        Writes the copy for the MIP from the best point's cost, which bounds what is
+        looked for, and the CPU seconds that this may take.
     threads : int
         Of HiGHS.
     other : callable, optional
@@ -64,7 +65,7 @@ class TogetherSearch(CostSearch):
         report: Report | None,
         scene: Scene,
         inner: RoundSearch | None,
-        write: Callable[[], MipForm],
+        write: Callable[[float, float], MipForm],
         threads: int = 1,
         other: Callable[[Any, TogetherSearch], None] | None = None,
     ) -> None:
@@ -75,7 +76,7 @@ class TogetherSearch(CostSearch):
         self._begun = self._mip_began = False
         self._told = math.inf  # the cost of the last point that HiGHS knows
         self._inner_spent = self._mip_spent = 0.0
-        self._turns_spent = self._points_spent = 0.0  # of these while HiGHS waited
+        self._owed = 0.0  # CPU seconds that others than HiGHS may still take
         self._inner_ends, self._mip_ends = Forecast(), Forecast()
         self._at_work = "start"
         if inner is not None:
@@ -220,12 +221,31 @@ class TogetherSearch(CostSearch):
     # --------------------------------------------------------------------------- MIP
     def _mip(self) -> None:
         """The MIP, with turns of the search of the networks inside of it."""
-        form = self.write()
-        self._mip_began, self._at_work = True, "mip"
-        self._form, self._began = form, time.process_time()
-        if self.other is not None:
-            self.other(form, self)
-            return
+        self._mip_began = True
+        if self.incumbent.point is None:
+            self._turn_of_points(0.0)
+        self._at_work = "mip"
+        for _ in range(TOGETHER.mips):
+            self._write()
+            if self.proved or self._out_of_limits():
+                return
+            if self.other is not None:
+                self.other(self._form, self)
+                return
+            self._again, self._resumed = False, time.process_time()
+            self._take(self._highs().run(self.remaining))
+            if not self._again:
+                return
+
+    def _write(self) -> None:
+        """The form of the MIP that the best point's cost allows."""
+        spent = time.process_time() - self.deadline.cpu_begin
+        seconds = max(TOGETHER.narrowing, TOGETHER.narrowing_share * spent)
+        self._form = self.write(self.incumbent.cost, seconds)
+        self._told = math.inf
+
+    def _highs(self) -> HighsModel:
+        """HiGHS with that form, the best point, and ears for all that it says."""
         highs = HighsModel(threads=self.threads)
         highs.set(
             NETWORK_DEFAULTS,
@@ -234,17 +254,24 @@ class TogetherSearch(CostSearch):
             mip_feasibility_tolerance=TOLERANCES.feasibility,
             primal_feasibility_tolerance=TOLERANCES.feasibility,
         )
-        highs.load(form.program)
-        if self.incumbent.point is None:
-            self._turn_of_points(0.0)
+        highs.load(self._form.program)
         start = self._news()
         if start is not None:
             highs.start_at(start)
         highs.on_incumbent(self._hear)
         highs.ask_for_points(lambda event: self._news())
         highs.stop_when(self._asked)
-        answer = highs.run(self.remaining)
-        self._take(answer)
+        return highs
+
+    @property
+    def _outdated(self) -> bool:
+        """Whether the best point is by now so good that the MIP would be far smaller."""
+        old, cost = self._form.cutoff, self.incumbent.cost
+        if not self._form.narrows or cost == math.inf:
+            return False
+        if self._mip_ends.end(cost) < TOGETHER.in_sight * self._mip_spent:
+            return False
+        return old - cost > TOGETHER.better * (old - self.bound)
 
     def _hear(self, event: Event) -> None:
         """A better point of HiGHS's."""
@@ -269,10 +296,12 @@ class TogetherSearch(CostSearch):
         self.note(event.bound)
         self.mip_nodes = max(self.mip_nodes, event.nodes)
         now = time.process_time()
-        between = now - self._began - self._points_spent
-        self._mip_spent = between - self._turns_spent
+        passed = now - self._resumed
+        self._mip_spent += passed
         self._mip_ends.note(self._mip_spent, self.mip_bound)
-        left = self._share() * between - self._turns_spent
+        share = self._share()
+        self._owed += passed * share / (1.0 - share)
+        left = self._owed
         if left >= TOGETHER.least_turn and not self.proved:
             if self._inner_done:
                 self._turn_of_points(left)
@@ -280,12 +309,12 @@ class TogetherSearch(CostSearch):
                 turn = Deadline(cpu_seconds=left)
                 while not (turn.expired() or self._inner_done or self._out_of_limits()):
                     self._inner_round()
-        then = time.process_time()
-        self._turns_spent += then - now
+            self._owed -= time.process_time() - now
         if not self.proved:
             self._points()
-        self._points_spent += time.process_time() - then
-        return self.poll() or self.proved
+        self._resumed = time.process_time()
+        self._again = self._outdated
+        return self.poll() or self.proved or self._again
 
     def _share(self) -> float:
         """The share of the CPU time that others than HiGHS get."""
@@ -296,6 +325,8 @@ class TogetherSearch(CostSearch):
             return TOGETHER.share_beside_tables
         # Who is likely to be done first gets more.
         first = likely_first((self._mip_ends, self._inner_ends), self.incumbent.cost)
+        if self._mip_spent < TOGETHER.trial * self._inner_spent:
+            first = 0
         if first is None:
             return TOGETHER.share
         return (TOGETHER.lead if first else 1.0) / (TOGETHER.lead + 1.0)

@@ -38,6 +38,9 @@ class TurnsSettings:
     #: The search that will be done first, judged by how its bound grew, gets so many times as
     #: much CPU time as another, so that the others cost a sixth of it.
     lead: float = 6.0
+    #: The MIP is that one until it has had this share of what the networks' search has had: one
+    #: that begins later isn't judged by its first nodes.
+    trial: float = 0.5
     #: Where no search's bound grows, the one whose gap is so many times smaller than that of
     #: each other one is taken for the one that will be done first. (mpc10 of
     #: ``benchmarks/wired.py``: SCIP's bound stays at 7.264 for seconds before it closes, while
@@ -61,6 +64,16 @@ class TurnsSettings:
     #: A MIP is closed to this share of the gaps asked for, so that the margins of bounds and
     #: the networks' own values at its point can't open them again.
     mip_gap: float = 0.9
+    #: Before the MIP is written inputs and pre-activations are bounded for so many CPU seconds,
+    #: and for this share of what all searches have had. (wfp_2x30: 0.5 CPU seconds make
+    #: the intervals of its neurons thirteen times smaller, and HiGHS proves in two what it had
+    #: left open after sixty.)
+    narrowing: float = 1.0
+    narrowing_share: float = 0.3
+    #: A MIP is written at most so often: anew where the best point is better by this share of
+    #: the gap than when it was written.
+    mips: int = 4
+    better: float = 0.2
     #: What belongs to a point inside the networks is solved for in so many seconds at most.
     completion: float = 2.0
     #: The MIP is the copy in the forms that suit where at least this share of the networks has

@@ -112,11 +112,11 @@ class Relu(NetworkSolver):
             points=True,
         )
 
-        def write() -> MipForm:
-            """The problem for a MIP solver."""
+        def write(cutoff: float, seconds: float) -> MipForm:
+            """The problem for a MIP solver, points that cost more left out."""
             if other is not None or scene.kind is Kind.TABLES or small_networks(problem):
                 return lines.mip(WrittenCopy(model, problem, deadline))
-            return lines.mip(PresolvedMIP(problem, deadline))
+            return lines.mip(PresolvedMIP(problem, cutoff, deadline, seconds))
 
         with workers(config) as executor:
             scene, inner = networks_search(problem, limits, executor)

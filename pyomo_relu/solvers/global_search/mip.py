@@ -95,7 +95,7 @@ def builder_of(program: LinearProgram) -> ProgramBuilder:
 
 def add_network(
     whole: ProgramBuilder, model: ArrayModel, inputs: np.ndarray, outputs: np.ndarray
-) -> None:
+) -> np.ndarray:
     """Add an encoded network to a program that has columns for its inputs and outputs.
 
     Parameters
@@ -105,6 +105,11 @@ def add_network(
         Its target are the network's outputs.
     inputs, outputs : int arrays
         The columns; of the outputs as many as are wanted, the first ones.
+
+    Returns
+    -------
+    (n_columns,) int array
+        The number in the program of each of the encoder's columns.
     """
     (first,) = model.network.inputs
     needed = model.needed.get(first, np.zeros(len(inputs), dtype=bool))
@@ -118,6 +123,7 @@ def add_network(
     r, columns, values = part_of(queries)
     rows = [(r, place[columns], -values), (every, outputs, 1.0)]
     whole.add_rows(len(every), rows, const, const)
+    return place
 
 
 class BoxMIP:
@@ -171,7 +177,7 @@ class BoxMIP:
         """Put the encoded network below the problem's rows, inputs to drivers."""
         p, user = self.problem, self.program
         whole = builder_of(user)
-        add_network(whole, model, np.arange(p.n), p.n + np.arange(p.q))
+        place = add_network(whole, model, np.arange(p.n), p.n + np.arange(p.q))
         self.program = whole.program
         self.program.cost[: self.m] = user.cost
         self._encoder, self._place = model, place

@@ -99,7 +99,7 @@ def nested_minima(case, seed: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(
     "first",
-    [f if f < 40 else pytest.param(f, marks=pytest.mark.slow) for f in range(0, 300, 10)],
+    [f if f < 20 else pytest.param(f, marks=pytest.mark.slow) for f in range(0, 300, 10)],
 )
 def test_partition_reaches_from_bigm_to_hull(first):
     """P = 1 is big-M; P = n is the hull, the closure of the cuts, Pyomo's gdp.hull."""

@@ -55,7 +55,7 @@ def new(name: str, threads: int | None, **keywords) -> float:
 
 def start(threads: int | None) -> float:
     m = model()
-    found = find_start(m, time_limit=20.0)
+    found = find_start(m, time_limit=200.0)
     assert found.feasible
     # A start is no optimum: what it is worth shows in the solve that it begins.
     return old("relu_highs", threads)

@@ -49,7 +49,7 @@ def when(request, monkeypatch):
 def assert_agrees(make: Callable, seed: int) -> str:
     """relu and HiGHS on the rows of the networks find the same; the status."""
     m = make(seed, formulation=None)
-    results = pyo.SolverFactory("relu").solve(m, timelimit=120)
+    results = pyo.SolverFactory("relu").solve(m, timelimit=600)
     found = status(results)
     objective = next(m.component_data_objects(pyo.Objective, active=True))
     sign = 1.0 if objective.sense == pyo.minimize else -1.0

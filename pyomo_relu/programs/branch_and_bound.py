@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.programs.program import Program
 from pyomo_relu.programs.sharp import (
@@ -98,7 +99,12 @@ class Tree:
 
 
 def branch_and_bound(
-    program: Program, *, tie: float = 1e-7, node_limit: int = 20_000
+    program: Program,
+    *,
+    tie: float = 1e-7,
+    node_limit: int = 20_000,
+    separate: bool = True,
+    deadline: Deadline = NEVER,
 ) -> Tree:
     """Solve a small program to optimality.
 
@@ -114,22 +120,36 @@ def branch_and_bound(
     tie : float
         Values closer than this (times ``max(1, |value|)``) count as equal.
     node_limit : int
+    separate : bool
+        Whether optima that tie are told apart. A bound that is tight needs no more than
+        leaves that don't lie below the optimum by more than ``tie``, and fewer of them.
+    deadline : Deadline
 
     Raises
     ------
     ValueError
         If an integer variable has an infinite bound.
     Infeasible, NodeLimit
+    TimeUp
+        When the deadline has passed before the tree is complete.
     """
-    return _Search(program, tie, node_limit).run()
+    return _Search(program, tie, node_limit, separate, deadline).run()
 
 
 class _Search:
     """The boxes that wait, the leaves, and the best point so far."""
 
-    def __init__(self, program: Program, tie: float, node_limit: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        tie: float,
+        node_limit: int,
+        separate: bool,
+        deadline: Deadline,
+    ) -> None:
         _check_box(program)
         self.program, self.tie, self.node_limit = program, tie, node_limit
+        self.separate, self.deadline = separate, deadline
         self.lp = Relaxed(program)
         self.waiting: list[tuple[float, int, np.ndarray, np.ndarray, Solution | None]] = []
         self.leaves: list[Leaf] = []
@@ -146,6 +166,7 @@ class _Search:
             raise Infeasible("an integer variable has no integer between its bounds.")
         self._add(lower, upper)
         while self.waiting:
+            self.deadline.check()
             bound, _, low, high, found = heapq.heappop(self.waiting)
             self._visit(bound, low, high, found)
         if self.best_x is None:
@@ -177,13 +198,14 @@ class _Search:
             return
         margin = self._margin() if np.isfinite(self.best) else 0.0
         split, integral = None, False
-        if bound <= self.best + margin:
+        if bound <= self.best + (margin if self.separate else -margin):
             split = _fractional(self.program, found.x)
             integral = split is None
         if integral:
             if bound < self.best:
                 self.best, self.best_x = bound, found.x
-            split = _movable(self.program, found, low, high, self._margin())
+            if self.separate:
+                split = _movable(self.program, found, low, high, self._margin())
         if split is None:
             self.leaves.append(Leaf(low, high, found.y, bound, found.x, integral))
             return

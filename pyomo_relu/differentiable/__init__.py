@@ -9,6 +9,7 @@ from pyomo_relu.differentiable.margin_training import MarginTraining
 from pyomo_relu.differentiable.parametric import ParametricMILP, ParametricSolution
 from pyomo_relu.differentiable.solution_gradients import SolutionGradient
 from pyomo_relu.differentiable.straight_through import straight_through_fit
+from pyomo_relu.differentiable.subadditive import SubadditiveDual
 from pyomo_relu.differentiable.tune import TuneFit, largest_radius, tune_fit
 from pyomo_relu.differentiable.validation import ValidationFit, ValidationMargin
 from pyomo_relu.programs.branch_and_bound import Leaf, NodeLimit, Tree, branch_and_bound
@@ -33,6 +34,7 @@ __all__ = [
     "Program",
     "SolutionGradient",
     "SolverError",
+    "SubadditiveDual",
     "Tree",
     "TuneFit",
     "Unbounded",

@@ -25,7 +25,15 @@ from fractions import Fraction
 from itertools import product
 from typing import Any
 
-from pyomo_relu.programs.sharp import Infeasible
+import numpy as np
+
+from pyomo_relu.base.deadline import NEVER, Deadline
+from pyomo_relu.differentiable.lexicographic import Tableau
+from pyomo_relu.programs.program import Program
+
+#: Cuts of one round, the objective's and those of the first variables before others. More make
+#: the tableau larger, fewer the rounds more; chosen by hand.
+CUTS_OF_A_ROUND = 10
 
 
 class CutLimit(RuntimeError):
@@ -43,6 +51,7 @@ class ChvatalFunction:
     right : (m,) sequence of integers
         Rows are ``matrix @ x >= right``. Upper bounds are rows ``-x_j >= -u_j``.
     max_cuts : int
+    deadline : Deadline
 
     Attributes
     ----------
@@ -53,7 +62,10 @@ class ChvatalFunction:
     duals : list of Fraction
         The duals of rows, then those of cuts.
     cuts : list of dict
-        For each cut the multipliers of earlier rows and cuts, by their number.
+        For each cut the multipliers of earlier rows and cuts, by their number. Cuts that
+        the function doesn't use are left out.
+    generated, pivots : int
+        All cuts that were made, and pivots of the simplex method.
 
     Raises
     ------
@@ -62,6 +74,8 @@ class ChvatalFunction:
     Infeasible
         If no point satisfies the rows.
     CutLimit
+    TimeUp
+        When the deadline has passed.
 
     Examples
     --------
@@ -76,7 +90,8 @@ class ChvatalFunction:
         matrix: Sequence[Sequence[Any]],
         right: Sequence[Any],
         *,
-        max_cuts: int = 200,
+        max_cuts: int = 2000,
+        deadline: Deadline = NEVER,
     ) -> None:
         self.cost = [_rational(c) for c in cost]
         self.matrix = [[_rational(a) for a in row] for row in matrix]
@@ -84,26 +99,100 @@ class ChvatalFunction:
         self._check()
         self.n_rows = len(self.matrix)
         self.cuts: list[dict[int, Fraction]] = []
-        dictionary = _Dictionary(self.cost, self.matrix, self.right)
-        # The columns and the right-hand side, as far as rows and cuts have them.
-        columns = [list(column) for column in (*zip(*self.matrix), self.right)]
-        dictionary.optimize()
-        while (split := dictionary.fractional()) is not None:
-            if len(self.cuts) == max_cuts:
-                raise CutLimit(
-                    f"{max_cuts} cuts don't close the gap; raise max_cuts, or use "
-                    "branch_and_bound, whose DualFunction always ends."
-                )
-            cut = dictionary.multipliers(split)
-            self.cuts.append(cut)
-            for column in columns:
-                column.append(_rounded(cut, column))
-            *row, side = (column[-1] for column in columns)
-            dictionary.add(row, side)
-            dictionary.optimize()
-        self.value = dictionary.value
-        self.x = dictionary.point()
-        self.duals = [dictionary.dual(k) for k in range(self.n_rows + len(self.cuts))]
+        scale = math.lcm(1, *(c.denominator for c in self.cost))
+        whole = np.array([int(c * scale) for c in self.cost], dtype=object)
+        matrix_ = _integers(self.matrix, len(self.cost))
+        right_ = np.array([int(b) for b in self.right], dtype=object)
+        table = Tableau(whole, matrix_, right_, deadline)
+        self._cut(table, np.column_stack([matrix_, right_]), max_cuts)
+        d = table.denominator
+        self.value = Fraction(table.table[0, 0], d * scale)
+        self.x = [Fraction(v, d) for v in table.table[1 : table.n + 1, 0].tolist()]
+        found = {k: Fraction(v, d * scale) for k, v in table.duals().items()}
+        self.pivots = table.pivots
+        self._keep_used(found)
+
+    @classmethod
+    def from_program(cls, program: Program, **options: Any) -> ChvatalFunction:
+        """Of a pure integer program with integer data; ``options`` of the class.
+
+        Variables are counted from their lower bounds, those with negative costs from their
+        upper ones downwards. Rows are those with a lower side, then those with an upper one,
+        negated, then the widths of the variables that have one, negated. ``value`` is without
+        the objective at these bounds, which is ``constant`` here.
+
+        Raises
+        ------
+        ValueError
+            For continuous variables, data that aren't integers, and missing bounds.
+        Infeasible, CutLimit, TimeUp
+        """
+        lower, upper, a = program.lower, program.upper, program.matrix.toarray()
+        down = program.cost < 0
+        start = np.where(down, upper, lower)
+        if not program.integer.all():
+            j = int(np.flatnonzero(~program.integer)[0])
+            raise ValueError(f"variable {j} is continuous; SubadditiveDual takes those.")
+        if not np.isfinite(start).all():
+            j = int(np.flatnonzero(~np.isfinite(start))[0])
+            raise ValueError(
+                f"variable {j} has no finite bound on the side it starts from."
+            )
+        signs = np.where(down, -1.0, 1.0)
+        moved, at = a * signs, a @ start
+        low, high = np.isfinite(program.row_lower), np.isfinite(program.row_upper)
+        wide = np.isfinite(lower) & np.isfinite(upper)
+        rows = np.vstack([moved[low], -moved[high], -np.identity(len(start))[wide]])
+        right = [(program.row_lower - at)[low], (at - program.row_upper)[high]]
+        right.append((lower - upper)[wide])
+        costs, sides = (program.cost * signs).tolist(), np.concatenate(right).tolist()
+        found = cls(costs, rows.tolist(), sides, **options)
+        found.constant = Fraction(program.offset) + sum(
+            (Fraction(c) * Fraction(s) for c, s in zip(program.cost, start)), _ZERO
+        )
+        return found
+
+    #: What :meth:`from_program` takes off the objective.
+    constant = Fraction(0)
+
+    def _cut(self, table: Tableau, known: np.ndarray, max_cuts: int) -> None:
+        """Add cuts of all fractional entries, round by round.
+
+        ``known`` has the columns and the right-hand side of rows and cuts, (rows, n + 1).
+        """
+        table.optimize()
+        while rows := table.fractional():
+            cuts = dict.fromkeys(tuple(table.multipliers(r).items()) for r in rows)
+            table.drop(self.n_rows)
+            for cut in list(cuts)[:CUTS_OF_A_ROUND]:
+                if len(self.cuts) == max_cuts:
+                    raise CutLimit(
+                        f"{max_cuts} cuts don't close the gap; raise max_cuts, or use "
+                        "SubadditiveDual, whose tree always ends."
+                    )
+                at, numbers = [k for k, _ in cut], np.array([u for _, u in cut], object)
+                d = table.denominator
+                new = -(-(numbers @ known[at]) // d)
+                self.cuts.append({k: Fraction(u, d) for k, u in cut})
+                known = np.vstack([known, new[None]])
+                table.add(new[:-1], new[-1])
+            table.optimize()
+
+    def _keep_used(self, duals: dict[int, Fraction]) -> None:
+        """Leave the cuts out that neither a dual nor a cut that stays refers to."""
+        m, used = self.n_rows, {k for k in duals if k >= self.n_rows}
+        for k in range(m + len(self.cuts) - 1, m - 1, -1):
+            if k in used:
+                used |= {j for j in self.cuts[k - m] if j >= m}
+        number = {k: k for k in range(m)}
+        number |= {k: m + place for place, k in enumerate(sorted(used))}
+        self.generated = len(self.cuts)
+        self.cuts = [
+            {number[j]: u for j, u in self.cuts[k - m].items()} for k in sorted(used)
+        ]
+        self.duals = [_ZERO] * (m + len(self.cuts))
+        for k, dual in duals.items():
+            self.duals[number[k]] = dual
 
     def _check(self) -> None:
         n = len(self.cost)
@@ -159,6 +248,14 @@ class ChvatalFunction:
 _ZERO = Fraction(0)
 
 
+def _integers(matrix: list[list[Fraction]], n: int) -> np.ndarray:
+    """A matrix (m, n) of Python's integers."""
+    found = np.zeros((len(matrix), n), dtype=object)
+    for i, row in enumerate(matrix):
+        found[i] = [int(a) for a in row]
+    return found
+
+
 def _rational(number: Any) -> Fraction:
     return Fraction(number.item() if hasattr(number, "item") else number)
 
@@ -166,112 +263,3 @@ def _rational(number: Any) -> Fraction:
 def _rounded(cut: dict[int, Fraction], values: Sequence[Fraction]) -> Fraction:
     """The sum of values, each times its multiplier, rounded up."""
     return Fraction(math.ceil(sum((u * values[k] for k, u in cut.items()), _ZERO)))
-
-
-class _Dictionary:
-    """``basic = constant + row @ nonbasic`` with fractions; Bland's rule throughout.
-
-    Variables are numbered: the n structural ones, then the slack of each row.
-    """
-
-    def __init__(
-        self, cost: list[Fraction], matrix: list[list[Fraction]], right: list[Fraction]
-    ) -> None:
-        self.n = len(cost)
-        self.nonbasic = list(range(self.n))
-        self.count = self.n + len(matrix)
-        self.basic = list(range(self.n, self.count))
-        self.constant = [-b for b in right]
-        self.rows = [list(row) for row in matrix]
-        self.value, self.reduced = _ZERO, list(cost)
-
-    def add(self, row: list[Fraction], right: Fraction) -> None:
-        """A new row over the structural variables; its slack enters the basis."""
-        constant, found = -right, [_ZERO] * len(self.nonbasic)
-        where = {v: k for k, v in enumerate(self.nonbasic)}
-        place = {v: k for k, v in enumerate(self.basic)}
-        for j, a in enumerate(row):
-            if not a:
-                continue
-            if j in where:
-                found[where[j]] += a
-            else:
-                i = place[j]
-                constant += a * self.constant[i]
-                found = [f + a * r for f, r in zip(found, self.rows[i])]
-        self.basic.append(self.count)
-        self.constant.append(constant)
-        self.rows.append(found)
-        self.count += 1
-
-    def optimize(self) -> None:
-        """The dual simplex method."""
-        while True:
-            short = [(v, i) for i, v in enumerate(self.basic) if self.constant[i] < 0]
-            if not short:
-                return
-            _, i = min(short)
-            entering = [
-                (self.reduced[k] / a, self.nonbasic[k], k)
-                for k, a in enumerate(self.rows[i])
-                if a > 0
-            ]
-            if not entering:
-                raise Infeasible("no nonnegative point satisfies the rows and cuts.")
-            self._pivot(i, min(entering)[2])
-
-    def _pivot(self, i: int, k: int) -> None:
-        row, a = self.rows[i], self.rows[i][k]
-        constant = -self.constant[i] / a
-        new = [-r / a for r in row]
-        new[k] = 1 / a
-        for other in range(len(self.rows)):
-            factor = self.rows[other][k]
-            if other == i or not factor:
-                continue
-            self.constant[other] += factor * constant
-            self.rows[other] = _substitute(self.rows[other], new, factor, k)
-        factor = self.reduced[k]
-        self.value += factor * constant
-        self.reduced = _substitute(self.reduced, new, factor, k)
-        self.rows[i], self.constant[i] = new, constant
-        self.basic[i], self.nonbasic[k] = self.nonbasic[k], self.basic[i]
-
-    def fractional(self) -> int | None:
-        """The row of the first structural variable that isn't an integer."""
-        found = [
-            (v, i)
-            for i, v in enumerate(self.basic)
-            if v < self.n and self.constant[i].denominator != 1
-        ]
-        return min(found)[1] if found else None
-
-    def multipliers(self, i: int) -> dict[int, Fraction]:
-        """Fractional parts of the coefficients of the nonbasic slacks."""
-        parts = {
-            v - self.n: a - math.floor(a)
-            for v, a in zip(self.nonbasic, self.rows[i])
-            if v >= self.n
-        }
-        return {k: u for k, u in sorted(parts.items()) if u}
-
-    def dual(self, k: int) -> Fraction:
-        """The dual of a row: the reduced cost of its slack."""
-        variable = self.n + k
-        if variable not in self.nonbasic:
-            return _ZERO
-        return self.reduced[self.nonbasic.index(variable)]
-
-    def point(self) -> list[Fraction]:
-        """The structural variables."""
-        values = dict(zip(self.basic, self.constant))
-        return [values.get(j, _ZERO) for j in range(self.n)]
-
-
-def _substitute(
-    row: list[Fraction], new: list[Fraction], factor: Fraction, k: int
-) -> list[Fraction]:
-    """Replace nonbasic variable k in a row by its expression."""
-    found = [r + factor * x for r, x in zip(row, new)]
-    found[k] = factor * new[k]
-    return found

@@ -153,6 +153,11 @@ class PyomoSource:
         Linear, with one active objective.
     parameters : iterable of Param
         Mutable; of an indexed one all members.
+
+    Attributes
+    ----------
+    columns : list of VarData
+    row_names : list of str
     """
 
     def __init__(self, model: Any, parameters: Any) -> None:
@@ -172,10 +177,9 @@ class PyomoSource:
         self.sign = 1.0 if objectives[0].sense == pyo.minimize else -1.0
         self.columns: list[Any] = []
         self._column: dict[int, int] = {}
-        self._compile(
-            objectives[0],
-            list(model.component_data_objects(pyo.Constraint, active=True)),
-        )
+        rows = list(model.component_data_objects(pyo.Constraint, active=True))
+        self.row_names = [row.name for row in rows]
+        self._compile(objectives[0], rows)
         self.program(self.initial).check()
 
     def _compile(self, objective: Any, rows: list[Any]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.differentiable.certificate import Certificate, certify
 from pyomo_relu.differentiable.dual_function import DualFunction
@@ -29,6 +30,8 @@ from pyomo_relu.differentiable.parameters import (
     chosen_entries,
 )
 from pyomo_relu.differentiable.solution_map import solution_derivative
+from pyomo_relu.differentiable.subadditive import SubadditiveDual
+from pyomo_relu.differentiable.training_source import TrainingSource
 from pyomo_relu.programs.branch_and_bound import Tree, branch_and_bound, optimum
 from pyomo_relu.programs.program import Program
 from pyomo_relu.programs.sharp import Solution
@@ -61,7 +64,8 @@ class ParametricSolution:
 class ParametricMILP:
     """The optimal value and the solution of a program, and their derivatives.
 
-    Make one with :meth:`from_pyomo`, :meth:`from_arrays` or :meth:`from_functions`.
+    Make one with :meth:`from_pyomo`, :meth:`from_arrays`, :meth:`from_functions` or
+    :meth:`from_training`.
 
     Attributes
     ----------
@@ -86,7 +90,9 @@ class ParametricMILP:
     7.0 [ 2. 12.]
     """
 
-    def __init__(self, source: ArraySource | FunctionSource | PyomoSource) -> None:
+    def __init__(
+        self, source: ArraySource | FunctionSource | PyomoSource | TrainingSource
+    ) -> None:
         self._source = source
         self.names: list[str] = source.names
         self.initial: np.ndarray = source.initial
@@ -144,6 +150,29 @@ class ParametricMILP:
         names : list of str, optional
         """
         return cls(FunctionSource(program, jacobian, initial, names))
+
+    @classmethod
+    def from_training(cls, mip: Any) -> ParametricMILP:
+        """From a training program; the features of its points are the parameters.
+
+        Points are in the order of ``mip.data``, which is sorted where it was merged.
+
+        Parameters
+        ----------
+        mip : TrainingMIP
+            With ``room=`` for points that shall move outwards.
+
+        Raises
+        ------
+        ValueError
+            If the first layer isn't trained on points, or weights of it are fixed to 0.
+        """
+        return cls(TrainingSource(mip))
+
+    @property
+    def row_names(self) -> list[str]:
+        """The names of the rows in their order; empty without a Pyomo model."""
+        return list(getattr(self._source, "row_names", []))
 
     @property
     def variables(self) -> list[Any]:
@@ -254,6 +283,25 @@ class ParametricMILP:
     def dual_function(self, theta: Any = None, **options: Any) -> DualFunction:
         """A lower bound on the minimization for all data, tight at ``theta``."""
         return DualFunction(self.tree(theta, **options))
+
+    def subadditive_dual(
+        self,
+        theta: Any = None,
+        *,
+        node_limit: int = 20_000,
+        deadline: Deadline = NEVER,
+    ) -> SubadditiveDual:
+        """An optimal subadditive dual of the minimization at ``theta``.
+
+        Raises
+        ------
+        ValueError
+            For bounds that are missing, see :class:`SubadditiveDual`.
+        Infeasible, NodeLimit, TimeUp
+        """
+        return SubadditiveDual(
+            self.program(theta), node_limit=node_limit, deadline=deadline
+        )
 
     def certificate(
         self,

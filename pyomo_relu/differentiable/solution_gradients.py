@@ -18,11 +18,13 @@ Sources: Vlastelica et al., arXiv 1912.02175 (blackbox); Berthet et al., arXiv 2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from pyomo_relu.base.deadline import TimeUp
 from pyomo_relu.differentiable.parametric import ParametricMILP
 from pyomo_relu.programs.branch_and_bound import optimal_point
 from pyomo_relu.programs.program import Program
@@ -94,24 +96,47 @@ class SolutionGradient:
 
 
 def batch_values(milp: ParametricMILP, thetas: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Values (N,) and gradients (N, p) of a batch of parameters."""
-    pairs = [milp.value_and_grad(theta) for theta in np.asarray(thetas, dtype=float)]
+    """Values (N,) and gradients (N, p) of a batch of parameters.
+
+    Errors of all three functions name the row that fails, see :func:`_each`.
+    """
+    pairs = _each(milp.value_and_grad, np.asarray(thetas, dtype=float))
     values = np.array([v for v, _ in pairs], dtype=float)
     return values, _rows([g for _, g in pairs], len(milp.initial))
 
 
 def batch_forward(milp: ParametricMILP, how: SolutionGradient, thetas: Any) -> np.ndarray:
     """Points (N, n) of a batch of parameters."""
-    thetas = np.asarray(thetas, dtype=float)
-    return _rows([how.forward(milp, t) for t in thetas], milp.program().shape[1])
+    found = _each(lambda t: how.forward(milp, t), np.asarray(thetas, dtype=float))
+    return _rows(found, milp.program().shape[1])
 
 
 def batch_backward(
     milp: ParametricMILP, how: SolutionGradient, thetas: Any, upstream: Any
 ) -> np.ndarray:
     """Derivatives (N, p) of a loss in a batch of parameters."""
-    pairs = zip(np.asarray(thetas, dtype=float), np.asarray(upstream, dtype=float))
-    return _rows([how.backward(milp, t, g) for t, g in pairs], len(milp.initial))
+    given = np.asarray(thetas, dtype=float), np.asarray(upstream, dtype=float)
+    found = _each(lambda t, g: how.backward(milp, t, g), *given)
+    return _rows(found, len(milp.initial))
+
+
+def _each(one: Callable[..., Any], *parts: np.ndarray) -> list[Any]:
+    """The results of every row of a batch.
+
+    Raises
+    ------
+    ValueError, Infeasible, Unbounded, SolverError, NodeLimit, TimeUp
+        As for the row alone, of the same class, with the number of the row in front.
+    """
+    found = []
+    for number, row in enumerate(zip(*parts)):
+        try:
+            found.append(one(*row))
+        except (ValueError, RuntimeError, TimeUp) as error:
+            message = f"row {number} of {len(parts[0])} in the batch: {error}"
+            # Classes of the package and Python's own are made from one message.
+            raise type(error)(message).with_traceback(error.__traceback__) from error
+    return found
 
 
 def _rows(rows: list, width: int) -> np.ndarray:

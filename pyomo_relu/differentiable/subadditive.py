@@ -124,6 +124,8 @@ class SubadditiveDual:
         self.right = self._sides.right
         self.multipliers, self._levels = _nested(tree, self._sides)
         self._absolute = abs(self.multipliers)
+        # The most products that a value of a leaf is the sum of.
+        self._rounding = _terms(int(np.diff(self.multipliers.indptr).max(initial=0)))
         self._points = [leaf.x for leaf in tree.leaves]
         self.leaves, self.height = len(tree.leaves), len(self._levels)
 
@@ -167,7 +169,7 @@ class SubadditiveDual:
         sizes = sp.csc_array(self._absolute @ abs(a))
         most = products.max(axis=0).toarray().reshape(-1)
         size = sizes.max(axis=0).toarray().reshape(-1)
-        error = self._terms() * EPS * size
+        error = self._rounding * EPS * size
         whole = np.flatnonzero(self._integer)
         columns = np.asarray(a[:, whole].T.todense())
         values = [(v, e) for v, e, _ in self._parts(columns, np.abs(columns))]
@@ -203,7 +205,9 @@ class SubadditiveDual:
         total = float(value[0]) + float(lost.sum()) + sides.constant
         terms = len(lost) + 10
         size = abs(float(value[0])) + float(np.abs(lost).sum()) + sides.constant_size
-        return total - float(error[0]) - terms * EPS * size if np.isfinite(size) else -np.inf
+        return (
+            total - float(error[0]) - terms * EPS * size if np.isfinite(size) else -np.inf
+        )
 
     def data_gradient(self) -> np.ndarray:
         """The derivative of the value in all data of the program, by the active leaf.
@@ -246,10 +250,6 @@ class SubadditiveDual:
             )
         return np.where(absent, 0.0, rows)
 
-    def _terms(self) -> float:
-        """How many roundings a sum over the rows may have, and some more."""
-        return len(self.right) + 20.0
-
     def _parts(
         self, rows: np.ndarray, sizes: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -266,7 +266,7 @@ class SubadditiveDual:
         error = np.zeros_like(value)
         active = np.zeros(value.shape, dtype=int)
         value[: self.leaves] = self.multipliers @ rows.T
-        error[: self.leaves] = self._terms() * EPS * (self._absolute @ sizes.T)
+        error[: self.leaves] = self._rounding * EPS * (self._absolute @ sizes.T)
         active[: self.leaves] = np.arange(self.leaves)[:, None]
         for level in self._levels:
             p, q = value[level.left], value[level.right]
@@ -287,6 +287,11 @@ class SubadditiveDual:
             left = p - alpha * at >= q + beta * at
             active[level.node] = np.where(left, active[level.left], active[level.right])
         return value[-1], error[-1], active[-1]
+
+
+def _terms(count: int) -> float:
+    """How many roundings a sum of so many products may have, and some more."""
+    return count + 20.0
 
 
 def _nested(tree: Tree, sides: Sides) -> tuple[sp.csr_array, list[_Level]]:
@@ -317,11 +322,13 @@ def _leaf_rows(base: Program, sides: Sides, leaf: Leaf) -> tuple[np.ndarray, np.
     y = np.where(np.isinf(base.row_lower), np.minimum(leaf.y, 0.0), leaf.y)
     y = np.where(np.isinf(base.row_upper), np.maximum(y, 0.0), y)
     # A variable without an upper bound has no row for a reduced cost below 0, which there
-    # is by rounding only; slightly smaller multipliers make it 0.
-    used = base.matrix.T @ y
+    # is by rounding only; slightly smaller multipliers leave none, by more than what
+    # the slack of its column is lowered by for its own rounding.
+    error = 3.0 * _terms(sum(base.shape)) * EPS * (abs(base.matrix).T @ np.abs(y))
+    used = base.matrix.T @ y + error + 3.0 * EPS * np.abs(base.cost) * (error > 0)
     over = np.isinf(sides.width) & (base.cost < used)
     factors = np.maximum(base.cost[over], 0.0) / used[over]
-    y = y * (float(factors.min(initial=1.0)) * (1.0 - EPS if over.any() else 1.0))
+    y = y * float(factors.min(initial=1.0))
     reduced = base.cost - base.matrix.T @ y
     fixed = base.integer & (leaf.lower == leaf.upper) & (base.lower < base.upper)
     off, on = fixed & (leaf.upper == base.lower), fixed & (leaf.lower == base.upper)
@@ -367,16 +374,15 @@ def _by_height(
     for place, node in enumerate(range(len(split) - 1, -1, -1)):
         _, left, right = split[node]
         own = count + place
-        children = [
+        a, b = (
             int(part[0]) if len(part) == 1 else number[part.tobytes()]
             for part in (left, right)
-        ]
-        height[own] = 1 + max(height[c] for c in children)
+        )
+        height[own] = 1 + max(height[a], height[b])
         number[np.sort(np.concatenate([left, right])).tobytes()] = own
-        entry = (own, *children, float(alpha[node]), float(beta[node]))
+        entry = (own, a, b, float(alpha[node]), float(beta[node]))
         groups.setdefault(int(height[own]), []).append(entry)
     levels = []
     for h in sorted(groups):
-        own_, left_, right_, a, b = (np.array(part) for part in zip(*groups[h]))
-        levels.append(_Level(own_, left_, right_, a, b))
+        levels.append(_Level(*(np.array(part) for part in zip(*groups[h]))))
     return levels

@@ -79,6 +79,9 @@ class TrainingMIP(ModelWriter):
         Whether the sizes of the last pre-activations count, not only their signs.
     deadline : Deadline, optional
         When it has passed, the writing of the program ends with ``TimeUp``.
+    room : float
+        How much the sum of absolute features of any point may grow without a big-M or the
+        box of a bias becoming too small.
 
     Attributes
     ----------
@@ -101,9 +104,12 @@ class TrainingMIP(ModelWriter):
         dead: np.ndarray | None = None,
         scored: bool = False,
         deadline: Deadline = NEVER,
+        room: float = 0.0,
     ) -> None:
         super().__init__(deadline)
-        self.family, self.data = family, data
+        if not 0.0 <= room < np.inf:
+            raise ValueError(f"room must be finite and at least 0, not {room}.")
+        self.family, self.data, self.room = family, data, room
         self.fixed = dict(fixed or {})
         self.margins, self.scored, self.loss_name = margins, scored, ""
         self.rows: dict[int, LayerRows] = {}
@@ -174,7 +180,8 @@ class TrainingMIP(ModelWriter):
         """Largest weighted sum of the layer over all weights in their box."""
         if values is None:
             return self.family.bound * self.sizes[k]
-        reach = self.family.bound * float(np.abs(values).sum(axis=1).max(initial=0.0))
+        most = float(np.abs(values).sum(axis=1).max(initial=0.0))
+        reach = self.family.bound * (most + (self.room if k == 0 else 0.0))
         return reach + (self._largest_spread() if k == 0 else 0.0)
 
     def _largest_spread(self) -> float:
@@ -203,6 +210,8 @@ class TrainingMIP(ModelWriter):
             spread = write_spread(self, weights, family.bound, family.dual, family.radius)
             extra = self._largest_spread()
         reach = family.bound * np.abs(values[:, used]).sum(axis=1)
+        if k == 0:
+            reach = reach + family.bound * self.room
         upper = reach[:, None] + self._bias_bounds(k)[None, :]
         rows, pre = [], self.variables(f"pre{k}", (n, n_out))
         for i in range(n):

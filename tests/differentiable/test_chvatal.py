@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from pyomo_relu.base.deadline import Deadline, TimeUp
 from pyomo_relu.differentiable import Infeasible, Program, chvatal
 from pyomo_relu.differentiable.chvatal import ChvatalFunction, CutLimit
 from pyomo_relu.programs.sharp import solve_mip
@@ -79,6 +80,59 @@ def test_training_of_a_perceptron(name):
             assert float(function(d)) <= exact(cost, rows, d) + 1e-9
         except Infeasible:
             pass
+
+
+def covering(n: int, seed: int):
+    """Rows of a random covering program in n binaries."""
+    rng = np.random.default_rng(seed)
+    matrix, cost = rng.integers(0, 10, size=(n // 2, n)), rng.integers(1, 10, size=n)
+    rows = [*matrix.tolist(), *(-np.eye(n, dtype=int)).tolist()]
+    return cost, rows, [*(matrix.sum(axis=1) // 3).tolist(), *[-1] * n]
+
+
+@pytest.mark.parametrize(("n", "seed"), [(20, 0), (24, 1), (32, 0)])
+def test_more_than_sixteen_variables(n, seed):
+    cost, rows, right = covering(n, seed)
+    function = ChvatalFunction(cost, rows, right)
+    assert function(right) == function.value and function.is_dual_feasible()
+    assert float(function.value) == exact(cost, rows, right)
+    assert all(
+        sum(a * x for a, x in zip(row, function.x)) >= b for row, b in zip(rows, right)
+    )
+    rng = np.random.default_rng(seed)
+    others = (np.array(right) + rng.integers(-4, 5, size=(3, len(right)))).tolist()
+    assert function.subadditivity_gap(others) <= 0
+    for d in others:
+        try:
+            assert float(function(d)) <= exact(cost, rows, d) + 1e-9
+        except Infeasible:
+            pass
+
+
+def test_costs_that_are_fractions_and_cuts_that_are_left_out():
+    function = ChvatalFunction([Fraction(1, 3), Fraction(1, 2)], [[2, 2], [3, 1]], [3, 2])
+    assert function.value == Fraction(2, 3) and function([3, 2]) == function.value
+    every = ChvatalFunction(*covering(24, 1))
+    assert len(every.cuts) < every.generated and every.pivots > 0
+
+
+def test_from_a_program():
+    program = Program.from_arrays(
+        [2.0, -3.0, 1.0], [[2, 5, 3], [1, -4, 1]], row_lower=[-3, -np.inf],
+        row_upper=[17, 5], lower=[-2, -5, 0], upper=[4, 3, 7], integer=True, offset=1.5,
+    )  # fmt: skip
+    function = ChvatalFunction.from_program(program)
+    exact_value = program.objective(solve_mip(program))
+    assert float(function.value + function.constant) == exact_value
+    assert function.is_dual_feasible()
+    with pytest.raises(ValueError, match="variable 1 is continuous"):
+        ChvatalFunction.from_program(
+            Program.from_arrays([1, 1], [[1, 1]], integer=[True, False])
+        )
+    with pytest.raises(ValueError, match="variable 0 has no finite bound"):
+        ChvatalFunction.from_program(Program.from_arrays([-1.0], [[1]], integer=True))
+    with pytest.raises(TimeUp):
+        ChvatalFunction([1, 1], [[2, 2]], [3], deadline=Deadline(0.0))
 
 
 def test_not_every_function_passes():

@@ -6,7 +6,18 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
-from pyomo_relu.differentiable import ParametricMILP, Program, SolutionGradient
+from pyomo_relu.differentiable import (
+    Infeasible,
+    ParametricMILP,
+    Program,
+    SolutionGradient,
+    SolverError,
+)
+from pyomo_relu.differentiable.solution_gradients import (
+    batch_backward,
+    batch_forward,
+    batch_values,
+)
 from tests.differentiable.instances import random_program
 
 
@@ -230,3 +241,25 @@ def test_refusals():
         SolutionGradient("magic")
     with pytest.raises(ValueError, match="positive"):
         SolutionGradient("blackbox", step=0.0)
+
+
+def test_a_batch_names_the_row_that_fails(milp):
+    batch = rows(milp, 3)
+    upper = [k for k, name in enumerate(milp.names) if name.startswith("row_upper")]
+    batch[1, upper] = -100.0  # below the rows' lower sides, or out of reach
+    how, upstream = SolutionGradient("blackbox"), np.ones((3, milp.program().shape[1]))
+    for call in (
+        lambda: batch_values(milp, batch),
+        lambda: batch_forward(milp, how, batch),
+        lambda: batch_backward(milp, how, batch, upstream),
+    ):
+        with pytest.raises((Infeasible, SolverError), match="row 1 of 3 in the batch: "):
+            call()
+    batch[1] = np.nan
+    with pytest.raises(ValueError, match="row 1 of 3 in the batch: a parameter is NaN"):
+        batch_values(milp, batch)
+    torch = pytest.importorskip("torch")
+    from pyomo_relu.differentiable.torch_function import milp_value
+
+    with pytest.raises(ValueError, match="row 1 of 3"):
+        milp_value(milp, torch.tensor(batch))

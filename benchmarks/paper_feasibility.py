@@ -16,8 +16,8 @@ import numpy as np
 import pyomo.environ as pyo
 from common import table
 from paper_kurtz_bah import digits
-from paper_runs import Run, average, by_run, per_cent, share
-from training import attacked, relu, weights_of
+from paper_runs import Run, average, by_run, per_cent, share, tested
+from training import relu
 
 from pyomo_relu import ReLUNetBlock, read_network
 from pyomo_relu.base.deadline import Deadline
@@ -165,16 +165,7 @@ def measure_network(name: str, draw: int) -> dict:
     """Accuracy, robustness and size."""
     clf, seconds = trained(name, draw)
     _, _, xt, yt = few(draw)
-    nonzeros, weights = weights_of(clf)
-    return {
-        "accuracy": clf.score(xt, yt),
-        "robust": attacked(clf, xt, yt),
-        "loss": clf.loss_ if hasattr(clf, "network_") else None,
-        "nonzeros": nonzeros,
-        "weights": weights,
-        "cpu_seconds": seconds,
-        "status": getattr(clf, "status_", ""),
-    }
+    return {**tested(clf, xt, yt), "cpu_seconds": seconds}
 
 
 def model_of(clf: Any, formulation: str, x0: np.ndarray | None, wins: tuple[int, int]):

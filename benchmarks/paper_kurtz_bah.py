@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from common import table
-from paper_runs import Run, average, by_run, differences, per_cent, share
-from training import DATA, attacked, relu, weights_of
+from paper_runs import Run, average, by_run, differences, per_cent, share, tested
+from training import DATA, relu
 
 from pyomo_relu.training import BinaryNetClassifier
 
@@ -71,16 +71,7 @@ def step(hidden: int, seconds: float, **options) -> Callable:
 def measure(data: Callable[[], Split], make: Callable, draw: int) -> dict:
     """Train and test."""
     x, y, xt, yt = data()
-    clf = make(draw).fit(x, y)
-    nonzeros, weights = weights_of(clf)
-    return {
-        "accuracy": clf.score(xt, yt),
-        "robust": attacked(clf, xt, yt),
-        "loss": clf.loss_ if hasattr(clf, "network_") else None,
-        "nonzeros": nonzeros,
-        "weights": weights,
-        "status": getattr(clf, "status_", ""),
-    }
+    return tested(make(draw).fit(x, y), xt, yt)
 
 
 def two_classes(seconds: float) -> dict[str, Callable]:

@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import append, read_rows, table
 from scipy.stats import norm, t
+from training import attacked, weights_of
 
 #: Columns of a study that names none of its own.
 NUMBERS = (
@@ -75,6 +77,19 @@ def run_missing(
 def rows_of(path: Path, numbers: Sequence[str] = NUMBERS) -> list[dict]:
     """The rows so far, numbers as such."""
     return read_rows(path, numbers, ())
+
+
+def tested(clf: Any, x: np.ndarray, y: np.ndarray) -> dict:
+    """What a row says about a trained classifier, on points to test."""
+    nonzeros, weights = weights_of(clf)
+    return {
+        "accuracy": clf.score(x, y),
+        "robust": attacked(clf, x, y),
+        "loss": clf.loss_ if hasattr(clf, "network_") else None,
+        "nonzeros": nonzeros,
+        "weights": weights,
+        "status": getattr(clf, "status_", ""),
+    }
 
 
 def by_run(rows: Sequence[dict]) -> Iterator[tuple[str, str, list[dict]]]:

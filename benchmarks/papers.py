@@ -18,7 +18,7 @@ from pathlib import Path
 from common import RESULTS, publish
 from paper_runs import NUMBERS, rows_of, run_missing
 
-PAPERS = ("kurtz_bah", "ensembles", "feasibility", "fischetti_jo")
+PAPERS = ("kurtz_bah", "ensembles", "feasibility", "fischetti_jo", "aspman")
 
 
 def main() -> None:

@@ -116,16 +116,32 @@ class ChvatalFunction:
     def from_program(cls, program: Program, **options: Any) -> ChvatalFunction:
         """Of a pure integer program with integer data; ``options`` of the class.
 
-        Variables are counted from their lower bounds, those with negative costs from their
-        upper ones downwards. Rows are those with a lower side, then those with an upper one,
-        negated, then the widths of the variables that have one, negated. ``value`` is without
-        the objective at these bounds, which is ``constant`` here.
+        The function is that of :meth:`rows_of`; ``constant`` is what that takes off.
 
         Raises
         ------
         ValueError
             For continuous variables, data that aren't integers, and missing bounds.
         Infeasible, CutLimit, TimeUp
+        """
+        cost, rows, right, constant = cls.rows_of(program)
+        found = cls(cost, rows, right, **options)
+        found.constant = constant
+        return found
+
+    @staticmethod
+    def rows_of(program: Program) -> tuple[list, list, list, Fraction]:
+        """A pure integer program as ``min cost @ x``, ``matrix @ x >= right``, ``x >= 0``.
+
+        Variables are counted from their lower bounds, those with negative costs from their
+        upper ones downwards. Rows are those with a lower side, then those with an upper one,
+        negated, then the widths of the variables that have one, negated.
+
+        Returns
+        -------
+        cost, matrix, right : lists
+        constant : Fraction
+            The objective at the bounds that variables are counted from.
         """
         lower, upper, a = program.lower, program.upper, program.matrix.toarray()
         down = program.cost < 0
@@ -145,12 +161,10 @@ class ChvatalFunction:
         rows = np.vstack([moved[low], -moved[high], -np.identity(len(start))[wide]])
         right = [(program.row_lower - at)[low], (at - program.row_upper)[high]]
         right.append((lower - upper)[wide])
-        costs, sides = (program.cost * signs).tolist(), np.concatenate(right).tolist()
-        found = cls(costs, rows.tolist(), sides, **options)
-        found.constant = Fraction(program.offset) + sum(
-            (Fraction(c) * Fraction(s) for c, s in zip(program.cost, start)), _ZERO
-        )
-        return found
+        products = (Fraction(c) * Fraction(s) for c, s in zip(program.cost, start))
+        constant = sum(products, Fraction(program.offset))
+        costs = (program.cost * signs).tolist()
+        return costs, rows.tolist(), np.concatenate(right).tolist(), constant
 
     #: What :meth:`from_program` takes off the objective.
     constant = Fraction(0)

@@ -17,10 +17,11 @@ no bound. The inner function is nondecreasing and subadditive in its two argumen
 :math:`F(R_j) \le c_j` for binary columns (:math:`m = 1` at the nodes of their own, 0
 elsewhere), :math:`\bar F(R_j) = \max_t y^{t\top} R_j \le c_j` for continuous ones, and
 :math:`F(d)` is at least the bound of the least leaf (:math:`m \le 0` gives at least the left
-one, :math:`m \ge 1` the right one). So :math:`F` is an optimal solution of the subadditive
-dual: below :math:`z` for every right-hand side and equal to it where the tree was grown. It is
-piecewise linear and continuous, and on a bounded set of right-hand sides :math:`m` takes
-finitely many values, so that it is semialgebraic there.
+one, :math:`m \ge 1` the right one). The duals of the root's relaxation are such a function as
+well, and the larger of the two keeps all of this. So :math:`F` is an optimal solution of the
+subadditive dual: below :math:`z` for every right-hand side and equal to it where the tree was
+grown. It is piecewise linear and continuous, and on a bounded set of right-hand sides
+:math:`m` takes finitely many values, so that it is semialgebraic there.
 
 For other matrices and costs :math:`F(d) + \sum_j \min(0, c_j - F(R_j))\, w_j` with widths
 :math:`w` is a bound, as :math:`c^\top x \ge \sum_j F(R_j) x_j - \dots`.
@@ -33,7 +34,7 @@ by Aspman, Korpas and Marecek, arXiv 2310.04469.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +43,11 @@ import numpy as np
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.rounding import EPS
+from pyomo_relu.differentiable.dual_function import DualFunction
 from pyomo_relu.differentiable.right_hand_sides import Binaries, Sides, sides_of
 from pyomo_relu.programs.branch_and_bound import Leaf, Tree, branch_and_bound
 from pyomo_relu.programs.program import Program
+from pyomo_relu.programs.sharp import Relaxed
 
 #: The least alpha of a node relative to the largest cost. A larger one than needed is valid,
 #: and with it the best m is found without a division by nearly 0; chosen by hand.
@@ -88,8 +91,8 @@ class SubadditiveDual:
         less what the lower bounds of variables fill, and negative widths of the variables;
         last come the rows of the binaries that integers are written with. See
         :mod:`~pyomo_relu.differentiable.right_hand_sides`.
-    multipliers : (leaves, r) CSR array
-        At least 0.
+    multipliers : (leaves + 1, r) CSR array
+        At least 0; last those of the root.
     leaves, height, nodes : int
         Leaves of the tree, nested minima, and linear programs that were solved.
 
@@ -123,10 +126,16 @@ class SubadditiveDual:
         self._integer = written.integer
         self.right = self._sides.right
         self.multipliers, self._levels = _nested(tree, self._sides)
+        root = Relaxed(written).solve()
+        if root is not None:  # it has the points of the program
+            whole = Leaf(written.lower, written.upper, root.y, root.value, root.x, False)
+            floor, _ = _leaf_rows(written, self._sides, whole)
+            self.multipliers = sp.csr_array(sp.vstack([self.multipliers, floor[None]]))
         self._absolute = abs(self.multipliers)
         # The most products that a value of a leaf is the sum of.
         self._rounding = _terms(int(np.diff(self.multipliers.indptr).max(initial=0)))
-        self._points = [leaf.x for leaf in tree.leaves]
+        self._points = [leaf.x for leaf in tree.leaves] + [None]
+        self._tree = tree
         self.leaves, self.height = len(tree.leaves), len(self._levels)
 
     # ------------------------------------------------------------------ the function
@@ -188,7 +197,8 @@ class SubadditiveDual:
 
         For other right-hand sides, bounds of variables included, it is F and the objective
         at the lower bounds; where columns or costs differ, what F then exceeds the cost of a
-        column by is taken off, times its width. It is rounded down.
+        column by is taken off, times its width. The root's duals alone are a bound of the same
+        kind, and the larger one counts. It is rounded down.
 
         Raises
         ------
@@ -199,14 +209,15 @@ class SubadditiveDual:
         sides = self._sides if program is None else self._sides_of(program)
         rows = self._rows(sides.right)
         value, error, _ = next(self._parts(rows, sides.size[None]))
-        short = np.minimum(self.slacks(program), 0.0)
-        with np.errstate(invalid="ignore"):
-            lost = np.where(short < 0.0, short * sides.width, 0.0)
-        total = float(value[0]) + float(lost.sum()) + sides.constant
-        terms = len(lost) + 10
-        size = abs(float(value[0])) + float(np.abs(lost).sum()) + sides.constant_size
-        return (
-            total - float(error[0]) - terms * EPS * size if np.isfinite(size) else -np.inf
+        root, size = self.multipliers[[-1]], self._absolute[[-1]]
+        used, own = root @ sides.columns, size @ abs(sides.columns)
+        slacks = sides.cost - used.toarray()[0]
+        rounding = self._rounding * EPS
+        slacks -= rounding * (own.toarray()[0] + np.abs(sides.cost))
+        least, off = float((root @ rows[0])[0]), float((size @ sides.size)[0])
+        return max(
+            _total(sides, float(value[0]) - float(error[0]), self.slacks(program)),
+            _total(sides, least - rounding * off, slacks),
         )
 
     def data_gradient(self) -> np.ndarray:
@@ -229,6 +240,15 @@ class SubadditiveDual:
         own = self._points[int(active[0])]
         x = self.x if own is None else own[:n]
         return self.program.envelope(x, (y[:k] - y[k : 2 * k])[:m])
+
+    def least_leaf(self) -> Callable[[Program], float]:
+        """The bound of :class:`DualFunction` from the same tree, as a function of a program.
+
+        It needs finite bounds of all variables. Where right-hand sides of rows or bounds of
+        continuous variables differ, F is at least as large.
+        """
+        function = DualFunction(self._tree)
+        return lambda program: function(self._binaries.write(program))
 
     # --------------------------------------------------------------------- inner parts
     def _sides_of(self, program: Program) -> Sides:
@@ -260,14 +280,16 @@ class SubadditiveDual:
     def _values(
         self, rows: np.ndarray, sizes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        count = 2 * self.leaves - 1
+        t = self.leaves
+        count = 2 * t - 1
         sizes = np.where(np.isfinite(sizes), sizes, 0.0)
         value = np.zeros((count, len(rows)))
         error = np.zeros_like(value)
         active = np.zeros(value.shape, dtype=int)
-        value[: self.leaves] = self.multipliers @ rows.T
-        error[: self.leaves] = self._rounding * EPS * (self._absolute @ sizes.T)
-        active[: self.leaves] = np.arange(self.leaves)[:, None]
+        linear = self.multipliers @ rows.T
+        errors = self._rounding * EPS * (self._absolute @ sizes.T)
+        value[:t], error[:t] = linear[:t], errors[:t]
+        active[:t] = np.arange(t)[:, None]
         for level in self._levels:
             p, q = value[level.left], value[level.right]
             alpha, beta = level.alpha[:, None], level.beta[:, None]
@@ -286,7 +308,23 @@ class SubadditiveDual:
             )
             left = p - alpha * at >= q + beta * at
             active[level.node] = np.where(left, active[level.left], active[level.right])
-        return value[-1], error[-1], active[-1]
+        floor = linear[-1] > value[-1]
+        return (
+            np.where(floor, linear[-1], value[-1]),
+            np.maximum(errors[-1], error[-1]),
+            np.where(floor, t, active[-1]),
+        )
+
+
+def _total(sides: Sides, value: float, slacks: np.ndarray) -> float:
+    """A value less what columns exceed their costs by, and the constant, rounded down."""
+    short = np.minimum(slacks, 0.0)
+    if np.isinf(sides.width[short < 0.0]).any():
+        return -np.inf
+    lost = np.where(short < 0.0, short, 0.0) * np.where(short < 0.0, sides.width, 0.0)
+    size = abs(value) + float(np.abs(lost).sum()) + sides.constant_size
+    total = value + float(lost.sum()) + sides.constant
+    return total - _terms(len(lost)) * EPS * size
 
 
 def _terms(count: int) -> float:

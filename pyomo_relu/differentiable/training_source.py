@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,16 +74,7 @@ class TrainingSource:
         where = {
             (i, j): int(f) for i, j, f in zip(at.tolist(), of.tolist(), feature.reshape(-1))
         }
-        kept = Program(
-            cost=base.cost,
-            matrix=matrix,
-            row_lower=base.row_lower,
-            row_upper=base.row_upper,
-            lower=base.lower,
-            upper=base.upper,
-            integer=base.integer,
-            offset=base.offset,
-        )
+        kept = replace(base, matrix=matrix)
         cells = zip(kept.entry_rows()[entry].tolist(), matrix.indices[entry].tolist())
         self._feature = np.array([where[cell] for cell in cells], dtype=int)
         self._entry = entry + kept.slices()["matrix"].start

@@ -36,14 +36,18 @@ class _Settings:
         linear programs, 1e-9.
     price : float
         The first price of a violation in the elastic program of a leaf without a point,
-        relative to the largest cost, and the factor by which it is raised.
+        relative to the largest cost. Small prices give small multipliers, so that the bound
+        of the leaf changes little with the data.
+    raised : float
+        The least factor by which the price is raised.
     prices : int
         The number of prices that are tried.
     """
 
     integrality: float = 1e-7
-    price: float = 10.0
-    prices: int = 12
+    price: float = 0.1
+    raised: float = 1.5
+    prices: int = 60
 
 
 _SETTINGS = _Settings()
@@ -264,20 +268,27 @@ def _with_duals(program: Program, leaf: Leaf, target: float) -> Leaf:
     m, n = program.shape
     box = program.with_bounds(leaf.lower, leaf.upper)
     eye = sp.identity(m, format="csr")
+    elastic = replace(
+        box,
+        cost=np.concatenate([box.cost, np.zeros(2 * m)]),
+        matrix=sp.csr_array(sp.hstack([box.matrix, eye, -eye])),
+        lower=np.concatenate([box.lower, np.zeros(2 * m)]),
+        upper=np.concatenate([box.upper, np.full(2 * m, np.inf)]),
+        integer=np.zeros(n + 2 * m, dtype=bool),
+    )
+    lp = Relaxed(elastic)
     price = _SETTINGS.price * max(1.0, float(np.abs(program.cost).max(initial=0.0)))
     for _ in range(_SETTINGS.prices):
-        elastic = replace(
-            box,
-            cost=np.concatenate([box.cost, np.full(2 * m, price)]),
-            matrix=sp.csr_array(sp.hstack([box.matrix, eye, -eye])),
-            lower=np.concatenate([box.lower, np.zeros(2 * m)]),
-            upper=np.concatenate([box.upper, np.full(2 * m, np.inf)]),
-            integer=np.zeros(n + 2 * m, dtype=bool),
-        )
-        found = solve_lp(elastic)
+        found = lp.minimize(np.concatenate([box.cost, np.full(2 * m, price)]))
+        if found is None:
+            break
         if found.value >= target:
             return replace(leaf, y=found.y)
-        price *= _SETTINGS.price
+        # The value is concave in the price and rises by the violation at the point, so
+        # that the price that is needed is at least this.
+        violation = max(float(found.x[n:].sum()), 1e-12)
+        needed = price + (target - found.value) / violation
+        price = max(needed, price * _SETTINGS.raised)
     raise SolverError(
         "a box without a point is so close to having one that no finite price of "
         "violation shows it; scale the program's rows."

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pyomo_relu.network import Network
 from pyomo_relu.steps.step_network import StepNetwork
 from pyomo_relu.training.calibration import fitted_factor
 from pyomo_relu.training.data_splitting import data_splitting
+from pyomo_relu.training.encode import TrainingMIP
 from pyomo_relu.training.estimator import TrainedEstimator, choice, seed_of
 from pyomo_relu.training.family import Family
 from pyomo_relu.training.implicit import implicit
@@ -188,6 +190,36 @@ class MIPClassifier(TrainedEstimator):
             scores = self.decision_function(kept.x)
             self.factor_ = fitted_factor(scores, kept.codes, kept.weight)
         return self
+
+    def training_program(
+        self, X: Any, y: Any, sample_weight: Any = None, *, room: float = 0.0
+    ) -> TrainingMIP:
+        """The mixed-integer program over all weights and activations, not solved.
+
+        It has all points, and for more than two classes all outputs. Nothing is trained or
+        changed here. Its ``model`` is a Pyomo model; :meth:`ParametricMILP.from_training
+        <pyomo_relu.differentiable.ParametricMILP.from_training>` takes it as it is.
+
+        Parameters
+        ----------
+        X : (n, d) array
+        y : (n,) array
+        sample_weight : (n,) array, optional
+        room : float
+            How much the sum of absolute features of any point may grow later.
+
+        Raises
+        ------
+        ValueError
+            If an option doesn't fit the data.
+        """
+        own = clone(self)
+        own._check_options()
+        X, codes, weight, _ = own._begin(X, y, sample_weight)
+        points = Points(X, codes, bits_of(codes, len(own.classes_)), weight)
+        family, loss = own._family(points.bits.shape[1]), own._loss()
+        task = Task(family, points.data(), loss, own._engine(), None)
+        return task.program(dead=np.zeros(X.shape[1], dtype=bool), room=room)
 
     def _train(
         self, task: Task, points: Points, chosen: Points | None, old: StepNetwork | None

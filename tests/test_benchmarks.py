@@ -25,6 +25,7 @@ REPORTS = [
     ("papers", ["--paper", "kurtz_bah", "--table"], "paper_kurtz_bah"),
     ("papers", ["--paper", "ensembles", "--table"], "paper_ensembles"),
     ("papers", ["--paper", "feasibility", "--table"], "paper_feasibility"),
+    ("papers", ["--paper", "aspman", "--table"], "paper_aspman"),
     ("papers", ["--paper", "fischetti_jo", "--table"], "paper_fischetti_jo"),
     ("verification", ["--table"], "verification"),
     ("many_blocks", ["--report"], "many_blocks"),

@@ -73,6 +73,20 @@ def test_a_network_by_hand(capsys):
     np.testing.assert_allclose(found["chain"].evaluate(x), values)
 
 
+def test_gradients():
+    pytest.importorskip("sklearn")
+    found = run("gradients")
+    assert found["value"] == pytest.approx(7.0)
+    training, dual = found["training"], found["dual"]
+    assert found["margin"] == pytest.approx(-training.solve().value, abs=1e-6)
+    way = np.arange(8.0) - 3.3
+    high, low = (training.solve(training.initial + h * way).value for h in (1e-5, -1e-5))
+    assert found["slope"] @ way == pytest.approx((high - low) / 2e-5, abs=1e-5)
+    bound = dual.bound(found["elsewhere"])
+    assert bound <= training.solve(training.initial + 0.02).value + 1e-9
+    assert (found["prices"] >= 0).all()
+
+
 def test_the_quickstart(capsys):
     pytest.importorskip("keras")
     pytest.importorskip("sklearn")

@@ -103,6 +103,20 @@ def test_exact_dual_of_a_training_program():
     assert function.subadditivity_gap(others.tolist()) <= Fraction(0)
 
 
+def test_the_program_of_a_classifier():
+    """Written and not solved; the classifier stays as it was."""
+    pytest.importorskip("sklearn")
+    from pyomo_relu.training import BinarizedNetClassifier, BinaryNetClassifier
+
+    x, bits = noisy(0)
+    clf = BinaryNetClassifier((2,), loss="max_margin", weights="continuous")
+    before = dict(vars(clf))
+    milp = ParametricMILP.from_training(clf.training_program(x, bits[:, 0], room=0.2))
+    assert vars(clf) == before
+    assert milp.solve().value == pytest.approx(clf.fit(x, bits[:, 0]).loss_, abs=1e-6)
+    assert BinarizedNetClassifier().training_program(x, [0, 1, 2, 0]).family.outputs == 3
+
+
 def test_refusals():
     x, bits = noisy(0)
     milp = ParametricMILP.from_training(written("hinge", (), x, bits, room=0.0))

@@ -16,7 +16,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from common import table
+from common import significant, table
 from paper_runs import Run, average, by_run
 
 from pyomo_relu.base.deadline import Deadline, TimeUp
@@ -32,14 +32,17 @@ from pyomo_relu.training import BinaryNetClassifier
 
 NUMBERS = (
     "rows", "columns", "integers", "value", "bound", "pieces", "height", "nodes",
-    "highs_seconds", "above", "near_dual", "near_leaves", "far_dual", "far_leaves",
-    "moved_dual", "moved_leaves", "slope_error", "digits", "cpu_seconds", "wall_seconds",
+    "highs_seconds", "above", "near_dual", "near_leaves", "near_root", "far_dual",
+    "far_leaves", "far_root", "moved_dual", "moved_leaves", "moved_root",
+    "slope_error", "digits", "cpu_seconds", "wall_seconds",
 )  # fmt: skip
 
 #: CPU seconds of a dual; its size doesn't matter as long as it is made within that.
 LIMIT, FULL_LIMIT, NODES = 40.0, 900.0, 1_000_000
 #: By how much right-hand sides are changed, near and far, and features; how often each.
-NEAR, FAR, MOVED, TIMES = 0.01, 0.1, 0.01, 3
+NEAR, FAR, MOVED, TIMES = 1e-5, 1e-3, 1e-3, 3
+#: The bounds that are compared: F, the least leaf of its tree, and the root of that.
+KINDS = ("dual", "leaves", "root")
 #: By how much the corners of the square are blurred.
 BLUR = 0.15
 
@@ -151,14 +154,13 @@ def measure_tree(case: Case, draw: int, limit: float) -> dict:
                 exact = other.objective(solve_mip(other))
             except Infeasible:
                 continue
-            bounds = dual.bound(other), leaves(other)
+            bounds = dual.bound(other), leaves(other), dual.root_bound(other)
             above = max(above, bounds[0] - exact)
             gaps.append([exact - bound for bound in bounds])
         if gaps:
-            own, least = np.mean(gaps, axis=0).tolist()
-            found[f"{name}_dual"] = own
-            if np.isfinite(least):
-                found[f"{name}_leaves"] = least
+            for kind, gap in zip(KINDS, np.mean(gaps, axis=0).tolist()):
+                if np.isfinite(gap):
+                    found[f"{name}_{kind}"] = gap
     found["above"] = above
     if case.loss == "max_margin":  # the others jump
         found["slope_error"] = slope_error(milp, dual, rng)
@@ -293,8 +295,8 @@ def summary(rows: list[dict]) -> dict[str, str]:
         ])  # fmt: skip
         if not made:
             continue
-        names = [f"{p}_{q}" for p in ("near", "far", "moved") for q in ("dual", "leaves")]
-        cells = [average([r[k] for r in made], 3) for k in names]
+        names = [f"{p}_{q}" for p in ("near", "far", "moved") for q in KINDS]
+        cells = [gap([r[k] for r in made]) for k in names]
         slopes = small([r["slope_error"] for r in made if r["slope_error"] is not None])
         second.append([*label, *cells, small([r["above"] for r in made]), slopes])
     head = [
@@ -302,9 +304,9 @@ def summary(rows: list[dict]) -> dict[str, str]:
         "linear programs", "CPU s", "HiGHS, CPU s", "largest value - F",
     ]  # fmt: skip
     more = [
-        "points", "network, loss", f"sides ± {NEAR:g}: F", "leaves", f"sides ± {FAR:g}: F",
-        "leaves", f"features ± {MOVED:g}: F", "leaves", "largest F - value",
-        "largest error of slopes",
+        "points", "network, loss", f"sides ± {NEAR:g}: F", "leaf", "root",
+        f"sides ± {FAR:g}: F", "leaf", "root", f"features ± {MOVED:g}: F", "leaf", "root",
+        "largest F - value", "largest error of slopes",
     ]  # fmt: skip
     third = [
         [
@@ -327,6 +329,15 @@ def summary(rows: list[dict]) -> dict[str, str]:
         "other data": table(more, second),
         "cuts": table(last, third),
     }
+
+
+def gap(values: list[float | None]) -> str:
+    """The mean of distances that are known, two digits; 0 for what rounding leaves."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return ""
+    mean = float(np.mean(known))
+    return significant(mean) if mean >= 1e-6 else "0"
 
 
 def small(values: list[float]) -> str:

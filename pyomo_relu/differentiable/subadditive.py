@@ -209,16 +209,24 @@ class SubadditiveDual:
         sides = self._sides if program is None else self._sides_of(program)
         rows = self._rows(sides.right)
         value, error, _ = next(self._parts(rows, sides.size[None]))
+        own = float(value[0]) - float(error[0])
+        return max(
+            _total(sides, own, self.slacks(program)), self._root_bound(sides, rows[0])
+        )
+
+    def root_bound(self, program: Program | None = None) -> float:
+        """The bound of the root's relaxation alone, to compare :meth:`bound` with."""
+        sides = self._sides if program is None else self._sides_of(program)
+        return self._root_bound(sides, self._rows(sides.right)[0])
+
+    def _root_bound(self, sides: Sides, right: np.ndarray) -> float:
         root, size = self.multipliers[[-1]], self._absolute[[-1]]
         used, own = root @ sides.columns, size @ abs(sides.columns)
         slacks = sides.cost - used.toarray()[0]
         rounding = self._rounding * EPS
         slacks -= rounding * (own.toarray()[0] + np.abs(sides.cost))
-        least, off = float((root @ rows[0])[0]), float((size @ sides.size)[0])
-        return max(
-            _total(sides, float(value[0]) - float(error[0]), self.slacks(program)),
-            _total(sides, least - rounding * off, slacks),
-        )
+        least, off = float((root @ right)[0]), float((size @ sides.size)[0])
+        return _total(sides, least - rounding * off, slacks)
 
     def data_gradient(self) -> np.ndarray:
         """The derivative of the value in all data of the program, by the active leaf.

@@ -29,12 +29,12 @@ SEEDS = (4, 10, 29, 39, 42, 46, 129, 143, 145, 159)
 
 
 def two_networks(seed: int) -> pyo.ConcreteModel:
-    """A chain of seven inputs, whose sides can be given, and a network of any kind."""
+    """A chain of twelve inputs, whose sides can be given, and a network of any kind."""
     rng = np.random.default_rng(seed)
     m = pyo.ConcreteModel()
-    m.x = pyo.Var(range(7), bounds=(-1, 1))
+    m.x = pyo.Var(range(12), bounds=(-1, 1))
     m.net = ReLUNetBlock(
-        network=he_network(seed, (7, 6, 5, 2)), inputs=list(m.x.values()), formulation=None
+        network=he_network(seed, (12, 6, 5, 2)), inputs=list(m.x.values()), formulation=None
     )
     other = random_network(
         rng, n_inputs=3, widths=[5], n_outputs=1, activations=["leaky_relu"], max_pool=True
@@ -123,7 +123,7 @@ def test_an_end_game_at_every_node_loses_no_optimum(seed, at_once):
 
 @pytest.mark.parametrize("first", [10_000, 8])
 def test_nodes_are_closed_and_the_optimum_is_that_of_rows(first, at_once, monkeypatch):
-    """From the root on, and after some branching on sides."""
+    """From the root on, and after some branching."""
     some = replace(end_game.END_GAME, first=first, grow=1.0)
     monkeypatch.setattr(end_game, "END_GAME", some)
     m = diet(1, None)

@@ -10,9 +10,9 @@ import pytest
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu import ReLUNetBlock
-from pyomo_relu.solvers.scip import polytope
+from pyomo_relu.solvers.scip import branching, polytope, together
 from pyomo_relu.solvers.scip.end_game import EndGame
-from pyomo_relu.solvers.scip.settings import POLYTOPE
+from pyomo_relu.solvers.scip.settings import HANDLER, POLYTOPE
 from tests.harness.random_networks import he_network
 
 pytest.importorskip("pyscipopt")
@@ -48,6 +48,8 @@ def diet(seed: int, formulation: str | None) -> pyo.ConcreteModel:
 def test_better_points_cut_off_no_optimum(seed, monkeypatch):
     """Points come from the tree alone, so each better one bounds neurons anew."""
     monkeypatch.setattr(EndGame, "suits", lambda *parts: False)
+    for module in (branching, together):
+        monkeypatch.setattr(module, "HANDLER", replace(HANDLER, few_inputs=5))
     monkeypatch.setattr(polytope, "POLYTOPE", replace(POLYTOPE, nodes=0, better=0.0))
     m = diet(seed, None)
     results = NewFactory("relu_scip").solve(m, start=None, rel_gap=1e-6)

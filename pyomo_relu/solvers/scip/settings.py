@@ -26,6 +26,10 @@ class HandlerSettings:
     least: float = 0.1
     #: A bound that propagation finds is worth a change if it cuts this share of the width.
     cuts: float = 1e-3
+    #: A network is propagated again where a bound of one of its variables has moved by this
+    #: share of the width since it was the last time. Calls for 300 nodes of gaslift17 at
+    #: every change 1,398, at 0.05 877, for the same tree; mpc10 at 0.001 1,163, at 0.2 678.
+    again: float = 0.1
     #: Bounds that propagation finds are looser by this, relative to them from 1 on.
     loose: float = 1e-9
     #: Before the tree, rows and networks narrow each other's bounds in so many rounds at
@@ -56,8 +60,9 @@ class HandlerSettings:
     #: sides: wfp_1x50 (25 inputs) 4.24, 4.58; wfp_2x30 4.03, 4.57; after 300 nodes: mpc10
     #: (3 inputs) 6.92, 5.34. Sides also where no more than 4 or 10 neurons are undecided,
     #: however few inputs there are, gained nothing: mpc10d after 400 nodes 7.609 without,
-    #: 7.599, 7.594.
-    few_inputs: int = 5
+    #: 7.599, 7.594. With 5 in place of 10, one run each on a busy machine: tariffs (6 inputs,
+    #: in products) open after 12 CPU s, 2.7; acopf9 (6) after 8 CPU s 5276.7, 5337.3.
+    few_inputs: int = 10
     #: A column is not branched on if its score is below this share of the best: what it
     #: gained when it was wide says nothing of it then.
     promising: float = 1e-2

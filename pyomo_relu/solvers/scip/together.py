@@ -319,7 +319,7 @@ class Together:
         now = self._bounds_of_each(low, high)
         found = np.zeros(len(self.functions), dtype=bool)
         for at, (a, b), (c, d) in zip(self._whose, now, self._told):
-            least = HANDLER.cuts * (d - c)
+            least = HANDLER.again * (d - c)
             found[at[((a != c) & ~(abs(a - c) <= least))]] = True
             found[at[((b != d) & ~(abs(b - d) <= least))]] = True
         return np.flatnonzero(found)

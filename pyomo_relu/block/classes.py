@@ -108,8 +108,8 @@ def probability_at_least(
     Raises
     ------
     ValueError
-        If an argument is not understood, if outputs are no logits, or if ``"exact"`` is
-        asked of three or more classes.
+        If an argument is not understood, if outputs are no logits or those of another head
+        than ``multilabel=`` says, or if ``"exact"`` is asked of three or more classes.
 
     Notes
     -----
@@ -124,6 +124,7 @@ def probability_at_least(
             f"{block.name}: form={form!r} is none of {known}.{did_you_mean(form, FORMS)}"
         )
     p, accuracy = _checked(block, "p", p), _checked(block, "accuracy", accuracy)
+    _check_head(block, multilabel)
     scores = _scores(block, multilabel, k)
     k = _known_class(block, scores, k)
     log_odds = math.log1p(-p) - math.log(p)
@@ -276,6 +277,22 @@ def _check_block(block: Any) -> None:
                 f"'{block.name}': the outputs are probabilities, by the sigmoid of layer "
                 f"'{node.name}'; bound them as they are, or read the network with logits=True."
             )
+
+
+def _check_head(block: Any, multilabel: bool) -> None:
+    """Refuse another head than the one that the reader took off, where that is known."""
+    head = block.true_network.head
+    if multilabel and head == "softmax":
+        raise ValueError(
+            f"{block.name}: multilabel=True is for sigmoids, and the network was read up to "
+            "a softmax of all its outputs; leave it out."
+        )
+    if not multilabel and head == "sigmoid" and len(block.outputs) > 1:
+        raise ValueError(
+            f"{block.name}: the network was read up to a sigmoid for each of its "
+            f"{len(block.outputs)} outputs, so that their probabilities don't add up to 1; "
+            "say multilabel=True."
+        )
 
 
 def _checked(block: Any, name: str, number: Any) -> float:

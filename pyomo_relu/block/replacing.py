@@ -78,4 +78,6 @@ def named_as(network: Network, old: Network) -> Network:
     names = (old.input_names, old.output_names)
     if (network.input_names, network.output_names) == names:
         return network
-    return Network(network.nodes, network.outputs, network.inputs, *names)
+    return Network(
+        network.nodes, network.outputs, network.inputs, *names, head=network.head
+    )

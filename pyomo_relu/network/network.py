@@ -26,6 +26,9 @@ from pyomo_relu.network.nodes import (
 )
 from pyomo_relu.network.storage import load_network, save_network
 
+#: What a network may remember of the function after its outputs.
+HEADS = (None, "softmax", "sigmoid")
+
 
 class Network:
     """A trained network.
@@ -41,6 +44,9 @@ class Network:
         Positions of the input and output nodes.
     input_names, output_names : tuple of str or None
         A name for each entry of the flat input and output vector.
+    head : str or None
+        What a reader took off the outputs by ``logits=True``, where that is known:
+        ``"softmax"`` of all of them, or ``"sigmoid"`` of each.
     """
 
     def __init__(
@@ -50,8 +56,12 @@ class Network:
         inputs: Sequence[int] | None = None,
         input_names: Sequence[str] | None = None,
         output_names: Sequence[str] | None = None,
+        *,
+        head: str | None = None,
     ) -> None:
-        self.nodes = tuple(nodes)
+        if head not in HEADS:
+            raise ValueError(f"head={head!r} is none of {', '.join(map(repr, HEADS))}.")
+        self.nodes, self.head = tuple(nodes), head
         if inputs is None:
             inputs = [i for i, n in enumerate(self.nodes) if isinstance(n, Input)]
         self.inputs = tuple(inputs)
@@ -77,7 +87,25 @@ class Network:
     def with_nodes(self, nodes: Sequence[Node]) -> Network:
         """The same network with other nodes in the same places."""
         return Network(
-            nodes, self.outputs, self.inputs, self.input_names, self.output_names
+            nodes,
+            self.outputs,
+            self.inputs,
+            self.input_names,
+            self.output_names,
+            head=self.head,
+        )
+
+    def with_head(self, head: str | None) -> Network:
+        """The same network, which remembers what a reader took off its outputs."""
+        if head == self.head:
+            return self
+        return Network(
+            self.nodes,
+            self.outputs,
+            self.inputs,
+            self.input_names,
+            self.output_names,
+            head=head,
         )
 
     @property

@@ -95,6 +95,8 @@ def save_network(network: Network, path: str | Path) -> None:
         "output_names": network.output_names,
         "fingerprint": network.fingerprint,
     }
+    if network.head is not None:
+        header["head"] = network.head
     header["digest"] = _digest(header)
     with open(path, "wb") as file:
         np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
@@ -160,7 +162,7 @@ def _network(
     network = make(nodes, *_ends(header, nodes))
     if header["version"] > 1 and network.fingerprint != header["fingerprint"]:
         raise DamagedError("its weights were changed after they were saved")
-    return network
+    return network.with_head(header.get("head"))
 
 
 def _ends(header: dict[str, Any], nodes: list[Node]) -> tuple[Any, ...]:

@@ -61,6 +61,7 @@ def built(
     *,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    head: str | None = None,
 ) -> Network:
     """The network of a graph, checked against what ``framework`` makes, if anything.
 
@@ -73,7 +74,7 @@ def built(
     handles = [x.handle for x in outputs]
     network = graph.builder.build(
         handles, input_names=input_names, output_names=output_names
-    )
+    ).with_head(head)
     source = None if framework is None else framework()
     if source is not None:
         source.admitted, source.integers = dict(graph.admitted), set(graph.integers)

@@ -181,6 +181,7 @@ def read_network(
         network.inputs,
         network.input_names if input_names is None else input_names,
         network.output_names if output_names is None else output_names,
+        head=network.head,
     )
 
 

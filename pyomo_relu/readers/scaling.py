@@ -111,7 +111,12 @@ def scale_network(
             graph.admitted,
         )
     return built(
-        graph, outputs, framework, input_names=input_names, output_names=output_names
+        graph,
+        outputs,
+        framework,
+        input_names=input_names,
+        output_names=output_names,
+        head=network.head if output_scaler is None else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -76,6 +76,28 @@ class Head:
     layer: str
     run: Any = None
     unit: Tensor | None = None
+
+
+_KNOWN_HEADS = {
+    "softmax": "softmax",
+    "logsoftmax": "softmax",
+    "sigmoid": "sigmoid",
+    "logsigmoid": "sigmoid",
+}
+
+
+def head_of(values: Sequence[Any]) -> str | None:
+    """What a network remembers of the heads that were taken off its outputs.
+
+    A softmax counts where it is one over all outputs, a sigmoid of any.
+    """
+    if len(values) != 1 or not isinstance(values[0], Head):
+        return None
+    [head] = values
+    known = _KNOWN_HEADS.get(head.function.lower().replace("_", ""))
+    if known == "softmax" and sum(n > 1 for n in head.logits.shape) > 1:
+        return None  # a softmax for each part of the outputs
+    return known
 
 
 @dataclass(frozen=True)

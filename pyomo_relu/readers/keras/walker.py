@@ -34,7 +34,7 @@ from pyomo_relu.readers.naming import first_line, naming
 from pyomo_relu.readers.reader_tables import enter
 from pyomo_relu.readers.recurrent import GATED
 from pyomo_relu.readers.tensors import TensorGraph
-from pyomo_relu.readers.values import Head, Tensor
+from pyomo_relu.readers.values import Head, Tensor, head_of
 
 # Importing these modules fills the tables.
 from pyomo_relu.readers.keras import (  # noqa: F401  isort: skip
@@ -179,6 +179,7 @@ def _read_graph(
         partial(KerasModel, model, steps, values, source) if check_reading else None,
         input_names=input_names,
         output_names=output_names,
+        head=head_of(values),
     )
 
 

@@ -32,7 +32,7 @@ from pyomo_relu.readers.onnx.load import check_nodes, is_packed, load_model
 from pyomo_relu.readers.onnx.node import HEADS, OPERATORS, OnnxNode
 from pyomo_relu.readers.onnx.running import OnnxModel
 from pyomo_relu.readers.tensors import TensorGraph
-from pyomo_relu.readers.values import Head, Tensor, Value
+from pyomo_relu.readers.values import Head, Tensor, Value, head_of
 
 # Element types of inputs: real numbers and integers, by their numbers in ONNX.
 _NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16}
@@ -104,6 +104,7 @@ def read_onnx(
             framework if check_reading else None,
             input_names=input_names,
             output_names=output_names,
+            head=head_of([walker.values[entry.name] for entry in model.graph.output]),
         )
 
 

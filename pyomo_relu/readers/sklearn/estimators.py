@@ -118,6 +118,7 @@ def read_sklearn(
         framework if check_reading else None,
         input_names=input_names,
         output_names=output_names,
+        head=_head(estimator),
     )
 
 
@@ -158,6 +159,16 @@ def read_categories(source: Any) -> dict[str | int, dict[Any, float]]:
         names[column] if names else column: {c: float(v) for c, v in found.items()}
         for column, found in sorted(graph.categories.items())
     }
+
+
+def _head(estimator: Any) -> str | None:
+    """The function after the outputs of a network that classifies; None for other estimators."""
+    while hasattr(estimator, "steps"):
+        estimator = unwrapped(estimator.steps[-1][1])
+    if type(estimator).__name__ != "MLPClassifier":
+        return None
+    known = {"softmax": "softmax", "logistic": "sigmoid"}
+    return known.get(attribute(estimator, "out_activation_"))
 
 
 def _name(estimator: Any) -> str:

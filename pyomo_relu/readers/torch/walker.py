@@ -31,7 +31,7 @@ from pyomo_relu.readers.torch.state import (
     untouched,
     unwrapped,
 )
-from pyomo_relu.readers.values import Head, Tensor
+from pyomo_relu.readers.values import Head, Tensor, head_of
 
 #: The dtype and the device of each input.
 Kinds = list[tuple[Any, Any]]
@@ -140,7 +140,12 @@ def read_torch(
         if check_reading and framework is not None:
             check(framework, network, nodes, outputs)
     return Network(
-        network.nodes, network.outputs, network.inputs, input_names, output_names
+        network.nodes,
+        network.outputs,
+        network.inputs,
+        input_names,
+        output_names,
+        head=network.head,
     )
 
 
@@ -167,7 +172,7 @@ def _read(
     walker.graph.refuse_cuts()
     outputs = [(v.logits if isinstance(v, Head) else v).handle for v in found]
     builder = walker.graph.builder
-    network = builder.build(outputs)
+    network = builder.build(outputs).with_head(head_of(found))
     framework = TorchModel(torch, source, shapes, kinds, program, walker.values, found)
     framework.admitted = dict(walker.graph.admitted)
     framework.integers = set(walker.graph.integers)

@@ -110,14 +110,10 @@ def scale_network(
             source,
             graph.admitted,
         )
-    return built(
-        graph,
-        outputs,
-        framework,
-        input_names=input_names,
-        output_names=output_names,
-        head=network.head if output_scaler is None else None,
+    made_of = built(
+        graph, outputs, framework, input_names=input_names, output_names=output_names
     )
+    return made_of if output_scaler is not None else made_of.with_head(network.head)
 
 
 @dataclass(frozen=True)

@@ -91,32 +91,34 @@ def _by_names(layer: Any, given: Sequence[tuple[str, Any]], filled: Filled) -> N
     """Fill a layer from weights by names such as ``dense/kernel:0``."""
     import keras
 
-    if isinstance(layer, keras.Model):
-        inner: dict[str, list[tuple[str, Any]]] = {}
-        for name, value in given:
-            inner.setdefault(_owner(layer, name), []).append((name, value))
-        for owner, part in inner.items():
-            _by_names(_layer_named(layer, owner), part, filled)
+    if not isinstance(layer, keras.Model):
+        _own_by_names(layer, given, filled)
         return
-    named = [(_last(name), value) for name, value in given]
-    named = [(name, value) for name, value in named if name not in _UNUSED]
-    variables = [
-        v
-        for v in (*layer.trainable_weights, *layer.non_trainable_weights)
-        if v.name not in _UNUSED
-    ]
-    where = f"a weight of layer '{layer.name}'"
-    unique = len({name for name, _ in named}) == len(named)
-    if unique:
-        order = {v.name: k for k, v in enumerate(variables)}
-        named.sort(key=lambda entry: order.get(entry[0], len(order)))
-    if [name for name, _ in named] != [v.name for v in variables]:
+    inner: dict[str, list[tuple[str, Any]]] = {}
+    for name, value in given:
+        inner.setdefault(_owner(layer, name), []).append((name, value))
+    for owner, part in inner.items():
+        _by_names(_layer_named(layer, owner), part, filled)
+
+
+def _own_by_names(layer: Any, given: Sequence[tuple[str, Any]], filled: Filled) -> None:
+    """Fill a layer that is no model; weights of one name come in their order."""
+    named = [(_last(name), value) for name, value in given if _last(name) not in _UNUSED]
+    variables = _used([*layer.trainable_weights, *layer.non_trainable_weights])
+    wanted = [v.name for v in variables]
+    if len(set(wanted)) == len(wanted):
+        named.sort(key=lambda entry: wanted.index(entry[0]) if entry[0] in wanted else -1)
+    if [name for name, _ in named] != wanted:
         raise WeightsDontFit(
             f"the layer '{layer.name}' has the weights {[n for n, _ in named]} in the file, "
-            f"and needs {[v.name for v in variables]}."
+            f"and needs {wanted}."
         )
     for variable, (_, value) in zip(variables, named):
-        filled.assign(variable, value, where)
+        filled.assign(variable, value, f"a weight of layer '{layer.name}'")
+
+
+def _used(variables: Sequence[Any]) -> list[Any]:
+    return [v for v in variables if v.name not in _UNUSED]
 
 
 def _owner(model: Any, name: str) -> str:
@@ -157,18 +159,7 @@ def _fill(layer: Any, order: Any, group: Any, filled: Filled) -> None:
         if container is not None:
             _fill_all(order(layer), order, container, filled)
         return
-    own = [*layer._trainable_variables, *layer._non_trainable_variables]
-    own = [v for v in own if v.name not in _UNUSED]
-    values = list(_values(group))
-    if len(own) < len(values) <= len(own) + 1 and _is_count(values[-1]):
-        values.pop()  # of Normalization, the last of three
-    if len(own) != len(values):
-        raise WeightsDontFit(
-            f"the layer '{layer.name}' has {len(values)} weights in the file, and needs "
-            f"{len(own)}."
-        )
-    for variable, value in zip(own, values):
-        filled.assign(variable, value, f"a weight of layer '{layer.name}'")
+    _fill_own(layer, group, filled)
     for key in group:
         if key == "vars" or not _has_weights(group[key]):
             continue
@@ -179,6 +170,21 @@ def _fill(layer: Any, order: Any, group: Any, filled: Filled) -> None:
             _fill(inner, order, group[key], filled)
         else:
             raise WeightsDontFit(f"the layer '{layer.name}' has no part '{key}'.")
+
+
+def _fill_own(layer: Any, group: Any, filled: Filled) -> None:
+    """Fill the weights that a layer has itself, from arrays that are numbered."""
+    own = _used([*layer._trainable_variables, *layer._non_trainable_variables])
+    values = list(_values(group))
+    if len(values) == len(own) + 1 and _is_count(values[-1]):
+        values.pop()  # of Normalization, the last of three
+    if len(own) != len(values):
+        raise WeightsDontFit(
+            f"the layer '{layer.name}' has {len(values)} weights in the file, and needs "
+            f"{len(own)}."
+        )
+    for variable, value in zip(own, values):
+        filled.assign(variable, value, f"a weight of layer '{layer.name}'")
 
 
 def _fill_all(layers: Sequence[Any], order: Any, container: Any, filled: Filled) -> None:

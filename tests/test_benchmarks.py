@@ -6,7 +6,6 @@ import importlib
 import re
 import sys
 import threading
-import time
 
 import pytest
 
@@ -76,9 +75,11 @@ def test_a_run_that_is_left_early_leaves_no_timer(tmp_path, monkeypatch):
     common = importlib.import_module("common")
     monkeypatch.setattr(common, "HERE", tmp_path)
     (tmp_path / "worker.py").write_text("for k in '12': print('RESULT', k)")
-    before = threading.active_count()
+    before = set(threading.enumerate())
     answers = common.run_many("solve", "pyomo_relu", [tmp_path, tmp_path], 1.0, None)
-    assert next(answers) == 1 and threading.active_count() > before
+    assert next(answers) == 1
+    new = set(threading.enumerate()) - before
+    (timer,) = [t for t in new if isinstance(t, threading.Timer)]
     answers.close()
-    time.sleep(0.1)  # a cancelled timer ends at once, but in its own thread
-    assert threading.active_count() == before
+    timer.join(600.0)  # a cancelled timer ends at once, but in its own thread
+    assert not timer.is_alive()

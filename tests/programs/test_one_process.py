@@ -23,7 +23,7 @@ def in_turn(threads: str, steps: str, seed: int = 0) -> str:
 
 @pytest.mark.parametrize("threads", ["-", "1", "2"])
 def test_a_drawn_order(threads):
-    out = in_turn(threads, "25", seed=int(threads.replace("-", "0")))
+    out = in_turn(threads, "15", seed=int(threads.replace("-", "0")))
     assert "optimum" in out
 
 

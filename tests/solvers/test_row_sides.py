@@ -31,7 +31,7 @@ def by_rows(m: pyo.ConcreteModel) -> float | None:
         load_solutions=False,
         raise_exception_on_nonoptimal_result=False,
         rel_gap=1e-8,
-        time_limit=20,
+        time_limit=600,
     )
     status = results.termination_condition.name
     if status == EMPTY:
@@ -42,7 +42,7 @@ def by_rows(m: pyo.ConcreteModel) -> float | None:
 def search_of(m: pyo.ConcreteModel, **changes) -> RowSideSearch:
     problem = read_problem(m)
     assert problem.infeasible is None
-    search = RowSideSearch(problem, Limits(cpu_time_limit=30.0, rel_gap=1e-6, points=True))
+    search = RowSideSearch(problem, Limits(rel_gap=1e-6, points=True))
     search.settings = replace(row_bounds.SETTINGS, **changes)
     return search
 

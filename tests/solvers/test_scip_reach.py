@@ -7,7 +7,7 @@ import pyomo.environ as pyo
 import pytest
 
 from pyomo_relu import ReLUNetBlock
-from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.base.deadline import NEVER
 from pyomo_relu.presolve.functions import separate
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.solvers.scip.reach import Reach
@@ -46,10 +46,10 @@ def chain(seed: int) -> tuple[pyo.ConcreteModel, list]:
 @pytest.mark.parametrize("seed", range(4))
 def test_states_narrow_and_no_trajectory_is_lost(seed):
     m, network = chain(seed)
-    problem = read_problem(m, Deadline(60), "a test", general=True)
-    separated = separate(problem, Deadline(60))
+    problem = read_problem(m, NEVER, "a test", general=True)
+    separated = separate(problem, NEVER)
     given = separated.program.upper - separated.program.lower
-    reach = Reach(separated, Deadline(60))
+    reach = Reach(separated, NEVER)
     program = separated.program
     assert reach.unreached is None
     assert len(reach.boxes) == len(separated.functions)

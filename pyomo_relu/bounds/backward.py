@@ -39,8 +39,9 @@ import numpy.typing as npt
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.linear import Lines, MaxPlanes, max_planes, piecewise_lines
+from pyomo_relu.bounds.many_pieces import PiecesHull, has_many_pieces
 from pyomo_relu.bounds.smooth_lines import SmoothHull
-from pyomo_relu.network import Affine, Input, Max, Network, PiecewiseLinear, Smooth
+from pyomo_relu.network import Affine, Input, Max, Network, Node, PiecewiseLinear, Smooth
 from pyomo_relu.network.nodes import Weight
 from pyomo_relu.network.weights import absolute, dense, row_nonzeros
 
@@ -65,6 +66,14 @@ class _Progress:
 
     def add(self, i: int, a: np.ndarray) -> None:
         self.coefs[i] = self.coefs[i] + a if i in self.coefs else a
+
+
+def _hull(node: Node, low: np.ndarray, high: np.ndarray) -> SmoothHull | PiecesHull:
+    """What the rules' lines of a smooth node, or of one of many pieces, have in common."""
+    if isinstance(node, PiecewiseLinear):
+        return PiecesHull(node, low, high)
+    assert isinstance(node, Smooth)
+    return SmoothHull(node, low, high)
 
 
 class Backward:
@@ -102,7 +111,7 @@ class Backward:
         self.slices = dict(network.input_slices())
         self.n_readers = [len(r) for r in network.readers()]
         self._lines: dict[tuple[int, str], Relaxed] = {}
-        self._hulls: dict[int, SmoothHull] = {}
+        self._hulls: dict[int, SmoothHull | PiecesHull] = {}
         self._noise: dict[int, np.ndarray] = {}
         self._line_noises: dict[object, np.ndarray] = {}
         self._affine: dict[int, tuple[tuple[Weight, ...], np.ndarray]] = {}
@@ -132,15 +141,14 @@ class Backward:
         if (i, rule) not in self._lines:
             node = self.network.nodes[i]
             low, high = self.lows[node.sources[0]], self.highs[node.sources[0]]
-            if isinstance(node, PiecewiseLinear):
-                self._lines[i, rule] = piecewise_lines(node, low, high, rule)
-            elif isinstance(node, Smooth):
-                if i not in self._hulls:
-                    self._hulls[i] = SmoothHull(node, low, high)
-                self._lines[i, rule] = self._hulls[i].lines(rule)
-            else:
-                assert isinstance(node, Max)
+            if isinstance(node, Max):
                 self._lines[i, rule] = max_planes(node, low, high, rule)
+            elif isinstance(node, PiecewiseLinear) and not has_many_pieces(node):
+                self._lines[i, rule] = piecewise_lines(node, low, high, rule)
+            else:
+                if i not in self._hulls:
+                    self._hulls[i] = _hull(node, low, high)
+                self._lines[i, rule] = self._hulls[i].lines(rule)
         return self._lines[i, rule]
 
     def noise(self, i: int) -> np.ndarray:

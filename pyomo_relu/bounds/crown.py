@@ -262,14 +262,8 @@ def absolute_gradient(
                 coefs[s] = coefs.get(s, 0.0) + times(a, absolute(w))
         elif isinstance(here, PiecewiseLinear):
             low, high = lows[here.source], highs[here.source]
-            steep = np.zeros(low.shape)
-            for p in range(here.slopes.shape[1]):
-                meets = np.ones(low.shape, dtype=bool)
-                if p > 0:
-                    meets &= here.breakpoints[:, p - 1] <= high
-                if p < here.breakpoints.shape[1]:
-                    meets &= low < here.breakpoints[:, p]
-                steep = np.where(meets, np.maximum(steep, abs(here.slopes[:, p])), steep)
+            least, greatest = here.slope_range(low, high)
+            steep = np.maximum(abs(least), abs(greatest))
             coefs[here.source] = coefs.get(here.source, 0.0) + a * steep[:, None, :]
         elif isinstance(here, Smooth):
             steep = steepest(here, lows[here.source], highs[here.source])

@@ -31,6 +31,7 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.base.rounding import EPS
 from pyomo_relu.network import Max, PiecewiseLinear
+from pyomo_relu.network.nodes import FEW
 
 #: Rules whose bounds are intersected by default.
 RULES = ("adaptive", "zero", "one", "parallel")
@@ -117,6 +118,8 @@ def segments(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> Segmen
 
 def undecided(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Which units meet two pieces on their interval, (N, size) bool."""
+    if node.breakpoints.shape[1] > FEW and node.is_continuous:
+        return node.piece(low) < node.pieces_before(high)
     found = np.zeros(np.shape(low), dtype=bool)
     jumps = None if node.function == "relu" else node.jumps != 0
     for p in range(node.breakpoints.shape[1]):

@@ -38,6 +38,7 @@ from pyomo_relu.bounds.linear import (
     slope_range,
     support,
 )
+from pyomo_relu.bounds.many_pieces import PiecesHull, has_many_pieces
 from pyomo_relu.bounds.smooth_lines import smooth_slope_range, smooth_support
 from pyomo_relu.network import PiecewiseLinear, Smooth
 
@@ -171,6 +172,22 @@ class GeneralFamily(HullFamily):
         return support(self.ends, slope, sign), touch
 
 
+class ManyPiecesFamily(HullFamily):
+    """The lines of continuous functions of many pieces."""
+
+    def __init__(self, node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> None:
+        self.hull = PiecesHull(node, low, high)
+        super().__init__(self.hull.single, self.hull.own)
+
+    def slope_range(self, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes of the lower hull at its two ends."""
+        return self.hull.slope_range(sign)
+
+    def support(self, slope: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
+        """Constants of the lines, and where they touch the graph."""
+        return self.hull.support(slope, sign)
+
+
 class SmoothFamily(HullFamily):
     """The lines of a smooth function."""
 
@@ -196,6 +213,8 @@ def family_of(
     """The lines that units have to choose from over their ranges (N, size)."""
     if isinstance(node, Smooth):
         return SmoothFamily(node, low, high)
+    if has_many_pieces(node):
+        return ManyPiecesFamily(node, low, high)
     return ReluFamily(node, low, high) if node.is_relu else GeneralFamily(node, low, high)
 
 

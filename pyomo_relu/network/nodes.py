@@ -22,11 +22,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pyomo_relu.base.lazy import sparse as sp
+from pyomo_relu.network.search import Extremes, SortedRows
 from pyomo_relu.network.smooth_functions import (
     LARGEST_EXPONENT,
     SmoothFunction,
     smooth_function,
 )
+
+#: Pieces of units with more breakpoints than this are found by bisection.
+FEW = 8
 
 #: A matrix of weights: a dense array or a SciPy CSR array. ``Any``, because naming the
 #: class would import SciPy, and because SciPy's classes carry no types.
@@ -214,15 +218,64 @@ class PiecewiseLinear(Node):
 
     def piece(self, x: np.ndarray) -> np.ndarray:
         """Index of the piece that holds each entry of ``x``, shape (N, size)."""
+        if self.breakpoints.shape[1] > FEW:
+            return self._places.count_to(x)
         index = np.zeros(x.shape, dtype=np.int64)
         for p in range(self.breakpoints.shape[1]):
             index += x >= self.breakpoints[:, p]
         return index
 
+    def pieces_before(self, x: np.ndarray) -> np.ndarray:
+        """How many pieces end before each entry of ``x``, shape (N, size)."""
+        return self._places.count_below(x)
+
+    @cached_property
+    def _places(self) -> SortedRows:
+        return SortedRows(self.breakpoints)
+
+    @cached_property
+    def _at_breakpoints(self) -> Extremes:
+        """The values on both sides of breakpoints."""
+        t, a, c = self.breakpoints, self.slopes, self.intercepts
+        left, right = a[:, :-1] * t + c[:, :-1], a[:, 1:] * t + c[:, 1:]
+        return Extremes(np.minimum(left, right), np.maximum(left, right))
+
+    @cached_property
+    def _steepness(self) -> Extremes:
+        return Extremes(self.slopes, self.slopes)
+
+    def slope_range(
+        self, lower: np.ndarray, upper: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest slope of the pieces that meet ``[lower, upper]``, ends included.
+
+        (N, size) arrays.
+        """
+        t, k = self.breakpoints, self.breakpoints.shape[1]
+        if k > FEW:
+            places = self._places
+            return self._steepness.over(
+                places.count_below(lower), places.count_to(upper) + 1
+            )
+        least, greatest = np.full(lower.shape, np.inf), np.full(lower.shape, -np.inf)
+        for p in range(k + 1):
+            met = np.ones(lower.shape, dtype=bool)
+            if p > 0:
+                met &= t[:, p - 1] <= upper
+            if p < k:
+                met &= lower <= t[:, p]
+            slope = self.slopes[:, p]
+            least = np.where(met, np.minimum(least, slope), least)
+            greatest = np.where(met, np.maximum(greatest, slope), greatest)
+        return least, greatest
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Apply to an (N, size) array of pre-activations."""
         if self.function == "relu":
             return np.maximum(x, 0.0)
+        if self.breakpoints.shape[1] > FEW:
+            unit, piece = np.arange(self.size), self.piece(x)
+            return np.asarray(self.slopes[unit, piece] * x + self.intercepts[unit, piece])
         y = self.slopes[:, 0] * x + self.intercepts[:, 0]
         for p in range(self.breakpoints.shape[1]):
             right = self.slopes[:, p + 1] * x + self.intercepts[:, p + 1]
@@ -239,7 +292,12 @@ class PiecewiseLinear(Node):
             return np.maximum(lower, 0.0), np.maximum(upper, 0.0)
         first, last = self(np.atleast_2d(lower)), self(np.atleast_2d(upper))
         low, high = np.minimum(first, last), np.maximum(first, last)
-        for p in range(self.breakpoints.shape[1]):
+        many = self.breakpoints.shape[1] > FEW
+        if many:
+            met = self._places.count_below(lower), self._places.count_to(upper)
+            least, greatest = self._at_breakpoints.over(*met)
+            low, high = np.minimum(low, least), np.maximum(high, greatest)
+        for p in range(0 if many else self.breakpoints.shape[1]):
             t = self.breakpoints[:, p]
             inside = (lower <= t) & (t <= upper)
             for q in (p, p + 1):

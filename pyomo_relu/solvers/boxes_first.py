@@ -22,6 +22,7 @@ import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.block import is_as_written
+from pyomo_relu.bounds.many_pieces import has_many_pieces
 from pyomo_relu.formulations import BigM, Cuts, Hull, Logarithmic, Partition, network_blocks
 from pyomo_relu.heuristics.network_columns import NetworkProblem
 from pyomo_relu.heuristics.start_settings import START
@@ -194,8 +195,13 @@ def _share(inputs: Problem) -> float:
     if NeuronSearch.fits(inputs):
         return 1.0
     low, high = inputs.box
-    few = np.count_nonzero(low < high) <= SETTINGS.most_inputs
-    return SETTINGS.boxes_only if few else 0.0
+    if np.count_nonzero(low < high) > SETTINGS.most_inputs:
+        return 0.0
+    curves = any(
+        isinstance(node, PiecewiseLinear) and has_many_pieces(node)
+        for node in inputs.network.nodes
+    )
+    return SETTINGS.boxes_of_curves if curves else SETTINGS.boxes_only
 
 
 def _parts(problem: NetworkProblem) -> int:

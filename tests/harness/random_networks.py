@@ -26,6 +26,8 @@ CONTINUOUS = (
 )
 STEPS = ("step", "sign", "threshold_relu", "pwl_jump")
 ALL_ACTIVATIONS = CONTINUOUS + STEPS
+#: Continuous ones of 13 to 40 pieces, which bounds look at in a way of their own.
+MANY_PIECES = ("pwl_many",)
 #: Smooth ones; ``exp`` overflows behind large weights.
 SMOOTH = tuple(name for name in SMOOTH_FUNCTIONS if name != "exp")
 
@@ -66,15 +68,16 @@ def random_pieces(rng: np.random.Generator, name: str, size: int) -> Pieces:
         return activations.clip(low, low + _rounded(rng.uniform(0.1, 2.0, size)))
     if name == "threshold_relu":
         return activations.relu(threshold=_rounded(rng.uniform(0.1, 0.8)))
-    if name in ("pwl", "pwl_jump"):
+    if name in ("pwl", "pwl_jump", *MANY_PIECES):
         return _general(rng, name, size)
     return activations.ACTIVATIONS[name]()
 
 
 def _general(rng: np.random.Generator, name: str, size: int) -> Pieces:
-    """A function of its own for each neuron, with 2 to 4 breakpoints."""
-    k = int(rng.integers(2, 5))
-    t = np.cumsum(_rounded(rng.uniform(0.1, 0.8, (size, k))), axis=1) - 1.0
+    """A function of its own for each neuron, with 2 to 4 breakpoints, or with many."""
+    k = int(rng.integers(12, 40) if name in MANY_PIECES else rng.integers(2, 5))
+    step = 3.0 / k if name in MANY_PIECES else 1.0
+    t = np.cumsum(_rounded(rng.uniform(0.1, 0.8, (size, k)) * step), axis=1) - 1.0
     a = _rounded(rng.normal(0.0, 1.0, (size, k + 1)))
     a[rng.random(a.shape) < 0.2] = 0.0
     c = np.empty((size, k + 1))

@@ -52,9 +52,9 @@ class ApproximationSettings:
     """
 
     rounds: int = 6
-    aim: float = 0.93
-    good: float = 0.8
-    boxes: int = 150
+    aim: float = 0.95
+    good: float = 0.85
+    boxes: int = 1000
     most_pieces: float = 5000.0
     rung: str = "alpha_crown"
 

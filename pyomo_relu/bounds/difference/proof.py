@@ -22,7 +22,7 @@ products of intervals are widened by a share of 1e-10.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -86,20 +86,6 @@ def _back(w: object, low: np.ndarray, high: np.ndarray) -> Interval:
     return a.reshape(*low.shape[:-1], -1), b.reshape(*low.shape[:-1], -1)
 
 
-def slope_range(node: PiecewiseLinear, low: np.ndarray, high: np.ndarray) -> Interval:
-    """The least and the largest slope of each unit on ``[low, high]``, (N, size) arrays."""
-    t = node.breakpoints
-    ends = np.full((node.size, 1), np.inf)
-    starts, stops = np.hstack([-ends, t]), np.hstack([t, ends])
-    least, greatest = np.full(low.shape, np.inf), np.full(low.shape, -np.inf)
-    for p in range(node.slopes.shape[1]):
-        met = (starts[:, p] <= high) & (low <= stops[:, p])
-        slope = node.slopes[:, p]
-        least = np.where(met, np.minimum(least, slope), least)
-        greatest = np.where(met, np.maximum(greatest, slope), greatest)
-    return least, greatest
-
-
 def differing(network: Network) -> list[bool]:
     """For each node, whether it depends on a smooth unit."""
     found: list[bool] = []
@@ -107,6 +93,36 @@ def differing(network: Network) -> list[bool]:
         smooth = isinstance(node, Smooth)
         found.append(smooth or any(found[s] for s in node.sources))
     return found
+
+
+@dataclass
+class _Forward:
+    """What is known of both networks over N boxes, as far as a pass has come.
+
+    Attributes
+    ----------
+    lows, highs : sequences of (N, size) arrays
+        Bounds of every node of the true network.
+    found : list
+        Bounds of each node's difference.
+    own, slopes : dict
+        What nodes add to the difference themselves, and the slopes of their units.
+    """
+
+    lows: Sequence[np.ndarray]
+    highs: Sequence[np.ndarray]
+    found: list[Interval] = field(default_factory=list)
+    own: dict[int, Interval] = field(default_factory=dict)
+    slopes: dict[int, Interval] = field(default_factory=dict)
+
+    def range(self, i: int) -> Interval:
+        """Bounds of a node of the true network."""
+        return self.lows[i], self.highs[i]
+
+    def reach(self, i: int) -> Interval:
+        """All numbers between entries of both networks: from ``z`` to ``z' = z - delta``."""
+        (low, high), (a, b) = self.range(i), self.found[i]
+        return np.minimum(low, low - b), np.maximum(high, high - a)
 
 
 class Differences:
@@ -138,95 +154,66 @@ class Differences:
         lows, highs : sequences of (N, size) arrays
             Bounds of every node of the true network over each box.
         """
-        forward, own, slopes = self._forward(lows, highs)
-        return self._backward(lows, highs, forward, own, slopes)
+        known = _Forward(lows, highs)
+        for i in range(len(self.true.nodes)):
+            self._add(i, known)
+        return self._backward(known)
 
     # ------------------------------------------------------------------------ forwards
-    def _forward(
-        self, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray]
-    ) -> tuple[list[Interval], dict[int, Interval], dict[int, Interval]]:
-        """Bounds of each node's difference, what it adds itself, and its slopes."""
-        nodes = self.true.nodes
-        found: list[Interval] = []
-        own: dict[int, Interval] = {}
-        slopes: dict[int, Interval] = {}
-        for i, node in enumerate(nodes):
-            if not self.differs[i]:  # both networks compute the very same there
-                none = np.zeros(np.shape(lows[i]))
-                found.append((none, none))
-                if isinstance(node, PiecewiseLinear):
-                    slopes[i] = slope_range(node, lows[node.source], highs[node.source])
-            elif isinstance(node, Affine):
-                own[i] = self._rounding(node, lows, highs, found)
-                low, high = own[i]
-                for s, w in zip(node.sources, node.weights):
-                    a, b = _through(w, *found[s])
-                    low, high = low + a, high + b
-                found.append((low, high))
-            elif isinstance(node, Max):
-                a, b = (side[:, node.indices] for side in found[node.source])
-                can = _contend(node, *_reach(node.source, lows, highs, found))
-                a, b, starts = (
-                    np.where(can, a, np.inf),
-                    np.where(can, b, -np.inf),
-                    node.indptr,
-                )
-                low = np.minimum.reduceat(a, starts[:-1], axis=1)
-                found.append((low, np.maximum.reduceat(b, starts[:-1], axis=1)))
-            else:
-                own[i], slopes[i] = self._unit(i, lows, highs, found)
-                a, b = _times(found[nodes[i].sources[0]], slopes[i])
-                found.append((a + own[i][0], b + own[i][1]))
-        return found, own, slopes
+    def _add(self, i: int, known: _Forward) -> None:
+        """The next node's difference, what it adds itself, and its slopes."""
+        node, found = self.true.nodes[i], known.found
+        if not self.differs[i]:  # both networks compute the very same there
+            none = np.zeros(np.shape(known.lows[i]))
+            found.append((none, none))
+            if isinstance(node, PiecewiseLinear):
+                known.slopes[i] = node.slope_range(*known.range(node.source))
+        elif isinstance(node, Affine):
+            low, high = known.own[i] = self._rounding(node, known)
+            for s, w in zip(node.sources, node.weights):
+                a, b = _through(w, *found[s])
+                low, high = low + a, high + b
+            found.append((low, high))
+        elif isinstance(node, Max):
+            can, starts = _contend(node, known), node.indptr[:-1]
+            a, b = (side[:, node.indices] for side in found[node.source])
+            a, b = np.where(can, a, np.inf), np.where(can, b, -np.inf)
+            low = np.minimum.reduceat(a, starts, axis=1)
+            found.append((low, np.maximum.reduceat(b, starts, axis=1)))
+        else:
+            known.own[i], known.slopes[i] = self._unit(i, known)
+            a, b = _times(found[node.sources[0]], known.slopes[i])
+            found.append((a + known.own[i][0], b + known.own[i][1]))
 
-    def _rounding(
-        self,
-        node: Affine,
-        lows: Sequence[np.ndarray],
-        highs: Sequence[np.ndarray],
-        found: list[Interval],
-    ) -> Interval:
+    def _rounding(self, node: Affine, known: _Forward) -> Interval:
         """What an affine node of both networks may round by."""
         sizes = []
         for s in node.sources:
-            off = np.maximum(-found[s][0], found[s][1])
-            sizes.append(np.maximum(abs(lows[s]), abs(highs[s])) + off)
+            (low, high), (a, b) = known.range(s), known.found[s]
+            sizes.append(np.maximum(abs(low), abs(high)) + np.maximum(-a, b))
         slack = 2.0 * rounding_slack(node, sizes)
         return -slack, slack
 
-    def _unit(
-        self,
-        i: int,
-        lows: Sequence[np.ndarray],
-        highs: Sequence[np.ndarray],
-        found: list[Interval],
-    ) -> tuple[Interval, Interval]:
+    def _unit(self, i: int, known: _Forward) -> tuple[Interval, Interval]:
         """The errors of the units of a node, and the range of their slopes."""
         node = self.curves.nodes[i]
         assert isinstance(node, PiecewiseLinear)
-        low, high = lows[node.source], highs[node.source]
-        reach = _reach(node.source, lows, highs, found)
-        slopes = slope_range(node, *reach)
+        reach = known.reach(node.source)
+        slopes = node.slope_range(*reach)
         size = np.maximum(abs(reach[0]), abs(reach[1])) * abs(node.slopes).max(axis=1)
         slack = 8.0 * EPS * (size + abs(node.intercepts).max(axis=1))
         if i in self.errors:
-            least, greatest = self.errors[i].over(low, high)
+            least, greatest = self.errors[i].over(*known.range(node.source))
             return (least - slack, greatest + slack), slopes
         if node.function == "relu":
             slack = np.zeros_like(size)
         return (-slack, slack), slopes
 
     # ----------------------------------------------------------------------- backwards
-    def _backward(
-        self,
-        lows: Sequence[np.ndarray],
-        highs: Sequence[np.ndarray],
-        forward: list[Interval],
-        own: dict[int, Interval],
-        slopes: dict[int, Interval],
-    ) -> Difference:
+    def _backward(self, known: _Forward) -> Difference:
+        own, slopes = known.own, known.slopes
         network = self.true
-        n, q = len(lows[0]), network.n_outputs
+        n, q = len(known.lows[0]), network.n_outputs
         gains: list[Interval | None] = [None] * len(network.nodes)
 
         def add(i: int, g: Interval) -> None:
@@ -238,7 +225,7 @@ class Differences:
         for i, columns in network.output_slices():
             add(i, (eye[:, :, columns], eye[:, :, columns]))
         first_low, first_high = (
-            np.hstack([forward[i][side] for i in network.outputs]) for side in (0, 1)
+            np.hstack([known.found[i][side] for i in network.outputs]) for side in (0, 1)
         )
         sensitivity: dict[int, np.ndarray] = {}
         steep = np.zeros((n, q, network.n_inputs))
@@ -261,8 +248,8 @@ class Differences:
                 for s, w in zip(node.sources, node.weights):
                     add(s, _back(w, *g))
             elif isinstance(node, Max):
-                can = _contend(node, *_reach(node.source, lows, highs, forward))
-                add(node.source, _back_max(node, g, can, lows[node.source].shape[1]))
+                size = network.nodes[node.source].size
+                add(node.source, _back_max(node, g, _contend(node, known), size))
             else:
                 add(node.sources[0], _times(g, tuple(s[:, None, :] for s in slopes[i])))  # type: ignore[arg-type]
         return Difference(
@@ -270,17 +257,9 @@ class Differences:
         )
 
 
-def _reach(
-    i: int, lows: Sequence[np.ndarray], highs: Sequence[np.ndarray], found: list[Interval]
-) -> Interval:
-    """All numbers between entries of both networks: from ``z`` to ``z' = z - delta``."""
-    low, high = lows[i], highs[i]
-    a, b = found[i]
-    return np.minimum(low, low - b), np.maximum(high, high - a)
-
-
-def _contend(node: Max, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _contend(node: Max, known: _Forward) -> np.ndarray:
     """Which arguments of maxima may be the largest, (N, arguments) bool."""
+    low, high = known.reach(node.source)
     least, most = low[:, node.indices], high[:, node.indices]
     best = np.maximum.reduceat(least, node.indptr[:-1], axis=1)
     groups = np.repeat(np.arange(node.size), np.diff(node.indptr))

@@ -36,7 +36,7 @@ class ProofSettings:
     """
 
     near_enough: float = 1.2
-    boxes: int = 600
+    boxes: int = 2000
     together: int = 48
     entries: int = 2**21
     samples: int = 1500

@@ -11,12 +11,14 @@ inside. What computed points are off by is bounded as for lines
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from pyomo_relu.base.rounding import EPS
 from pyomo_relu.bounds.smooth_lines import inverse_derivative, smooth_support
 from pyomo_relu.network import PiecewiseLinear, Smooth
+from pyomo_relu.network.search import Extremes, SortedRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +54,28 @@ class UnitErrors:
         ends = [self.smooth(x) - self.curves(x) for x in (low, high)]
         least, greatest = np.minimum(*ends), np.maximum(*ends)
         near = 1e-6 * (1.0 + np.maximum(abs(low), abs(high)))
-        for k in range(self.at.shape[1]):
-            inside = (low - near <= self.at[:, k]) & (self.at[:, k] <= high + near)
-            if inside.any():
-                np.minimum(least, self.least[:, k], out=least, where=inside)
-                np.maximum(greatest, self.greatest[:, k], out=greatest, where=inside)
+        first, stop = (
+            self._places.count_below(low - near),
+            self._places.count_to(high + near),
+        )
+        turns = self._turns.over(first, stop)
+        least, greatest = np.minimum(least, turns[0]), np.maximum(greatest, turns[1])
         return least - self.margin, greatest + self.margin
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return np.argsort(self.at, axis=1, kind="stable")
+
+    @cached_property
+    def _places(self) -> SortedRows:
+        return SortedRows(np.take_along_axis(self.at, self._order, axis=1))
+
+    @cached_property
+    def _turns(self) -> Extremes:
+        least, greatest = (
+            np.take_along_axis(a, self._order, axis=1) for a in (self.least, self.greatest)
+        )
+        return Extremes(least, greatest)
 
 
 def unit_errors(

@@ -144,7 +144,7 @@ def test_binarized_design(tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     found = load("binarized_design").main(
-        ["--experiments", "16", "--seconds", "6", "--output", str(tmp_path)]
+        ["--experiments", "16", "--seconds", "60", "--output", str(tmp_path)]
     )
     assert found["wrong"] <= 3
     assert found["score"] >= 0
@@ -191,7 +191,7 @@ def test_train_digits(tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     found = load("train_digits").main(
-        ["--images", "1", "--seconds", "0.2", "--output", str(tmp_path)]
+        ["--images", "1", "--seconds", "2", "--output", str(tmp_path)]
     )
     assert found["pairs"] > 0.3  # a tenth by chance
     assert found["classes"] > 0.15

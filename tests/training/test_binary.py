@@ -150,7 +150,12 @@ def test_deep_and_multiclass(thresholds, loss):
     x = rng.uniform(0, 1, (9, 2)).round(2)
     y = np.repeat(["a", "b", "c"], 3)
     clf = BinaryNetClassifier(
-        (2, 2), thresholds=thresholds, loss=loss, time_limit=1, random_state=0
+        (2, 2),
+        thresholds=thresholds,
+        loss=loss,
+        time_limit=None,
+        node_limit=1,
+        random_state=0,
     ).fit(x, y)
     network = clf.network_
     assert network.sizes == (2, 2, 2, 3)
@@ -280,7 +285,7 @@ def test_refining_never_raises_the_loss():
     optima = []
     for parts in (1, 2, 4, 8):
         data = Data(x, y, np.ones(8), np.arange(8) * parts // 8)
-        found = solve(program(loss, family, data), Engine(), time_limit=60)
+        found = solve(program(loss, family, data), Engine(), time_limit=None)
         assert found.status == "optimal"
         optima.append(found.objective)
     assert all(a >= b - 1e-6 for a, b in zip(optima, optima[1:]))
@@ -302,7 +307,9 @@ def test_breast_cancer_by_data_splitting():
     x, y = breast_cancer(shared_data("bdnn/breast-cancer-wisconsin.csv"))
     order = np.random.default_rng(0).permutation(len(x))
     train, val, test = np.split(order, [349, 524])
-    clf = BinaryNetClassifier((4,), method="data_splitting", random_state=0, time_limit=60)
+    clf = BinaryNetClassifier(
+        (4,), method="data_splitting", random_state=0, time_limit=None
+    )
     clf.fit(x[train], y[train], validation=(x[val], y[val]))
     assert clf.score(x[test], y[test]) > 0.93
     found = [h for h in clf.history_ if h["method"] == "data_splitting"]
@@ -325,7 +332,7 @@ def test_splitting_widens_margins():
             merged(x, bits),
             Loss("zero_one"),
             Engine(),
-            20.0,
+            None,
             np.random.default_rng(0),
         )
         points = Points(x, bits[:, 0].astype(int), bits)

@@ -23,6 +23,7 @@ from pyomo_relu.training.losses import HARD_LOSSES, Loss, least_value, value
 from pyomo_relu.training.points import bits_of
 from pyomo_relu.training.solve import Engine, solve
 from pyomo_relu.training.task import Task, constant_network, random_network
+from tests.harness.clock import Clock
 
 #: Seconds; the last one is enough for some programs.
 LIMITS = (1e-9, 1e-3, 0.02, 0.1, 0.5)
@@ -168,19 +169,6 @@ def test_any_ensemble_with_any_limit(seed):
 
 
 # --------------------------------------------------------------------------- the clock
-class Clock:
-    """A clock that goes on by one at each look."""
-
-    def __init__(self, step: float = 1.0) -> None:
-        self.now, self.step = 0.0, step
-
-    def perf_counter(self) -> float:
-        self.now += self.step
-        return self.now
-
-    process_time = perf_counter
-
-
 @pytest.mark.parametrize("method", ["exact", "local_search", "data_splitting", "hybrid"])
 @pytest.mark.parametrize("loss", ["zero_one", "hinge"])
 def test_the_writing_of_programs_looks_at_the_clock(method, loss, monkeypatch):

@@ -27,7 +27,9 @@ from tests.training.oracles import SIGNS, SQUARE, XOR
 def test_local_search_never_rises(hidden, activation, loss):
     rng = np.random.default_rng(4)
     x, y = rng.uniform(0, 1, (12, 2)).round(2), rng.integers(0, 2, (12, 1)).astype(float)
-    task = Task(Family(hidden, 1, activation), merged(x, y), Loss(loss), Engine(), 20, rng)
+    task = Task(
+        Family(hidden, 1, activation), merged(x, y), Loss(loss), Engine(), None, rng
+    )
     start = random_network(task)
     found = local_search(task, start, rounds=3)
     losses = [task.value(start), *(h["loss"] for h in found.history)]
@@ -57,7 +59,7 @@ def test_refining_keeps_predictions(loss):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 3, (10, 5)).astype(float), rng.integers(0, 2, (10, 1)) * 1.0
     family = Family((3,), 1, "sign", 1.0, True, "neuron", 1.0, True)
-    task = Task(family, merged(x, y), Loss("max_correct"), Engine(), 60, rng)
+    task = Task(family, merged(x, y), Loss("max_correct"), Engine(), None, rng)
     before = random_network(task)
     after = refine(task, before, loss)
     assert after.status == "optimal"
@@ -98,7 +100,7 @@ def test_straight_through(thresholds):
     x = rng.uniform(0, 1, (40, 2))
     y = (x.sum(axis=1) > 1).astype(int)
     clf = BinaryNetClassifier(
-        (3,), method="ste", thresholds=thresholds, time_limit=3, random_state=0
+        (3,), method="ste", thresholds=thresholds, time_limit=None, random_state=0
     ).fit(x, y)
     steps = [h for h in clf.history_ if h["method"] == "ste"]
     assert clf.loss_ <= min(h["loss"] for h in steps)
@@ -115,7 +117,7 @@ def test_straight_through_learns():
     x = rng.uniform(0, 1, (60, 2))
     y = (x.sum(axis=1) > 1).astype(int)
     clf = BinarizedNetClassifier((), method="ste", loss="sat_margin", margin=0.05)
-    clf.set_params(time_limit=60, random_state=0).fit(x, y)
+    clf.set_params(time_limit=None, random_state=0).fit(x, y)
     assert clf.score(x, y) >= 0.9
 
 
@@ -166,7 +168,7 @@ def test_conventions():
     from sklearn.exceptions import NotFittedError
     from sklearn.model_selection import cross_val_score
 
-    clf = BinaryNetClassifier((), weights="ternary", time_limit=5)
+    clf = BinaryNetClassifier((), weights="ternary", time_limit=None)
     assert clone(clf).get_params() == clf.get_params()
     with pytest.raises(NotFittedError):
         clf.predict(SQUARE)

@@ -18,7 +18,7 @@ from pathlib import Path
 from common import RESULTS, publish
 from paper_runs import NUMBERS, rows_of, run_missing
 
-PAPERS = ("kurtz_bah", "ensembles", "feasibility", "fischetti_jo", "aspman")
+PAPERS = ("kurtz_bah", "ensembles", "feasibility", "fischetti_jo", "aspman", "plate")
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="another table than the stored one")
     parser.add_argument("--table", action="store_true", help="write the means only")
     parser.add_argument("--only", nargs="*", default=[""], help="words in study or run")
+    parser.add_argument("--plot", action="store_true", help="draw the page's picture")
     args = parser.parse_args()
     name = f"paper_{args.paper}"
     path = args.csv or RESULTS / f"{name}.csv"
@@ -41,6 +42,10 @@ def main() -> None:
             if any(word in f"{run.study}: {run.run}" for word in args.only)
         )
         run_missing(chosen, path, args.full, numbers)
+    if args.plot:
+        if not hasattr(study, "plot"):
+            parser.error(f"the study {args.paper} has no picture.")
+        study.plot(rows_of(path, numbers))
     if args.csv is None:
         publish(name, study.summary(rows_of(path, numbers)))
 

@@ -26,6 +26,7 @@ REPORTS = [
     ("papers", ["--paper", "feasibility", "--table"], "paper_feasibility"),
     ("papers", ["--paper", "aspman", "--table"], "paper_aspman"),
     ("papers", ["--paper", "fischetti_jo", "--table"], "paper_fischetti_jo"),
+    ("papers", ["--paper", "plate", "--table"], "paper_plate"),
     ("verification", ["--table"], "verification"),
     ("many_blocks", ["--report"], "many_blocks"),
     ("wired", ["--report"], "wired"),

@@ -12,13 +12,13 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
-from common import IMAGES, significant, table
-from paper_runs import Run, mean_error
-from plate import FUNCTIONS, samples
+from paper_plate_grid import SEEDS, STRENGTHS, USUAL, cases
+from paper_plate_report import plot, summary
+from paper_runs import Run
+from plate import samples
 from wired_models import production as oil
 from wired_models.networks import Layers, dense
 
@@ -28,42 +28,12 @@ from pyomo_relu.bounds import compute_bounds
 from pyomo_relu.programs.highs import HighsModel
 from pyomo_relu.programs.standard_form import compile_standard_form
 
+__all__ = ["NUMBERS", "STRENGTHS", "USUAL", "cases", "plot", "runs", "summary"]
+
 NUMBERS = (
     "error", "train_cpu_seconds", "undecided", "neurons", "largest_big_m", "root",
     "objective", "bound", "nodes", "mip_cpu_seconds", "cpu_seconds", "wall_seconds",
 )  # fmt: skip
-
-#: Weights of each penalty in its sweep. The mean squared error is of outputs with a
-#: standard deviation of 1; Tsay's of outputs between 0 and 1, hence his smaller weights
-#: (1e-4 to 1e-2).
-STRENGTHS: dict[str, Sequence[float]] = {
-    "plain": (0.0,),
-    "gap": (1e-3, 1e-2),
-    "gap, CROWN": (1e-3, 1e-2),
-    "gap + width": (3e-4, 3e-3),
-    "width": (3e-4, 3e-3),
-    "width, CROWN": (3e-4, 3e-3),
-    "unstable": (3e-3, 3e-2),
-    "unstable, CROWN": (3e-3, 3e-2),
-    "stability": (1e-4, 1e-3),
-    "L1": (1e-5, 1e-4),
-    "L2": (1e-5, 1e-4),
-    "gap, held": (1e-3, 1e-2),
-}
-
-#: Networks of the usual study: function, depth, width, seeds, penalties (none for all).
-FEW = ("plain", "gap", "width", "unstable, CROWN")
-USUAL: tuple[tuple[str, int, int, int, tuple[str, ...]], ...] = (
-    ("peaks", 5, 25, 1, ("plain", "gap", "gap, CROWN", "gap + width")),
-    ("peaks", 2, 25, 1, ()),
-    ("himmelblau", 2, 25, 1, FEW),
-    ("ackley", 2, 25, 1, FEW),
-    ("peaks", 2, 25, 3, FEW),
-)
-
-#: What else the full study has.
-FULL_STRENGTHS = (0.1, 10.0)  # times the weights above
-SEEDS, DEPTHS, WIDTHS = 3, (1, 2, 3, 4, 5), (10, 25, 50)
 
 
 @dataclass(frozen=True)
@@ -297,27 +267,6 @@ def wells_and_risers(name: str | None, weight: float, seed: int, seconds: float)
     return found | by_highs(m, seconds)
 
 
-def cases() -> Iterator[tuple[str, int, int, int, str, float, bool]]:
-    """Function, depth, width, seed, penalty, weight, and whether only the full study has it."""
-    usual = dict.fromkeys(
-        (function, depth, width, draw, name, weight, False)
-        for function, depth, width, draws, chosen in USUAL
-        for draw in range(draws)
-        for name in chosen or STRENGTHS
-        for weight in STRENGTHS[name]
-    )
-    yield from usual
-    for width, depth, draw, function in itertools.product(
-        WIDTHS, DEPTHS, range(SEEDS), FUNCTIONS
-    ):
-        for name, weights in STRENGTHS.items():
-            more = [float(f"{w * f:.3g}") for w in weights if w for f in FULL_STRENGTHS]
-            for weight in dict.fromkeys([*weights, *more]):
-                case = function, depth, width, draw, name, weight
-                if (*case, False) not in usual:
-                    yield (*case, True)
-
-
 def runs() -> Iterator[Run]:
     """The usual study, then the whole grid."""
     for function, depth, width, draw, name, weight, full in cases():
@@ -340,174 +289,3 @@ def runs() -> Iterator[Run]:
             yield Run(
                 "production", f"{name or 'published'} {weight:g}", draw, oil_run, full
             )
-
-
-def parted(rows: Sequence[dict]) -> dict[tuple[str, str], dict[str, list[dict]]]:
-    """Rows by function and shape, then by penalty and weight, plain ones first."""
-    found: dict[tuple[str, str], dict[str, list[dict]]] = {}
-    for r in rows:
-        if r["study"] != "production":
-            shape, _, run = r["run"].partition(": ")
-            found.setdefault((r["study"], shape), {}).setdefault(run, []).append(r)
-    order = list(STRENGTHS)
-
-    def place(run: str) -> tuple[int, float]:
-        name, _, weight = run.rpartition(" ")
-        return order.index(name), float(weight)
-
-    return {
-        key: {run: own[run] for run in sorted(own, key=place)}
-        for key, own in sorted(found.items(), key=lambda item: (item[0][1], item[0][0]))
-    }
-
-
-def against_plain(own: list[dict], plain: list[dict], number: str) -> str:
-    """The mean ratio of a number to that of the plain network of the same seed."""
-    base = {r["draw"]: r[number] for r in plain}
-    ratios = [r[number] / base[r["draw"]] for r in own if base.get(r["draw"])]
-    if not ratios:
-        return ""
-    mean, error = mean_error(ratios)
-    # A search of a plain network that was ended would have taken longer.
-    ended = number == "mip_cpu_seconds" and any(r["status"] != "optimal" for r in plain)
-    most = "< " if ended and own is not plain else ""
-    return (
-        most + significant(mean) + ("" if np.isnan(error) else f" ± {significant(error)}")
-    )
-
-
-def searched(own: list[dict]) -> str:
-    """The geometric mean of the seconds of the search; > where one of them was ended."""
-    seconds = np.exp(np.mean([np.log(r["mip_cpu_seconds"]) for r in own]))
-    ended = any(r["status"] != "optimal" for r in own)
-    return ("> " if ended else "") + significant(float(seconds))
-
-
-def root_gap(own: list[dict]) -> str:
-    """How far the root lies below the best value, in standard deviations of the outputs."""
-    gaps = [r["objective"] - r["root"] for r in own if r["objective"] is not None]
-    return significant(float(np.mean(gaps))) if gaps else ""
-
-
-def table_of(runs: dict[str, list[dict]]) -> str:
-    """One function and shape: each penalty against the plain network of the same seed."""
-    head = [
-        "penalty and weight", "networks", "error / plain", "undecided", "root gap", "nodes",
-        "search, CPU s", "search / plain", "training / plain",
-    ]  # fmt: skip
-    plain, lines = runs.get("plain 0", []), []
-    for run, own in runs.items():
-        lines.append(
-            [
-                run if run != "plain 0" else "plain",
-                len(own),
-                against_plain(own, plain, "error"),
-                f"{np.mean([r['undecided'] for r in own]):.0f} of {own[0]['neurons']:.0f}",
-                root_gap(own),
-                f"{np.mean([r['nodes'] for r in own]):,.0f}",
-                searched(own),
-                against_plain(own, plain, "mip_cpu_seconds"),
-                against_plain(own, plain, "train_cpu_seconds"),
-            ]
-        )
-    return table(head, lines)
-
-
-def oil_table(rows: Sequence[dict]) -> str:
-    """The oil production problem."""
-    head = [
-        "networks", "largest error", "training, CPU s", "undecided", "largest M",
-        "bound at the root", "point", "bound", "nodes", "search, CPU s",
-    ]  # fmt: skip
-
-    def shown(value: float | None, digits: int = 4) -> str:
-        there = value is not None and np.isfinite(value)
-        return f"{value:.{digits}f}" if there else "-"
-
-    lines = [
-        [
-            r["run"].removesuffix(" 0"),
-            shown(r["error"]),
-            shown(r["train_cpu_seconds"], 0),
-            f"{r['undecided']:.0f} of {r['neurons']:.0f}",
-            shown(r["largest_big_m"], 2),
-            shown(r["root"]),
-            shown(r["objective"]),
-            shown(r["bound"]),
-            f"{r['nodes']:,.0f}",
-            ("> " if r["status"] != "optimal" else "") + significant(r["mip_cpu_seconds"]),
-        ]
-        for r in rows
-        if r["study"] == "production"
-    ]
-    return table(head, lines)
-
-
-def summary(rows: list[dict]) -> dict[str, str]:
-    """The tables of the page: what the usual study has."""
-    parts = parted(rows)
-    found = {}
-    for function, depth, width, _, _ in USUAL:
-        shape = f"{depth}x{width}"
-        if (function, shape) in parts:
-            usual = {
-                run: own
-                for run, own in parts[function, shape].items()
-                if (weight := float(run.rpartition(" ")[2])) == 0
-                or weight in STRENGTHS[run.rpartition(" ")[0]]
-            }
-            found[f"{function} {shape}"] = table_of(usual)
-    if any(r["study"] == "production" for r in rows):
-        found["production"] = oil_table(rows)
-    return found
-
-
-def plot(rows: list[dict], path: Path = IMAGES / "paper_plate.png") -> None:
-    """The trade-off: seconds of the search against the error, by penalty and strength."""
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-
-    parts = {k: v for k, v in parted(rows).items() if "plain 0" in v and len(v) > 1}
-    across = 2
-    down = -(-len(parts) // across)
-    fig, axes = plt.subplots(
-        down, across, figsize=(9, 3.4 * down + 0.8), layout="constrained", squeeze=False
-    )
-    names = [name for name in STRENGTHS if name != "plain"]
-    colors = dict(zip(names, plt.get_cmap("tab20").colors))
-    marks = dict(zip(names, "osv^<>DPX*h"))
-
-    def at(own: list[dict]) -> tuple[float, float]:
-        pairs = [(r["error"], r["mip_cpu_seconds"]) for r in own]
-        error, seconds = np.exp(np.mean(np.log(pairs), axis=0))
-        return float(error), float(seconds)
-
-    for ax, ((function, shape), own) in zip(axes.flat, parts.items()):
-        plain = at(own["plain 0"])
-        ax.axvspan(plain[0] / 1.1, plain[0] * 1.1, color="0.93", zorder=0)
-        for name in names:
-            line = [at(v) for run, v in own.items() if run.rpartition(" ")[0] == name]
-            if line:
-                ax.plot(
-                    *zip(plain, *line), color=colors[name], marker=marks[name], ms=5, lw=1.2,
-                    markevery=slice(1, None),
-                )  # fmt: skip
-        ax.plot(*plain, "k*", ms=13, zorder=3)
-        ax.set(xscale="log", yscale="log", title=f"{function.capitalize()}, {shape}")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(ScalarFormatter())
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.grid(alpha=0.3)
-    for ax in axes.flat[len(parts) :]:
-        ax.axis("off")
-    for ax in axes[-1]:
-        ax.set_xlabel("error on fresh samples, nRMSE")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("search, CPU s")
-    handles = [plt.Line2D([], [], color="k", marker="*", ls="", ms=11, label="plain")]
-    handles += [
-        plt.Line2D([], [], color=colors[n], marker=marks[n], label=n) for n in names
-    ]
-    fig.legend(handles=handles, loc="outside upper center", ncols=6, fontsize=9)
-    fig.savefig(path, dpi=110)
-    plt.close(fig)

@@ -49,7 +49,7 @@ def test_a_network_of_the_study_of_penalties_is_trained_and_minimized(load):
 def test_a_retrained_network_is_in_the_units_of_its_teacher(load, monkeypatch):
     pytest.importorskip("torch")
     study = load("paper_plate")
-    monkeypatch.setattr(study, "OIL_STEPS", 300)
+    monkeypatch.setattr(study, "OIL_STEPS", 800)
     hidden = np.array([[2.0, 1.0, -1.0, 1.0]]), np.array([1.0, -4.5, 5.0, -5.0])
     teacher = study.dense([hidden, (np.full((4, 1), 3.0), np.array([50.0]))])
     network, error, _ = study.retrained(teacher, [4.0], [6.0], [], 0)

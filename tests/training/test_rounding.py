@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.base.deadline import NEVER
 from pyomo_relu.training import rounding
 from pyomo_relu.training.exact import exact
 from pyomo_relu.training.family import Family, merged
@@ -24,7 +24,7 @@ def task_of(loss: Loss, weights: int = 1, features: int = 30, noise: float = 0.5
     x = rng.uniform(0, 1, (16, features))
     x[:, :5] += noise * y[:, None]
     family = Family((), 1, "sign", float(weights), True, "neuron", float(weights), True)
-    return Task(family, merged(x, y[:, None].astype(float)), loss, Engine(), 5.0, rng)
+    return Task(family, merged(x, y[:, None].astype(float)), loss, Engine(), None, rng)
 
 
 def margin(task: Task, network) -> float:
@@ -42,7 +42,7 @@ def test_widest_margin(weights):
     bound = (signs * (task.data.x @ theta[:-1] + theta[-1])).min()
     plain = np.round(theta)
     simple = (signs * (task.data.x @ plain[:-1] + plain[-1])).min()
-    network = rounding.rounded(mip, Deadline(5.0))
+    network = rounding.rounded(mip, NEVER)
     found = margin(task, network)
     assert simple - 1e-9 <= found <= bound + 1e-6
     assert found >= 0.7 * bound
@@ -53,7 +53,7 @@ def test_widest_margin(weights):
 
 def test_fewer_weights_keep_the_floor():
     task = task_of(Loss("max_margin", margins="neuron"))
-    wide = rounding.rounded(program(task.loss, task.family, task.data), Deadline(5.0))
+    wide = rounding.rounded(program(task.loss, task.family, task.data), NEVER)
     from pyomo_relu.training.encode import TrainingMIP
 
     mip = TrainingMIP(task.family, task.data, margins="neuron")
@@ -73,7 +73,7 @@ def test_fewer_weights_keep_the_floor():
 def test_scores_are_a_good_start(loss):
     task = task_of(Loss(loss, 0.1), noise=0.1)
     mip = program(task.loss, task.family, task.data)
-    network = rounding.rounded(mip, Deadline(5.0))
+    network = rounding.rounded(mip, NEVER)
     assert task.value(network) < task.value(constant_network(task))
     found = exact(task)
     assert found.loss <= task.value(network) + 1e-6
@@ -84,7 +84,7 @@ def test_a_bias_between_integers_is_centred():
     x = np.array([[0.1, 0.0], [0.3, 0.2], [0.8, 0.1], [0.9, 0.3]])
     data = merged(x, np.array([[0.0], [0.0], [1.0], [1.0]]))
     mip = program(Loss("max_margin"), Family((), 1, "step", 1.0, True), data)
-    network = rounding.rounded(mip, Deadline(5.0))
+    network = rounding.rounded(mip, NEVER)
     scores = network.scores(data.x)[:, 0]
     assert scores[:2].max() == pytest.approx(-scores[2:].min())
     assert scores[2:].min() >= 0.25 - 1e-9
@@ -103,18 +103,18 @@ def test_where_it_does_not_apply():
         Family((), 1, "sign", 1.0, True),
         merged(np.zeros((2, 2)), np.eye(2)[:, :1]),
     )
-    assert rounding.rounded(mip, Deadline(1.0)) is None  # equal points, two classes
+    assert rounding.rounded(mip, NEVER) is None  # equal points, two classes
 
 
 def test_lightest_is_above_its_floor():
     from pyomo_relu.training.encode import TrainingMIP
 
     task = task_of(Loss("max_margin", margins="neuron"), weights=3)
-    wide = rounding.rounded(program(task.loss, task.family, task.data), Deadline(5.0))
+    wide = rounding.rounded(program(task.loss, task.family, task.data), NEVER)
     mip = TrainingMIP(task.family, task.data, margins="neuron")
     floor = 0.7 * margin(task, wide)
     write_sparsest(mip, {0: np.array([floor])})
-    light = rounding.rounded(mip, Deadline(5.0))
+    light = rounding.rounded(mip, NEVER)
     assert margin(task, light) >= floor
     assert light.nonzeros()[0] < wide.nonzeros()[0]
 
@@ -140,7 +140,7 @@ def test_points_that_no_neuron_fits():
     bits[0] = 1 - bits[0]
     x = np.vstack([task.data.x, task.data.x[:1] + 1e-4])
     data = merged(x, np.vstack([task.data.bits, bits[:1]]))
-    task = Task(task.family, data, task.loss, task.engine, 5.0, task.rng)
+    task = Task(task.family, data, task.loss, task.engine, None, task.rng)
     pair = train_pair(task, (0.5, 0.5, 0.5))
     assert 8 <= pair.kept < 17
     assert pair.stages[0]["objective"] == pytest.approx(17 - pair.kept)

@@ -25,8 +25,12 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 1, (30, 4))
-    one = BinaryNetClassifier((2,), time_limit=2).fit(x, rng.integers(0, 2, 30))
-    many = OneVsOneBinarizedEnsemble(time_limit=3).fit(x, rng.integers(0, 3, 30))
+    one = BinaryNetClassifier((2,), time_limit=None, node_limit=10).fit(
+        x, rng.integers(0, 2, 30)
+    )
+    many = OneVsOneBinarizedEnsemble(time_limit=None, node_limit=10).fit(
+        x, rng.integers(0, 3, 30)
+    )
     bounds = compute_bounds(NETWORK, *BOX)
     found = {}
     for name, source, use in [

@@ -190,7 +190,7 @@ def test_ten_classes_of_digits():
     order = np.random.default_rng(0).permutation(len(x))
     train, test = order[:1348], order[1348:]
     clf = BinaryNetClassifier((20,), weights="ternary", method="ste", widen=False)
-    clf.set_params(random_state=0).fit(x[train] / 16, y[train])
+    clf.set_params(random_state=0, time_limit=None).fit(x[train] / 16, y[train])
     assert clf.score(x[test] / 16, y[test]) >= 0.88
     assert all(set(np.unique(w)) <= {-1, 0, 1} for w in clf.network_.weights)
 
@@ -238,7 +238,9 @@ def test_validation_chooses_among_methods():
     y = (X[:, 0] > 0.5).astype(int)
     first = BinaryNetClassifier((2,), method="ste", widen=False, random_state=0)
     first.fit(X[:20], y[:20])
-    clf = BinaryNetClassifier((2,), start=first, method="exact", time_limit=1)
+    clf = BinaryNetClassifier(
+        (2,), start=first, method="exact", time_limit=None, node_limit=20
+    )
     clf.fit(X[:20], y[:20], validation=(X[20:], y[20:]))
     assert clf.score(X[20:], y[20:]) >= first.score(X[20:], y[20:])
 
@@ -303,7 +305,7 @@ def test_probabilities_agree_with_predictions(clf, classes, tmp_path):
     X, y = few_points()
     y = np.minimum(y, classes - 1)
     X, y = np.tile(X, (3, 1)), np.tile(y, 3)
-    clf = clone(clf).set_params(random_state=0, time_limit=1, node_limit=3)
+    clf = clone(clf).set_params(random_state=0, time_limit=None, node_limit=3)
     assert not hasattr(clf, "predict_proba")
     clf.set_params(probability=True).fit(X, y)
     found = clf.predict_proba(X)
@@ -344,7 +346,7 @@ def test_limits_of_nodes_have_the_solver_s_name():
 
 def test_the_published_rule_leaves_ties_unclassified():
     X, y = few_points()
-    clf = OneVsOneBinarizedEnsemble(random_state=0, time_limit=2).fit(X, y)
+    clf = OneVsOneBinarizedEnsemble(random_state=0, time_limit=None).fit(X, y)
     winner, _ = clf.decide(X)
     assert clf.published_score(X, y) == np.mean((winner >= 0) & (winner == y))
     assert clf.published_score(X, y) <= clf.score(X, y) + np.mean(winner < 0)

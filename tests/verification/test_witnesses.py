@@ -61,8 +61,8 @@ def test_balls(norm, order):
     wrong = net.evaluate(points).argmax(axis=1) != label
     distance = np.linalg.norm(points - center, ord=order, axis=1)[wrong].min()
     prop = robust_classification(label, 3)
-    near = verify(net, Ball(center, 0.9 * distance, norm), prop, time_limit=20)
-    far = verify(net, Ball(center, 1.02 * distance, norm), prop, time_limit=20)
+    near = verify(net, Ball(center, 0.9 * distance, norm), prop, time_limit=600)
+    far = verify(net, Ball(center, 1.02 * distance, norm), prop, time_limit=600)
     assert near.status == "robust" and far.status == "counterexample"
     reached = np.linalg.norm(far.counterexample - center, ord=order)
     assert reached <= 1.02 * distance

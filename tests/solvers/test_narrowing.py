@@ -48,7 +48,10 @@ def check(seed):
         found = narrowed(p, cost + more)
         again = best(p, found.lower, found.upper, found.lows, found.highs)
         assert again.point is not None
-        assert float(p.cost @ again.point) == pytest.approx(cost, rel=1e-5, abs=1e-5)
+        # At the best cost itself boxes are as wide as the margins, and HiGHS takes one point of
+        # them for another.
+        close = 1e-5 if more else 1e-4
+        assert float(p.cost @ again.point) == pytest.approx(cost, rel=close, abs=close)
         # The optimum itself lies within all bounds.
         values = p.network.activations(exact.point[None, : p.n])
         for low, high, a in zip(found.lows, found.highs, values):
@@ -61,6 +64,11 @@ def check(seed):
 def test_nothing_as_good_is_cut_off():
     ratios = [check(seed) for seed in range(12)]
     assert np.exp(np.mean(np.log(np.maximum(ratios, 1e-3)))) < 0.8
+
+
+def test_neurons_that_no_output_needs_keep_their_bounds():
+    """Over this model's rows the second layer is off, so nothing depends on the first."""
+    check(274)
 
 
 @pytest.mark.slow

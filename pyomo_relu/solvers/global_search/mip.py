@@ -182,6 +182,11 @@ class BoxMIP:
         self.program.cost[: self.m] = user.cost
         self._encoder, self._place = model, place
 
+    def needs(self, node: int) -> np.ndarray:
+        """Which entries of a node the outputs depend on over this box, (size,) bool."""
+        none = np.zeros(self._encoder.network.nodes[node].size, dtype=bool)
+        return self._encoder.needed.get(node, none)
+
     def rows_of(
         self, node: int, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -191,6 +196,7 @@ class BoxMIP:
         ----------
         node : int
         rows : (k,) int array
+            Of those that :meth:`needs` names: what others read may have no columns.
 
         Returns
         -------

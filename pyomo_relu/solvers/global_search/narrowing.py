@@ -134,6 +134,7 @@ class Narrowing:
         if self._done or not len(rows):
             return
         mip, ends = self._program()
+        rows = rows[mip.needs(source)[rows]]
         matrix, const, noise = mip.rows_of(source, rows)
         low, high = self.lows[source].copy(), self.highs[source].copy()
         for k, u in enumerate(rows.tolist()):

@@ -178,8 +178,11 @@ class _Search:
         x = self.best_x.copy()
         x[whole] = np.round(x[whole])
         target = self.best + max(1.0, abs(self.best))
-        leaves = tuple(_with_duals(self.program, leaf, target) for leaf in self.leaves)
-        return Tree(self.program, leaves, self.best, x, self.nodes)
+        leaves = []
+        for leaf in self.leaves:
+            self.deadline.check()
+            leaves.append(_with_duals(self.program, leaf, target))
+        return Tree(self.program, tuple(leaves), self.best, x, self.nodes)
 
     def _add(self, low: np.ndarray, high: np.ndarray) -> None:
         self.nodes += 1

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pyomo_relu.differentiable import ChvatalFunction, ParametricMILP
+from pyomo_relu.differentiable.parameters import PyomoSource
 from pyomo_relu.training.family import Family, merged
 from pyomo_relu.training.loss_rows import program
 from pyomo_relu.training.losses import Loss
@@ -77,6 +78,8 @@ def test_the_program_is_the_one_of_the_other_points():
     mip = written("max_margin", (2,), x, bits, room=3.0)
     milp = ParametricMILP.from_training(mip)
     before = mip.data.x
+    plain = PyomoSource(mip.model, []).program(np.zeros(0))
+    assert abs(plain.matrix - milp.program().matrix).max() == 0.0
     other = before.copy()
     other[0, 1], other[3] = 0.0, other[3] + 0.01  # still sorted
     anew = written("max_margin", (2,), other, mip.data.bits, room=4.0)

@@ -12,6 +12,8 @@ from pyomo_relu.formulations import OneSided
 from pyomo_relu.formulations.unit_sides import UnitSides
 from pyomo_relu.formulations.units import unit_pieces
 from pyomo_relu.network import Network, activations
+from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.solvers.relu.scene import look_at
 from tests.harness.random_networks import ALL_ACTIVATIONS, random_network
 from tests.presolve.random_wired import blocks_on_inputs, optimum, random_pushed
 
@@ -81,12 +83,12 @@ def test_no_optimum_of_five_hundred_changes():
     assert few < 0.9 * exact and solved >= 300
 
 
-def convex_model(seed: int, **options) -> pyo.ConcreteModel:
+def convex_model(seed: int, network: Network | None = None, **options) -> pyo.ConcreteModel:
     """The smallest output of an input-convex network under a row on its inputs."""
+    net = convex_network(np.random.default_rng(seed)) if network is None else network
     m = pyo.ConcreteModel()
-    m.x = pyo.Var(range(3), bounds=(-2, 2))
+    m.x = pyo.Var(range(net.n_inputs), bounds=(-2, 2))
     m.t = pyo.Var()
-    net = convex_network(np.random.default_rng(seed))
     m.net = ReLUNetBlock(network=net, inputs=m.x, **options)
     m.limit = pyo.Constraint(expr=m.net.outputs[0] <= m.t)
     m.row = pyo.Constraint(expr=sum(m.x.values()) >= 0.5)
@@ -108,6 +110,21 @@ def test_epigraph_of_a_convex_network_is_a_linear_program(solver):
     pyo.SolverFactory(solver).solve(m)
     assert pyo.value(m.goal) == pytest.approx(true, abs=1e-4)
     assert m.t.value >= m.net.evaluate()[0] - 1e-6
+
+
+def test_relu_writes_a_convex_network_at_once():
+    m = convex_model(3, network=convex_network(np.random.default_rng(3), 8, (20, 20)))
+    results = pyo.SolverFactory("relu").solve(m, tee=False)
+    assert pyo.check_optimal_termination(results)
+    pyo.TransformationFactory("relu.one_sided").apply_to(m)
+    assert pyo.value(m.goal) == pytest.approx(optimum(m), abs=1e-4, rel=1e-4)
+    scene = look_at(read_problem(m))
+    assert scene.is_convex and "networks that need no binary" in str(scene)
+    m.row.set_value(m.x[0] * m.x[1] >= 0.1)  # which no linear program takes
+    assert not look_at(read_problem(m, general=True)).is_convex
+    m.row.set_value(m.net.outputs[0] >= m.x[0])
+    m.net.reformulate("bigm")
+    assert not look_at(read_problem(m)).is_convex
 
 
 def test_concave_and_mixed_sides():

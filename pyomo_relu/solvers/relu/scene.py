@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyomo_relu.formulations.one_sided import count_saved
+from pyomo_relu.formulations.unit_sides import UnitSides
 from pyomo_relu.presolve.compose import BlockLinks
+from pyomo_relu.presolve.directions import needed_sides
+from pyomo_relu.presolve.model_scope import unchanged_models
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.neuron_search import NeuronSearch
 from pyomo_relu.solvers.global_search.settings import TURNS
@@ -51,6 +55,9 @@ class Scene:
     rows : int
     subsystems, widest : int
         How many there are, and how many inputs the largest has.
+    is_convex : bool
+        Whether the sides of outputs that the model needs make every network rows without
+        binaries: the MIP is one of the user's integers only.
     """
 
     kind: Kind
@@ -61,6 +68,7 @@ class Scene:
     rows: int
     subsystems: int
     widest: int
+    is_convex: bool = False
 
     def __str__(self) -> str:
         def count(n: int, what: str) -> str:
@@ -73,6 +81,8 @@ class Scene:
             # A row of one variable, or of one output, has become a bound.
             f"{count(self.rows, 'row')} besides bounds",
         ]
+        if self.is_convex:
+            parts.append("networks that need no binary")
         if self.subsystems > 1:
             most = count(self.widest, "input")
             parts.append(f"{count(self.subsystems, 'subsystem')} of at most {most}")
@@ -85,8 +95,9 @@ def look_at(problem: Problem) -> Scene:
     groups = [int(np.count_nonzero(free[d])) for d, _ in find_subsystems(problem)]
     moving = [k for k in groups if k]
     widest = max(moving, default=0)
+    kind = _kind(problem, len(groups), widest)
     return Scene(
-        kind=_kind(problem, len(groups), widest),
+        kind=kind,
         networks=len(problem.links) + len(problem.tabulated),
         tabulated=len(problem.tabulated),
         inputs=int(np.count_nonzero(free[: problem.n])),
@@ -94,7 +105,22 @@ def look_at(problem: Problem) -> Scene:
         rows=len(problem.row_lower),
         subsystems=len(moving),
         widest=widest,
+        is_convex=kind not in (Kind.NONLINEAR, Kind.SMOOTH) and _is_convex(problem),
     )
+
+
+def _is_convex(problem: Problem) -> bool:
+    """Whether formulation ``one_sided`` would write every network without a binary."""
+    blocks = [link.block for link in problem.links]
+    if problem.tabulated or not blocks or any(b.bounds is None for b in blocks):
+        return False
+    with unchanged_models():
+        for block in blocks:
+            held = UnitSides(block.bounds, needed_sides(block))
+            saved, unstable = count_saved(block.bounds, held)
+            if not saved or saved < unstable:
+                return False
+    return True
 
 
 def _kind(problem: Problem, groups: int, widest: int) -> Kind:

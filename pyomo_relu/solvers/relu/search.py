@@ -152,7 +152,7 @@ class TogetherSearch(CostSearch):
     @property
     def alone(self) -> float:
         """How many CPU seconds the search of the networks has before there is a MIP."""
-        if self.inner is None or self.scene.kind is Kind.TABLES:
+        if self.inner is None or self.scene.kind is Kind.TABLES or self.scene.is_convex:
             return 0.0
         seconds = TOGETHER.alone + TOGETHER.alone_each * self.scene.networks
         times = {
@@ -173,7 +173,7 @@ class TogetherSearch(CostSearch):
         if self.inner is None:
             return f"{mip}, and points from the networks"
         own = " and ".join(self.inner.planned)
-        if self.scene.kind is Kind.TABLES:
+        if self.scene.kind is Kind.TABLES or self.scene.is_convex:
             return f"{mip}, and beside it {own}"
         if math.isinf(self.alone):
             return own

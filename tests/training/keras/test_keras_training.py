@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+import pyomo.environ as pyo
 import pytest
 
 keras = pytest.importorskip("keras")
 
-from pyomo_relu import read_network  # noqa: E402
+from pyomo_relu import ReLUNetBlock, read_network  # noqa: E402
 from pyomo_relu.bounds import compute_bounds  # noqa: E402
 from pyomo_relu.training.keras import (  # noqa: E402
     BigMPenalty,
@@ -24,6 +27,7 @@ from pyomo_relu.training.keras import (  # noqa: E402
     clipped_relu,
     interval_bounds,
 )
+from tests.paths import ROOT  # noqa: E402
 
 X = np.random.default_rng(0).uniform(-1, 1, (256, 2)).astype("float32")
 Y = (np.sin(3 * X[:, :1]) + X[:, 1:] ** 2).astype("float32")
@@ -300,3 +304,15 @@ def test_crown_and_gaps_need_a_chain_of_dense_layers():
         PenalizedModel(leaky, [LPGapPenalty(1.0)], -1, 1)
     with pytest.raises(ValueError, match="every="):
         PenalizedModel(leaky, [], every=0)
+
+
+def test_the_example_of_the_guide():
+    text = (ROOT / "docs" / "guide" / "analysis.md").read_text("utf8")
+    (code,) = re.findall(r"```python\n(import keras\n.*?)```", text, flags=re.DOTALL)
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(2), bounds=(-1, 1))
+    exec(
+        compile(code, "analysis.md", "exec"),
+        {"x": X[:64], "y": Y[:64], "m": m, "ReLUNetBlock": ReLUNetBlock},
+    )
+    assert m.net.statistics().neurons == 40

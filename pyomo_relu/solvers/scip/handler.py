@@ -216,7 +216,7 @@ class NetworkHandler(Conshdlr):
         """Split the input or side that is worth most to the networks that are off."""
         best = self._branching.choose(wrong, off, z, low, high)
         if best is None:
-            return self._give_up(z, low, high)
+            return self._give_up(z, low, high, in_lp)
         scip = self.program.scip
         v, j = self.variables[best.column], best.column
         self.counts.branchings += 1
@@ -232,10 +232,13 @@ class NetworkHandler(Conshdlr):
             self._branching.gains.expect(best, bound, numbers[0], numbers[-1])
         return SCIP_RESULT.BRANCHED
 
-    def _give_up(self, z: np.ndarray, low: np.ndarray, high: np.ndarray) -> Any:
+    def _give_up(
+        self, z: np.ndarray, low: np.ndarray, high: np.ndarray, in_lp: bool
+    ) -> Any:
         """A box that can't be split: on it tolerances leave the answer open."""
         # What is left is decided by planes that nothing makes tighter: they may be rows.
-        found = self._separate(self.every, z, low, high, 0.0)
+        # Without an LP there are no rows to add to.
+        found = self._separate(self.every, z, low, high, 0.0) if in_lp else None
         if found is not None:
             return found
         if self.counts.open is None:

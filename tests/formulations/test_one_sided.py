@@ -112,9 +112,11 @@ def test_epigraph_of_a_convex_network_is_a_linear_program(solver):
     assert m.t.value >= m.net.evaluate()[0] - 1e-6
 
 
-def test_relu_writes_a_convex_network_at_once():
-    m = convex_model(3, network=convex_network(np.random.default_rng(3), 8, (20, 20)))
-    results = pyo.SolverFactory("relu").solve(m, tee=False)
+@pytest.mark.parametrize("n", [8, 20])
+def test_relu_writes_a_convex_network_at_once(n, capsys):
+    m = convex_model(3, network=convex_network(np.random.default_rng(3), n, (20, 20)))
+    results = pyo.SolverFactory("relu").solve(m, tee=True)
+    assert "columns (0 integer)" in capsys.readouterr().out
     assert pyo.check_optimal_termination(results)
     pyo.TransformationFactory("relu.one_sided").apply_to(m)
     assert pyo.value(m.goal) == pytest.approx(optimum(m), abs=1e-4, rel=1e-4)

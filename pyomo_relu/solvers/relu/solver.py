@@ -114,7 +114,9 @@ class Relu(NetworkSolver):
 
         def write(cutoff: float, seconds: float) -> MipForm:
             """The problem for a MIP solver, points that cost more left out."""
-            by_auto = scene.kind is Kind.TABLES or scene.is_convex or small_networks(problem)
+            by_auto = (
+                scene.kind is Kind.TABLES or scene.is_convex or small_networks(problem)
+            )
             if other is not None or by_auto:
                 return lines.mip(WrittenCopy(model, problem, deadline))
             return lines.mip(PresolvedMIP(problem, cutoff, deadline, seconds))

@@ -13,6 +13,7 @@ within the box, in the right one the same neurons with a penalty on total variat
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 
 from pyomo_relu import read_network
@@ -26,6 +27,7 @@ from pyomo_relu.adversarial import image_grid, visualize_feature
 def main(argv: list[str] | None = None) -> dict[str, dict[str, list[float]]]:
     """Find and draw the images; returns activations by layer."""
     from sklearn.datasets import load_digits
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -37,7 +39,11 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, list[float]]]:
     x, y = load_digits(return_X_y=True)
     x = x / 16.0
     model = MLPClassifier((16, 10, 8), alpha=0.1, max_iter=300, random_state=0)
-    network = read_network(model.fit(x, y), logits=True)
+    with warnings.catch_warnings():
+        # The number of iterations ends the training, as it is meant to.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x, y)
+    network = read_network(model, logits=True)
     on_digits = {n.name: v for n, v in zip(network.nodes, network.activations(x))}
     images, titles = [], []
     found: dict[str, dict[str, list[float]]] = {}

@@ -110,3 +110,18 @@ def test_who_is_further_off_goes_first(term, network, fractional, first):
     assert one._others_first(np.zeros(3)) is first
     one.terms = None
     assert one._others_first(np.zeros(3)) is False
+
+
+@pytest.mark.parametrize("in_lp", [True, False])
+def test_a_box_that_cannot_be_split_asks_for_rows_only_beside_an_lp(in_lp):
+    """SCIP ends with an error where a handler separates without an LP."""
+    one = handler.NetworkHandler.__new__(handler.NetworkHandler)
+    one.program, one.counts, one.every = Scip(), Scip(), []
+    one.program.scip = Scip()
+    one.program.scip.getDualbound = lambda: 1.5
+    one.counts.open, one.counts.cutoffs = None, 0
+    one._separate = lambda *_: handler.SCIP_RESULT.SEPARATED
+    found = one._give_up(np.zeros(1), np.zeros(1), np.ones(1), in_lp)
+    wanted = handler.SCIP_RESULT
+    assert found == (wanted.SEPARATED if in_lp else wanted.CUTOFF)
+    assert one.counts.open == (None if in_lp else 1.5)

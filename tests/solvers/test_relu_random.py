@@ -13,6 +13,7 @@ from pyomo_relu.formulations import network_blocks
 from pyomo_relu.solvers.relu import search as together
 from tests.solvers.chain_models import chain_model
 from tests.solvers.global_models import random_model
+from tests.solvers.row_models import rows_model
 from tests.solvers.subsystem_models import rivals_model, subsystems_model
 from tests.solvers.test_global import status
 
@@ -27,12 +28,19 @@ TIGHT = {
     "primal_feasibility_tolerance": 1e-8,
 }
 
+
+def among_rows(seed: int, formulation: str | None) -> pyo.ConcreteModel:
+    """Networks that read outputs of others, whose bounds only a formulation sets."""
+    return random_model(seed, formulation or "bigm")
+
+
 KINDS: dict[str, Callable] = {
     "chains": chain_model,
     "subsystems": partial(subsystems_model, inputs=3),
     "polytopes": subsystems_model,
     "rivals": rivals_model,
-    "rows": random_model,
+    "rows": among_rows,
+    "one network": rows_model,
 }
 
 

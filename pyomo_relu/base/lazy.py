@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import highspy as highspy
     import pyscipopt as pyscipopt
     import scipy.sparse as sparse
+    import torch as torch
 
 
 class LazyModule:
@@ -33,6 +34,7 @@ if not TYPE_CHECKING:
     highspy = LazyModule("highspy")
     pyscipopt = LazyModule("pyscipopt")
     sparse = LazyModule("scipy.sparse")
+    torch = LazyModule("torch")
 
 
 def imports_later(

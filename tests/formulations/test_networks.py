@@ -202,5 +202,5 @@ def test_no_coefficient_is_rounding(choice):
 
 def test_all_formulations_are_here():
     tried = {formulation for formulation, _, _ in EXACT.values()}
-    others = {"relaxation", "fixed_pattern", "smooth"}
+    others = {"relaxation", "fixed_pattern", "smooth", "one_sided"}  # see their own tests
     assert set(FORMULATIONS) == tried | OF_NETWORKS | others

@@ -3,16 +3,8 @@
 :class:`PenaltyLoss` computes penalties of a module, to be added to any loss; the penalties are
 those of :mod:`pyomo_relu.training.keras`. The module stays an ordinary one.
 
-Needs PyTorch; ``import pyomo_relu`` does not import this.
+PyTorch is imported when a penalty is first computed.
 """
-
-try:
-    import torch as _torch  # noqa: F401
-except ImportError as e:
-    raise ImportError(
-        "pyomo_relu.training.torch needs PyTorch; install it by  "
-        "pip install 'pyomo_relu[torch]'"
-    ) from e
 
 from pyomo_relu.training.relaxation.penalties import (
     BigMPenalty,

@@ -5,11 +5,10 @@ The rules of :mod:`pyomo_relu.training.keras.intervals`, for ``torch.nn.Sequenti
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import nn
-
+from pyomo_relu.base.lazy import torch
 from pyomo_relu.training.relaxation.arithmetic import TorchArithmetic
 from pyomo_relu.training.relaxation.chain import (
     Activation,
@@ -18,27 +17,57 @@ from pyomo_relu.training.relaxation.chain import (
     Interval,
 )
 
-#: Activations that don't decrease, and whether they have a breakpoint at 0.
-MONOTONE = {
-    nn.ReLU: True,
-    nn.ReLU6: True,
-    nn.LeakyReLU: True,
-    nn.Hardtanh: False,
-    nn.Hardsigmoid: False,
-    nn.Sigmoid: False,
-    nn.Tanh: False,
-    nn.Softplus: False,
-}
+if TYPE_CHECKING:
+    from torch import nn
 
-#: Modules that don't decrease in any input.
-_MONOTONE = (
-    nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d,
-    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d,
-)  # fmt: skip
-#: Modules that do nothing outside of training.
-_SILENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
-_SCALES = (nn.BatchNorm1d, nn.BatchNorm2d)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+
+class Kinds(NamedTuple):
+    """The modules that have a rule.
+
+    Attributes
+    ----------
+    monotone : dict
+        Activations that don't decrease, and whether they have a breakpoint at 0.
+    others : tuple
+        Further modules that don't decrease in any input.
+    silent : tuple
+        Those that do nothing outside of training.
+    scales, convolutions, heads : tuple
+        Batch normalization, convolutions, and a softmax at the end.
+    """
+
+    monotone: dict[type, bool]
+    others: tuple[type, ...]
+    silent: tuple[type, ...]
+    scales: tuple[type, ...]
+    convolutions: tuple[type, ...]
+    heads: tuple[type, ...]
+
+
+@cache
+def kinds() -> Kinds:
+    """These modules of PyTorch; it is imported here, not with the package."""
+    nn = torch.nn
+    return Kinds(
+        monotone={
+            nn.ReLU: True,
+            nn.ReLU6: True,
+            nn.LeakyReLU: True,
+            nn.Hardtanh: False,
+            nn.Hardsigmoid: False,
+            nn.Sigmoid: False,
+            nn.Tanh: False,
+            nn.Softplus: False,
+        },
+        others=(
+            nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d,
+            nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d,
+        ),
+        silent=(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d),
+        scales=(nn.BatchNorm1d, nn.BatchNorm2d),
+        convolutions=(nn.Conv1d, nn.Conv2d),
+        heads=(nn.Softmax, nn.LogSoftmax),
+    )  # fmt: skip
 
 
 def chain(module: nn.Module) -> list[nn.Module]:
@@ -49,24 +78,26 @@ def chain(module: nn.Module) -> list[nn.Module]:
     ValueError
         For a module that is no ``Sequential``.
     """
-    if not isinstance(module, nn.Sequential):
+    if not isinstance(module, torch.nn.Sequential):
         raise ValueError(
             f"penalties on bounds need a torch.nn.Sequential, not {type(module).__name__}; "
             "put the layers into one."
         )
     found: list[nn.Module] = []
     for one in module:
-        found += chain(one) if isinstance(one, nn.Sequential) else [one]
+        found += chain(one) if isinstance(one, torch.nn.Sequential) else [one]
     return found
 
 
 def check_modules(module: nn.Module) -> None:
     """Raise a ValueError where a module of the chain has no interval rule."""
-    known = (*MONOTONE, *_MONOTONE, *_SILENT, *_SCALES, *_CONVOLUTIONS, nn.Linear)
+    of = kinds()
+    known = (*of.monotone, *of.others, *of.silent, *of.scales, *of.convolutions)
+    known = (*known, torch.nn.Linear)
     modules = chain(module)
     for k, one in enumerate(modules):
-        final = isinstance(one, (nn.Softmax, nn.LogSoftmax)) and k == len(modules) - 1
-        wraps = isinstance(one, _CONVOLUTIONS) and one.padding_mode != "zeros"
+        final = isinstance(one, of.heads) and k == len(modules) - 1
+        wraps = isinstance(one, of.convolutions) and one.padding_mode != "zeros"
         if wraps or not (type(one) in known or final):
             raise ValueError(
                 f"module {k} ({type(one).__name__}) has no interval rule for penalties on "
@@ -111,18 +142,18 @@ def interval_bounds(
     outputs : (lower, upper)
         A final softmax is left out.
     """
-    low, high = torch.as_tensor(lower), torch.as_tensor(upper)
+    of, low, high = kinds(), torch.as_tensor(lower), torch.as_tensor(upper)
     found: list[Interval] = []
     for one in chain(module):
-        if isinstance(one, (*_SILENT, nn.Softmax, nn.LogSoftmax)):
+        if isinstance(one, (*of.silent, *of.heads)):
             continue
-        if isinstance(one, (*MONOTONE, *_MONOTONE)):
-            if MONOTONE.get(type(one), False):
+        if isinstance(one, (*of.monotone, *of.others)):
+            if of.monotone.get(type(one), False):
                 found.append((low, high))
             low, high = _same(one, low), _same(one, high)
             continue
         middle, radius = 0.5 * (low + high), 0.5 * (high - low)
-        if isinstance(one, _SCALES):
+        if isinstance(one, of.scales):
             factor, shift = (
                 part.reshape(-1, *[1] * (low.dim() - 2)) for part in _scale(one)
             )
@@ -140,9 +171,13 @@ def _same(one: nn.Module, x: Any) -> Any:
 
 def _by_magnitude(one: Any, radius: Any) -> Any:
     """The radius behind a linear module or a convolution."""
-    if isinstance(one, nn.Linear):
-        return nn.functional.linear(radius, one.weight.abs())
-    apply = nn.functional.conv1d if isinstance(one, nn.Conv1d) else nn.functional.conv2d
+    if isinstance(one, torch.nn.Linear):
+        return torch.nn.functional.linear(radius, one.weight.abs())
+    apply = (
+        torch.nn.functional.conv1d
+        if isinstance(one, torch.nn.Conv1d)
+        else torch.nn.functional.conv2d
+    )
     return apply(
         radius, one.weight.abs(), None, one.stride, one.padding, one.dilation, one.groups
     )
@@ -156,19 +191,19 @@ def dense_layers(module: nn.Module) -> list[DenseLayer]:
     ValueError
         For a module of another kind.
     """
-    modules = chain(module)
-    sizes = [one.in_features for one in modules if isinstance(one, nn.Linear)]
+    of, modules = kinds(), chain(module)
+    sizes = [one.in_features for one in modules if isinstance(one, torch.nn.Linear)]
     build, size = ChainBuilder(TorchArithmetic()), sizes[0] if sizes else 0
     for k, one in enumerate(modules):
-        if isinstance(one, (*_SILENT, nn.Softmax, nn.LogSoftmax)):
+        if isinstance(one, (*of.silent, *of.heads)):
             continue
-        if isinstance(one, nn.Linear):
+        if isinstance(one, torch.nn.Linear):
             size = one.out_features
             bias = one.weight.new_zeros(size) if one.bias is None else one.bias
             build.affine(one.weight.T, bias)
-        elif isinstance(one, nn.BatchNorm1d) and sizes:
+        elif isinstance(one, torch.nn.BatchNorm1d) and sizes:
             build.scale(*_scale(one), size)
-        elif type(one) in MONOTONE and sizes:
+        elif type(one) in of.monotone and sizes:
             build.activation(_activation(one), size)
         else:
             raise ValueError(
@@ -181,8 +216,8 @@ def dense_layers(module: nn.Module) -> list[DenseLayer]:
 
 def _activation(one: nn.Module) -> Activation:
     slope = None
-    if isinstance(one, nn.ReLU):
+    if isinstance(one, torch.nn.ReLU):
         slope = 0.0
-    elif isinstance(one, nn.LeakyReLU) and 0.0 <= one.negative_slope <= 1.0:
+    elif isinstance(one, torch.nn.LeakyReLU) and 0.0 <= one.negative_slope <= 1.0:
         slope = float(one.negative_slope)
-    return Activation(lambda x: _same(one, x), slope, MONOTONE[type(one)])
+    return Activation(lambda x: _same(one, x), slope, kinds().monotone[type(one)])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
+from pyomo_relu.base.lazy import torch
 from pyomo_relu.training.relaxation.arithmetic import TorchArithmetic
 from pyomo_relu.training.relaxation.penalties import (
     Penalty,
@@ -22,6 +21,9 @@ from pyomo_relu.training.torch.intervals import (
     dense_layers,
     interval_bounds,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 OPS = TorchArithmetic()
 

@@ -135,15 +135,19 @@ class Narrowing:
             return
         mip, ends = self._program()
         rows = rows[mip.needs(source)[rows]]
-        matrix, const, noise = mip.rows_of(source, rows)
         low, high = self.lows[source].copy(), self.highs[source].copy()
-        for k, u in enumerate(rows.tolist()):
-            least, most = ends.of(matrix[k], float(const[k]), float(noise[k]))
-            if least > most:
-                self._empty = True
-                return
-            low[u] = min(max(low[u], least), high[u])
-            high[u] = max(min(high[u], most), low[u])
+        for first in range(0, len(rows), NARROWING.at_once):
+            some = rows[first : first + NARROWING.at_once]
+            matrix, const, noise = mip.rows_of(source, some)
+            for k, u in enumerate(some.tolist()):
+                least, most = ends.of(matrix[k], float(const[k]), float(noise[k]))
+                if least > most:
+                    self._empty = True
+                    return
+                low[u] = min(max(low[u], least), high[u])
+                high[u] = max(min(high[u], most), low[u])
+            if self.deadline.expired():
+                break
         self.lows[source], self.highs[source] = low, high
         self._renew()
 

@@ -308,6 +308,8 @@ class NarrowingSettings:
     smaller: float = 0.8
     #: Inputs that are bounded by two linear programs each, at most.
     most_inputs: int = 200
+    #: Pre-activations are written over the program's columns so many at once, dense.
+    at_once: int = 200
     #: Seconds of one linear program at most.
     seconds: float = 2.0
     #: Bounds are widened by so much, relative to 1 more than their size: a point counts

@@ -97,7 +97,7 @@ def check_modules(module: nn.Module) -> None:
     modules = chain(module)
     for k, one in enumerate(modules):
         final = isinstance(one, of.heads) and k == len(modules) - 1
-        wraps = isinstance(one, of.convolutions) and one.padding_mode != "zeros"
+        wraps = getattr(one, "padding_mode", "zeros") != "zeros"
         if wraps or not (type(one) in known or final):
             raise ValueError(
                 f"module {k} ({type(one).__name__}) has no interval rule for penalties on "

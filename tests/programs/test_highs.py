@@ -163,14 +163,15 @@ def test_threads_of_any_number_after_each_other():
 def test_a_time_limit_counts_from_each_run():
     model = HighsModel(knapsack())
     model.start_at(np.zeros(60))
-    spent = 0.0
+    spent, first = 0.0, 0.0
     for _ in range(3):
         answer = model.run(0.2)
         assert answer.status is Status.TIME_LIMIT
         assert answer.objective is None or answer.bound <= answer.objective
         # HiGHS counts the time of all runs together: each had its own.
         spent, before = model._highs.getRunTime(), spent
-        assert spent - before >= 0.2
+        first = first or spent
+        assert spent - before >= 0.5 * first > 0.0
     assert model.run(0.0).status is Status.TIME_LIMIT
     model.set(time_limit=0.1)
     assert model.run(3600.0).status is Status.TIME_LIMIT

@@ -30,12 +30,13 @@ def test_the_programs_run_one_after_another(capsys):
     scope: dict = {}
     optima = []
     for code in programs():
-        exec(code, scope)
+        # Half a second is for readers; a busy machine needs more for the same value.
+        exec(code.replace("time_limit=0.5", "time_limit=5"), scope)
         if '"relu_scip")' in code or "limits/gap" in code:
             optima.append(pyo.value(scope["m"].profit))
     assert optima == pytest.approx([OPTIMUM] * 3, rel=2e-4)
     printed = capsys.readouterr().out.split("\n")
     assert printed[0].startswith("3.4374")
     assert scope["m"].demand.error() < 1e-6
-    assert scope["start"].feasible and scope["start"].value > 3.2
+    assert scope["start"].feasible and scope["start"].value > 3.43
     assert scope["said"].first_point is not None and scope["said"].planes > 0

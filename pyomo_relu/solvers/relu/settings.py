@@ -66,8 +66,9 @@ class TurnsSettings:
     mip_gap: float = 0.9
     #: Before the MIP is written inputs and pre-activations are bounded for so many CPU seconds,
     #: and for this share of what all searches have had. (wfp_2x30: 0.5 CPU seconds make
-    #: the intervals of its neurons thirteen times smaller, and HiGHS proves in two what it had
-    #: left open after sixty.)
+    #: the intervals of its neurons thirteen times smaller, and HiGHS proves in two what all
+    #: searches together had left open after sixty; nothing is gained on flowsheet, production,
+    #: neur2sp and mpc10, where neurons are bounded but hardly any are decided.)
     narrowing: float = 1.0
     narrowing_share: float = 0.3
     #: A MIP is written at most so often: anew where the best point is better by this share of

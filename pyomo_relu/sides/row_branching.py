@@ -27,14 +27,17 @@ class Split:
         -1 where it is a column.
     column : (N,) int array
         -1 where it is a neuron, or where nothing is left to split.
+    rise : (N,) array
+        What the neuron's activation is multiplied by where that is positive, else 0.
     """
 
     neuron: np.ndarray
     column: np.ndarray
+    rise: np.ndarray
 
     def take(self, at: np.ndarray) -> Split:
         """Those of the subproblems where ``at`` is true."""
-        return Split(self.neuron[at], self.column[at])
+        return Split(self.neuron[at], self.column[at], self.rise[at])
 
 
 def split(bounds: RowBounds, some: Subproblems, on: Split) -> Subproblems:
@@ -62,6 +65,25 @@ def split(bounds: RowBounds, some: Subproblems, on: Split) -> Subproblems:
     return Subproblems(low, high, fixed, stored)
 
 
+def inherit(bounds: RowBounds, parents: Multipliers, on: Split) -> Multipliers:
+    r"""What the children of :func:`split` begin with.
+
+    Where an activation is multiplied by a positive number :math:`r`, its parent has
+    :math:`r \alpha \hat x` below it. With the side's multiplier :math:`r (1 - \alpha)` in
+    the active child and :math:`r \alpha` in the inactive one, both have just that, so no
+    bound is below the parent's; without one, the active child has :math:`r \hat x`, which
+    is less where :math:`\hat x < 0`. Above an activation the child's line is nearer in the
+    neuron's range, and no multiplier is needed.
+    """
+    n = len(on.neuron)
+    m = parents.take(np.concatenate([np.arange(n)] * 2))
+    at = np.flatnonzero(on.neuron >= 0)
+    neuron = on.neuron[at]
+    alpha, push = m.alpha[at, neuron], on.rise[at] / bounds.unit[neuron]
+    m.beta[at, neuron], m.beta[n + at, neuron] = push * (1.0 - alpha), push * alpha
+    return m
+
+
 def choose(
     bounds: RowBounds, some: Subproblems, multipliers: Multipliers, target: float
 ) -> Split:
@@ -81,15 +103,17 @@ def choose(
     neurons, columns = _candidates(bounds, some, passes, found)
     n, a, b = len(some), neurons.shape[1], columns.shape[1]
     best = np.full(n, -np.inf)
-    on = Split(np.full(n, -1), np.full(n, -1))
+    on = Split(np.full(n, -1), np.full(n, -1), np.zeros(n))
     none = np.full(n * a, -1), np.full(n * b, -1)
+    rises = np.take_along_axis(found.rises, np.maximum(neurons, 0), axis=1)
     trials = [
-        (np.repeat(np.arange(n), a), Split(neurons.ravel(), none[0])),
-        (np.repeat(np.arange(n), b), Split(none[1], columns.ravel())),
+        (np.repeat(np.arange(n), a), Split(neurons.ravel(), none[0], rises.ravel())),
+        (np.repeat(np.arange(n), b), Split(none[1], columns.ravel(), np.zeros(n * b))),
     ]
     values = [_values(bounds, some, multipliers, target, *trial) for trial in trials]
     top = max(float(v.max(initial=-np.inf)) for v in values)
     enough = 0.0 if np.isfinite(target) else top
+    least = bounds.settings.surely * bounds.terms.range
     for (at, trial), value in zip(trials, values):
         if not len(at):
             continue
@@ -98,11 +122,14 @@ def choose(
         valid = (trial.neuron >= 0) | (trial.column >= 0)
         gain = np.where(valid & ~np.isnan(gain), gain, -np.inf).reshape(n, -1)
         k = gain.argmax(axis=1)
-        better = gain[np.arange(n), k] > best
+        # A column must gain more than rounding does: halving one that moves nothing has no
+        # end, while neurons can run out.
+        better = gain[np.arange(n), k] > best + (least if trial.neuron[0] < 0 else 0.0)
         place = np.flatnonzero(better) * gain.shape[1] + k[better]
         best[better] = gain[better, k[better]]
         on.neuron[better] = trial.neuron[place]
         on.column[better] = trial.column[place]
+        on.rise[better] = trial.rise[place]
     return on
 
 
@@ -124,8 +151,7 @@ def _values(
     if trial.column.max() >= 0:
         inside = bounds.nodes(children, children.stored)
         children.stored = bounds.inherited.stored(*inside, len(children))
-    both = np.concatenate([at, at])
-    m = multipliers.take(both)
+    m = inherit(bounds, multipliers.take(at), trial)
     value, _ = Pass(bounds, children, np.float32)(m)
     if np.isfinite(target):
         value = value - m.share[:, 0] * np.float32(target)

@@ -16,7 +16,7 @@ import numpy as np
 from pyomo_relu.bounds.pool import Parts, Pool
 from pyomo_relu.bounds.tighten import tighten_boxes
 from pyomo_relu.sides.row_bounds import Lower, Multipliers, RowBounds, Subproblems
-from pyomo_relu.sides.row_branching import choose, split
+from pyomo_relu.sides.row_branching import choose, inherit, split
 
 #: So many numbers are tightened by rows at once (8 MB).
 CHUNK = 2**20
@@ -163,9 +163,10 @@ class RowTree:
                 self.pool.close(bound[i])
         if not go.any():
             return
-        children = split(self.bounds, some.take(go), on.take(go))
-        both = np.concatenate([np.flatnonzero(go)] * 2)
-        m, parent = m.take(both), bound[both]
+        on = on.take(go)
+        children = split(self.bounds, some.take(go), on)
+        m = inherit(self.bounds, m.take(go), on)
+        parent = np.concatenate([bound[go]] * 2)
         keep = ~self._shrink(children)
         if keep.any():
             steps = self.bounds.settings.later

@@ -12,7 +12,7 @@ from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.programs import LinearProgram
 from pyomo_relu.sides.region_program import region_program
 from pyomo_relu.sides.row_bounds import Multipliers, RowBounds, Subproblems
-from pyomo_relu.sides.row_branching import choose, split
+from pyomo_relu.sides.row_branching import Split, choose, inherit, split
 from pyomo_relu.sides.row_terms import RowTerms
 from tests.harness.random_networks import he_network
 
@@ -113,6 +113,23 @@ def test_an_ascent_gains(seed):
     before = case.bounds.lower(whole, first)[0][0]
     after = case.bounds.lower(whole, case.bounds.ascend(whole, first, 200))[0][0]
     assert before < after <= case.cost.min()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_children_begin_with_no_less_than_their_parents_have(seed):
+    """Split on any open neuron that is counted from below, whatever the multipliers are."""
+    case = Case(seed)
+    b, some = case.bounds, case.children()
+    m = case.random_multipliers(some)
+    before, found = b.lower(some, m)
+    opened = (some.stored[:, : b.count] < 0) & (some.stored[:, b.count :] > 0)
+    at, neuron = np.nonzero(opened & (found.rises > 0))
+    assert len(at)
+    on = Split(neuron, np.full(len(at), -1), found.rises[at, neuron])
+    children = split(b, some.take(at), on)
+    after, _ = b.lower(children, inherit(b, m.take(at), on))
+    size = 1e-9 * (1.0 + abs(before[at]))
+    assert (after.reshape(2, -1) >= before[at] - size).all()
 
 
 def test_shares_and_multipliers_are_normalized():

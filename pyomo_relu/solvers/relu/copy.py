@@ -33,8 +33,6 @@ class WrittenCopy(MipForm):
 
     Attributes
     ----------
-    model : BlockData
-        The copy.
     form : StandardForm
         Of the copy.
 
@@ -50,10 +48,10 @@ class WrittenCopy(MipForm):
         self.problem = problem
         users = [link.block for link in [*problem.tabulated, *problem.links]]
         inside = {id(v) for b in users for v in b.layer_variables}
-        self.model = model.clone()
-        self._blocks = [self.model.find_component(b) for b in users]
+        self._model = model.clone()
+        self._blocks = [self._model.find_component(b) for b in users]
         copied = {id(v) for b in self._blocks for v in b.layer_variables}
-        pairs = zip(_outside(model, inside), _outside(self.model, copied))
+        pairs = zip(_outside(model, inside), _outside(self._model, copied))
         #: The user's variables, those in layers left out, and theirs in the copy.
         self.pairs = list(pairs)
         copy_of = {id(v): own for v, own in self.pairs}
@@ -61,15 +59,20 @@ class WrittenCopy(MipForm):
         deadline.check()
         if self._blocks:
             TransformationFactory("relu.auto").apply_to(
-                self.model, targets=self._blocks, ask_model=True
+                self._model, targets=self._blocks, ask_model=True
             )
             deadline.check()
-            TransformationFactory("relu.table_rows").apply_to(self.model)
+            TransformationFactory("relu.table_rows").apply_to(self._model)
         deadline.check()
-        self.form: StandardForm = compile_with_networks(self.model, "relu", deadline)
+        self.form: StandardForm = compile_with_networks(self._model, "relu", deadline)
         self._networks = NetworkProblem(self.form, self._blocks, deadline)
         numbers = self.form.column_numbers()
         self._place = np.array([numbers.get(id(v), -1) for v in self._columns], dtype=int)
+
+    @property
+    def model(self) -> Any:
+        """The copy."""
+        return self._model
 
     @property
     def program(self) -> LinearProgram:

@@ -1,15 +1,17 @@
-"""A problem as a mixed-integer program: what HiGHS gets, and the way there and back."""
+"""A problem as a mixed-integer program: what a MIP solver gets, and the way there and back."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import HighsModel, LinearProgram, scaled_program
+from pyomo_relu.programs.as_model import ProgramModel
 from pyomo_relu.solvers.global_search.mip import BoxMIP
 from pyomo_relu.solvers.global_search.narrowing import Narrowing, cost_row
 from pyomo_relu.solvers.relu.settings import TOGETHER
@@ -48,6 +50,20 @@ class MipForm(ABC):
     @abstractmethod
     def back(self, point: np.ndarray) -> np.ndarray:
         """The problem's columns (m,) at a point of the program."""
+
+    # -------------------------------------------------------- for solvers of Pyomo's
+    @property
+    @abstractmethod
+    def model(self) -> Any:
+        """The program as a Pyomo model, in the sense of the program."""
+
+    @abstractmethod
+    def set_values(self, point: np.ndarray) -> None:
+        """Set the model's variables to a point of the program."""
+
+    @abstractmethod
+    def present(self) -> np.ndarray | None:
+        """The problem's columns (m,) at the model's present values; None if some lack."""
 
 
 class PresolvedMIP(MipForm):
@@ -90,6 +106,7 @@ class PresolvedMIP(MipForm):
             program = program.with_rows(cost_row(program.cost, cutoff))
         self._scaled = scaled_program(program)
         self._completing: HighsModel | None = None
+        self._model: ProgramModel | None = None
 
     @property
     def program(self) -> LinearProgram:
@@ -111,3 +128,21 @@ class PresolvedMIP(MipForm):
         """The problem's columns at a point of the program."""
         m = len(self.problem.columns)
         return np.asarray(point[:m] / self._scaled.factors[:m])
+
+    @property
+    def model(self) -> Any:
+        """The program as a Pyomo model."""
+        return self._as_model().model
+
+    def _as_model(self) -> ProgramModel:
+        if self._model is None:
+            self._model = ProgramModel(self.program)
+        return self._model
+
+    def set_values(self, point: np.ndarray) -> None:
+        """Set the model's variables to a point of the program."""
+        self._as_model().set_values(point)
+
+    def present(self) -> np.ndarray:
+        """The problem's columns at the model's present values."""
+        return self.back(self._as_model().values())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyomo.environ import SolverFactory, value
 from pyomo.opt import TerminationCondition
 
-from pyomo_relu.solvers.relu.copy import WrittenCopy
+from pyomo_relu.solvers.relu.mip_form import MipForm
 
 if TYPE_CHECKING:
     from pyomo_relu.solvers.relu.search import TogetherSearch
@@ -26,7 +26,7 @@ _WORDS = {
 
 
 class OtherMIP:
-    """A run of a solver of Pyomo's on the copy of a model.
+    """A run of a solver of Pyomo's on a problem as a mixed-integer program.
 
     Parameters
     ----------
@@ -51,16 +51,20 @@ class OtherMIP:
                 "mip_solver= out to use HiGHS."
             )
 
-    def __call__(self, copy: WrittenCopy, search: TogetherSearch) -> None:
-        """Solve the copy; its point and its bound go to the search."""
+    def __call__(self, form: MipForm, search: TogetherSearch) -> None:
+        """Solve the program; its point and its bound go to the search.
+
+        Where the form asks for points as good as the search's best one, there may be none:
+        then nothing is better than that one.
+        """
         start = search.incumbent.point
         if start is None:
             search.look_for_points(1)
             start = search.incumbent.point
-        given = None if start is None else copy.point_of(start)
+        given = None if start is None else form.point_of(start)
         keywords: dict[str, Any] = {"tee": self.tee, "load_solutions": False}
         if given is not None:
-            copy.set_values(given)
+            form.set_values(given)
             if getattr(self.solver, "warm_start_capable", lambda: False)():
                 keywords["warmstart"] = True
         words = next((w for name, w in _WORDS.items() if name in self.name), None)
@@ -69,18 +73,17 @@ class OtherMIP:
             if math.isfinite(seconds):
                 self.solver.options[words[0]] = math.ceil(seconds)
             self.solver.options[words[1]] = search.mip_rel_gap
-        results = self.solver.solve(copy.model, **keywords)
+        results = self.solver.solve(form.model, **keywords)
         condition = results.solver.termination_condition
         if condition == TerminationCondition.infeasible:
             search.mip_bound = math.inf
             return
         problem = results.problem[0] if len(results.problem) else results.problem
         sides = (problem.lower_bound, problem.upper_bound)
-        maximize = search.problem.sign < 0
-        bound = sides[1] if maximize else sides[0]
+        bound = sides[1] if form.program.maximize else sides[0]
         if len(results.solution):
-            copy.model.solutions.load_from(results)
-            z = copy.present()
+            form.model.solutions.load_from(results)
+            z = form.present()
             if z is not None:
                 search.meet(z)
         if bound is not None and math.isfinite(value(bound)):

@@ -117,7 +117,7 @@ class Relu(NetworkSolver):
             by_auto = (
                 scene.kind is Kind.TABLES or scene.is_convex or small_networks(problem)
             )
-            if other is not None or by_auto:
+            if by_auto:
                 return lines.mip(WrittenCopy(model, problem, deadline))
             return lines.mip(PresolvedMIP(problem, cutoff, deadline, seconds))
 

@@ -76,7 +76,10 @@ def inverse_derivative(
     slope, low, high : arrays of one shape
         The interval lies in the part.
     """
-    part = smooth_function(name).parts[k]
+    form = smooth_function(name)
+    if form.at_slope is not None:
+        return np.clip(form.at_slope(slope, alpha), low, high)
+    part = form.parts[k]
     d, points = _derivatives(name, alpha, k)
     # Beyond the table is an end of the interval.
     ends = (-np.inf, np.inf) if part.bend > 0 else (np.inf, -np.inf)

@@ -45,6 +45,7 @@ EXPRESSIONS: dict[str, Callable[[Any, float], Any]] = {
     "softsign": lambda x, _: x / (1.0 + abs(x)),
     "arctan": lambda x, _: atan(x),
     "exp": lambda x, _: exp(x),
+    "square": lambda x, _: x**2,
     "hard_swish": lambda x, _: x * (6.0 + abs(x + 3.0) - abs(x - 3.0)) / 12.0,
 }
 

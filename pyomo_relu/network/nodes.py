@@ -24,7 +24,6 @@ import numpy as np
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.search import Extremes, SortedRows
 from pyomo_relu.network.smooth_functions import (
-    LARGEST_EXPONENT,
     SmoothFunction,
     smooth_function,
 )
@@ -356,13 +355,15 @@ class Smooth(Node):
         Raises
         ------
         ValueError
-            Where ``exp`` overflows.
+            Where ``exp`` or ``square`` overflows.
         """
         form = self.form
-        if self.function == "exp" and np.max(upper, initial=0.0) > LARGEST_EXPONENT:
+        least, most = np.min(lower, initial=0.0), np.max(upper, initial=0.0)
+        if least < form.domain[0] or most > form.domain[1]:
+            beyond = most if most > form.domain[1] else least
             raise ValueError(
-                f"layer '{self.name}' computes exp(x) with x up to {np.max(upper):.3g}, "
-                "which float64 can't hold; give its inputs tighter bounds."
+                f"layer '{self.name}' computes {self.function}(x) with x up to "
+                f"{beyond:.3g}, which float64 can't hold; give its inputs tighter bounds."
             )
         first, last = self(lower), self(upper)
         low, high = np.minimum(first, last), np.maximum(first, last)

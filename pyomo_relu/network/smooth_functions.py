@@ -18,6 +18,7 @@ below and above need (:mod:`pyomo_relu.bounds.smooth_lines`).
 ``erf``            the error function
 ``exp``            :math:`e^x`
 ``hard_swish``     :math:`x \min(\max(x + 3, 0), 6) / 6`
+``square``         :math:`x^2`, of which products of two tensors are made
 =================  ==============================================================
 
 Others are these with an affine map before and behind: SELU and CELU are ELU, swish and
@@ -49,6 +50,9 @@ TINY = 1e-300
 
 #: The largest argument of ``exp``; float64 ends at 709.78.
 LARGEST_EXPONENT = 700.0
+
+#: The largest argument of ``square``, far below where float64 overflows, 1.3e154.
+LARGEST_ROOT = 1e150
 
 #: A function of an array of arguments and of the parameter ``alpha``.
 Formula = Callable[[np.ndarray, float], np.ndarray]
@@ -93,6 +97,11 @@ class SmoothFunction:
         How many :data:`ULPS` of 1 a value may be off besides those of its own size.
     has_parameter : bool
         Whether the parameter ``alpha`` means anything.
+    domain : (float, float)
+        Arguments outside of it are refused: float64 can't hold their values.
+    at_slope : callable or None
+        Where the function has a given derivative, as far as it is known in closed form; for
+        a function of one part.
     """
 
     name: str
@@ -104,6 +113,8 @@ class SmoothFunction:
     turn: float | None = None
     absolute: float = 0.0
     has_parameter: bool = False
+    domain: tuple[float, float] = (-math.inf, math.inf)
+    at_slope: Formula | None = None
 
     def error(self, y: np.ndarray) -> np.ndarray:
         """How far computed values ``y`` may be from the true ones, array of their shape."""
@@ -239,6 +250,18 @@ def _exp(x: np.ndarray, _: float) -> np.ndarray:
     return np.asarray(np.exp(x))
 
 
+def _square(x: np.ndarray, _: float) -> np.ndarray:
+    return np.asarray(x * x)
+
+
+def _square_slope(x: np.ndarray, _: float) -> np.ndarray:
+    return np.asarray(2.0 * x)
+
+
+def _half(slope: np.ndarray, _: float) -> np.ndarray:
+    return np.asarray(0.5 * slope)
+
+
 def _hard_swish(x: np.ndarray, _: float) -> np.ndarray:
     return np.asarray(x * (np.clip(x + 3.0, 0.0, 6.0) / 6.0))
 
@@ -276,6 +299,18 @@ def _unary(function: Callable[[np.ndarray], np.ndarray]) -> Formula:
     return lambda x, _: function(x)
 
 
+_SQUARE = SmoothFunction(
+    "square",
+    _square,
+    _square_slope,
+    _parts(_square_slope, "+"),
+    0.0,
+    turn=0.0,
+    domain=(-LARGEST_ROOT, LARGEST_ROOT),
+    at_slope=_half,
+)
+
+
 def _known() -> list[SmoothFunction]:
     logistic, slope = _unary(sigmoid), _unary(sigmoid_slope)
     arctan = _unary(np.arctan)
@@ -299,6 +334,9 @@ def _known() -> list[SmoothFunction]:
         return SmoothFunction(name, value, d, _parts(d, "+-", 0.0), least, most)
 
     inf = math.inf
+    exponential = SmoothFunction(
+        "exp", _exp, _exp, _parts(_exp, "+"), 0.0, domain=(-inf, LARGEST_EXPONENT)
+    )
     return [
         shaped_like_s("sigmoid", logistic, slope, 0.0, 1.0),
         shaped_like_s("tanh", _unary(np.tanh), _tanh_slope, -1.0, 1.0),
@@ -306,7 +344,8 @@ def _known() -> list[SmoothFunction]:
         shaped_like_s("arctan", arctan, _arctan_slope, -inf, inf),
         shaped_like_s("erf", _erf, _erf_slope, -1.0, 1.0),
         SmoothFunction("softplus", _unary(softplus), logistic, _parts(logistic, "+"), 0.0),
-        SmoothFunction("exp", _exp, _exp, _parts(_exp, "+"), 0.0),
+        exponential,
+        _SQUARE,
         waved("silu", _silu, _silu_slope, -1.2784645427610738, -_SILU_BEND, _SILU_BEND),
         waved("gelu", _gelu, _gelu_slope, -0.7517915246935645, -(2.0**0.5), 2.0**0.5),
         waved(

@@ -1,17 +1,18 @@
-r"""Simple recurrent layers over a fixed number of steps, written out step by step.
+r"""Recurrent layers over a fixed number of steps, written out step by step.
 
-With the state :math:`h_0` (zero, if none is given), the step :math:`t` is
+With the state :math:`h_0` (zero, if none is given), the step :math:`t` of a simple cell is
 
 .. math:: h_t = \varphi(W x_t + U h_{t-1} + b),
 
-one affine node and one activation, for a ReLU as exact as a dense layer. GRU and LSTM multiply
-gates with states, and a product of two variables is none of the primitives of a network.
+one affine node and one activation, for a ReLU as exact as a dense layer. GRU and LSTM
+multiply gates with states: :mod:`pyomo_relu.readers.gated`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -19,17 +20,29 @@ from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Tensor, Value
 
-#: Why GRU and LSTM are refused.
-GATED = (
-    "it multiplies gates with states, and a network of pieces and smooth units has no "
-    "product of two variables. Train a simple recurrent layer with relu or tanh, or a "
-    "dense or convolutional network on a window of past inputs, instead"
-)
+#: From (graph, name, tensor) to a tensor.
+Activation = Callable[[TensorGraph, str, Tensor], Tensor]
+
+#: A state before a step: a tensor or a constant (1, units); None is zero.
+State = Value | None
+
+
+class RecurrentCell(Protocol):
+    """What each step computes."""
+
+    @property
+    def n_states(self) -> int:
+        """How many states are passed on; the first one is the output."""
+
+    def step(
+        self, graph: TensorGraph, name: str, x: Tensor, states: Sequence[State]
+    ) -> list[Tensor]:
+        """The states (1, units) after one step from (1, n_inputs) and those before."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What each step computes.
+    """A simple cell.
 
     Attributes
     ----------
@@ -37,23 +50,40 @@ class Cell:
     recurrent : (units, units) array
     bias : (units,) array or float
     activation : callable
-        From (graph, name, tensor) to a tensor.
     """
 
     kernel: np.ndarray
     recurrent: np.ndarray
     bias: np.ndarray | float
-    activation: Callable[[TensorGraph, str, Tensor], Tensor]
+    activation: Activation
 
-    def step(self, graph: TensorGraph, name: str, x: Tensor, h: Value | None) -> Tensor:
-        """The state after one step, (1, units), from (1, n_inputs) and (1, units)."""
-        total = graph.matmul(f"{name}_input", x, self.kernel, self.bias)
-        if isinstance(h, Tensor):
-            turned = graph.matmul(f"{name}_state", h, self.recurrent)
-            total = graph.add(f"{name}_sum", [total, turned])
-        elif h is not None:
-            total = graph.scale(f"{name}_sum", total, 1.0, np.asarray(h) @ self.recurrent)
-        return self.activation(graph, name, total)
+    n_states = 1
+
+    def step(
+        self, graph: TensorGraph, name: str, x: Tensor, states: Sequence[State]
+    ) -> list[Tensor]:
+        """The state after one step."""
+        weights = self.kernel, self.recurrent, self.bias
+        return [self.activation(graph, name, weighted(graph, name, x, states[0], *weights))]
+
+
+def weighted(
+    graph: TensorGraph,
+    name: str,
+    x: Tensor,
+    h: State,
+    kernel: np.ndarray,
+    recurrent: np.ndarray,
+    bias: np.ndarray | float,
+) -> Tensor:
+    """``x @ kernel + h @ recurrent + bias``, a tensor (1, units)."""
+    total = graph.matmul(f"{name}_input", x, kernel, bias)
+    if isinstance(h, Tensor):
+        turned = graph.matmul(f"{name}_state", h, recurrent)
+        return graph.add(f"{name}_sum", [total, turned])
+    if h is not None:
+        return graph.scale(f"{name}_sum", total, 1.0, np.asarray(h) @ recurrent)
+    return total
 
 
 def steps_of(graph: TensorGraph, name: str, x: Tensor, axis: int) -> list[Tensor]:
@@ -75,40 +105,41 @@ def unrolled(
     graph: TensorGraph,
     name: str,
     steps: Sequence[Tensor],
-    cells: Sequence[Cell],
-    states: Sequence[Value | None],
+    cells: Sequence[RecurrentCell],
+    states: Sequence[Sequence[State]] | None = None,
     backwards: bool = False,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Run cells, each on the states of the one before, over all steps.
+) -> tuple[list[Tensor], list[list[Tensor]]]:
+    """Run cells, each on the outputs of the one before, over all steps.
 
     Parameters
     ----------
     steps : sequence of Tensor of shape (1, n_inputs)
         In the order of time.
-    cells : sequence of Cell
-    states : sequence of (1, units) arrays or tensors, or None
-        What each cell begins with; None is zero.
+    cells : sequence of cells
+    states : sequence of sequences of states, optional
+        What each cell begins with; zero by default.
     backwards : bool
         The last step is taken first.
 
     Returns
     -------
     outputs : list of Tensor of shape (1, units)
-        The states of the last cell, in the order of time.
-    states : list of Tensor
-        The last state of each cell.
+        The outputs of the last cell, in the order of time.
+    states : list of lists of Tensor
+        The last states of each cell.
     """
-    held: list[Value | None] = list(states)
+    held: list[Sequence[State]]
+    held = [[None] * cell.n_states for cell in cells] if states is None else list(states)
+    last: list[list[Tensor]] = [[] for _ in cells]
     order = range(len(steps))
     found: dict[int, Tensor] = {}
     for t in reversed(order) if backwards else order:
         x = steps[t]
         for k, cell in enumerate(cells):
             label = f"{name}_{t}" if len(cells) == 1 else f"{name}_{k}_{t}"
-            x = cell.step(graph, label, x, held[k])
-            held[k] = x
+            held[k] = last[k] = cell.step(graph, label, x, held[k])
+            x = last[k][0]
         found[t] = x
-    last = [h for h in held if isinstance(h, Tensor)]
     return [found[t] for t in order], last
 
 

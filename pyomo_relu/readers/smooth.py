@@ -121,6 +121,7 @@ SMOOTH: dict[str, Callable[[TensorGraph, str, Tensor], Tensor]] = {
             "erf",
             "exp",
             "hard_swish",
+            "square",
         )
     },
     "log_sigmoid": log_sigmoid,

@@ -7,7 +7,8 @@ Exporters write SiLU, GELU and Mish as products of two tensors. A product
 * :math:`\frac{c}{r}\,\mathrm{silu}(2 r x) + (d - c) x` for tanh,
 * :math:`\frac{2 c}{\sqrt 2\, r}\,\mathrm{gelu}(\sqrt 2\, r x) + (d - c) x` for erf,
 
-and :math:`x \tanh(\mathrm{softplus}(x))` is Mish. Other products of tensors are none.
+and :math:`x \tanh(\mathrm{softplus}(x))` is Mish. Other products of tensors are written with
+squares (:mod:`pyomo_relu.readers.products`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _PRODUCTS = {
 }
 
 
-def _line(builder: NetworkBuilder, handle: int) -> tuple[int, float, float]:
+def scaled_root(builder: NetworkBuilder, handle: int) -> tuple[int, float, float]:
     """A node as ``scale * other + shift``, entry by entry: the other one, scale and shift."""
     scale, shift = 1.0, 0.0
     while isinstance(node := builder.nodes[handle], Affine):
@@ -64,16 +65,16 @@ def unit_of_product(graph: TensorGraph, name: str, a: Tensor, b: Tensor) -> Tens
     if a.shape != b.shape:
         return None
     for x, unit in ((a, b), (b, a)):
-        handle, c, d = _line(graph.builder, unit.handle)
+        handle, c, d = scaled_root(graph.builder, unit.handle)
         node = graph.builder.nodes[handle]
         if not isinstance(node, Smooth):
             continue
-        root, k, offset = _line(graph.builder, x.handle)
-        inner, s, t = _line(graph.builder, node.source)
+        root, k, offset = scaled_root(graph.builder, x.handle)
+        inner, s, t = scaled_root(graph.builder, node.source)
         if node.function == "tanh" and (c, d, s, t) == (1.0, 0.0, 1.0, 0.0):
             before = graph.builder.nodes[inner]
             if isinstance(before, Smooth) and before.function == "softplus":
-                if _line(graph.builder, before.source) == (root, k, offset):
+                if scaled_root(graph.builder, before.source) == (root, k, offset):
                     return graph.smooth(name, x, "mish")
         if inner != root or t or offset or node.function not in _PRODUCTS:
             continue

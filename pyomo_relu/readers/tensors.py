@@ -21,8 +21,10 @@ from pyomo_relu.readers.affine_graph import (
     normalized_axis,
 )
 from pyomo_relu.readers.choices import Comparison, as_function_of, chosen_pieces
+from pyomo_relu.readers.products import product
 from pyomo_relu.readers.smooth_products import unit_of_product
 from pyomo_relu.readers.values import Tensor, Value
+from pyomo_relu.readers.whole_ranges import WholeRanges
 
 __all__ = ["TensorGraph", "broadcast_shape", "normalized_axis"]
 
@@ -39,6 +41,8 @@ class TensorGraph(AffineGraph):
         super().__init__()
         #: What made the tensors of 0 and 1, by their nodes.
         self.comparisons: dict[int, Comparison] = {}
+        #: What values tensors can have, whatever the inputs are.
+        self.ranges = WholeRanges(self.builder)
 
     # ---------------------------------------------------------------- activations
     def piecewise(self, name: str, x: Tensor, pieces: Pieces) -> Tensor:
@@ -211,20 +215,20 @@ class TensorGraph(AffineGraph):
         return made if rest is None else self.add(name, [made, rest])
 
     def multiply(self, name: str, a: Value, b: Value) -> Tensor:
-        """A tensor times a constant, or times a comparison that switches it on.
+        """A tensor times a constant, times a comparison that switches it on, or two tensors.
 
-        Of two tensors, one must be 1 where a comparison holds and 0 elsewhere, and the
-        other one a function of what is compared, as in ``h * (h > 0)``; or the product is
-        a smooth unit, as in ``h * sigmoid(h)``
-        (:mod:`pyomo_relu.readers.smooth_products`).
+        Of two tensors, one may be 1 where a comparison holds and 0 elsewhere; the other one
+        must then be a function of what is compared, as in ``h * (h > 0)``. Other products
+        are smooth units: one, as in ``h * sigmoid(h)``
+        (:mod:`pyomo_relu.readers.smooth_products`), or squares
+        (:mod:`pyomo_relu.readers.products`).
         """
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             for condition, x in ((b, a), (a, b)):
                 if condition.handle in self.comparisons:
                     return self.choose(name, condition, x, np.array(0.0))
             unit = unit_of_product(self, name, a, b)
-            if unit is not None:
-                return unit
+            return product(self, name, a, b) if unit is None else unit
         return super().multiply(name, a, b)
 
     def sign(self, name: str, x: Tensor) -> Tensor:

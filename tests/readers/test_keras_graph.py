@@ -198,6 +198,9 @@ OPERATIONS = {
     "tanh": lambda o, x, y: o.tanh(x) + o.sigmoid(y) - o.log_sigmoid(x),
     "exp": lambda o, x, y: o.exp(x) + o.erf(y) - o.arctan(x) + o.softplus(y),
     "silu": lambda o, x, y: o.silu(x) - o.hard_silu(y),
+    "x * y": lambda o, x, y: x * y + x * x,
+    "x ** 3": lambda o, x, y: x**3 - o.square(y) + o.power(y, 2),
+    "glu": lambda o, x, y: o.glu(x, axis=1),
     "elu": lambda o, x, y: o.elu(x, 0.5) + o.celu(y, 2.0) - o.selu(x) + o.softsign(y),
 }
 
@@ -210,11 +213,11 @@ def test_operation_agrees_with_keras(case):
 
 
 REFUSED = {
-    "x * y": (lambda o, x, y: x * y, "Multiply.* multiplies two tensors"),
     "1 / x": (lambda o, x, y: 1 / x, "divides by a tensor"),
     "x / 0": (lambda o, x, y: x / 0.0, "divides by zero"),
     "exp2": (lambda o, x, y: o.exp2(x), r"\(Exp2\) is not supported"),
-    "x ** 2": (lambda o, x, y: x**2, r"\(Power\) is not supported"),
+    "x ** y": (lambda o, x, y: x**y, "a tensor as its exponent"),
+    "x ** 1.5": (lambda o, x, y: x**1.5, "to the power of 1.5"),
     "x @ y": (lambda o, x, y: o.matmul(x, o.transpose(y, (0, 2, 1))), "from the left"),
     "mean of all": (lambda o, x, y: o.mean(x, axis=(0, 1)), "reduces the batch axis"),
     "batch flipped": (lambda o, x, y: o.flip(x, axis=0), "mixes points of a batch"),

@@ -194,7 +194,6 @@ def test_refusals_give_the_reason():
             "LayerNormalization.*standard deviation.*BatchNorm",
         ),
         (layers.UnitNormalization()(x), "UnitNormalization.*norm of its own input"),
-        (layers.Multiply()([x, 2 * x]), "is not supported: it multiplies tensors"),
         (ops.where(x[:, :1] > 0, x, 0.0), "chooses by a comparison"),
         (x * ops.cast(ops.flip(x, 1) > 0, "float32"), "chooses by a comparison"),
         (ops.roll(x, 1, axis=0), "mixes points of a batch"),

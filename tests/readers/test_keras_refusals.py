@@ -14,8 +14,7 @@ LAYERS = {
     "LayerNormalization": (S, dict()),
     "GroupNormalization": (S, dict(groups=2)),
     "UnitNormalization": (S, dict()),
-    "LSTM": (S, dict(units=2)),
-    "GRU": (S, dict(units=2)),
+    "ConvLSTM1D": ((3, *S), dict(filters=2, kernel_size=2)),
     "Masking": (S, dict()),
     "Lambda": (S, dict(function=lambda x: x)),
     "AdaptiveMaxPooling2D": (P, dict(output_size=2)),
@@ -39,7 +38,6 @@ def test_layers_of_several_tensors_are_refused():
     keras = import_keras()
     x, y = keras.Input(S), keras.Input(S)
     for layer, call in (
-        (keras.layers.Multiply(name="strange"), [x, y]),
         (keras.layers.Dot(axes=-1, name="strange"), [x, y]),
         (keras.layers.Attention(name="strange"), [x, y]),
     ):

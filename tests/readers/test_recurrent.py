@@ -1,4 +1,4 @@
-"""Simple recurrent layers agree with their frameworks; gated ones are refused."""
+"""Simple recurrent layers agree with their frameworks."""
 
 from __future__ import annotations
 
@@ -38,22 +38,11 @@ def test_keras(kind):
     assert_agrees(model, read_network(model), rng)
 
 
-REFUSED = {
-    "LSTM": lambda L: L.LSTM(2),
-    "GRU": lambda L: L.Bidirectional(L.GRU(2)),
-    "gates": lambda L: L.RNN(L.LSTMCell(2)),
-    "product": lambda L: L.Bidirectional(L.SimpleRNN(2), merge_mode="mul"),
-    "between calls": lambda L: L.SimpleRNN(2, stateful=True),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_keras_refuses(kind):
+def test_keras_refuses_state_between_calls():
     keras = import_keras()
     x = keras.Input(batch_shape=(1, 4, 2))
-    model = keras.Model(x, REFUSED[kind](keras.layers)(x))
-    reason = {"product": "merge_mode='mul'", "between calls": "keeps its state"}
-    with pytest.raises(ValueError, match=reason.get(kind, "multiplies gates with states")):
+    model = keras.Model(x, keras.layers.SimpleRNN(2, stateful=True)(x))
+    with pytest.raises(ValueError, match="keeps its state"):
         read_network(model)
 
 
@@ -93,14 +82,6 @@ def test_torch(kind, nonlinearity):
         expected = [module(torch.tensor(p[None])).numpy().reshape(-1) for p in x]
     found = read_network(module, input_shape=(4, 2)).evaluate(x)
     np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
-def test_torch_refuses(kind):
-    torch = pytest.importorskip("torch")
-    module = getattr(torch.nn, kind)(2, 3, batch_first=True)
-    with pytest.raises(ValueError, match="multiplies gates with states"):
-        read_network(module, input_shape=(4, 2))
 
 
 def onnx_model(direction, layout, activation, **extra):

@@ -187,7 +187,7 @@ def test_refusals_name_the_layer_and_the_remedy():
         )
         read_network(module, input_shape=(1, 3, 3))
     with pytest.raises(ValueError, match="multiplies two tensors"):
-        read_network(Two(lambda x, z: x * z).double(), input_shape=[(2,), (2,)])
+        read_network(Two(lambda x, z: x @ z.T).double(), input_shape=[(2,), (2,)])
 
 
 SEEDS = [*range(15), *[pytest.param(s, marks=pytest.mark.slow) for s in range(15, 300)]]

@@ -94,6 +94,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "hard_shrink": hard_shrink,
     **{name: smooth.SMOOTH[name] for name in ("sigmoid", "log_sigmoid", "tanh", "silu")},
     **{name: smooth.SMOOTH[name] for name in ("mish", "erf", "exp", "tanh_shrink")},
+    "square": smooth.SMOOTH["square"],
     "swish": smooth.SMOOTH["silu"],
     "exponential": smooth.SMOOTH["exp"],
     "soft_sign": smooth.SMOOTH["softsign"],
@@ -163,8 +164,10 @@ def activated(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | 
     return apply(graph, f"{name}_{function_name(layer.activation)}", layer, x)
 
 
-def apply(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head:
-    """Apply the layer's ``activation``.
+def apply(
+    graph: TensorGraph, name: str, layer: Any, x: Tensor, given: Any = None
+) -> Tensor | Head:
+    """Apply the layer's ``activation``, or another function of it that is given.
 
     Raises
     ------
@@ -173,7 +176,7 @@ def apply(graph: TensorGraph, name: str, layer: Any, x: Tensor) -> Tensor | Head
     """
     import keras
 
-    function = layer.activation
+    function = layer.activation if given is None else given
     if function is None:
         return x
     pieces = custom_activation(function)

@@ -147,6 +147,7 @@ for _name, _function in {
     "math.maximum": "maximum",
     "math.minimum": "minimum",
     "math.multiply": "multiply",
+    "math.pow": "power",
     "math.subtract": "subtract",
     "math.truediv": "divide",
 }.items():
@@ -162,6 +163,7 @@ for _name, _function in {
     "math.log_sigmoid": "log_sigmoid",
     "math.sign": "sign",
     "math.softplus": "softplus",
+    "math.square": "square",
     "math.tanh": "tanh",
     "nn.elu": "elu",
     "nn.relu": "relu",

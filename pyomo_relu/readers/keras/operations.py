@@ -25,8 +25,8 @@ from pyomo_relu.readers.keras.category_layers import categories
 from pyomo_relu.readers.keras.describing import as_numpy, refuse
 from pyomo_relu.readers.keras.registration import OPERATIONS
 from pyomo_relu.readers.moves import MixedSamplesError, move
+from pyomo_relu.readers.products import gated_linear, power
 from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
-from pyomo_relu.readers.smooth_products import unit_of_product
 from pyomo_relu.readers.sums import contracted, einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor, Value
@@ -43,6 +43,7 @@ OPERATIONS |= {
     "Elu": by_attributes(FUNCTIONS["elu"], "alpha"),
     "Celu": by_attributes(FUNCTIONS["celu"], "alpha"),
     "Gelu": by_attributes(FUNCTIONS["gelu"], "approximate"),
+    "Glu": by_attributes(gated_linear, "axis"),
 }
 for _class, _function in {
     "Abs": "absolute",
@@ -62,6 +63,7 @@ for _class, _function in {
     "Silu": "silu",
     "SoftSign": "soft_sign",
     "Softsign": "soft_sign",
+    "Square": "square",
     "Softplus": "softplus",
     "Tanh": "tanh",
     "TanhShrink": "tanh_shrink",
@@ -133,18 +135,20 @@ def subtract(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) ->
 
 @enter(OPERATIONS, "Multiply")
 def multiply(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
-    """``x1 * x2``: one is constant, a comparison as in ``h * (h > 0)``, or a unit of the other."""
+    """``x1 * x2``, constants or tensors."""
     a, b = _operands(operation, x1, x2)
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        known = a.handle in graph.comparisons or b.handle in graph.comparisons
-        unit = None if known else unit_of_product(graph, name, a, b)
-        if unit is not None:
-            return unit
-        if not known:
-            raise refuse(
-                operation, "multiplies two tensors, which is no unit of a network."
-            )
     return graph.multiply(name, a, b)
+
+
+@enter(OPERATIONS, "Power")
+def to_the_power(graph: TensorGraph, name: str, operation: Any, x1: Any, x2: Any) -> Tensor:
+    """``x1 ** x2`` for a constant whole number ``x2``."""
+    if not isinstance(x1, Tensor) or isinstance(x2, Tensor):
+        raise refuse(operation, "has a tensor as its exponent; use exp instead.")
+    try:
+        return power(graph, name, x1, as_numpy(x2))
+    except ValueError as error:
+        raise refuse(operation, f"can't be read: {error}") from None
 
 
 @enter(OPERATIONS, "Divide", "TrueDivide")

@@ -13,7 +13,6 @@ from pyomo_relu.readers.keras.registration import LAYERS
 from pyomo_relu.readers.moves import concatenate
 from pyomo_relu.readers.reader_tables import LayerReader, by_attributes, enter
 from pyomo_relu.readers.smooth import elu
-from pyomo_relu.readers.smooth_products import unit_of_product
 from pyomo_relu.readers.sums import einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor
@@ -161,19 +160,10 @@ LAYERS["Maximum"], LAYERS["Minimum"] = _extreme(1.0), _extreme(-1.0)
 
 @enter(LAYERS, "Multiply")
 def product(graph: TensorGraph, name: str, layer: Any, *xs: Tensor) -> Tensor:
-    """A tensor times a comparison, as in ``h * (h > 0)``, or times a unit of itself."""
-    found = None
-    if len(xs) == 2:
-        a, b = _with_the_same_rank(graph, layer, xs)
-        if any(x.handle in graph.comparisons for x in xs):
-            return graph.multiply(name, a, b)
-        found = unit_of_product(graph, name, a, b)
-    if found is None:
-        raise refuse(
-            layer,
-            "is not supported: it multiplies tensors that depend on the input, which is "
-            "not piecewise linear, and no unit such as h * sigmoid(h).",
-        )
+    """Tensors times each other, as they are read from the left."""
+    found, *others = _with_the_same_rank(graph, layer, xs)
+    for k, x in enumerate(others, start=2):
+        found = graph.multiply(name if k == len(xs) else f"{name}_{k}", found, x)
     return found
 
 

@@ -32,7 +32,6 @@ from pyomo_relu.readers.keras.tracing import built_shapes, no_traces_left, trace
 from pyomo_relu.readers.moves import move
 from pyomo_relu.readers.naming import first_line, naming
 from pyomo_relu.readers.reader_tables import enter
-from pyomo_relu.readers.recurrent import GATED
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.values import Head, Tensor, head_of
 
@@ -47,7 +46,6 @@ from pyomo_relu.readers.keras import (  # noqa: F401  isort: skip
 
 Result = Tensor | Head
 
-_MULTIPLIES = f"{GATED}."
 _DIVIDES = (
     "it divides by the {} of its own input, which is not piecewise linear. Train with "
     "BatchNormalization, whose statistics are constants at inference, instead."
@@ -58,18 +56,23 @@ _REASONS = {
     "GroupNormalization": _DIVIDES.format("standard deviation"),
     "RMSNormalization": _DIVIDES.format("root mean square"),
     "UnitNormalization": _DIVIDES.format("norm"),
-    **dict.fromkeys(("GRU", "LSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _MULTIPLIES),
+    **dict.fromkeys(
+        ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        "gates that are convolutions are not read. Train an LSTM or a GRU on what a "
+        "convolution makes of each step, instead.",
+    ),
     **dict.fromkeys(
         ("Attention", "AdditiveAttention", "GroupQueryAttention", "MultiHeadAttention"),
-        "it multiplies tensors that depend on the input, weighted by a softmax, which is "
-        "not piecewise linear. Train a dense or convolutional network instead.",
+        "it weights by a softmax, which is no function of one entry. Train a dense or "
+        "convolutional network, or an LSTM or a GRU, instead.",
     ),
     **dict.fromkeys(
         ("StringLookup", "TextVectorization", "Hashing", "HashedCrossing"),
         "it reads text or a hash, and the inputs of a network are numbers. Train on "
         "integers, with Embedding or CategoryEncoding.",
     ),
-    "Dot": "it multiplies tensors that depend on the input, which is not piecewise linear.",
+    "Dot": "it is a matrix product of tensors that depend on the input; write it as Multiply "
+    "and a sum.",
     "Lambda": "it may run any code. Write the function with keras.ops on the tensors of "
     "the functional API, or describe the layer with register_keras_layer.",
 }

@@ -10,6 +10,7 @@ from pyomo_relu.network import activations
 from pyomo_relu.readers import smooth, spatial
 from pyomo_relu.readers.entrywise import ENTRYWISE, Entrywise
 from pyomo_relu.readers.onnx.node import OnnxNode, Operator, register_onnx_operator
+from pyomo_relu.readers.products import power
 from pyomo_relu.readers.sums import einsum
 from pyomo_relu.readers.values import Tensor, Value
 
@@ -136,9 +137,16 @@ def matmul(node: OnnxNode) -> Tensor:
 
 @register_onnx_operator("Mul")
 def multiply(node: OnnxNode) -> Tensor:
-    """A product with a constant, with a comparison, or that is a unit as ``h * sigmoid(h)``."""
+    """A product of two values, one of which or both depend on the input."""
     a, b = node.values()
     return node.graph.multiply(node.name, a, b)
+
+
+@register_onnx_operator("Pow")
+def to_the_power(node: OnnxNode) -> Tensor:
+    """A tensor to the power of a constant whole number."""
+    exponent = node.constant(1, "exponent")
+    return power(node.graph, node.name, node.tensor(0), exponent)
 
 
 @register_onnx_operator("Einsum")

@@ -85,16 +85,26 @@ def _discriminants(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> 
 
 @enter(TRANSFORMERS, "PolynomialFeatures")
 def _polynomial(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    """Monomials, each the product of one of a degree less and of a feature."""
     attribute(estimator, "n_output_features_")
-    powers = np.asarray(estimator.powers_)
-    total = powers.sum(axis=1)
-    if (total > 1).any():
-        raise unsupported(
-            estimator,
-            f"with degree={estimator.degree} multiplies features, which is not piecewise "
-            "linear; with degree=1 it would be read",
-        )
-    return graph.matmul(name, x, powers.T.astype(float), (total == 0).astype(float))
+    monomials: list[tuple[int, ...]] = [
+        tuple(np.repeat(np.arange(x.size), row).tolist()) for row in estimator.powers_
+    ]
+    # Where a monomial is among the entries of all levels.
+    place: dict[tuple[int, ...], int] = {(k,): k for k in range(x.size)}
+    levels = [x]
+    for degree in range(2, max(map(len, monomials), default=0) + 1):
+        found = sorted({m[:degree] for m in monomials if len(m) >= degree})
+        start = sum(level.size for level in levels)
+        codes = np.array([[place[m[:-1]] for m in found], [m[-1] for m in found]])
+        factors = [
+            graph.rearrange(f"{name}_{what}_{degree}", levels, code[None], batch=x.batch)
+            for what, code in zip(("lower", "feature"), codes)
+        ]
+        levels.append(graph.multiply(f"{name}_degree_{degree}", *factors))
+        place |= {m: start + k for k, m in enumerate(found)}
+    codes = np.array([[place[m] if m else -1 for m in monomials]])
+    return graph.rearrange(name, levels, codes, np.ones(1), batch=x.batch)
 
 
 # --------------------------------------------------------------------------- selectors

@@ -16,6 +16,7 @@ from pyomo_relu.readers import smooth, spatial
 from pyomo_relu.readers.affine_graph import normalized_axis
 from pyomo_relu.readers.entrywise import ENTRYWISE
 from pyomo_relu.readers.moves import move
+from pyomo_relu.readers.products import gated_linear, power
 from pyomo_relu.readers.sums import contracted, einsum
 from pyomo_relu.readers.tensors import TensorGraph
 from pyomo_relu.readers.torch.function_tables import FUNCTIONS, constant, function, operand
@@ -48,6 +49,7 @@ function("rsub")(
     lambda g, n, x, other, *, alpha=1: g.add(n, operands(x, other), [-float(alpha), 1.0])
 )
 function("mul", "multiply")(lambda g, n, x, other: g.multiply(n, *operands(x, other)))
+function("pow")(lambda g, n, x, exponent: power(g, n, x, constant(exponent, n, "exponent")))
 function("matmul", "mm", "bmm", "mv", "dot")(
     lambda g, n, x, other: g.matmul(n, *operands(x, other))
 )
@@ -166,6 +168,7 @@ for _name, _names in {
     "exp": ("exp",),
     "hard_swish": ("hardswish",),
     "tanh_shrink": ("tanhshrink",),
+    "square": ("square",),
 }.items():
     function(*_names)(
         lambda g, n, x, inplace=False, read=smooth.SMOOTH[_name]: read(g, n, x)
@@ -195,6 +198,9 @@ def leaky_relu(
 ) -> Tensor:
     """``x`` above zero and ``negative_slope * x`` below."""
     return g.leaky(n, x, negative_slope)
+
+
+function("glu")(lambda g, n, x, dim=-1: gated_linear(g, n, x, dim))
 
 
 @function("prelu")

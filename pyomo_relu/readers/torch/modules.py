@@ -97,6 +97,7 @@ MODULES |= {
     "Hardswish": by_attributes(FUNCTIONS["hardswish"]),
     "Tanhshrink": by_attributes(FUNCTIONS["tanhshrink"]),
     "Softplus": by_attributes(smooth.softplus, "beta", "threshold"),
+    "GLU": by_attributes(FUNCTIONS["glu"], "dim"),
     "GELU": by_attributes(smooth.gelu, "approximate"),
     "ELU": by_attributes(smooth.elu, "alpha"),
     "SELU": by_attributes(FUNCTIONS["selu"]),

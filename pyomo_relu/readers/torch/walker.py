@@ -59,7 +59,7 @@ _REASONS = {
     **dict.fromkeys(("linalg_vector_norm", "norm", "var"), "it is a sum of squares."),
     **dict.fromkeys(
         """
-        Bilinear GLU MultiheadAttention TransformerEncoderLayer bilinear glu pow
+        Bilinear MultiheadAttention TransformerEncoderLayer bilinear
         scaled_dot_product_attention
         """.split(),
         _MULTIPLIES,

@@ -30,12 +30,11 @@ class TogetherLog(SearchLog):
         self.say(search.plan)
         self.titles()
 
-    def mip(self, form: MipForm) -> MipForm:
-        """That a MIP takes part from now on, and how large it is; gives it back."""
+    def mip(self, form: MipForm) -> None:
+        """That a MIP takes part from now on, and how large it is."""
         p = form.program
         whole = 0 if p.integer is None else int(p.integer.sum())
         self.say(
             f"a MIP takes part, {len(p.cost)} columns ({whole} integer) and "
             f"{len(p.row_lower)} rows: {form.description}"
         )
-        return form

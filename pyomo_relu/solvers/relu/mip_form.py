@@ -33,6 +33,8 @@ class MipForm(ABC):
     cutoff: float = math.inf
     #: Whether a better point makes it smaller.
     narrows: bool = False
+    #: How many times narrower than over the box undecided pre-activations are, all together.
+    narrowed: float = 1.0
 
     @property
     @abstractmethod
@@ -93,9 +95,10 @@ class PresolvedMIP(MipForm):
             before = found.width
             found.run()
             lower, upper, lows, highs = found.lower, found.upper, found.lows, found.highs
+            self.narrowed = before / found.width if found.width else math.inf
             if found.width < before:
                 self.description += (
-                    f"; intervals of pre-activations {before / found.width:.3g} times smaller"
+                    f"; intervals of pre-activations {self.narrowed:.3g} times smaller"
                     if found.width
                     else "; all neurons are decided"
                 )

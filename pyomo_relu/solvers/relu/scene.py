@@ -9,6 +9,7 @@ import numpy as np
 
 from pyomo_relu.formulations.one_sided import count_saved
 from pyomo_relu.formulations.unit_sides import UnitSides
+from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.presolve.compose import BlockLinks
 from pyomo_relu.presolve.directions import needed_sides
 from pyomo_relu.presolve.model_scope import unchanged_models
@@ -55,6 +56,8 @@ class Scene:
     rows : int
     subsystems, widest : int
         How many there are, and how many inputs the largest has.
+    neurons : int
+        Piecewise linear units of all networks, decided ones too.
     is_convex : bool
         Whether the sides of outputs that the model needs make every network rows without
         binaries: the MIP is one of the user's integers only.
@@ -68,6 +71,7 @@ class Scene:
     rows: int
     subsystems: int
     widest: int
+    neurons: int = 0
     is_convex: bool = False
 
     def __str__(self) -> str:
@@ -105,8 +109,15 @@ def look_at(problem: Problem) -> Scene:
         rows=len(problem.row_lower),
         subsystems=len(moving),
         widest=widest,
+        neurons=_neurons(problem),
         is_convex=kind not in (Kind.NONLINEAR, Kind.SMOOTH) and _is_convex(problem),
     )
+
+
+def _neurons(problem: Problem) -> int:
+    """How many piecewise linear units the networks of a problem have."""
+    nodes = () if problem.network is None else problem.network.nodes
+    return sum(node.size for node in nodes if isinstance(node, PiecewiseLinear))
 
 
 def _is_convex(problem: Problem) -> bool:

@@ -54,6 +54,8 @@ class TogetherSearch(CostSearch):
     mip_bound : float
         What the MIP has proved of the cost.
     mip_nodes : int
+    on_form : callable
+        Is told each form of the MIP that HiGHS or another solver gets.
     """
 
     title = "relu"
@@ -72,6 +74,7 @@ class TogetherSearch(CostSearch):
         super().__init__(problem, limits, report)
         self.scene, self.inner, self.write = scene, inner, write
         self.threads, self.other = threads, other
+        self.on_form: Callable[[MipForm], object] = bool
         self.mip_bound, self.mip_nodes = -math.inf, 0
         self._begun = self._mip_began = False
         self._told = math.inf  # the cost of the last point that HiGHS knows
@@ -136,10 +139,10 @@ class TogetherSearch(CostSearch):
     def run(self) -> None:
         """Search until the gap is closed or a limit is met."""
         try:
-            self._alone()
+            form = self._alone()
             alone = math.isinf(self.alone)
             if not (alone or self.proved or self._out_of_limits()):
-                self._mip()
+                self._mip(form)
             while self.inner is not None and not (self.proved or self._out_of_limits()):
                 if self._inner_done:
                     break
@@ -177,15 +180,37 @@ class TogetherSearch(CostSearch):
             return f"{mip}, and beside it {own}"
         if math.isinf(self.alone):
             return own
-        return f"{own}; after {self.alone:.1f} CPU seconds {mip} beside them"
+        early = ", at once if rows leave neurons little room" if self._may_be_small else ""
+        return f"{own}; after {self.alone:.1f} CPU seconds {mip} beside them{early}"
 
-    def _alone(self) -> None:
-        """The search of the networks, before there is a MIP."""
+    def _alone(self) -> MipForm | None:
+        """The search of the networks, before there is a MIP.
+
+        Returns the MIP's form where that turned out so small that it shall begin at once.
+        """
         if not self.alone:
-            return
-        turn = Deadline(cpu_seconds=self.alone)
+            return None
+        turn, small = Deadline(cpu_seconds=self.alone), None
         while not (turn.expired() or self._inner_done or self._out_of_limits()):
+            first = not self._begun
             self._inner_round()
+            small = self._small_form() if first else None
+            if small is not None:
+                break
+        return small
+
+    @property
+    def _may_be_small(self) -> bool:
+        """Whether there are so few neurons that narrowing them first is worth a try."""
+        few = self.scene.neurons <= TOGETHER.few_neurons
+        return few and self.scene.kind is Kind.MANY and self.other is None
+
+    def _small_form(self) -> MipForm | None:
+        """The MIP of a small network that rows and the best point narrow much, else None."""
+        if not self._may_be_small or self._inner_done or self._out_of_limits():
+            return None
+        form = self.write(self.incumbent.cost, TOGETHER.narrowing)
+        return form if form.narrowed >= TOGETHER.much_narrower else None
 
     @property
     def _inner_done(self) -> bool:
@@ -198,7 +223,8 @@ class TogetherSearch(CostSearch):
         if not self._begun:
             self._begun = True
             self.inner.begin()
-            self.inner.look_for_points(POINTS.first)
+            if self.inner.points_first:
+                self.inner.look_for_points(POINTS.first)
         else:
             self.inner.round()
         self.stopped = self.stopped or self.inner.stopped
@@ -219,14 +245,18 @@ class TogetherSearch(CostSearch):
         self._at_work = before
 
     # --------------------------------------------------------------------------- MIP
-    def _mip(self) -> None:
-        """The MIP, with turns of the search of the networks inside of it."""
+    def _mip(self, form: MipForm | None) -> None:
+        """The MIP, with turns of the search of the networks inside of it.
+
+        A form that is at hand is the first one.
+        """
         self._mip_began = True
         if self.incumbent.point is None:
             self._turn_of_points(0.0)
         self._at_work = "mip"
         for _ in range(TOGETHER.mips):
-            self._write()
+            self._write(form)
+            form = None
             if self.proved or self._out_of_limits():
                 return
             if self.other is not None:
@@ -237,12 +267,14 @@ class TogetherSearch(CostSearch):
             if not self._again:
                 return
 
-    def _write(self) -> None:
-        """The form of the MIP that the best point's cost allows."""
-        spent = time.process_time() - self.deadline.cpu_begin
-        seconds = max(TOGETHER.narrowing, TOGETHER.narrowing_share * spent)
-        self._form = self.write(self.incumbent.cost, seconds)
-        self._told = math.inf
+    def _write(self, form: MipForm | None) -> None:
+        """The form of the MIP that the best point's cost allows, if none is at hand."""
+        if form is None:
+            spent = time.process_time() - self.deadline.cpu_begin
+            seconds = max(TOGETHER.narrowing, TOGETHER.narrowing_share * spent)
+            form = self.write(self.incumbent.cost, seconds)
+        self._form, self._told = form, math.inf
+        self.on_form(form)
 
     def _highs(self) -> HighsModel:
         """HiGHS with that form, the best point, and ears for all that it says."""
@@ -325,7 +357,9 @@ class TogetherSearch(CostSearch):
             return TOGETHER.share_beside_tables
         # Who is likely to be done first gets more.
         first = likely_first((self._mip_ends, self._inner_ends), self.incumbent.cost)
-        if self._mip_spent < TOGETHER.trial * self._inner_spent:
+        small = self._form.narrowed >= TOGETHER.much_narrower
+        trial = TOGETHER.trial_of_small if small else TOGETHER.trial
+        if self._mip_spent < trial * self._inner_spent:
             first = 0
         if first is None:
             return TOGETHER.share

@@ -41,6 +41,8 @@ class TurnsSettings:
     #: The MIP is that one until it has had this share of what the networks' search has had: one
     #: that begins later isn't judged by its first nodes.
     trial: float = 0.5
+    #: ... and this one where narrowing made pre-activations ``much_narrower``.
+    trial_of_small: float = 2.0
     #: Where no search's bound grows, the one whose gap is so many times smaller than that of
     #: each other one is taken for the one that will be done first. (mpc10 of
     #: ``benchmarks/wired.py``: SCIP's bound stays at 7.264 for seconds before it closes, while
@@ -56,6 +58,14 @@ class TurnsSettings:
     #: SCIP gets so many nodes in a call, and this share of its tree where that is more.
     scip_nodes: int = 20
     scip_growth: float = 0.1
+    #: Beside boxes, prices or polytopes SCIP begins after so many CPU seconds of theirs, from which
+    #: their end can be forecast, ...
+    scip_after: float = 0.3
+    #: ... and waits while that is likely to come before so many times what they have had,
+    #: but no longer than so many CPU seconds. (cvar20 is proved by boxes in three, of which
+    #: to begin with SCIP would take one and a half; mpc10d's boxes are forecast for never.)
+    soon: float = 5.0
+    wait_at_most: float = 5.0
     #: Where many inputs stand among rows and outputs are in rows only, sides among rows begin
     #: after so many CPU seconds of the others: counterfactual and secure_uc are proved before.
     row_sides_after: float = 5.0
@@ -71,6 +81,13 @@ class TurnsSettings:
     #: neur2sp and mpc10, where neurons are bounded but hardly any are decided.)
     narrowing: float = 1.0
     narrowing_share: float = 0.3
+    #: Where many inputs stand among rows and all networks have at most so many neurons, they
+    #: are narrowed right after the first search for points; where that makes undecided
+    #: pre-activations so many times narrower, all together, the MIP begins at once. (Seeds 0 and
+    #: 1: counterfactual 6.0 and 7.6, wfp_1x50 and wfp_2x30 10.3 and more, neur2sp
+    #: 1.1 for 0.2 CPU seconds; secure_uc with 244 neurons 1.3 after a second.)
+    few_neurons: int = 150
+    much_narrower: float = 3.0
     #: A MIP is written at most so often: anew where the best point is better by this share of
     #: the gap than when it was written.
     mips: int = 4

@@ -118,8 +118,8 @@ class Relu(NetworkSolver):
                 scene.kind is Kind.TABLES or scene.is_convex or small_networks(problem)
             )
             if by_auto:
-                return lines.mip(WrittenCopy(model, problem, deadline))
-            return lines.mip(PresolvedMIP(problem, cutoff, deadline, seconds))
+                return WrittenCopy(model, problem, deadline)
+            return PresolvedMIP(problem, cutoff, deadline, seconds)
 
         with workers(config) as executor:
             scene, inner = networks_search(problem, limits, executor)
@@ -133,6 +133,7 @@ class Relu(NetworkSolver):
                 config.threads or 1,
                 other,
             )
+            search.on_form = lines.mip
             lines.head(search)
             if config.warmstart:
                 search.incumbent.offer_present()
@@ -196,7 +197,9 @@ def networks_search(
             scene = replace(scene, kind=Kind.POLYTOPES)
     rowed = (Kind.FEW, Kind.SUBSYSTEMS, Kind.MANY, Kind.NONLINEAR, Kind.SMOOTH)
     if has_scip() and scene.kind in rowed:
-        parts.append(ScipPart(problem, limits))
+        scip = ScipPart(problem, limits)
+        scip.patience = TOGETHER.scip_after if parts else 0.0
+        parts.append(scip)
     if scene.kind is Kind.MANY and RowSideSearch.fits(problem):
         rows = RowSideSearch(problem, limits)
         leads = rows.leads(problem)

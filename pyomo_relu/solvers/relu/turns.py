@@ -115,12 +115,25 @@ class Turns(RoundSearch):
         due: list[float] = []
         for k, part in enumerate(self.parts):
             ended = self.begun[k] and part.done
-            if not self.begun[k] and sum(self.spent) < part.patience and self._others(k):
+            if not self.begun[k] and self._waits(part) and self._others(k):
                 due.append(math.inf)
                 continue
             weight = TOGETHER.lead if k == first else 1.0
             due.append(math.inf if ended else self.spent[k] / weight)
         return due.index(min(due))
+
+    def _waits(self, part: RoundSearch) -> bool:
+        """Whether a search that hasn't begun leaves the time to the others.
+
+        To begin costs most where there are many networks, and is lost where another search
+        is done soon.
+        """
+        spent, cost = sum(self.spent), self.incumbent.cost
+        if spent < part.patience:
+            return True
+        pairs = zip(self.forecasts, self.spent)
+        soon = any(f.end(cost) < TOGETHER.soon * seconds for f, seconds in pairs)
+        return soon and spent < TOGETHER.wait_at_most
 
     def _others(self, k: int) -> bool:
         """Whether another search than this one has something left to do."""

@@ -102,6 +102,10 @@ class SmoothFunction:
     at_slope : callable or None
         Where the function has a given derivative, as far as it is known in closed form; for
         a function of one part.
+    left_of_center : callable or None
+        For S-shaped functions, whose derivative rises up to 0 and is even: the argument at or
+        left of 0 where the derivative is nearly the given one, minus infinity for slopes that
+        aren't positive and 0 for those that are too steep. None for other functions.
     """
 
     name: str
@@ -115,6 +119,7 @@ class SmoothFunction:
     has_parameter: bool = False
     domain: tuple[float, float] = (-math.inf, math.inf)
     at_slope: Formula | None = None
+    left_of_center: Callable[[np.ndarray], np.ndarray] | None = None
 
     def error(self, y: np.ndarray) -> np.ndarray:
         """How far computed values ``y`` may be from the true ones, array of their shape."""
@@ -262,6 +267,33 @@ def _half(slope: np.ndarray, _: float) -> np.ndarray:
     return np.asarray(0.5 * slope)
 
 
+# Where derivatives of S-shaped functions are, left of 0: solved for the argument.
+def _share(slope: np.ndarray) -> np.ndarray:
+    """A slope within 0 and 1, no negative zero."""
+    return np.clip(slope, 0.0, 1.0) + 0.0
+
+
+def _tanh_place(slope: np.ndarray) -> np.ndarray:
+    s = _share(slope)
+    return np.asarray(0.5 * np.log(s) - np.log1p(np.sqrt(1.0 - s)))
+
+
+def _sigmoid_place(slope: np.ndarray) -> np.ndarray:
+    return 2.0 * _tanh_place(4.0 * slope)
+
+
+def _softsign_place(slope: np.ndarray) -> np.ndarray:
+    return np.asarray(1.0 - 1.0 / np.sqrt(_share(slope)))
+
+
+def _arctan_place(slope: np.ndarray) -> np.ndarray:
+    return np.asarray(-np.sqrt(1.0 / _share(slope) - 1.0))
+
+
+def _erf_place(slope: np.ndarray) -> np.ndarray:
+    return np.asarray(-np.sqrt(-np.log(_share(slope * (0.5 * math.sqrt(math.pi))))))
+
+
 def _hard_swish(x: np.ndarray, _: float) -> np.ndarray:
     return np.asarray(x * (np.clip(x + 3.0, 0.0, 6.0) / 6.0))
 
@@ -330,19 +362,20 @@ def _known() -> list[SmoothFunction]:
         parts = _parts(d, "-+-", *ends)
         return SmoothFunction(name, value, d, parts, turn=turn, absolute=1.0)
 
-    def shaped_like_s(name: str, value: Formula, d: Formula, least: float, most: float):  # type: ignore[no-untyped-def]
-        return SmoothFunction(name, value, d, _parts(d, "+-", 0.0), least, most)
+    def shaped_like_s(name: str, value: Formula, d: Formula, place, least, most):  # type: ignore[no-untyped-def]
+        parts = _parts(d, "+-", 0.0)
+        return SmoothFunction(name, value, d, parts, least, most, left_of_center=place)
 
     inf = math.inf
     exponential = SmoothFunction(
         "exp", _exp, _exp, _parts(_exp, "+"), 0.0, domain=(-inf, LARGEST_EXPONENT)
     )
     return [
-        shaped_like_s("sigmoid", logistic, slope, 0.0, 1.0),
-        shaped_like_s("tanh", _unary(np.tanh), _tanh_slope, -1.0, 1.0),
-        shaped_like_s("softsign", _softsign, _softsign_slope, -1.0, 1.0),
-        shaped_like_s("arctan", arctan, _arctan_slope, -inf, inf),
-        shaped_like_s("erf", _erf, _erf_slope, -1.0, 1.0),
+        shaped_like_s("sigmoid", logistic, slope, _sigmoid_place, 0.0, 1.0),
+        shaped_like_s("tanh", _unary(np.tanh), _tanh_slope, _tanh_place, -1.0, 1.0),
+        shaped_like_s("softsign", _softsign, _softsign_slope, _softsign_place, -1.0, 1.0),
+        shaped_like_s("arctan", arctan, _arctan_slope, _arctan_place, -inf, inf),
+        shaped_like_s("erf", _erf, _erf_slope, _erf_place, -1.0, 1.0),
         SmoothFunction("softplus", _unary(softplus), logistic, _parts(logistic, "+"), 0.0),
         exponential,
         _SQUARE,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from pyomo_relu.bounds import smooth_lines as module
 from pyomo_relu.bounds.linear import RULES
+from pyomo_relu.bounds.s_shaped import is_s_shaped
 from pyomo_relu.bounds.smooth_lines import (
     lines_of_units,
     smooth_lines,
@@ -67,6 +71,68 @@ def test_any_slope_gives_a_line_that_touches(name):
                 and (low <= touch).all()
                 and (touch <= high).all()
             )
+
+
+S_SHAPED = [name for name in NAMES if is_s_shaped(node_of(name))]
+
+
+@pytest.mark.parametrize("rule", [*RULES, "constant"])
+@pytest.mark.parametrize("name", S_SHAPED)
+def test_lines_of_s_shaped_units_are_as_tight_as_others(name, rule, monkeypatch):
+    """Both sides at once give what the general way gives, or less area."""
+    node = node_of(name)
+    low, high = intervals(7)
+    x, y = samples(node, low, high)
+    found = smooth_lines(node, low, high, rule)
+    monkeypatch.setattr(module, "is_s_shaped", lambda node: False)
+    known = smooth_lines(node, low, high, rule)
+    middle = 0.5 * (low + high)
+    widths = [
+        (a.upper_slope - a.lower_slope) * middle + a.upper_const - a.lower_const
+        for a in (found, known)
+    ]
+    assert (widths[0] <= widths[1] + 1e-9 * (1.0 + abs(widths[1]))).all()
+    # Each side on its own gives the same bits.
+    monkeypatch.undo()
+    for sign, slope, const in (
+        (1.0, found.lower_slope, found.lower_const),
+        (-1.0, -found.upper_slope, -found.upper_const),
+    ):
+        with np.errstate(under="ignore"):
+            assert (smooth_support(node, low, high, slope, sign)[0] == const).all()
+
+
+@pytest.mark.parametrize("move", [-0.3, 0.2])
+@pytest.mark.parametrize("name", S_SHAPED)
+def test_a_wrong_place_costs_tightness_alone(name, move, monkeypatch):
+    """What a line may be above the function is taken off, wherever it was to touch."""
+    form = node_of(name).form
+    wrong = replace(form, left_of_center=lambda s: form.left_of_center(s) + move)
+    monkeypatch.setitem(SMOOTH_FUNCTIONS, name, wrong)
+    low, high = intervals(9)
+    node = node_of(name)
+    x, y = samples(node, low, high)
+    for rule in RULES:
+        lines = smooth_lines(node, low, high, rule)
+        assert (lines.lower_slope * x + lines.lower_const <= y).all(), rule
+        assert (lines.upper_slope * x + lines.upper_const >= y).all(), rule
+
+
+def test_s_shaped_units():
+    assert set(S_SHAPED) == {"sigmoid", "tanh", "softsign", "arctan", "erf"}
+
+
+@pytest.mark.parametrize("name", S_SHAPED)
+def test_where_an_s_shaped_function_has_a_slope(name):
+    form = node_of(name).form
+    x = -np.abs(np.random.default_rng(8).normal(0.0, 2.0, 500))
+    with np.errstate(divide="ignore", under="ignore"):
+        back = form.left_of_center(form.derivative(x, 1.0))
+        ends = form.left_of_center(np.array([-1.0, -0.0, 0.0, 2.0]))
+    # Near 0 the derivative hardly changes.
+    assert (abs(form.derivative(back, 1.0) - form.derivative(x, 1.0)) <= 1e-14).all()
+    assert (abs(back - x)[x < -0.1] <= 1e-9 * (1.0 - x[x < -0.1])).all()
+    assert (ends[:3] == -np.inf).all() and ends[3] == 0.0
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "exp"])

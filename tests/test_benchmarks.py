@@ -34,6 +34,9 @@ REPORTS = [
     ("large_networks", ["--report"], "large_networks"),
 ]
 
+#: Studies of papers, each with its page.
+PAPERS = [name.removeprefix("paper_") for script, _, name in REPORTS if script == "papers"]
+
 
 @pytest.mark.parametrize(("script", "arguments", "name"), REPORTS)
 def test_the_reports_are_those_of_the_stored_rows(
@@ -68,6 +71,22 @@ def test_no_page_has_a_table_of_more_than_forty_rows():
         for line in page.read_text("utf8").splitlines():
             run = run + 1 if line.startswith("|") else 0
             assert run <= 42, f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_study_without_full_is_within_an_hour(paper, monkeypatch):
+    """By the stored rows, in CPU seconds; one that is missing counts as the longest."""
+    pytest.importorskip("sklearn")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    study = importlib.import_module(f"paper_{paper}")
+    rows = importlib.import_module("paper_runs").rows_of(
+        RESULTS / f"paper_{paper}.csv", ("cpu_seconds",)
+    )
+    took = {(r["study"], r["run"], str(r["draw"])): r["cpu_seconds"] or 0.0 for r in rows}
+    keys = [(r.study, r.run, str(r.draw)) for r in study.runs() if not r.full]
+    assert len(set(keys)) == len(keys)
+    whole = sum(took.get(key, max(took.values())) for key in keys)
+    assert 10.0 < whole < 3600.0
 
 
 def test_a_run_that_is_left_early_leaves_no_timer(tmp_path, monkeypatch):

@@ -38,29 +38,14 @@ from pyomo_relu.training.keras.callbacks import BoundsHistory, MagnitudePruning
 from pyomo_relu.training.keras.intervals import interval_bounds
 from pyomo_relu.training.keras.layers import clipped_relu
 from pyomo_relu.training.keras.model import PenalizedModel
-from pyomo_relu.training.relaxation.penalties import (
-    BigMPenalty,
-    BoundWidthPenalty,
-    L1Penalty,
-    L2Penalty,
-    LPGapPenalty,
-    Penalty,
-    StabilityLoss,
-    UnstablePenalty,
-)
+from pyomo_relu.training.relaxation import penalties as _penalties
+from pyomo_relu.training.relaxation.penalties import *  # noqa: F403
 
 __all__ = [
-    "BigMPenalty",
-    "BoundWidthPenalty",
     "BoundsHistory",
-    "L1Penalty",
-    "L2Penalty",
-    "LPGapPenalty",
     "MagnitudePruning",
-    "Penalty",
     "PenalizedModel",
-    "StabilityLoss",
-    "UnstablePenalty",
     "clipped_relu",
     "interval_bounds",
 ]
+__all__ += _penalties.__all__

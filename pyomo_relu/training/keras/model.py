@@ -10,12 +10,16 @@ from keras import ops
 
 from pyomo_relu.training.keras.dense import call_numpy, dense_layers
 from pyomo_relu.training.keras.intervals import check_layers, interval_bounds
-from pyomo_relu.training.relaxation.penalties import (
-    Penalty,
-    box_ends,
-    check_chain,
-    check_penalties,
-    values_of,
+from pyomo_relu.training.relaxation.penalties import Penalty
+from pyomo_relu.training.relaxation.terms import Framework, Terms
+
+FRAMEWORK = Framework(
+    ops,
+    check_layers,
+    interval_bounds,
+    dense_layers,
+    call_numpy,
+    lambda array, x: ops.convert_to_tensor(array, x.dtype),
 )
 
 
@@ -68,32 +72,21 @@ class PenalizedModel(keras.Model):
     ) -> None:
         super().__init__(name=name)
         self.model = model
-        self.penalties = tuple(penalties)
-        check_penalties(self.penalties, lower, upper, radius, every)
-        self.radius, self.every = radius, every
-        self.box = None
-        if any(p.needs_bounds for p in self.penalties):
-            check_layers(model)
-        check_chain(self.penalties, model, dense_layers)
-        if lower is not None:
-            self.box = box_ends(lower, upper, model.input_shape[1:])
-        self.trackers = {p.name: keras.metrics.Mean(p.name) for p in self.penalties}
+        self.terms = Terms(
+            FRAMEWORK,
+            model,
+            penalties,
+            lower,
+            upper,
+            radius=radius,
+            every=every,
+            shape=None if lower is None else model.input_shape[1:],
+        )
+        self.trackers = {p.name: keras.metrics.Mean(p.name) for p in self.terms.penalties}
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """The model's outputs."""
         return self.model(x, training=training)
-
-    def boxes(self, x: Any) -> tuple[Any, ...]:
-        """Lower and upper ends, (1, ...) for the box or (N, ...) around samples."""
-        if self.radius is None:
-            assert self.box is not None
-            return tuple(ops.convert_to_tensor(a) for a in self.box)
-        x = ops.cast(x, "float32")
-        low, high = x - self.radius, x + self.radius
-        if self.box is not None:
-            low = ops.maximum(low, self.box[0])
-            high = ops.maximum(ops.minimum(high, self.box[1]), low)
-        return low, high
 
     def compute_loss(
         self,
@@ -107,40 +100,30 @@ class PenalizedModel(keras.Model):
         loss = super().compute_loss(
             x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
         )
-        if not self.penalties:
+        penalties, every = self.terms.penalties, self.terms.every
+        if not penalties:
             return loss
-        if self.every == 1:
+        if every == 1:
             values, due = self._values(x), 1.0
         else:
-            now = ops.equal(ops.mod(self.optimizer.iterations, self.every), 0)
+            now = ops.equal(ops.mod(self.optimizer.iterations, every), 0)
             due = ops.cast(now, loss.dtype)
-            none = [ops.zeros((), loss.dtype) for _ in self.penalties]
+            none = [ops.zeros((), loss.dtype) for _ in penalties]
             values = ops.cond(now, lambda: self._values(x), lambda: none)
-        for p, value in zip(self.penalties, values):
+        for p, value in zip(penalties, values):
             self.trackers[p.name].update_state(value, sample_weight=due)
-            loss = loss + p.weight * self.every * ops.cast(value, loss.dtype)
+            loss = loss + p.weight * every * ops.cast(value, loss.dtype)
         return loss
 
     def _values(self, x: Any) -> list[Any]:
         """The penalties without their weights."""
-        return [
-            ops.convert_to_tensor(value)
-            for value in values_of(
-                self.penalties,
-                self.model,
-                self.boxes(x) if any(p.needs_bounds for p in self.penalties) else (),
-                interval_bounds,
-                dense_layers,
-                ops=ops,
-                kernels=[v for v in self.model.trainable_variables if len(v.shape) > 1],
-                samples=x,
-                call=call_numpy,
-            )
-        ]
+        kernels = [v for v in self.model.trainable_variables if len(v.shape) > 1]
+        x = ops.cast(x, "float32") if self.terms.needs_samples else x
+        return [ops.convert_to_tensor(value) for value in self.terms.values(x, kernels)]
 
     def compile(self, *args: Any, **options: Any) -> None:
         """As of any Keras model; without XLA where a penalty is computed in NumPy."""
-        if any(p.needs_layers for p in self.penalties):
+        if any(p.needs_layers for p in self.terms.penalties):
             if options.setdefault("jit_compile", False) is True:
                 raise ValueError(
                     "LPGapPenalty is computed in NumPy, which XLA can't compile; leave "

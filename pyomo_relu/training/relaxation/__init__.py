@@ -5,6 +5,7 @@
 ``chain``          chains of dense layers, and CROWN bounds with gradients
 ``gap``            the gap of the linear relaxation at samples, in NumPy
 ``penalties``      what is added to the loss
+``terms``          penalties of one model with their box and period
 =================  ==========================================================
 
 No framework is imported here; :mod:`pyomo_relu.training.keras` and

@@ -26,8 +26,20 @@ from typing import Any
 import numpy as np
 
 from pyomo_relu.training.relaxation.arithmetic import linearized
-from pyomo_relu.training.relaxation.chain import DenseLayer, Interval, crown_bounds
+from pyomo_relu.training.relaxation.chain import DenseLayer, Interval
 from pyomo_relu.training.relaxation.gap import SENSES, relaxation_gap
+
+#: What Keras and PyTorch share: both packages export these.
+__all__ = [
+    "BigMPenalty",
+    "BoundWidthPenalty",
+    "L1Penalty",
+    "L2Penalty",
+    "LPGapPenalty",
+    "Penalty",
+    "StabilityLoss",
+    "UnstablePenalty",
+]
 
 #: Ways to bound pre-activations while a network is trained.
 BOUNDS = ("interval", "crown")
@@ -118,91 +130,6 @@ class Penalty(ABC):
         """
 
 
-def check_penalties(
-    penalties: Sequence[Penalty],
-    lower: Any,
-    upper: Any,
-    radius: float | None,
-    every: int,
-) -> None:
-    """Raise a ValueError for penalties without different names, a box, or a period."""
-    names = [p.name for p in penalties]
-    if len(set(names)) < len(names):
-        raise ValueError(f"penalties need different names, not {names}.")
-    if (lower is None) != (upper is None):
-        raise ValueError("give both lower= and upper=, or none of them.")
-    if lower is None and radius is None and any(p.needs_bounds for p in penalties):
-        raise ValueError(
-            "penalties on bounds need a box: give lower= and upper=, or radius=."
-        )
-    if int(every) != every or every < 1:
-        raise ValueError(f"every= is a whole number of at least 1, not {every!r}.")
-
-
-def check_chain(
-    penalties: Sequence[Penalty], model: Any, chain: Callable[[Any], list[DenseLayer]]
-) -> None:
-    """Raise a ValueError where a penalty needs a chain of dense layers that isn't one."""
-    if any(p.needs_chain for p in penalties):
-        layers = chain(model)
-        for p in penalties:
-            if isinstance(p, LPGapPenalty):
-                p.check(layers)
-
-
-def box_ends(lower: Any, upper: Any, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """The box as two (1, ...) arrays of float32.
-
-    Raises
-    ------
-    ValueError
-        For an empty box.
-    """
-    ends = [np.broadcast_to(np.asarray(a, "float32"), shape) for a in (lower, upper)]
-    if not (ends[0] <= ends[1]).all():
-        raise ValueError("the box is empty: an entry of lower is above upper.")
-    return tuple(np.array(a)[None] for a in ends)
-
-
-def values_of(
-    penalties: Sequence[Penalty],
-    model: Any,
-    ends: Sequence[Any],
-    interval: Callable[..., tuple[list[Interval], Interval]],
-    chain: Callable[[Any], list[DenseLayer]],
-    **known: Any,
-) -> list[Any]:
-    """The penalties without their weights, bounds being computed once for all.
-
-    Parameters
-    ----------
-    penalties : sequence of Penalty
-    model : keras.Model or torch.nn.Module
-    ends : (lower, upper)
-        The boxes, tensors; read only where a penalty needs bounds.
-    interval : callable
-        ``interval(model, lower, upper)`` gives interval bounds.
-    chain : callable
-        ``chain(model)`` gives the dense layers.
-    **known
-        What :class:`Intervals` has besides: ``ops``, ``kernels``, ``samples``, ``call``.
-    """
-    kinds = {p.bounds for p in penalties if p.needs_bounds}
-    layers = chain(model) if any(p.needs_chain for p in penalties) else []
-    pairs: dict[str, list[Interval]] = {}
-    if "interval" in kinds:
-        pairs["interval"] = interval(model, *ends)[0]
-    if "crown" in kinds:
-        pairs["crown"] = crown_bounds(known["ops"], layers, *ends)[0]
-    return [
-        p.value(
-            model,
-            Intervals(pairs[p.bounds] if p.needs_bounds else (), layers=layers, **known),
-        )
-        for p in penalties
-    ]
-
-
 def _total(ops: Any, parts: Sequence[Any]) -> Any:
     """The sum over neurons, the mean over the boxes."""
     return sum(ops.sum(ops.mean(p, axis=0)) for p in parts)
@@ -268,12 +195,8 @@ class UnstablePenalty(Penalty):
 
     Parameters
     ----------
-    weight : float
-        Not negative.
-    name : str, optional
-        Under which its value is logged.
-    bounds : {'interval', 'crown'}
-        See :class:`Penalty`.
+    weight, name, bounds
+        As for :class:`Penalty`.
     relative : bool
         False for Tsay's form, the mean of ``min(-l, u)`` over all neurons.
     """
@@ -312,12 +235,8 @@ class LPGapPenalty(Penalty):
 
     Parameters
     ----------
-    weight : float
-        Not negative.
-    name : str, optional
-        Under which its value is logged.
-    bounds : {'interval', 'crown'}
-        Of the big-M constants, see :class:`Penalty`.
+    weight, name, bounds
+        As for :class:`Penalty`; the bounds give the big-M constants.
     sense : {'both', 'min', 'max'}
         Which side of the network's own output counts: ``'min'`` for a network that will be
         minimized.

@@ -6,28 +6,13 @@ those of :mod:`pyomo_relu.training.keras`. The module stays an ordinary one.
 PyTorch is imported when a penalty is first computed.
 """
 
-from pyomo_relu.training.relaxation.penalties import (
-    BigMPenalty,
-    BoundWidthPenalty,
-    L1Penalty,
-    L2Penalty,
-    LPGapPenalty,
-    Penalty,
-    StabilityLoss,
-    UnstablePenalty,
-)
+from pyomo_relu.training.relaxation import penalties as _penalties
+from pyomo_relu.training.relaxation.penalties import *  # noqa: F403
 from pyomo_relu.training.torch.intervals import interval_bounds
 from pyomo_relu.training.torch.loss import PenaltyLoss
 
 __all__ = [
-    "BigMPenalty",
-    "BoundWidthPenalty",
-    "L1Penalty",
-    "L2Penalty",
-    "LPGapPenalty",
-    "Penalty",
     "PenaltyLoss",
-    "StabilityLoss",
-    "UnstablePenalty",
     "interval_bounds",
 ]
+__all__ += _penalties.__all__

@@ -9,13 +9,8 @@ import numpy as np
 
 from pyomo_relu.base.lazy import torch
 from pyomo_relu.training.relaxation.arithmetic import TorchArithmetic
-from pyomo_relu.training.relaxation.penalties import (
-    Penalty,
-    box_ends,
-    check_chain,
-    check_penalties,
-    values_of,
-)
+from pyomo_relu.training.relaxation.penalties import Penalty
+from pyomo_relu.training.relaxation.terms import Framework, Terms
 from pyomo_relu.training.torch.intervals import (
     check_modules,
     dense_layers,
@@ -75,28 +70,17 @@ class PenaltyLoss:
         radius: float | None = None,
         every: int = 1,
     ) -> None:
-        self.module, self.penalties = module, tuple(penalties)
-        check_penalties(self.penalties, lower, upper, radius, every)
-        self.radius, self.every, self.calls = radius, every, 0
+        self.terms = Terms(
+            FRAMEWORK,
+            module,
+            penalties,
+            lower,
+            upper,
+            radius=radius,
+            every=every,
+        )
+        self.module, self.calls = module, 0
         self.values: dict[str, float] = {}
-        if any(p.needs_bounds for p in self.penalties):
-            check_modules(module)
-        check_chain(self.penalties, module, dense_layers)
-        self._ends = None if lower is None else (lower, upper)
-
-    def boxes(self, x: Any) -> tuple[Any, Any]:
-        """Lower and upper ends, (1, ...) for the box or (N, ...) around samples."""
-        ends = None
-        if self._ends is not None:
-            ends = [torch.as_tensor(a).to(x) for a in box_ends(*self._ends, x.shape[1:])]
-        if self.radius is None:
-            assert ends is not None
-            return ends[0], ends[1]
-        low, high = x - self.radius, x + self.radius
-        if ends is not None:
-            low = torch.maximum(low, ends[0])
-            high = torch.maximum(torch.minimum(high, ends[1]), low)
-        return low, high
 
     def __call__(self, x: Any) -> Any:
         """The penalties at a batch of inputs (N, ...), each times its weight.
@@ -104,24 +88,14 @@ class PenaltyLoss:
         Bounds of batch normalization are those of its running statistics, as the trained
         network has them.
         """
-        due, self.calls = self.calls % self.every == 0, self.calls + 1
-        total = x.new_zeros(())
+        every, total = self.terms.every, x.new_zeros(())
+        due, self.calls = self.calls % every == 0, self.calls + 1
         if not due:
             return total
-        values = values_of(
-            self.penalties,
-            self.module,
-            self.boxes(x) if any(p.needs_bounds for p in self.penalties) else (),
-            interval_bounds,
-            dense_layers,
-            ops=OPS,
-            kernels=[v for v in self.module.parameters() if v.dim() > 1],
-            samples=x,
-            call=call_numpy,
-        )
-        for p, value in zip(self.penalties, values):
+        kernels = [v for v in self.module.parameters() if v.dim() > 1]
+        for p, value in zip(self.terms.penalties, self.terms.values(x, kernels)):
             self.values[p.name] = float(value.detach())
-            total = total + p.weight * self.every * value
+            total = total + p.weight * every * value
         return total
 
 
@@ -131,3 +105,13 @@ def call_numpy(
     """A number and one array for each but the last tensor, computed by NumPy."""
     arrays = [t.detach().to("cpu", torch.float64).numpy() for t in tensors]
     return [torch.as_tensor(a).to(tensors[0]) for a in function(*arrays)]
+
+
+FRAMEWORK = Framework(
+    OPS,
+    check_modules,
+    interval_bounds,
+    dense_layers,
+    call_numpy,
+    lambda array, x: torch.as_tensor(array).to(x),
+)

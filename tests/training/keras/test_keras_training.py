@@ -133,7 +133,7 @@ def test_intervals_are_those_of_the_package():
 def test_boxes_around_samples():
     model = small()
     trainer = PenalizedModel(model, [StabilityLoss()], -1, 1, radius=0.1)
-    low, high = trainer.boxes(X)
+    low, high = trainer.terms.boxes(X)
     assert np.array(low).min() >= -1 and np.array(high).max() <= 1
     assert (np.array(high) - np.array(low)).max() == pytest.approx(0.2)
     history, _ = train(model, [StabilityLoss(1e-3)], epochs=2, radius=0.1)
@@ -268,6 +268,23 @@ def test_penalties_and_gradients_are_those_of_pytorch():
                 continue
             want = one.weight.grad.numpy().T
             assert np.array(slope) == pytest.approx(want, abs=1e-3 * float(abs(want).max()))
+
+
+def test_every_so_many_batches():
+    """Of three batches one has the penalty, three times as heavy."""
+    model = small()
+    trainer = PenalizedModel(model, [L1Penalty(0.5)], every=3)
+    trainer.compile(keras.optimizers.SGD(0.0), "mse")
+    plain = float(np.mean((model.predict(X, verbose=0) - Y) ** 2))
+    size = sum(float(abs(w).sum()) for w in model.get_weights() if w.ndim > 1)
+    found = []
+    for _ in range(6):
+        trainer.reset_metrics()
+        found.append(trainer.train_on_batch(X, Y, return_dict=True)["loss"])
+    assert found == pytest.approx([plain + 1.5 * size, plain, plain] * 2, rel=1e-4)
+    # What is logged is the mean over the batches that have it.
+    history = trainer.fit(X, Y, batch_size=len(X) // 7 + 1, verbose=0).history
+    assert history["L1Penalty"] == pytest.approx([size], rel=1e-4)
 
 
 def test_a_gap_is_trained_away_in_every_other_batch(plain):

@@ -40,6 +40,16 @@ class Framework(NamedTuple):
     like: Callable[[np.ndarray, Any], Any]
 
 
+def _box(lower: Any, upper: Any, shape: Sequence[int] | None) -> list[np.ndarray]:
+    """The ends of the box, of the shape of an input where that is known."""
+    ends = [np.asarray(a, "float32") for a in (lower, upper)]
+    if shape is not None:
+        ends = [np.broadcast_to(a, shape) for a in ends]
+    if not (ends[0] <= ends[1]).all():
+        raise ValueError("the box is empty: an entry of lower is above upper.")
+    return ends
+
+
 class Terms:
     """The penalties of a model, checked, and their values at a batch.
 
@@ -78,23 +88,8 @@ class Terms:
     ) -> None:
         self.framework, self.model = framework, model
         self.penalties, self.radius, self.every = tuple(penalties), radius, every
-        names = [p.name for p in self.penalties]
-        if len(set(names)) < len(names):
-            raise ValueError(f"penalties need different names, not {names}.")
-        if (lower is None) != (upper is None):
-            raise ValueError("give both lower= and upper=, or none of them.")
-        if lower is None and radius is None and self.needs_bounds:
-            raise ValueError(
-                "penalties on bounds need a box: give lower= and upper=, or radius=."
-            )
-        if int(every) != every or every < 1:
-            raise ValueError(f"every= is a whole number of at least 1, not {every!r}.")
-        ends = None if lower is None else [np.asarray(a, "float32") for a in (lower, upper)]
-        if ends is not None and shape is not None:
-            ends = [np.broadcast_to(a, shape) for a in ends]
-        if ends is not None and not (ends[0] <= ends[1]).all():
-            raise ValueError("the box is empty: an entry of lower is above upper.")
-        self._ends = ends
+        self._check(lower, upper)
+        self._ends = None if lower is None else _box(lower, upper, shape)
         if self.needs_bounds:
             framework.check(model)
         if any(p.needs_chain for p in self.penalties):
@@ -102,6 +97,20 @@ class Terms:
             for p in self.penalties:
                 if isinstance(p, LPGapPenalty):
                     p.check(layers)
+
+    def _check(self, lower: Any, upper: Any) -> None:
+        """Refuse what doesn't fit together, whatever the model."""
+        names = [p.name for p in self.penalties]
+        if len(set(names)) < len(names):
+            raise ValueError(f"penalties need different names, not {names}.")
+        if (lower is None) != (upper is None):
+            raise ValueError("give both lower= and upper=, or none of them.")
+        if lower is None and self.radius is None and self.needs_bounds:
+            raise ValueError(
+                "penalties on bounds need a box: give lower= and upper=, or radius=."
+            )
+        if int(self.every) != self.every or self.every < 1:
+            raise ValueError(f"every= is a whole number of at least 1, not {self.every!r}.")
 
     @property
     def needs_bounds(self) -> bool:

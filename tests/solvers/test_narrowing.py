@@ -19,11 +19,17 @@ pytest.importorskip("highspy")
 
 
 def narrowed(problem, cutoff):
-    found = Narrowing(problem, cutoff, Deadline())
+    found = Narrowing.of_problem(problem, cutoff, Deadline())
     before = found.width
     found.run()
     assert found.width <= before
     return found
+
+
+def boxes(found):
+    """All bounds of a problem with one network."""
+    (ranges,) = found.ranges
+    return found.lower, found.upper, ranges.lows, ranges.highs
 
 
 def best(problem, *boxes):
@@ -40,13 +46,13 @@ def check(seed):
     exact = best(p, p.lower, p.upper, *node_ranges(p, *p.box))
     if exact.point is None:
         found = narrowed(p, math.inf)
-        again = best(p, found.lower, found.upper, found.lows, found.highs)
+        again = best(p, *boxes(found))
         assert again.point is None
         return 1.0
     cost = float(p.cost @ exact.point)
     for more in (0.0, 0.1 * (1.0 + abs(cost))):
         found = narrowed(p, cost + more)
-        again = best(p, found.lower, found.upper, found.lows, found.highs)
+        again = best(p, *boxes(found))
         assert again.point is not None
         # At the best cost itself boxes are as wide as the margins, and HiGHS takes one point of
         # them for another.
@@ -54,10 +60,10 @@ def check(seed):
         assert float(p.cost @ again.point) == pytest.approx(cost, rel=close, abs=close)
         # The optimum itself lies within all bounds.
         values = p.network.activations(exact.point[None, : p.n])
-        for low, high, a in zip(found.lows, found.highs, values):
+        for low, high, a in zip(found.ranges[0].lows, found.ranges[0].highs, values):
             assert (a[0] >= low - 1e-6).all()
             assert (a[0] <= high + 1e-6).all()
-    whole = Narrowing(p, math.inf, Deadline()).width
+    whole = Narrowing.of_problem(p, math.inf, Deadline()).width
     return found.width / whole if whole else 1.0
 
 
@@ -104,8 +110,8 @@ def test_a_limit_keeps_what_is_proved(monkeypatch):
         return ends(self, cost, const, noise)
 
     monkeypatch.setattr(narrowing._Ends, "of", once)
-    found = Narrowing(p, math.inf, Deadline(cpu_seconds=1e9))
+    found = Narrowing.of_problem(p, math.inf, Deadline(cpu_seconds=1e9))
     found.run()
     exact = best(p, p.lower, p.upper, *node_ranges(p, *p.box))
-    again = best(p, found.lower, found.upper, found.lows, found.highs)
+    again = best(p, *boxes(found))
     assert again.bound == pytest.approx(exact.bound, rel=1e-5, abs=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -14,12 +15,15 @@ from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.presolve.functions import separate
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.programs.scip import ScipModel
-from pyomo_relu.solvers.scip import end_game
+from pyomo_relu.solvers.scip import end_game, handler
+from pyomo_relu.solvers.scip.config import ReluScipConfig
 from pyomo_relu.solvers.scip.end_game import EndGame, NodeMIP
 from pyomo_relu.solvers.scip.points import Points
 from pyomo_relu.solvers.scip.reach import Reach
+from pyomo_relu.solvers.scip.search import ScipSearch
 from pyomo_relu.solvers.scip.settings import END_GAME
 from pyomo_relu.solvers.scip.together import Together
+from pyomo_relu.solvers.watch import Log
 from tests.harness.random_networks import he_network, random_network
 from tests.solvers.test_scip_random import LATE, faults
 from tests.solvers.test_scip_sides import diet
@@ -58,6 +62,7 @@ def test_the_program_of_a_node_is_the_networks(seed):
         Points(problem, separated, 0),
         networks,
         lambda cost: 1e-6,
+        lambda: False,
         Deadline(60),
     )
     program = separated.program
@@ -145,6 +150,98 @@ def test_a_node_that_is_not_solved_is_branched_on(at_once, monkeypatch):
     pyo.SolverFactory("appsi_highs").solve(other)
     assert None in at_once
     assert pyo.value(m.cost) == pytest.approx(pyo.value(other.cost), rel=1e-4)
+
+
+@pytest.mark.parametrize("worse", [0.0, 0.6, 2.0])
+def test_the_cutoff_is_between_the_optimum_and_the_best_point(worse):
+    """A point that is better by more than the gap is found, whatever the program leaves out.
+
+    With a cutoff below the optimum the program would be empty: its bound is then below what
+    closes the node.
+    """
+    other = diet(0, "bigm")
+    NewFactory("highs").solve(other, rel_gap=1e-9)
+    problem = read_problem(diet(0, None), Deadline(60), "a test", general=True)
+    separated = separate(problem, Deadline(60))
+    networks = Together(separated.functions, Reach(separated, Deadline(60)).boxes)
+    model, points = ScipModel(separated.program), Points(problem, separated, 0)
+    model.offer = lambda point, heuristic=None: True
+    gap, best = 1e-3, pyo.value(other.cost) - problem.offset
+    end = EndGame(model, points, networks, lambda cost: gap, lambda: False, Deadline(600))
+    end.most = 10_000
+    points.incumbent.cost = best + worse * gap
+    program = separated.program
+    low, high = networks.spread(program.lower, 0.0), networks.spread(program.upper, 1.0)
+    for close in (end.close, end.close_all):
+        bound = close(low, high, program.lower, program.upper)
+        assert bound is not None
+        assert best - gap <= bound <= best + 1e-5
+        if worse > 1.0:
+            assert points.incumbent.cost == pytest.approx(best, abs=1e-5)
+        points.incumbent.cost = best + worse * gap
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    """The whole tree is tried as one program from its first node on; what these tries said."""
+    at_once = replace(END_GAME, whole_nodes=0, share=0.0, begin=0.0)
+    for module in (end_game, handler):
+        monkeypatch.setattr(module, "END_GAME", at_once)
+    tried, plain = [], EndGame.close_all
+
+    def close_all(self, *tree):
+        tried.append(plain(self, *tree))
+        return tried[-1]
+
+    monkeypatch.setattr(EndGame, "close_all", close_all)
+    return tried
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_program_closes_the_whole_tree(seed, whole):
+    m, other = diet(seed, None), diet(seed, "bigm")
+    results = NewFactory("relu_scip").solve(m, rel_gap=1e-5)
+    pyo.SolverFactory("appsi_highs").solve(other)
+    best = pyo.value(other.cost)
+    assert len(whole) == results.extra_info.closed_by_mip == 1
+    assert results.extra_info.mip_node_count <= 2
+    assert results.termination_condition.name == "convergenceCriteriaSatisfied"
+    assert pyo.value(m.cost) == pytest.approx(best, rel=1e-4)
+    assert results.objective_bound == pytest.approx(best, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_program_for_the_whole_tree_loses_no_optimum(seed, whole):
+    assert set(faults(seed, start=None)) <= {LATE}
+
+
+def test_a_whole_tree_that_is_not_closed_is_tried_again_for_longer(whole, monkeypatch):
+    """Programs that are ended at once close nothing, and the tree goes on."""
+    some = replace(end_game.END_GAME, whole_seconds=0.0, whole_share=1e6)
+    monkeypatch.setattr(end_game, "END_GAME", some)
+    m, other = diet(0, None), diet(0, "bigm")
+    asked = []
+
+    def solved(self, held, lower, upper, seconds, nodes=None):
+        asked.append(seconds)
+        self._next_whole = 1.0 if seconds == 0.0 else seconds
+
+    monkeypatch.setattr(EndGame, "_solved", solved)
+    NewFactory("relu_scip").solve(m, start=None, rel_gap=1e-5)
+    pyo.SolverFactory("appsi_highs").solve(other)
+    assert pyo.value(m.cost) == pytest.approx(pyo.value(other.cost), rel=1e-4)
+    assert asked[:3] == [0.0, 2.0, 4.0]
+
+
+def test_a_search_beside_another_program_leaves_the_whole_tree_alone(whole):
+    m = diet(0, None)
+    problem = read_problem(m, Deadline(60), "a test", general=True)
+    config = ReluScipConfig()()
+    log = Log(config, io.StringIO())
+    search = ScipSearch(problem, config, log, Deadline(600), alone=False)
+    search.run()
+    assert search.answer.nodes > 2
+    assert whole == []
 
 
 @pytest.mark.slow

@@ -87,11 +87,11 @@ def off(p: Planted) -> float:
     return worst
 
 
-def faults(seed: int) -> list[str]:
+def faults(seed: int, **options) -> list[str]:
     """What is wrong in the answer of relu_scip for a model; empty where nothing is."""
     p = planted(seed, [None, "bigm", "hull"][seed % 3])
     sense = p.m.cost.sense.value
-    results = solve("relu_scip", p.m, time_limit=LIMIT, node_limit=NODES)
+    results = solve("relu_scip", p.m, time_limit=LIMIT, node_limit=NODES, **options)
     status, bound = results.termination_condition.name, results.objective_bound
     value, found = results.incumbent_objective, []
     room = 2e-5 * max(1.0, abs(p.cost or 0.0))

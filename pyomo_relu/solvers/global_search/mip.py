@@ -138,8 +138,6 @@ class BoxMIP:
         Bounds of every node over the box.
     pattern : list of (size,) arrays, optional
         Values of every node at a point whose linear region is wanted.
-    relaxed : bool
-        Whether units are the hulls of their graphs, without binaries.
     """
 
     def __init__(
@@ -150,8 +148,6 @@ class BoxMIP:
         lows: Sequence[np.ndarray],
         highs: Sequence[np.ndarray],
         pattern: Sequence[np.ndarray] | None = None,
-        *,
-        relaxed: bool = False,
     ) -> None:
         p = self.problem = problem
         self.m = len(p.columns)
@@ -167,8 +163,8 @@ class BoxMIP:
                     highs,
                     last,
                     np.arange(p.q),
-                    integer=not relaxed,
-                    fold=not relaxed,
+                    integer=True,
+                    fold=True,
                     pattern=pattern,
                 )
             )
@@ -177,39 +173,9 @@ class BoxMIP:
         """Put the encoded network below the problem's rows, inputs to drivers."""
         p, user = self.problem, self.program
         whole = builder_of(user)
-        place = add_network(whole, model, np.arange(p.n), p.n + np.arange(p.q))
+        add_network(whole, model, np.arange(p.n), p.n + np.arange(p.q))
         self.program = whole.program
         self.program.cost[: self.m] = user.cost
-        self._encoder, self._place = model, place
-
-    def needs(self, node: int) -> np.ndarray:
-        """Which entries of a node the outputs depend on over this box, (size,) bool."""
-        none = np.zeros(self._encoder.network.nodes[node].size, dtype=bool)
-        return self._encoder.needed.get(node, none)
-
-    def rows_of(
-        self, node: int, rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Entries of an affine node of the network over the program's columns.
-
-        Parameters
-        ----------
-        node : int
-        rows : (k,) int array
-            Of those that :meth:`needs` names: what others read may have no columns.
-
-        Returns
-        -------
-        matrix : (k, n_columns) array
-        const : (k,) array
-        noise : (k,) array
-            How far rounding may move each.
-        """
-        over, const, noise = self._encoder.affine_rows(node, rows)
-        matrix = np.zeros((len(rows), len(self.program.cost)))
-        r, columns, values = part_of(over)
-        matrix[r, self._place[columns]] = values
-        return matrix, const, noise
 
     # ---------------------------------------------------------------------- solving
     def solve(

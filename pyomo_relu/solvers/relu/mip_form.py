@@ -91,10 +91,13 @@ class PresolvedMIP(MipForm):
         lows: list[np.ndarray] = []
         highs: list[np.ndarray] = []
         if problem.network is not None:
-            found = Narrowing(problem, cutoff, Deadline(deadline.left(), seconds))
+            turn = Deadline(deadline.left(), seconds)
+            found = Narrowing.of_problem(problem, cutoff, turn)
             before = found.width
             found.run()
-            lower, upper, lows, highs = found.lower, found.upper, found.lows, found.highs
+            (ranges,) = found.ranges
+            lower, upper = found.lower, found.upper
+            lows, highs = ranges.lows, ranges.highs
             self.narrowed = before / found.width if found.width else math.inf
             if found.width < before:
                 self.description += (

@@ -52,7 +52,9 @@ class ScipPart(RoundSearch):
         config.abs_gap = TOGETHER.mip_gap * self.limits.abs_gap
         config.seed = self.limits.seed
         config.progress = self._heard
-        search = ScipSearch(self.problem, config, Log(config, io.StringIO()), self.deadline)
+        lines = Log(config, io.StringIO())
+        # The whole tree as one program is what HiGHS has beside this.
+        search = ScipSearch(self.problem, config, lines, self.deadline, alone=False)
         search.points.incumbent = self.incumbent
         self._search = search
         if search.unreached is not None:

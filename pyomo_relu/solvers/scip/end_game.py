@@ -54,7 +54,11 @@ class EndGame:
     networks : Together
     gap : callable
         What a bound may be away from the best cost.
+    poll : callable
+        Asked now and then within a program; true ends it.
     deadline : Deadline
+    whole : bool
+        Whether the whole tree may be tried.
 
     Attributes
     ----------
@@ -69,14 +73,19 @@ class EndGame:
         points: Points,
         networks: Together,
         gap: Callable[[float], float],
+        poll: Callable[[], bool],
         deadline: Deadline,
+        whole: bool = True,
     ) -> None:
         self.model, self.points, self.networks = model, points, networks
-        self.gap, self.deadline = gap, deadline
+        self.gap, self.poll, self.deadline = gap, poll, deadline
         self.problem, self.separated = points.problem, points.separated
         self.every = np.arange(len(networks.functions))
         self.most = float(END_GAME.first)
         self.begin, self.spent = time.process_time(), 0.0
+        #: CPU seconds of the next try of the whole tree, and of those so far.
+        self._next_whole, self._spent_whole = END_GAME.whole_seconds, 0.0
+        self._whole_not_before = 0.0 if whole else math.inf
         #: Of chains the network whose pre-activations are those that planes bound.
         self._chains: dict[int, Network] = {}
 
@@ -114,15 +123,60 @@ class EndGame:
         time_left = END_GAME.share * (begin - self.begin) + END_GAME.begin - self.spent
         if time_left <= 0.0:
             return None
-        held = self._small(low, high, lower, upper)
+        held = self._small(low, high, lower, upper, self.most)
         if held is None:
             return None
-        best = self._best()
+        seconds = min(END_GAME.seconds, self.deadline.left())
+        bound = self._solved(held, lower, upper, seconds, END_GAME.nodes)
+        grown = min(END_GAME.grow * self.most + 1.0, float(END_GAME.largest))
+        self.most = END_GAME.shrink * self.most if bound is None else grown
+        self.spent += time.process_time() - begin
+        return bound
+
+    def close_all(
+        self, low: np.ndarray, high: np.ndarray, lower: np.ndarray, upper: np.ndarray
+    ) -> float | None:
+        """Solve all that is left, if few neurons are undecided in the whole tree.
+
+        Bounds are those of the whole tree, else as for :meth:`close`: None where what is
+        left isn't closed.
+        """
+        held = self._small(low, high, lower, upper, float(END_GAME.whole))
+        if held is None:  # which it is for long
+            elapsed = time.process_time() - self.begin
+            self._whole_not_before = END_GAME.whole_later * elapsed
+            return None
+        begin, seconds = time.process_time(), self._next_whole
+        bound = self._solved(held, lower, upper, seconds)
+        self._next_whole *= 2.0
+        self._spent_whole += time.process_time() - begin
+        return bound
+
+    @property
+    def whole_is_due(self) -> bool:
+        """Whether the time for one more try of the whole tree has come."""
+        elapsed = time.process_time() - self.begin
+        if elapsed < self._whole_not_before:
+            return False
+        left = END_GAME.whole_seconds + END_GAME.whole_share * elapsed - self._spent_whole
+        return self._next_whole <= left
+
+    def _solved(
+        self,
+        held: list[Held],
+        lower: np.ndarray,
+        upper: np.ndarray,
+        seconds: float,
+        nodes: int | None = None,
+    ) -> float | None:
+        """Solve a program for so many CPU seconds; its bound if that closes it."""
+        best, turn = self._best(), Deadline(cpu_seconds=seconds)
         mip = NodeMIP(self.problem, self.program(held, lower, upper))
         answer = mip.solve(
             best - 0.5 * self.gap(best),
-            min(END_GAME.seconds, self.deadline.left()),
-            nodes=END_GAME.nodes,
+            self.deadline.left(),
+            stop=lambda: turn.expired() or self.poll(),
+            nodes=nodes,
         )
         if answer.point is not None:
             self.points.incumbent.offer(answer.point)
@@ -131,9 +185,6 @@ class EndGame:
                 self.model.offer(better)
             best = self._best()
         closed = answer.solved and answer.bound >= best - self.gap(best)
-        grown = min(END_GAME.grow * self.most + 1.0, float(END_GAME.largest))
-        self.most = grown if closed else END_GAME.shrink * self.most
-        self.spent += time.process_time() - begin
         return answer.bound if closed else None
 
     def _best(self) -> float:
@@ -145,16 +196,21 @@ class EndGame:
         return min(cost, float(found))
 
     def _small(
-        self, low: np.ndarray, high: np.ndarray, lower: np.ndarray, upper: np.ndarray
+        self,
+        low: np.ndarray,
+        high: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        most: float,
     ) -> list[Held] | None:
         """What is known of all networks over a node that is small."""
         whole = self.separated.program.integer
         free = 0 if whole is None else np.count_nonzero((upper - lower)[whole] > 0.5)
-        if free > self.most:
+        if free > most:
             return None
         held = self.networks.held(self.every, low, high)
         count = free + sum(one.planes.undecided for one in held)
-        return None if count > self.most or any(one.empty for one in held) else held
+        return None if count > most or any(one.empty for one in held) else held
 
     def program(
         self, held: list[Held], lower: np.ndarray, upper: np.ndarray

@@ -9,7 +9,7 @@ outputs, and where the LP's point still isn't on the graph, an input is split.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ from pyomo_relu.programs.scip import INFINITY, ScipModel
 from pyomo_relu.solvers.scip.branching import Branching, split_point
 from pyomo_relu.solvers.scip.end_game import EndGame
 from pyomo_relu.solvers.scip.held import Rows
+from pyomo_relu.solvers.scip.narrowed import Narrowed
 from pyomo_relu.solvers.scip.polytope import Polytope
-from pyomo_relu.solvers.scip.settings import HANDLER
+from pyomo_relu.solvers.scip.settings import END_GAME, HANDLER
 from pyomo_relu.solvers.scip.terms import Terms
 from pyomo_relu.solvers.scip.together import Together
 
@@ -74,7 +75,10 @@ class NetworkHandler(Conshdlr):
         self.every = np.arange(len(networks.functions))
         self.counts = Counts()
         self._node, self._rounds = -1, 0
+        #: Whether nothing is left to search.
+        self._over = False
         self._branching = Branching(networks)
+        self._narrowed = Narrowed(model.program, networks)
         self._polytope = Polytope(model.program, networks)
         nothing = {"result": SCIP_RESULT.DIDNOTFIND}
         wrong = {"result": SCIP_RESULT.INFEASIBLE}
@@ -253,7 +257,17 @@ class NetworkHandler(Conshdlr):
         every = self._every
         lower = np.array([v.getLbLocal() for v in every])
         upper = np.array([v.getUbLocal() for v in every])
-        bound = self.end.close(low, high, lower, upper)
+        return self._ended(self.end.close(low, high, lower, upper))
+
+    def _all_ends(self) -> bool:
+        """Whether a small MIP closes all that is left of the tree."""
+        assert self.end is not None
+        low, high = (np.append(ends, 0.0) for ends in _global_bounds(self.variables))
+        bound = self.end.close_all(low, high, *_global_bounds(self._every))
+        return self._ended(bound)
+
+    def _ended(self, bound: float | None) -> bool:
+        """Note the bound of what a small MIP closed; whether there is one."""
         if bound is None:
             return False
         self.counts.ended += 1
@@ -264,7 +278,10 @@ class NetworkHandler(Conshdlr):
     def _conssepalp(self, constraints: Any, useful: int) -> dict:
         if self._enter():
             self._rounds = 0
-            if self._look_at_polytope():
+            changed = self._look_at_whole()
+            if self._over:
+                return {"result": SCIP_RESULT.CUTOFF}
+            if changed:
                 return {"result": SCIP_RESULT.REDUCEDDOM}
         most = HANDLER.rounds if self.program.scip.getDepth() else HANDLER.root_rounds
         if self._rounds >= most:
@@ -274,26 +291,34 @@ class NetworkHandler(Conshdlr):
         found = self._separate(self.every, z, low, high, HANDLER.worth)
         return {"result": SCIP_RESULT.DIDNOTFIND if found is None else found}
 
-    def _look_at_polytope(self) -> bool:
-        """Bound neurons over the whole polytope, where due; whether bounds of inputs changed."""
+    def _look_at_whole(self) -> bool:
+        """Bound neurons in the whole tree, where due; whether bounds of columns changed."""
         scip = self.program.scip
         sign = -1.0 if self.program.program.maximize else 1.0
         best = sign * scip.getPrimalbound() if scip.getNSols() else math.inf
         bound, nodes = sign * scip.getDualbound(), scip.getNTotalNodes()
-        if not self._polytope.due(best, bound, nodes):
-            return False
-        every = self._every
-        low = np.array([v.getLbGlobal() for v in every])
-        high = np.array([v.getUbGlobal() for v in every])
-        changed = False
-        for j, least, most in self._polytope.look(low, high, best):
-            room = HANDLER.loose * max(1.0, abs(least), abs(most))
-            worth = HANDLER.cuts * (high[j] - low[j])
-            if least - room > low[j] + worth:
-                changed |= bool(scip.tightenVarLbGlobal(every[j], least - room)[1])
-            if most + room < high[j] - worth:
-                changed |= bool(scip.tightenVarUbGlobal(every[j], most + room)[1])
+        whole = self._whole_is_due(best, nodes)
+        due = [w for w in (self._narrowed, self._polytope) if w.due(best, bound, nodes)]
+        if whole and self._narrowed not in due and self._narrowed.is_behind(best):
+            due.insert(0, self._narrowed)
+        changed, every = False, self._every
+        for what in due:
+            low, high = _global_bounds(every)
+            for j, least, most in what.look(low, high, best):
+                room = HANDLER.loose * max(1.0, abs(least), abs(most))
+                worth = HANDLER.cuts * (high[j] - low[j])
+                if least - room > low[j] + worth:
+                    changed |= bool(scip.tightenVarLbGlobal(every[j], least - room)[1])
+                if most + room < high[j] - worth:
+                    changed |= bool(scip.tightenVarUbGlobal(every[j], most + room)[1])
+        if whole:
+            self._over = self._all_ends()
         return changed
+
+    def _whole_is_due(self, best: float, nodes: int) -> bool:
+        """Whether to try the whole tree as one program, for points better than the best one."""
+        late = math.isfinite(best) and nodes >= END_GAME.whole_nodes
+        return late and self.end is not None and self.end.whole_is_due
 
     def _separate(
         self,
@@ -337,6 +362,8 @@ class NetworkHandler(Conshdlr):
 
     # -------------------------------------------------------------------- propagation
     def _consprop(self, constraints: Any, useful: int, marked: int, timing: Any) -> dict:
+        if self._over:
+            return {"result": SCIP_RESULT.CUTOFF}
         low, high = self._bounds()
         which = self.networks.due(low, high)
         if not len(which):
@@ -357,3 +384,11 @@ class NetworkHandler(Conshdlr):
                     return {"result": SCIP_RESULT.CUTOFF}
                 reduced |= done
         return {"result": SCIP_RESULT.REDUCEDDOM if reduced else SCIP_RESULT.DIDNOTFIND}
+
+
+def _global_bounds(variables: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds of variables in the whole tree; those that SCIP takes for none are infinite."""
+    low = np.array([v.getLbGlobal() for v in variables])
+    high = np.array([v.getUbGlobal() for v in variables])
+    low[low <= -INFINITY], high[high >= INFINITY] = -np.inf, np.inf
+    return low, high

@@ -44,6 +44,9 @@ class ScipSearch:
     config : ReluScipConfig
     log : Log
     deadline : Deadline
+    alone : bool
+        Whether nobody else solves the problem as one program, so that the end game may try
+        the whole tree.
 
     Raises
     ------
@@ -51,7 +54,14 @@ class ScipSearch:
         For parameters that SCIP doesn't have, or values that they can't take.
     """
 
-    def __init__(self, problem: Problem, config: Any, log: Log, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        config: Any,
+        log: Log,
+        deadline: Deadline,
+        alone: bool = True,
+    ) -> None:
         self.problem, self.config, self.log = problem, config, log
         self.deadline = deadline
         self.separated = separate(problem, deadline)
@@ -72,10 +82,11 @@ class ScipSearch:
         networks = Together(self.separated.functions, reach.boxes)
         terms = Terms(problem, self.model.variables) if problem.nonlinear else None
         end = None
-        if EndGame.suits(problem, self.separated):
-            end = EndGame(self.model, self.points, networks, self._gap, deadline)
-        self.handler = NetworkHandler(self.model, networks, terms, end)
         self.watching = Watching(self.model, log)
+        if EndGame.suits(problem, self.separated):
+            asked = self._gap, self.watching.poll
+            end = EndGame(self.model, self.points, networks, *asked, deadline, alone)
+        self.handler = NetworkHandler(self.model, networks, terms, end)
         self._set()
         self.watching.include()
         if self.separated.functions:

@@ -55,6 +55,14 @@ class Watching(Eventhdlr):
             self.last = now
             self.tell("incumbent" if better else "log", now - self.begin)
 
+    def poll(self) -> bool:
+        """Call the user where it is time to; whether the search is to end."""
+        now = time.perf_counter()
+        if now - self.last >= self.every:
+            self.last = now
+            self.tell("log", now - self.begin)
+        return self.stopped
+
     def tell(self, kind: str, seconds: float) -> None:
         """Call the user, who may end the search."""
         if self.log.progress is None:

@@ -4,7 +4,11 @@ Estimators are found by the name of their exact class, so scikit-learn itself is
 imported here; a subclass may compute something else and is refused.
 """
 
-from pyomo_relu.readers.sklearn import encoders, projections  # noqa: F401 (registration)
+from pyomo_relu.readers.sklearn import (  # noqa: F401 (registration)
+    curves,
+    encoders,
+    projections,
+)
 from pyomo_relu.readers.sklearn.common import feature_names, is_sklearn
 from pyomo_relu.readers.sklearn.estimators import read_categories, read_sklearn
 from pyomo_relu.readers.sklearn.running import called

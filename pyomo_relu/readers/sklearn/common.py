@@ -37,6 +37,8 @@ def feature_names(estimator: Any) -> list[str] | None:
 def n_features(estimator: Any) -> int | None:
     """Number of features that ``estimator`` was fitted on; None if it wasn't."""
     found: int | None = _of_first_step(estimator, "n_features_in_")
+    if found is None and hasattr(estimator, "X_thresholds_"):  # isotonic, of one feature
+        return 1
     return found
 
 

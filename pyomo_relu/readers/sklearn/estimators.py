@@ -23,6 +23,7 @@ from pyomo_relu.readers.sklearn.common import (
     unsupported,
     unwrapped,
 )
+from pyomo_relu.readers.sklearn.curves import isotonic
 from pyomo_relu.readers.sklearn.ensembles import ENSEMBLES
 from pyomo_relu.readers.sklearn.running import as_run
 from pyomo_relu.readers.sklearn.transformers import inverse_transform, transform
@@ -285,6 +286,7 @@ _SINGLE: dict[str, Callable[[TensorGraph, Any, Tensor], Tensor]] = {
         ("GammaRegressor", "PoissonRegressor", "TweedieRegressor"), _generalized
     ),
     "DummyRegressor": _constant,
+    "IsotonicRegression": isotonic,
     "KernelRidge": _kernel_ridge,
 }
 

@@ -55,6 +55,17 @@ def _components(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Ten
     return _projected(graph, name, x, attribute(estimator, "components_"))
 
 
+@enter(TRANSFORMERS, "CCA", "PLSCanonical", "PLSRegression", "PLSSVD")
+def _scores(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
+    """The scores of partial least squares: standardized features times the rotations."""
+    rotations = getattr(estimator, "x_rotations_", None)
+    if rotations is None:  # PLSSVD
+        rotations = attribute(estimator, "x_weights_")
+    scale = 1.0 / np.asarray(estimator._x_std, dtype=float)
+    x = graph.standardize(f"{name}_centred", x, estimator._x_mean, scale)
+    return graph.matmul(name, x, np.asarray(rotations, dtype=float))
+
+
 @enter(TRANSFORMERS, "FeatureAgglomeration")
 def _agglomerated(graph: TensorGraph, name: str, estimator: Any, x: Tensor) -> Tensor:
     """The means of groups of features."""

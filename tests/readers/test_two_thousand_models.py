@@ -56,7 +56,10 @@ def keras_recurrent(seed):
         }
         both = rng.random() < 0.3
         options["go_backwards"] &= not both  # Keras turns the second one itself
-        layer = L.SimpleRNN(int(rng.integers(1, 4)), **options, **d)
+        kind = str(rng.choice(["SimpleRNN", "GRU", "LSTM"]))
+        if kind == "GRU":
+            options["reset_after"] = bool(rng.integers(2))
+        layer = getattr(L, kind)(int(rng.integers(1, 4)), **options, **d)
         if both:
             layer = L.Bidirectional(
                 layer, merge_mode=str(rng.choice(["concat", "sum"])), **d
@@ -109,24 +112,26 @@ def torch_recurrent(seed):
     nn, rng = torch.nn, np.random.default_rng(seed)
     torch.manual_seed(seed)
     steps, features, units = rng.integers(1, 5, 3).tolist()
-    first = bool(rng.integers(2))
+    first, kind = bool(rng.integers(2)), str(rng.choice(["RNN", "GRU", "LSTM"]))
     options = {
-        "nonlinearity": str(rng.choice(["relu", "tanh"])),
         "bidirectional": bool(rng.integers(2)),
         "num_layers": int(rng.integers(1, 3)),
         "bias": bool(rng.integers(2)),
         "batch_first": first,
     }
+    if kind == "RNN":
+        options["nonlinearity"] = str(rng.choice(["relu", "tanh"]))
     last, sides = bool(rng.integers(2)), 2 if options["bidirectional"] else 1
 
     class Chain(nn.Module):
         def __init__(self):
             super().__init__()
-            self.rnn = nn.RNN(features, units, **options)
+            self.rnn = getattr(nn, kind)(features, units, **options)
             self.head = nn.Linear(units * sides, 2)
 
         def forward(self, x):
             y, h = self.rnn(x if first else x.transpose(0, 1))
+            h = h[1] if kind == "LSTM" else h
             y = y if first else y.transpose(0, 1)
             return self.head(y[:, -1]) if last else torch.cat([y.flatten(1), h[-1]], 1)
 
@@ -182,20 +187,24 @@ def onnx_recurrent(seed):
     steps, features, units = rng.integers(1, 5, 3).tolist()
     direction = str(rng.choice(["forward", "reverse", "bidirectional"]))
     sides = 2 if direction == "bidirectional" else 1
+    kind = str(rng.choice(["RNN", "GRU", "LSTM"]))
+    gates, functions = {"RNN": (1, 1), "GRU": (3, 2), "LSTM": (4, 3)}[kind]
+    options = {"linear_before_reset": int(rng.integers(2))} if kind == "GRU" else {}
 
     def weights(*shape):
         return rng.normal(size=shape).astype(np.float32)
 
-    constants = {"w": weights(sides, units, features), "r": weights(sides, units, units)}
+    n = gates * units
+    constants = {"w": weights(sides, n, features), "r": weights(sides, n, units)}
     inputs = ["turned", "w", "r"]
     if rng.random() < 0.7:
-        constants["b"] = weights(sides, 2 * units)
+        constants["b"] = weights(sides, 2 * n)
         inputs.append("b")
-    names = [str(n) for n in rng.choice(["Relu", "Tanh", "Sigmoid"], sides)]
+    names = [str(n) for n in rng.choice(["Relu", "Tanh", "Sigmoid"], sides * functions)]
     nodes = [
         make("Transpose", ["x"], ["turned"], perm=[1, 0, 2]),
-        make("RNN", inputs, ["steps", "last"], hidden_size=units, direction=direction,
-             activations=names),
+        make(kind, inputs, ["steps", "last"], hidden_size=units, direction=direction,
+             activations=names, **options),
         make("Transpose", ["steps"], ["y"], perm=[2, 0, 1, 3]),
         make("Transpose", ["last"], ["z"], perm=[1, 0, 2]),
     ]  # fmt: skip

@@ -91,7 +91,7 @@ def always(monkeypatch):
 
     Tests begin without a start: from the best point on there is nothing to lose.
     """
-    every = replace(NARROWED, first=1e6, probe=1e6, better=0.0)
+    every = replace(NARROWED, first=1e6, probe=1e6, better=0.0, smaller=1.0)
     monkeypatch.setattr(narrowed, "NARROWED", every)
     monkeypatch.setattr(EndGame, "suits", lambda *parts: False)
     asked, plain = [], Narrowed.look
@@ -166,3 +166,15 @@ def test_planes_begin_with_what_is_narrowed():
         assert (now[0] >= low).all()
         assert (now[1] <= high).all()
         assert (now[1] - now[0]).sum() < 0.9 * (high - low).sum()
+
+
+def test_where_neurons_hardly_get_narrower_all_stays_as_it_was(monkeypatch):
+    program, networks = parts_of(diet(0, None))
+    monkeypatch.setattr(narrowed, "NARROWED", replace(NARROWED, smaller=0.0))
+    before = [one.stack.stored[one.position].copy() for one in networks.planes]
+    what = Narrowed(program, networks)
+    cutoff = float(program.upper @ abs(program.cost))
+    assert list(what.look(program.lower, program.upper, cutoff)) == []
+    assert not what.is_behind(cutoff)
+    for one, known in zip(networks.planes, before):
+        assert (one.stack.stored[one.position] == known).all()

@@ -91,7 +91,7 @@ class Narrowed:
         Yields
         ------
         column, low, high
-            Of all columns of networks.
+            Of all columns of networks, where neurons have become narrower by enough.
         """
         begin, networks = time.process_time(), self.networks
         self._cutoff = cutoff
@@ -104,15 +104,17 @@ class Narrowed:
         found = Narrowing(base, networks.functions, cost, turn, self._known)
         before = found.width
         found.run()
-        if found.width < NARROWED.smaller * before and left > NARROWED.probe:
-            found.deadline = Deadline(cpu_seconds=left - NARROWED.probe)
-            found.run()
-        self._known, self._low, self._high = found.ranges, found.lower, found.upper
-        for k, ranges in enumerate(found.ranges):
-            self._take(k, ranges)
-        networks.forget()
+        worth = bool(self._known) or found.width <= NARROWED.smaller * before
+        if worth:
+            if left > NARROWED.probe:
+                found.deadline = Deadline(cpu_seconds=left - NARROWED.probe)
+                found.run()
+            self._known, self._low, self._high = found.ranges, found.lower, found.upper
+            for k, ranges in enumerate(found.ranges):
+                self._take(k, ranges)
+            networks.forget()
         self.spent += time.process_time() - begin
-        for j in networks.columns.tolist():
+        for j in networks.columns.tolist() if worth else ():
             yield j, float(found.lower[j]), float(found.upper[j])
 
     def _take(self, k: int, ranges: Ranges) -> None:

@@ -126,7 +126,9 @@ class NarrowedSettings:
     #: CPU seconds that it may take, and the share of all CPU time from then on.
     first: float = 1.0
     share: float = 0.1
-    #: It goes on after so many CPU seconds where neurons have become narrower by this factor.
+    #: After so many CPU seconds it goes on where neurons have become narrower by this factor,
+    #: else all stays as it was: a little of it made the bound of flowsheet worse (after 300
+    #: nodes 12.45 and 13.26 for 11.94 and 12.01).
     probe: float = 0.3
     smaller: float = 0.9
     #: It is asked again when the best point has become better by this share of the gap.

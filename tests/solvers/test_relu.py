@@ -11,14 +11,18 @@ import pytest
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu import ReLUNetBlock
+from pyomo_relu.base import deadline
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.solvers.global_search import cost_search
+from pyomo_relu.solvers.global_search.box_search import BoxSearch
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.relu import search as together
+from pyomo_relu.solvers.relu import turns
 from pyomo_relu.solvers.relu.forecast import Forecast, likely_first
 from pyomo_relu.solvers.relu.scene import Kind
 from pyomo_relu.solvers.relu.solver import networks_search
+from tests.harness.clock import Clock
 from tests.harness.random_networks import he_network
 from tests.solvers.global_models import random_model
 from tests.solvers.test_global import TIGHT, box_model, status, subsystems
@@ -275,6 +279,40 @@ def test_where_no_bound_grows_the_clearly_nearer_one_counts(bounds, first):
     assert likely_first(searches, 0.0) == first
     assert likely_first([Forecast(), searches[1]], 0.0) == 1
     assert likely_first([Forecast(), Forecast()], 0.0) is None
+
+
+def test_an_end_that_is_far_counts_less_than_a_bound_that_is_near():
+    far, near = Forecast(), Forecast()
+    for t in (1.0, 2.0, 4.0, 8.0):
+        far.note(t, -10.0 + np.log2(t))
+    near.note(1.0, -1.0)
+    assert likely_first([far, near], -0.9) == 0
+    assert likely_first([far, near], 2.0) == 1
+
+
+def test_whoever_begins_has_a_round_in_its_first_turn(monkeypatch):
+    """SCIP took as long to begin as a turn lasts, had no bound then, and no turn for long."""
+    clock = Clock(0.0)
+    monkeypatch.setattr(turns, "time", clock)
+    monkeypatch.setattr(deadline, "time", clock)
+
+    class Slow(BoxSearch):
+        bound, open_boxes, rounds = -math.inf, 1, 0
+
+        def begin(self):
+            clock.now += 1.0
+
+        def round(self):
+            clock.now += 0.06
+            self.rounds += 1
+
+    problem = read_problem(few())
+    parts = [Slow(problem, Limits()) for _ in range(2)]
+    both = turns.Turns(parts)
+    both.step()
+    both.step()
+    assert [part.rounds for part in parts] == [2, 2]
+    assert both.spent == pytest.approx([1.12, 1.12])
 
 
 def test_points_get_less_once_the_best_one_is_old(monkeypatch):

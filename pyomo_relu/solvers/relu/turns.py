@@ -95,12 +95,13 @@ class Turns(RoundSearch):
         """One turn of one search."""
         self.now = k = self._next()
         part, now = self.parts[k], time.process_time()
-        turn = Deadline(
-            cpu_seconds=max(TOGETHER.turn, TOGETHER.turn_growth * self.spent[k])
-        )
         if not self.begun[k]:
             part.begin()
             self.begun[k] = True
+        # The turn comes after the beginning: who has had no round can't be judged.
+        turn = Deadline(
+            cpu_seconds=max(TOGETHER.turn, TOGETHER.turn_growth * self.spent[k])
+        )
         while not (turn.expired() or part.done or self.proved or self._out_of_limits()):
             part.round()
             if part.stopped is not None:

@@ -175,7 +175,11 @@ def _candidates(
     moved = some.high - some.low
     score = 0.01 * abs(found.slopes) * moved * bounds.terms.whole
     score[:, : bounds.n] += steep * moved[:, : bounds.n]
-    tiny = moved <= 1e-9 * np.maximum(1.0, abs(some.low))
+    # Columns could be halved for ever; while there are neurons, they are down to a share.
+    terms = bounds.terms
+    least = np.where(terms.whole, 0.0, st.narrow * (terms.high - terms.low))
+    least = np.where(passes.open.any(axis=1, keepdims=True), least, 0.0)
+    tiny = moved <= np.maximum(least, 1e-9 * np.maximum(1.0, abs(some.low)))
     columns = _largest(np.where(tiny, -1.0, score), min(st.columns, moved.shape[1]))
     return neurons, columns
 

@@ -88,9 +88,10 @@ def test_small_leaves_and_batches_agree_with_the_mip(seed):
     assert check(rows_model, seed, leaf=2, batch=4) is None
 
 
-def test_bounds_grow_to_the_end_where_columns_have_shrunk():
-    """Columns that move nothing were halved for ever, and open neurons never decided."""
-    assert check(rows_model, 1086, rounds=300, leaf=4) is None
+@pytest.mark.parametrize("seed", [1086, 1542])
+def test_bounds_grow_to_the_end_where_columns_have_shrunk(seed):
+    """Columns that move little were halved without end, and open neurons never decided."""
+    assert check(rows_model, seed, rounds=60, leaf=4) is None
 
 
 def large(in_rows: bool, equal: bool = False) -> pyo.ConcreteModel:

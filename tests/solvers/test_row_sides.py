@@ -14,6 +14,7 @@ from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.sides import row_bounds
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.row_side_search import RowSideSearch
+from pyomo_relu.solvers.relu import search as together
 from pyomo_relu.solvers.relu.solver import networks_search
 from pyomo_relu.solvers.relu.turns import Turns
 from tests.harness.random_networks import he_network
@@ -153,7 +154,10 @@ def test_limits_and_the_bound_that_is_kept():
     assert -math.inf < search.bound <= search.incumbent.cost
 
 
-def test_relu_proves_by_it():
+def test_relu_proves_by_it(monkeypatch):
+    """Where the MIP doesn't begin at once, which it does for so few neurons."""
+    late = replace(together.TOGETHER, few_neurons=0)
+    monkeypatch.setattr(together, "TOGETHER", late)
     results = NewFactory("relu").solve(large(False), load_solutions=False)
     expected = by_rows(large(False))
     assert results.incumbent_objective == pytest.approx(expected, rel=2e-4)

@@ -242,7 +242,7 @@ class Backward:
                 if i in signs:
                     a = a - signs[i]
                 const += a @ bias
-                a = times(a, weight) if sp.issparse(weight) else a @ weight
+                a = a @ weight if isinstance(weight, np.ndarray) else times(a, weight)
                 continue
             assert isinstance(lines, Lines)
             if trace is not None:
@@ -487,5 +487,5 @@ def contract(a: np.ndarray, v: np.ndarray) -> np.ndarray:
 def times(a: np.ndarray, w: Weight) -> np.ndarray:
     """``a @ w`` over the last axis, for a dense or sparse ``w``."""
     rows = a if a.ndim == 2 else a.reshape(-1, a.shape[-1])
-    result = np.asarray((w.T @ rows.T).T) if sp.issparse(w) else rows @ w
+    result = rows @ w if isinstance(w, np.ndarray) else np.asarray((w.T @ rows.T).T)
     return result if a.ndim == 2 else result.reshape(*a.shape[:-1], w.shape[1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.network.network import Network
 from pyomo_relu.network.nodes import Affine, Input, Max, PiecewiseLinear, Smooth
 
@@ -47,7 +46,7 @@ def backward(network: Network, values: list[np.ndarray], weights: np.ndarray) ->
             continue
         if isinstance(node, Affine):
             for s, w in zip(node.sources, node.weights):
-                add(s, np.asarray((w.T @ g.T).T) if sp.issparse(w) else g @ w)
+                add(s, g @ w if isinstance(w, np.ndarray) else np.asarray((w.T @ g.T).T))
         elif isinstance(node, PiecewiseLinear):
             add(node.source, g * slopes(node, values[node.source]))
         elif isinstance(node, Smooth):

@@ -151,9 +151,10 @@ class Affine(Node):
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray:
         """Apply to one (N, size of source) array for each source."""
-        total = np.broadcast_to(self.bias, (len(inputs[0]), self.size)).copy()
+        total = np.empty((len(inputs[0]), self.size), self.bias.dtype)
+        total[:] = self.bias
         for w, x in zip(self.weights, inputs):
-            total += (w @ x.T).T if sp.issparse(w) else x @ w.T
+            total += x @ w.T if isinstance(w, np.ndarray) else (w @ x.T).T
         return total
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from best_part import Cost, best_part
 from common import (
     HERE,
     RESULTS,
@@ -30,6 +31,8 @@ from common import (
     table,
 )
 
+#: `relu`, and the solvers that are parts of it.
+ONE, PARTS = "relu", ("relu_highs", "relu_global", "relu_scip")
 #: Tools that run in the environment of ``--peer-python``.
 PEERS = ("gurobi", "omlt")
 FIELDS = (
@@ -154,6 +157,17 @@ def cell(row: dict | None) -> str:
     return f"{point} / {bound}"
 
 
+def costs(last: dict[tuple[str, int, str], dict]) -> dict[tuple[str, str], Cost]:
+    """What each tool took on each model with seed 0; refusals are left out."""
+    return {
+        (name, tool): Cost(
+            r["build"] + r["solve"] if r["solved"] else r["limit"], r["solved"]
+        )
+        for (name, seed, tool), r in last.items()
+        if not seed and not r["error"]
+    }
+
+
 def report(
     these: Collection, rows: Sequence[dict], tools: Sequence[str]
 ) -> tuple[dict[str, str], str]:
@@ -185,6 +199,7 @@ def report(
     summary = {
         "models": table(["model", *tools, "best known"], lines),
         "counts": table(head, counts),
+        "best_part": best_part(names, costs(last), ONE, PARTS),
     }
     everything = f"# {these.title}: all runs\n\n" + table(
         FIELDS, ([row.get(f, "") for f in FIELDS] for row in rows)

@@ -53,6 +53,7 @@ TOOLS = (
 )
 DEFAULT = (
     "pyomo_relu",
+    "pyomo_relu-one",
     "pyomo_relu-global",
     "omlt-bigm",
     "scip-ml-sos",

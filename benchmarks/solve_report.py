@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from best_part import Cost, best_part
 from common import geometric_mean, seconds, significant, table
 
 #: Groups of the second table, by the beginning of an instance's name.
@@ -18,6 +19,8 @@ GROUPS = (
     ("images", ("mnist", "gamspy", "gurobi-mnist", "omlt-gemm")),
 )
 OWN = "pyomo_relu"
+#: `relu`, and the solvers that are parts of it.
+ONE, PARTS = "pyomo_relu-one", ("pyomo_relu", "pyomo_relu-global")
 
 
 def cost(row: dict, limit: float) -> float:
@@ -85,6 +88,13 @@ def _ratios(found, names, tools, limit) -> str:
     return table(["CPU seconds, times", *(g for g, _ in groups)], lines)
 
 
+def _costs(found, limit: float) -> dict[tuple[str, str], Cost]:
+    return {
+        key: Cost(cost(row, limit), row["solved"] and not row.get("error"))
+        for key, row in found.items()
+    }
+
+
 def _starts(found, names, best) -> str | None:
     rows = {n: found[n, "start"] for n in names if (n, "start") in found}
     if not rows:
@@ -148,6 +158,7 @@ def report(
         "means": _means(found, names, solvers, limit),
         "ratios": _ratios(found, names, solvers, limit),
         "points": _points(found, names, solvers, best),
+        "best_part": best_part(names, _costs(found, limit), ONE, PARTS, shown=8),
     }
     lines = [
         [name, f"{best[name]:.5g}"]

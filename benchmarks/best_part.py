@@ -38,8 +38,8 @@ class Cost:
 class Pair:
     """One instance: ``relu``, and the part that proved it first.
 
-    Where no part proved it the best one is the part with the longest limit, and all that is known is
-    that each needs more than that.
+    Where no part proved it the best one is the part with the longest limit, and all that is
+    known is that each needs more than that.
     """
 
     name: str

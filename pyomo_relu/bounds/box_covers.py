@@ -98,7 +98,9 @@ def even_cover(
         np.append(low + (high - low) / c * np.arange(c), high)
         for low, high, c in zip(lower, upper, cuts)
     ]
-    index = np.indices(tuple(cuts.tolist())).reshape(len(cuts), -1)
+    # Numbers of the boxes as digits, the last input's fastest. (An array has 64 axes at most.)
+    turns = np.cumprod(np.append(1, cuts[:0:-1]))[::-1]
+    index = np.arange(turns[0] * cuts[0]) // turns[:, None] % cuts[:, None]
     lows = np.stack([g[i] for g, i in zip(grids, index)], axis=1)
     highs = np.stack([g[i + 1] for g, i in zip(grids, index)], axis=1)
     return lows, highs

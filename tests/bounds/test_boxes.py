@@ -45,6 +45,17 @@ def test_even_cover_covers_and_does_not_overlap():
         assert volume == pytest.approx((upper - lower)[[0, 1, 3]].prod())
 
 
+def test_more_inputs_than_an_array_has_axes():
+    rng = np.random.default_rng(1)
+    lower, upper = -np.ones(100), np.ones(100)
+    lows, highs = even_cover(lower, upper, 12, rng.random(100))
+    assert 2 <= len(lows) <= 12
+    assert (highs - lows).prod(axis=1).sum() == pytest.approx((upper - lower).prod())
+    network = he_network(0, [100, 6, 1])
+    bounds = compute_bounds(network, -0.1, 0.1, "boxes", count=20)
+    assert_contains_samples(bounds, rng, 200)
+
+
 def test_splits_keep_covering():
     network = he_network(0, [2, 10, 10, 1])
     start = compute_bounds(network, -1, 1, "crown")

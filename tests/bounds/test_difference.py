@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -143,6 +144,21 @@ def check_error(seed: int, points: int, rounds: int) -> float:
 def test_the_proved_error_is_never_below_what_is_found(monkeypatch):
     monkeypatch.setattr(refine, "SETTINGS", replace(refine.SETTINGS, boxes=60))
     assert max(check_error(seed, 1000, 12) for seed in range(8)) <= 3.0
+
+
+def test_boxes_of_few_inputs_save_pieces(monkeypatch):
+    network = random_network(
+        np.random.default_rng(5),
+        n_inputs=2,
+        widths=(10, 10),
+        n_outputs=1,
+        activations=["tanh", "tanh"],
+    )
+    low, high = -np.ones(2), np.ones(2)
+    few = approximate(network, low, high, 1e-3).pieces
+    module = importlib.import_module(approximate.__module__)
+    monkeypatch.setattr(module, "SETTINGS", replace(module.SETTINGS, few_inputs=1))
+    assert few <= 0.97 * approximate(network, low, high, 1e-3).pieces
 
 
 @pytest.mark.slow

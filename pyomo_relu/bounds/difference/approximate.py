@@ -49,6 +49,10 @@ class ApproximationSettings:
         A unit with more pieces than this is refused.
     rung : str
         How the true network is bounded over the box.
+    few_inputs, few_rung : int, str
+        How it is bounded where it has so few inputs. Narrower intervals need fewer pieces:
+        with boxes 3 to 14 % fewer on eight networks of 2 to 10 inputs, for up to 0.3 CPU
+        seconds more; with 784 inputs they gain nothing and take 5 seconds (busy).
     """
 
     rounds: int = 6
@@ -57,6 +61,8 @@ class ApproximationSettings:
     boxes: int = 1000
     most_pieces: float = 5000.0
     rung: str = "alpha_crown"
+    few_inputs: int = 10
+    few_rung: str = "boxes"
 
 
 SETTINGS = ApproximationSettings()
@@ -126,7 +132,9 @@ def approximate(
     begin = time.perf_counter()
     wanted = read_accuracy(accuracy, network)
     refuse_steps(network)
-    bounds = compute_bounds(network, lower, upper, SETTINGS.rung)
+    few = network.n_inputs <= SETTINGS.few_inputs
+    rung = SETTINGS.few_rung if few else SETTINGS.rung
+    bounds = compute_bounds(network, lower, upper, rung)
     shares = _Shares(network, bounds, wanted)
     best = None
     for _ in range(SETTINGS.rounds):

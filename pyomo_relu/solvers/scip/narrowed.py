@@ -43,6 +43,8 @@ class Narrowed:
         self.networks = networks
         self.begin, self.spent = time.process_time(), 0.0
         self._cutoff = math.inf
+        #: How often in a row nothing was gained.
+        self._in_vain = 0
         #: What is known of nodes and columns.
         self._known: list[Ranges] | None = None
         self._low, self._high = program.lower, program.upper
@@ -59,9 +61,10 @@ class Narrowed:
         """
         if not self.is_behind(cutoff):
             return False
+        if self._in_vain >= NARROWED.tries:
+            return False
         if math.isfinite(self._cutoff) and math.isfinite(bound):
-            gained = self._cutoff - cutoff
-            if gained <= NARROWED.better * (self._cutoff - bound):
+            if self._cutoff - cutoff <= NARROWED.better * (self._cutoff - bound):
                 return False
         return self._left() > 0.0
 
@@ -105,6 +108,7 @@ class Narrowed:
         before = found.width
         found.run()
         worth = bool(self._known) or found.width <= NARROWED.smaller * before
+        self._in_vain = 0 if worth else self._in_vain + 1
         if worth:
             if left > NARROWED.probe:
                 found.deadline = Deadline(cpu_seconds=left - NARROWED.probe)

@@ -118,7 +118,7 @@ class NarrowedSettings:
 
     CPU seconds to the proof without and with it and one program for the whole tree, each one
     run on a busy machine: wfp_2x30 open after 25 (4.714 of 4.873), 12.0; wfp_1x50 open after
-    20, 13.3; counterfactual 3.7, 1.8; qnet8 2.1, 2.1. Nothing is gained on secure_uc (1.7,
+    20, 13.3; counterfactual 3.7, 1.6; qnet8 2.1, 1.9. Nothing is gained on secure_uc (1.7,
     1.9), flowsheet and production: after 4 seconds of it neurons are narrower by 14 and
     16 %, and bounds after 300 nodes 11.98 (11.93 without) and 1.786 (1.783).
     """
@@ -129,8 +129,10 @@ class NarrowedSettings:
     #: After so many CPU seconds it goes on where neurons have become narrower by this factor,
     #: else all stays as it was: a little of it made the bound of flowsheet worse (after 300
     #: nodes 12.45 and 13.26 for 11.94 and 12.01).
-    probe: float = 0.3
+    probe: float = 0.2
     smaller: float = 0.9
+    #: After so many tries in vain it is asked again only before the whole tree is tried.
+    tries: int = 2
     #: It is asked again when the best point has become better by this share of the gap.
     better: float = 0.1
 

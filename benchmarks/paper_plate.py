@@ -62,6 +62,8 @@ class Training:
 #: CPU seconds that HiGHS has for a network, and for a plain one, to which others are compared.
 SECONDS, FULL_SECONDS = 60.0, 600.0
 TRAINING = Training()
+#: More batches, of which fewer have penalties, and the weight of the bound widths beside a gap.
+LONGER, WIDTH = Training(steps=3500, every=8), 3e-3
 
 #: Of the oil production problem: penalties and weights, None for the published networks;
 #: batches of a training, and CPU seconds that HiGHS has.
@@ -77,6 +79,8 @@ def penalties(name: str, weight: float) -> list:
     bounds = {"bounds": "crown" if how == "CROWN" else "interval"}
     if kind == "plain":
         return []
+    if kind == "gap + width" and how == "longer":
+        return [own.LPGapPenalty(weight, sense="min"), own.BoundWidthPenalty(WIDTH)]
     if kind == "gap + width":
         gap = own.LPGapPenalty(weight, sense="min", hold_bounds=True)
         return [gap, own.BoundWidthPenalty(weight)]
@@ -192,11 +196,17 @@ def check(network: Network, found: dict) -> None:
 
 
 def measure(
-    function: str, sizes: tuple[int, ...], terms, seed: int, seconds: float
+    function: str,
+    sizes: tuple[int, ...],
+    name: str,
+    weight: float,
+    seed: int,
+    seconds: float,
 ) -> dict:
-    """Train on a test function and minimize."""
+    """Train on a test function with the penalties of a name, and minimize."""
     x, y = samples(function, TRAINING.points, 1)
-    layers, cpu = train(sizes, x, y[:, None], terms(), seed)
+    how = LONGER if name.endswith("longer") else TRAINING
+    layers, cpu = train(sizes, x, y[:, None], penalties(name, weight), seed, how)
     network = dense(layers)
     xt, yt = samples(function, 5000, 2)
     error = np.sqrt(np.mean((network.evaluate(xt)[:, 0] - yt) ** 2)) / yt.std()
@@ -275,7 +285,7 @@ def runs() -> Iterator[Run]:
             function=function, sizes=(2, *[width] * depth, 1), name=name, weight=weight,
             draw=draw, seconds=FULL_SECONDS if full or name == "plain" else SECONDS,
         ):  # fmt: skip
-            return measure(function, sizes, lambda: penalties(name, weight), draw, seconds)
+            return measure(function, sizes, name, weight, draw, seconds)
 
         yield Run(function, f"{depth}x{width}: {name} {weight:g}", draw, run, full)
     for draw, (name, weight) in itertools.product(range(SEEDS), OIL):

@@ -15,6 +15,7 @@ STRENGTHS: dict[str, Sequence[float]] = {
     "gap": (1e-3, 1e-2),
     "gap, CROWN": (1e-3, 1e-2),
     "gap + width": (3e-4, 3e-3),
+    "gap + width, longer": (1e-3, 3e-3),
     "width": (3e-4, 3e-3),
     "width, CROWN": (3e-4, 3e-3),
     "unstable": (3e-3, 3e-2),
@@ -27,8 +28,9 @@ STRENGTHS: dict[str, Sequence[float]] = {
 
 #: Networks of the usual study: function, depth, width, seeds, penalties (none for all).
 FEW = ("plain", "gap", "width", "unstable, CROWN")
+LARGE = ("plain", "gap", "gap, CROWN", "gap + width", "gap + width, longer")
 USUAL: tuple[tuple[str, int, int, int, tuple[str, ...]], ...] = (
-    ("peaks", 5, 25, 1, ("plain", "gap", "gap, CROWN", "gap + width")),
+    ("peaks", 5, 25, 1, LARGE),
     ("peaks", 2, 25, 1, ()),
     ("himmelblau", 2, 25, 1, FEW),
     ("ackley", 2, 25, 1, FEW),

@@ -143,8 +143,8 @@ def plot(rows: list[dict], path: Path = IMAGES / "paper_plate.png") -> None:
         down, across, figsize=(9, 3.4 * down + 0.8), layout="constrained", squeeze=False
     )
     names = [name for name in STRENGTHS if name != "plain"]
-    colors = dict(zip(names, [*plt.get_cmap("tab10").colors, "black"]))
-    marks = dict(zip(names, "osv^<>DPX*h"))
+    colors = dict(zip(names, [*plt.get_cmap("tab10").colors, "black", "gold"]))
+    marks = dict(zip(names, "osv^<>DPX*hd"))
 
     def at(own: list[dict], plain: list[dict]) -> tuple[float, float]:
         base = {r["draw"]: r for r in plain}

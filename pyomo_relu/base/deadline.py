@@ -4,7 +4,32 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+#: Seconds that this process has waited for workers so far.
+_waited = 0.0
+
+
+def work_time() -> float:
+    """CPU seconds of this process, and those on the clock that it waited for its workers.
+
+    A search whose work is done elsewhere has its turn as long as it waits for that: counted in
+    CPU time of this process alone, turns would last many times as long as those of others.
+    """
+    return time.process_time() + _waited
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Inside, this process waits for workers."""
+    global _waited
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        _waited += time.perf_counter() - begin
 
 
 class TimeUp(Exception):
@@ -19,7 +44,8 @@ class Deadline:
     seconds : float or None
         On the clock from now; None for no end.
     cpu_seconds : float or None
-        How much this process may compute from now on; None for no end.
+        How much this process may compute, and wait for its workers, from now on; None for
+        no end.
 
     Raises
     ------
@@ -33,7 +59,7 @@ class Deadline:
         for name, limit in (("time_limit", seconds), ("cpu_time_limit", cpu_seconds)):
             if limit is not None and not limit >= 0:
                 raise ValueError(f"{name} must not be negative, but is {limit}.")
-        self.begin, self.cpu_begin = time.perf_counter(), time.process_time()
+        self.begin, self.cpu_begin = time.perf_counter(), work_time()
         self.end = math.inf if seconds is None else self.begin + seconds
         self.cpu_end = math.inf if cpu_seconds is None else self.cpu_begin + cpu_seconds
 
@@ -47,7 +73,7 @@ class Deadline:
         away = time.time() - time.perf_counter()
         self.__dict__ |= state
         self.begin, self.end = self.begin - away, self.end - away
-        self.cpu_begin = time.process_time()
+        self.cpu_begin = work_time()
 
     @property
     def elapsed(self) -> float:
@@ -58,7 +84,7 @@ class Deadline:
         """Seconds left, at least 0; what is less of clock and CPU time."""
         left = self.end - time.perf_counter()
         if self.counts_cpu:
-            left = min(left, self.cpu_end - time.process_time())
+            left = min(left, self.cpu_end - work_time())
         return max(left, 0.0)
 
     @property
@@ -80,7 +106,7 @@ class Deadline:
     def part(self, share: float) -> Deadline:
         """An end of its own after this share, above 0, of each time left."""
         wall = self.end - time.perf_counter()
-        cpu = self.cpu_end - time.process_time()
+        cpu = self.cpu_end - work_time()
         found = Deadline(None if wall == math.inf else share * max(wall, 0.0))
         if cpu < math.inf:
             found.cpu_end = found.cpu_begin + share * max(cpu, 0.0)

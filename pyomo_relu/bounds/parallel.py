@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import Any, Protocol
 
+from pyomo_relu.base.deadline import waiting
 from pyomo_relu.base.progress import Interruptible, progress
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,13 @@ MISSING = "the worker lacks the network"
 
 #: How often a chunk is given out before it is computed here.
 ATTEMPTS = 3
+
+#: So many networks or parts of searches a worker keeps: those of one search, whose parts may
+#: take turns, so that none travels twice.
+KEPT = 4
+
+#: While workers are busy, a search asks once in so many seconds whether it has to end.
+ASK_EVERY = 0.1
 
 #: What computes a chunk: it gets the network, a token, what all share, and the chunk.
 Work = Callable[[Any, str, Any, Any], Any]
@@ -58,11 +66,12 @@ def _task(
 ) -> Any:
     """Run on a worker."""
     if blob is not None:
-        _networks.clear()
+        # Threads are workers, too, and share what is kept.
+        while fingerprint not in _networks and len(_networks) >= KEPT:
+            _networks.pop(next(iter(_networks)), None)
         _networks[fingerprint] = pickle.loads(blob)
-    if fingerprint not in _networks:
-        return MISSING
-    return function(_networks[fingerprint], token, common, chunk)
+    kept = _networks.get(fingerprint)
+    return MISSING if kept is None else function(kept, token, common, chunk)
 
 
 def run_chunks(
@@ -114,6 +123,67 @@ def run_chunks(
             _built.clear()
 
 
+class _Polled(Interruptible):
+    """A clock that asks, several times a second, whether the work has to end."""
+
+    def __init__(self, poll: Callable[[], bool]) -> None:
+        super().__init__()
+        self.poll = poll
+
+    def expired(self) -> bool:
+        """Whether it has to."""
+        self.out_of_time = self.out_of_time or self.poll()
+        return super().expired()
+
+    @property
+    def limit(self) -> float:
+        """Seconds to wait before it is asked again."""
+        return ASK_EVERY
+
+
+class Crew:
+    """Who computes the chunks of a search: this process, or an executor.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor, optional
+        None computes here.
+    poll : callable, optional
+        Asked several times a second while workers are busy; true ends the wait.
+    """
+
+    def __init__(
+        self, executor: Executor | None = None, poll: Callable[[], bool] | None = None
+    ) -> None:
+        self.executor, self.poll = executor, poll
+
+    def results(
+        self, function: Work, kept: Kept, common: Any, chunks: Sequence[Any], title: str
+    ) -> list[Any]:
+        """The results of all chunks, in order; None for what the end of the search cut off.
+
+        Parameters
+        ----------
+        function, kept, common, chunks, title
+            See :func:`run_chunks`. A single chunk is computed here: nothing else could be done
+            meanwhile.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Once workers have been told to stop.
+        """
+        if self.executor is None or len(chunks) < 2:
+            return [function(kept, "", common, chunk) for chunk in chunks]
+        clock = Interruptible() if self.poll is None else _Polled(self.poll)
+        found = dict(
+            run_chunks(function, kept, common, chunks, self.executor, clock, title)
+        )
+        if clock.keyboard:
+            raise KeyboardInterrupt
+        return [found.get(k) for k in range(len(chunks))]
+
+
 class _Shared:
     """Chunks on an executor.
 
@@ -156,11 +226,12 @@ class _Shared:
 
     def results(self) -> Iterator[tuple[int, Any]]:
         """Yield (position of the chunk, its result) as they come from the workers."""
-        for k in range(len(self.chunks)):
-            self._submit(k, None)
         try:
+            for k in range(len(self.chunks)):
+                self._submit(k, None)
             while self.pending and not self.clock.expired():
-                done, _ = wait(self.pending, self.clock.limit, FIRST_COMPLETED)
+                with waiting():
+                    done, _ = wait(self.pending, self.clock.limit, FIRST_COMPLETED)
                 for future in done:
                     k = self.pending.pop(future)
                     if self._arrived(k, future):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -172,6 +172,17 @@ class Pool:
         self._taken = float(some["bound"].min(initial=math.inf))
         yield some
         self._taken = math.inf
+
+
+def in_chunks(parts: Parts, size: int) -> list[Parts]:
+    """Parts in groups of ``size``, in order; the last may be smaller."""
+    spans = [slice(k, k + size) for k in range(0, len(parts["bound"]), size)]
+    return [{name: field[s] for name, field in parts.items()} for s in spans]
+
+
+def together(groups: Sequence[Parts]) -> Parts:
+    """The parts of one or more groups, in order."""
+    return {name: np.concatenate([g[name] for g in groups]) for name in groups[0]}
 
 
 def halves(

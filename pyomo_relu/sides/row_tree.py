@@ -2,24 +2,24 @@
 
 As :class:`~pyomo_relu.sides.tree.SideTree`, but that each subproblem has a box of its own,
 which the rows and the target tighten, and integers and inputs are split, too. What has few
-undecided neurons is left to the caller, who solves a program.
+undecided neurons is left to the caller, who solves programs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.bounds.pool import Parts, Pool
-from pyomo_relu.bounds.tighten import tighten_boxes
-from pyomo_relu.sides.row_bounds import Lower, Multipliers, RowBounds, Subproblems
-from pyomo_relu.sides.row_branching import choose, inherit, split
+from pyomo_relu.bounds.parallel import Crew
+from pyomo_relu.bounds.pool import Parts, Pool, in_chunks, together
+from pyomo_relu.sides.row_bounds import RowBounds, Subproblems
+from pyomo_relu.sides.row_splitter import RowSplitter, split_chunk, subproblems_of
 
-#: So many numbers are tightened by rows at once (8 MB).
-CHUNK = 2**20
+#: Of progress bars.
+TITLE = "sides among rows"
 
 
 @dataclass
@@ -44,9 +44,11 @@ class RowTree:
     Parameters
     ----------
     bounds : RowBounds
-    leaf : callable
-        Solves one subproblem by a program: called with it (one row of each array) and the
-        target, returns a :class:`Leaf`.
+    solve : callable
+        Solves subproblems by a program each: called with them and the target, returns a
+        :class:`Leaf` for each.
+    crew : Crew, optional
+        Who splits the chunks of a round; this process if left out.
 
     Attributes
     ----------
@@ -57,18 +59,16 @@ class RowTree:
     """
 
     def __init__(
-        self, bounds: RowBounds, leaf: Callable[[Subproblems, float], Leaf]
+        self,
+        bounds: RowBounds,
+        solve: Callable[[Subproblems, float], Sequence[Leaf]],
+        crew: Crew | None = None,
     ) -> None:
-        self.bounds, self.leaf = bounds, leaf
+        self.bounds, self.solve = bounds, solve
+        self.crew, self.splitter = crew or Crew(), RowSplitter(bounds)
         self.nodes = self.leaves = 0
         self._level = -math.inf
-        t, k = bounds.terms, bounds.count
-        f = len(t.columns)
-        # Rows without outputs tighten boxes.
-        alone = ~(t.of_outputs != 0).any(axis=1)
-        up, down = alone & np.isfinite(t.upper), alone & np.isfinite(t.lower)
-        self._a = np.concatenate([t.of_columns[up], -t.of_columns[down]])
-        self._b = np.concatenate([t.upper[up], -t.lower[down]])
+        f, k = len(bounds.terms.columns), bounds.count
         kinds = {
             "fixed": np.int8,
             **dict.fromkeys(("alpha", "beta", "prices", "share"), np.float32),
@@ -81,7 +81,7 @@ class RowTree:
             stored=2 * k,
             alpha=k,
             beta=k,
-            prices=t.count,
+            prices=bounds.terms.count,
             share=1,
         )
 
@@ -106,9 +106,14 @@ class RowTree:
         first = self.bounds.first(whole)
         if prices is not None:
             first.prices = self.bounds.terms.valid(prices[None])
-        steps = self.bounds.settings.first
-        if not self._shrink(whole)[0]:
-            self._add(whole, first, np.array([-math.inf]), steps, math.inf, target)
+        st, parent = self.bounds.settings, np.array([-math.inf])
+        if not self.splitter.shrink(whole)[0]:
+            found = self.splitter.bound(
+                whole, first, parent, st.first, math.inf, target, st.pace
+            )
+            self.nodes = found.nodes
+            self.pool.close(found.closed)
+            self.pool.push(**found.open)
         self.pool.begin()
 
     def step(self, target: float, dive: bool = False) -> None:
@@ -123,13 +128,16 @@ class RowTree:
         """
         st = self.bounds.settings
         last = dive or self.pool.nbytes > st.most_bytes
-        batch = st.dive if dive else st.batch
+        # Where programs are rare, all time goes to bounds, and wide rounds are as good.
+        rare = self.leaves * st.rare < self.nodes
+        batch = st.dive if dive else st.batch * (st.wide if rare else 1)
         self.pool.prune(target)
         if not len(self):
             return
         level = self._level_below(target)
         with self.pool.round(batch, target, last) as parts:
             if len(parts["bound"]):
+                del parts["number"]
                 self._split(parts, level, target)
 
     def _level_below(self, target: float) -> float:
@@ -145,94 +153,45 @@ class RowTree:
         return self._level
 
     def _split(self, parts: Parts, level: float, target: float) -> None:
-        some = Subproblems(*(parts[k] for k in ("low", "high", "fixed", "stored")))
-        m = Multipliers(*(parts[k] for k in ("alpha", "beta", "prices", "share")))
-        bound = parts["bound"]
-        k = self.bounds.count
+        some, _, bound = subproblems_of(parts)
+        st, k = self.bounds.settings, self.bounds.count
         open_ = ((some.stored[:, :k] < 0) & (some.stored[:, k:] > 0)).sum(axis=1)
-        on = choose(self.bounds, some, m, level)
-        stuck = (on.neuron < 0) & (on.column < 0)
-        few = stuck | (open_ <= self.bounds.settings.leaf)
-        go = np.ones(len(bound), dtype=bool)
-        for i in np.flatnonzero(few):
-            leaf = self.leaf(some.take(np.array([i])), target)
-            self.leaves += 1
-            bound[i] = max(bound[i], leaf.bound)
-            go[i] = not (leaf.done or stuck[i])
-            if not go[i]:
-                self.pool.close(bound[i])
+        few = open_ <= st.leaf
+        go = ~self._solve(some, bound, few, target)
         if not go.any():
             return
-        on = on.take(go)
-        children = split(self.bounds, some.take(go), on)
-        m = inherit(self.bounds, m.take(go), on)
-        parent = np.concatenate([bound[go]] * 2)
-        keep = ~self._shrink(children)
-        if keep.any():
-            steps = self.bounds.settings.later
-            children, m, parent = children.take(keep), m.take(keep), parent[keep]
-            self._add(children, m, parent, steps, level, target)
+        left = {name: a[go] for name, a in parts.items()}
+        chunks, tried = in_chunks(left, st.chunk), in_chunks({"bound": few[go]}, st.chunk)
+        aims = level, target
+        found = self.crew.results(split_chunk, self.splitter, aims, chunks, TITLE)
+        children = []
+        for chunk, before, got in zip(chunks, tried, found):
+            if got is None:  # the search ended meanwhile: it stays as it was
+                children.append(chunk)
+                continue
+            self.nodes += got.nodes
+            self.pool.close(got.closed)
+            children.append(got.open)
+            # What can't be split has had its program, or has it now: that is its last word.
+            stuck = np.isin(np.arange(len(chunk["bound"])), got.stuck)
+            some, _, bound = subproblems_of(chunk)
+            self._solve(some, bound, stuck & ~before["bound"], target)
+            self.pool.close(bound[stuck])
+        whole = together(children)
+        order = np.argsort(-whole["bound"], kind="stable")
+        self.pool.push(**{name: a[order] for name, a in whole.items()})
 
-    def _shrink(self, some: Subproblems) -> np.ndarray:
-        """Tighten boxes by rows without outputs in place; which subproblems are empty."""
-        whole = self.bounds.terms.whole
-        empty = np.asarray((some.low > some.high).any(axis=1))
-        if not len(self._b):
-            return empty
-        n = max(1, CHUNK // self._a.size)
-        for i in range(0, len(some), n):
-            low, high = some.low[i : i + n], some.high[i : i + n]
-            a = np.broadcast_to(self._a, (len(low), *self._a.shape))
-            b = np.broadcast_to(self._b, (len(low), len(self._b)))
-            empty[i : i + n] |= tighten_boxes(low, high, a, b, whole)
-        return empty
-
-    def _add(
-        self,
-        some: Subproblems,
-        start: Multipliers,
-        parent: np.ndarray,
-        steps: int,
-        level: float,
-        target: float,
-    ) -> None:
-        """Bound subproblems, and keep what may hold less than the target."""
-        self.nodes += len(some)
-        keep = ~self.bounds.tighten(some)
-        some, start, parent = some.take(keep), start.take(keep), parent[keep]
-        if not len(some):
-            return
-        st = self.bounds.settings
-        pace = st.pace if self.nodes == 1 else st.later_pace
-        m = self.bounds.ascend(some, start, steps, level, pace)
-        value, found = self.bounds.lower(some, m)
-        bound = np.maximum(value, parent)
-        gone = bound >= target
-        self.pool.close(bound[gone & np.isfinite(bound)])
-        left = np.flatnonzero(~gone)
-        if math.isfinite(target):
-            left = left[~self._cut(some, found, m.share[:, 0], left, target)]
-        order = left[np.argsort(-bound[left], kind="stable")]
-        some, m = some.take(order), m.take(order)
-        self.pool.push(
-            bound=bound[order], low=some.low, high=some.high, fixed=some.fixed,
-            stored=some.stored, alpha=m.alpha, beta=m.beta, prices=m.prices,
-            share=m.share,
-        )  # fmt: skip
-
-    def _cut(
-        self,
-        some: Subproblems,
-        found: Lower,
-        share: np.ndarray,
-        at: np.ndarray,
-        target: float,
+    def _solve(
+        self, some: Subproblems, bound: np.ndarray, which: np.ndarray, target: float
     ) -> np.ndarray:
-        """Cut off boxes what costs more than the target, in place; which are empty."""
-        a = found.slopes[at][:, None]
-        b = (share[at] * target - found.const[at] + found.error[at])[:, None]
-        low, high = some.low[at], some.high[at]
-        empty = tighten_boxes(low, high, a, b, self.bounds.terms.whole)
-        some.low[at], some.high[at] = low, high
-        self.pool.close(target)
-        return empty
+        """Solve some subproblems and raise their bounds; which are done with."""
+        done = np.zeros(len(bound), dtype=bool)
+        at = np.flatnonzero(which)
+        if not len(at):
+            return done
+        for i, leaf in zip(at, self.solve(some.take(at), target), strict=True):
+            self.leaves += 1
+            bound[i] = max(bound[i], leaf.bound)
+            done[i] = leaf.done
+        self.pool.close(bound[done])
+        return done

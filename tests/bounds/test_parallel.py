@@ -3,11 +3,7 @@
 import concurrent.futures as cf
 import os
 import pickle
-import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +14,8 @@ from pyomo_relu.bounds import layers as layers_module
 from pyomo_relu.bounds.layers import Settings
 from pyomo_relu.bounds.lp import lp_chunk
 from pyomo_relu.bounds.parallel import run_chunks
+from tests.harness.clusters import dask_client, run_by_mpi
 from tests.harness.random_networks import he_network
-
-ROOT = Path(__file__).resolve().parents[2]
-DASK = [sys.executable, "-m", "dask"]
 
 NETWORK = he_network(0, [4, 30, 30, 2])
 METHODS = [
@@ -186,45 +180,22 @@ def test_ctrl_c_in_alpha_crown_keeps_what_is_proved(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def dask_client(tmp_path_factory):
-    """A scheduler and two worker processes, as the guide starts them."""
-    distributed = pytest.importorskip("dask.distributed")
-    file = tmp_path_factory.mktemp("dask") / "scheduler.json"
-    common = ["--scheduler-file", str(file), "--no-dashboard"]
-    commands = [
-        [*DASK, "scheduler", "--host", "127.0.0.1", "--port", "0", *common],
-        *[[*DASK, "worker", "--nthreads", "1", *common] for _ in range(2)],
-    ]
-    # The workers import this module.
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    processes = [
-        subprocess.Popen(
-            c, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL
-        )
-        for c in commands
-    ]
-    try:
-        with distributed.Client(scheduler_file=str(file), timeout=600) as client:
-            client.wait_for_workers(2, timeout=600)
-            yield client
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            process.wait(60)
+def dask(tmp_path_factory):
+    with dask_client(tmp_path_factory.mktemp("dask")) as client:
+        yield client
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method, options", METHODS)
-def test_dask_cluster_gives_the_same_bits(dask_client, method, options):
-    pool = dask_client.get_executor()
+def test_dask_cluster_gives_the_same_bits(dask, method, options):
+    pool = dask.get_executor()
     found = compute_bounds(NETWORK, -1, 1, method, executor=pool, **options)
     assert same(found, compute_bounds(NETWORK, -1, 1, method, **options))
 
 
 @pytest.mark.slow
-def test_a_dead_dask_worker_costs_nothing_but_time(dask_client, tmp_path):
-    pool, died = dask_client.get_executor(), tmp_path / "died"
+def test_a_dead_dask_worker_costs_nothing_but_time(dask, tmp_path):
+    pool, died = dask.get_executor(), tmp_path / "died"
     found = dict(
         run_chunks(die_once, NETWORK, str(died), range(6), pool, Interruptible(120), "x")
     )
@@ -248,19 +219,4 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_mpi4py_executor_gives_the_same_bits(tmp_path):
-    pytest.importorskip("mpi4py.futures")
-    if shutil.which("mpiexec") is None:
-        pytest.skip("MPI's mpiexec is missing")
-    script = tmp_path / "tighten.py"
-    script.write_text(MPI_SCRIPT)
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    root["OMPI_MCA_rmaps_base_oversubscribe"] = "1"  # also on fewer cores
-    result = subprocess.run(
-        ["mpiexec", "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script)],
-        env={**os.environ, **root, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "workers: 2" in result.stdout
+    assert "workers: 2" in run_by_mpi(MPI_SCRIPT, tmp_path)

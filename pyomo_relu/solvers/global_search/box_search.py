@@ -15,14 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyomo_relu.base.progress import Interruptible
 from pyomo_relu.bounds.box_bounds import (
     BoxBounds,
     SidePlanes,
     bound_chunk,
     stack,
 )
-from pyomo_relu.bounds.parallel import run_chunks
+from pyomo_relu.bounds.parallel import Crew
 from pyomo_relu.bounds.pool import Parts, Pool, halves
 from pyomo_relu.bounds.tighten import tighten_boxes
 from pyomo_relu.presolve.problem import Problem
@@ -185,16 +184,11 @@ class BoxSearch(PoolSearch):
         chunks = [(lower[s], upper[s], stored[s]) for s in spans]
         if self.executor is None or len(spans) == 1:
             return stack([self.bounder(*chunk) for chunk in chunks])
-        clock = Interruptible()
-        found = dict(
-            run_chunks(
-                bound_chunk, self.bounder.network, self.bounder.recipe, chunks,
-                self.executor, clock, "boxes",
-            )
-        )  # fmt: skip
-        if clock.keyboard:
-            raise KeyboardInterrupt
-        return stack([found[k] for k in range(len(chunks))])
+        recipe = self.bounder.recipe
+        crew = Crew(self.executor)
+        return stack(
+            crew.results(bound_chunk, self.bounder.network, recipe, chunks, "boxes")
+        )
 
     def _tighten(
         self, lower: np.ndarray, upper: np.ndarray, planes: SidePlanes

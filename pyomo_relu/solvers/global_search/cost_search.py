@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.base.deadline import Deadline, work_time
 from pyomo_relu.bounds.pool import Pool
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
@@ -162,7 +162,7 @@ class CostSearch(ABC):
         Time counts less once the best point hasn't improved for long.
         """
         begin = self.deadline.cpu_begin
-        spent = time.process_time() - begin
+        spent = work_time() - begin
         if self.incumbent.point is not None:
             improved = self.incumbent.improved_at - begin
             fresh = POINTS.fresh + POINTS.fresh_growth * improved

@@ -7,11 +7,11 @@ row, bound and integrality of the user's model holds to ``INCUMBENT.feasible``.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import numpy as np
 
+from pyomo_relu.base.deadline import work_time
 from pyomo_relu.bounds import crown_arrays
 from pyomo_relu.network import Network, PiecewiseLinear
 from pyomo_relu.network.closed_graph import closed_outputs
@@ -32,7 +32,8 @@ class Incumbent:
     found : int
         How often it improved.
     improved_at : float
-        The process's CPU time in seconds when it last became clearly better.
+        When it last became clearly better, by
+        :func:`~pyomo_relu.base.deadline.work_time`.
     """
 
     def __init__(self, problem: Problem, seed: int = 0) -> None:
@@ -40,7 +41,7 @@ class Incumbent:
         self.rng = np.random.default_rng(seed)
         self.cost, self.found = math.inf, 0
         self.point: np.ndarray | None = None
-        self.improved_at = time.process_time()
+        self.improved_at = work_time()
         self.on_improve: Callable[[], None] | None = None
         #: Asked within walks; true ends them.
         self.stop: Callable[[], bool] = bool
@@ -80,7 +81,7 @@ class Incumbent:
         cost = float(self.problem.cost @ z)
         if cost < self.cost:
             if cost < self.cost - INCUMBENT.clearly * max(1.0, abs(cost)):
-                self.improved_at = time.process_time()
+                self.improved_at = work_time()
             self.cost, self.point = cost, z.copy()
             self.found += 1
             if self.on_improve is not None:

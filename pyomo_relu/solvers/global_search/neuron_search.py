@@ -9,13 +9,16 @@ and HiGHS half a minute.
 from __future__ import annotations
 
 import math
+from concurrent.futures import Executor
 
 import numpy as np
 
+from pyomo_relu.bounds.parallel import Crew
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.sides.tree import SideTree
-from pyomo_relu.solvers.global_search.cost_search import RoundSearch
+from pyomo_relu.solvers.global_search.cost_search import Report, RoundSearch
+from pyomo_relu.solvers.global_search.limits import DEFAULTS, Limits
 from pyomo_relu.solvers.global_search.mip import node_ranges
 from pyomo_relu.solvers.global_search.settings import SIDES
 
@@ -27,6 +30,16 @@ class NeuronSearch(RoundSearch):
 
     tree: SideTree | None = None
     offset = 0.0
+
+    def __init__(
+        self,
+        problem: Problem,
+        limits: Limits,
+        executor: Executor | None = None,
+        report: Report | None = None,
+    ) -> None:
+        super().__init__(problem, limits, report)
+        self.crew = Crew(executor, self.poll)
 
     @staticmethod
     def fits(problem: Problem) -> bool:
@@ -66,7 +79,9 @@ class NeuronSearch(RoundSearch):
         self.offset = float(p.cost[rest] @ p.lower[rest])
         chain = ReluChain(p.network, *node_ranges(p, *p.box), row, p.cost[: p.n])
         batch = int(np.clip(SIDES.numbers // chain.count, SIDES.fewest, SIDES.most))
-        self.tree = SideTree(chain, batch)
+        # Whoever has many workers asks for wide rounds of boxes; those here widen with them.
+        batch *= max(1, self.limits.batch_size // DEFAULTS.batch_size)
+        self.tree = SideTree(chain, batch, crew=self.crew)
         self._look(self.tree.start(self.target))
         self.counts.boxes += 1
 

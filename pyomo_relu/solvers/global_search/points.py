@@ -9,12 +9,11 @@ the columns of the search.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pyomo_relu.base.deadline import Deadline, TimeUp
+from pyomo_relu.base.deadline import Deadline, TimeUp, work_time
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
 from pyomo_relu.solvers.global_search.settings import POINTS
@@ -62,9 +61,9 @@ class PointSearch:
         """
         if self.done or remaining <= 0:
             return
-        begin = time.process_time()
+        begin = work_time()
         self._turn(incumbent, programs, remaining, near, stop)
-        self.spent += time.process_time() - begin
+        self.spent += work_time() - begin
 
     def _turn(
         self,

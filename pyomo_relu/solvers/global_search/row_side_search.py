@@ -8,17 +8,20 @@ subproblems at once (:mod:`pyomo_relu.sides.row_tree`).
 from __future__ import annotations
 
 import math
+from concurrent.futures import Executor
 
 import numpy as np
 
+from pyomo_relu.bounds.parallel import Crew
 from pyomo_relu.presolve.problem import Problem
-from pyomo_relu.programs import HighsModel, LinearProgram
-from pyomo_relu.sides.region_program import region_program
+from pyomo_relu.programs import HighsModel
 from pyomo_relu.sides.row_bounds import SETTINGS, RowBounds, Subproblems
 from pyomo_relu.sides.row_terms import RowTerms
 from pyomo_relu.sides.row_tree import Leaf, RowTree
-from pyomo_relu.solvers.global_search.cost_search import RoundSearch
-from pyomo_relu.solvers.global_search.mip import BoxMIP, node_ranges
+from pyomo_relu.solvers.global_search.cost_search import Report, RoundSearch
+from pyomo_relu.solvers.global_search.limits import Limits
+from pyomo_relu.solvers.global_search.mip import BoxAnswer, BoxMIP, node_ranges
+from pyomo_relu.solvers.global_search.row_leaves import RowLeaves, solve_chunk
 from pyomo_relu.solvers.global_search.settings import ROW_SIDES, SIDES
 
 
@@ -29,6 +32,16 @@ class RowSideSearch(RoundSearch):
 
     settings = SETTINGS
     tree: RowTree | None = None
+
+    def __init__(
+        self,
+        problem: Problem,
+        limits: Limits,
+        executor: Executor | None = None,
+        report: Report | None = None,
+    ) -> None:
+        super().__init__(problem, limits, report)
+        self.crew = Crew(executor, self.poll)
 
     @staticmethod
     def fits(problem: Problem) -> bool:
@@ -83,7 +96,8 @@ class RowSideSearch(RoundSearch):
             p, outputs, lows[end][: p.q], highs[end][: p.q], self.settings.unit
         )
         self.bounds = RowBounds(p.network, terms, self.settings)
-        tree = RowTree(self.bounds, self._leaf)
+        self.leaves = RowLeaves(p, self.bounds)
+        tree = RowTree(self.bounds, self._solve, self.crew)
         tree.start(self.cutoff, self._first_prices(terms, lows, highs))
         self.tree = tree
         self.counts.boxes += tree.nodes
@@ -111,24 +125,25 @@ class RowSideSearch(RoundSearch):
         self.tree.step(self.cutoff, self.counts.rounds % ROW_SIDES.every_dive == 0)
         self.counts.boxes += self.tree.nodes - before
 
-    def _leaf(self, one: Subproblems, target: float) -> Leaf:
-        """A subproblem with few undecided neurons, as a program."""
+    def _solve(self, some: Subproblems, target: float) -> list[Leaf]:
+        """Subproblems with few undecided neurons, as programs."""
+        none = Leaf(-math.inf, False)
         if self._out_of_limits():
-            return Leaf(-math.inf, False)
-        p = self.problem
-        assert p.network is not None
-        low, high = p.lower.copy(), p.upper.copy()
-        columns = self.bounds.terms.columns
-        low[columns], high[columns] = one.low[0], one.high[0]
-        ranges = self.bounds.nodes(one, one.stored)
-        fixed = {i: one.fixed[0, s].astype(float) for i, s in self.bounds.spans.items()}
-        program = LinearProgram(
-            p.cost, low, high, p.matrix, p.row_lower, p.row_upper, p.integer
-        )
-        sides = [a[0] for a in ranges[0]], [a[0] for a in ranges[1]]
-        outputs = slice(p.n, p.n + p.q)
-        mip = RegionMIP(p, region_program(p.network, program, outputs, sides, fixed))
-        answer = mip.solve(target, self.remaining, self.mip_gap)
+            return [none] * len(some)
+        every = [some.take(np.array([k])) for k in range(len(some))]
+        size = ROW_SIDES.programs
+        chunks = [every[k : k + size] for k in range(0, len(every), size)]
+        how = target, self.mip_gap, self.deadline
+        found = self.crew.results(solve_chunk, self.leaves, how, chunks, self.title)
+        answers = [
+            answer
+            for chunk, part in zip(chunks, found)
+            for answer in (part or [None] * len(chunk))
+        ]
+        return [none if answer is None else self._take(answer) for answer in answers]
+
+    def _take(self, answer: BoxAnswer) -> Leaf:
+        """What a program says, and its point."""
         self.counts.mips += 1
         if answer.reason is not None and answer.reason != "time":
             self.stopped = self.stopped or answer.reason
@@ -139,10 +154,3 @@ class RowSideSearch(RoundSearch):
             if self.gained(before):
                 self.incumbent.polish(answer.point, SIDES.walk, self.remaining)
         return Leaf(answer.bound, answer.solved and taken)
-
-
-class RegionMIP(BoxMIP):
-    """A subproblem's program, in HiGHS."""
-
-    def __init__(self, problem: Problem, program: LinearProgram) -> None:
-        self.problem, self.m, self.program = problem, len(problem.columns), program

@@ -176,8 +176,6 @@ class PriceSettings:
     #: With several processes, a subsystem is priced by another one where its last pricing took
     #: so many seconds: cells of one are up to some megabytes, which are sent in a hundredth.
     worth_sending: float = 0.02
-    #: While they are at work the user is asked once in so many seconds.
-    ask_every: float = 0.1
     #: What a mixture's spread counts beside the cost that it hides.
     by_spread: float = 1e-9
 
@@ -236,6 +234,9 @@ class RowSideSettings:
     size: int = 1_000_000
     #: One round in so many dives, so that points are met.
     every_dive: int = 2
+    #: So many small programs of subproblems are one task of an executor. (On counterfactual
+    #: of benchmarks/wired_models a program takes 2 milliseconds.)
+    programs: int = 8
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 
 from pyomo_relu.base.deadline import Deadline
-from pyomo_relu.base.progress import Interruptible
-from pyomo_relu.bounds.parallel import run_chunks
+from pyomo_relu.bounds.parallel import Crew
 from pyomo_relu.bounds.pool import Pool
 from pyomo_relu.solvers.global_search.settings import PRICES
 from pyomo_relu.solvers.global_search.subsystems import (
@@ -68,24 +67,6 @@ def price_task(fleet: Fleet, token: str, common: None, task: _Task) -> _Answer:
     return fleet.price(task)
 
 
-class _Polled(Interruptible):
-    """A clock that asks, several times a second, whether the search has to end."""
-
-    def __init__(self, poll: Callable[[], bool]) -> None:
-        super().__init__()
-        self.poll = poll
-
-    def expired(self) -> bool:
-        """Whether it has to."""
-        self.out_of_time = self.out_of_time or self.poll()
-        return super().expired()
-
-    @property
-    def limit(self) -> float:
-        """Seconds to wait before it is asked again."""
-        return PRICES.ask_every
-
-
 class SharedPricing:
     """Pricings of several subsystems at once.
 
@@ -107,8 +88,8 @@ class SharedPricing:
         deadline: Deadline,
         poll: Callable[[], bool],
     ) -> None:
-        self.subsystems, self.executor = subsystems, executor
-        self.deadline, self.poll = deadline, poll
+        self.subsystems, self.deadline = subsystems, deadline
+        self.crew = Crew(executor, poll)
         self.fleet = Fleet(subsystems)
         #: How long the last pricing of each took.
         self.seconds = [PRICES.worth_sending] * len(subsystems)
@@ -138,20 +119,15 @@ class SharedPricing:
             assert isinstance(u, CellSubsystem)
             works[k] = one = u.open_cells(prices[k], tolerance)
             tasks.append((k, one.cells, one.best, prices[k], tolerance, self.deadline))
-        clock = _Polled(self.poll)
-        found = run_chunks(
-            price_task, self.fleet, None, tasks, self.executor, clock, "subsystems"
-        )
-        answers = {going[i]: answer for i, answer in found}
-        if clock.keyboard:
-            raise KeyboardInterrupt
+        found = self.crew.results(price_task, self.fleet, None, tasks, "subsystems")
+        answers = dict(zip(going, found))
         for k, u in enumerate(self.subsystems):
             if k not in going:
                 begin = time.perf_counter()
                 priced = u.price(prices[k], tolerance)
                 self.seconds[k] = time.perf_counter() - begin
                 yield priced
-            elif k in answers:
+            elif answers[k] is not None:
                 assert isinstance(u, CellSubsystem)
                 priced, cells, boxes, mips, self.seconds[k] = answers[k]
                 u.put_back(works[k], cells)

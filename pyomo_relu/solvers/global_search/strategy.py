@@ -57,28 +57,20 @@ def _with_pieces(
     """The search for a problem whose networks are piecewise linear."""
     chain = NeuronSearch.fits(problem)
     too_many = limits.hand_over and widest(problem) > TURNS.most_inputs and not chain
-    search: CostSearch
     if problem.network is not None and not chain:
         polytopes = by_polytopes(problem, limits, report, executor)
         if polytopes is not None:
             return polytopes
     if problem.network is None or too_many:
-        search, what = HandOver(problem, limits, report), "one MIP by HiGHS"
-    elif len(groups := find_subsystems(problem)) > 1 and not chain:
+        if executor is not None:
+            logger.warning(
+                "relu_global: executor= and threads= are of no use for this model, which is "
+                "one MIP by HiGHS; it runs in one process."
+            )
+        return HandOver(problem, limits, report)
+    if len(groups := find_subsystems(problem)) > 1 and not chain:
         return Decomposition(problem, limits, report, groups, executor)
-    else:
-        search = by_turns(problem, limits, executor, report, limits.hand_over)
-        parts = search.parts if isinstance(search, Race) else [search]
-        if any(isinstance(part, BoxSearch) for part in parts):
-            return search
-        what = "a search over sides of neurons"
-    if executor is not None:
-        logger.warning(
-            "relu_global: executor= and threads= are of no use for this model, which is "
-            "%s; it runs in one process.",
-            what,
-        )
-    return search
+    return by_turns(problem, limits, executor, report, limits.hand_over)
 
 
 def by_polytopes(
@@ -122,7 +114,7 @@ def by_turns(
     if not chain or inputs <= TURNS.most_inputs:
         parts.append((boxes, TURNS.many_boxes if many else TURNS.boxes))
     if chain:
-        sides = NeuronSearch(problem, limits, report)
+        sides = NeuronSearch(problem, limits, executor, report)
         turn = TURNS.many_sides if many else TURNS.sides
         parts.insert(0 if many else 1, (sides, turn))
     if whole and (inputs > TURNS.mip_inputs or boxes.neurons() <= TURNS.mip_neurons):

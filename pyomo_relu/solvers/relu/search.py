@@ -10,13 +10,12 @@ bounds is the bound.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from pyomo_relu.base.deadline import Deadline, TimeUp
+from pyomo_relu.base.deadline import Deadline, TimeUp, work_time
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import NETWORK_DEFAULTS, Answer, HighsModel, Status
 from pyomo_relu.programs.highs import Event
@@ -219,7 +218,7 @@ class TogetherSearch(CostSearch):
 
     def _inner_round(self) -> None:
         assert self.inner is not None
-        now, before, self._at_work = time.process_time(), self._at_work, "networks"
+        now, before, self._at_work = work_time(), self._at_work, "networks"
         if not self._begun:
             self._begun = True
             self.inner.begin()
@@ -228,7 +227,7 @@ class TogetherSearch(CostSearch):
         else:
             self.inner.round()
         self.stopped = self.stopped or self.inner.stopped
-        self._inner_spent += time.process_time() - now
+        self._inner_spent += work_time() - now
         self._inner_ends.note(self._inner_spent, self.inner_bound)
         self._at_work = before
         self._points()
@@ -262,7 +261,7 @@ class TogetherSearch(CostSearch):
             if self.other is not None:
                 self.other(self._form, self)
                 return
-            self._again, self._resumed = False, time.process_time()
+            self._again, self._resumed = False, work_time()
             self._take(self._highs().run(self.remaining))
             if not self._again:
                 return
@@ -270,7 +269,7 @@ class TogetherSearch(CostSearch):
     def _write(self, form: MipForm | None) -> None:
         """The form of the MIP that the best point's cost allows, if none is at hand."""
         if form is None:
-            spent = time.process_time() - self.deadline.cpu_begin
+            spent = work_time() - self.deadline.cpu_begin
             seconds = max(TOGETHER.narrowing, TOGETHER.narrowing_share * spent)
             form = self.write(self.incumbent.cost, seconds)
         self._form, self._told = form, math.inf
@@ -327,7 +326,7 @@ class TogetherSearch(CostSearch):
         """A turn of the others, while HiGHS waits; whether it is to stop."""
         self.note(event.bound)
         self.mip_nodes = max(self.mip_nodes, event.nodes)
-        now = time.process_time()
+        now = work_time()
         passed = now - self._resumed
         self._mip_spent += passed
         self._mip_ends.note(self._mip_spent, self.mip_bound)
@@ -341,10 +340,10 @@ class TogetherSearch(CostSearch):
                 turn = Deadline(cpu_seconds=left)
                 while not (turn.expired() or self._inner_done or self._out_of_limits()):
                     self._inner_round()
-            self._owed -= time.process_time() - now
+            self._owed -= work_time() - now
         if not self.proved:
             self._points()
-        self._resumed = time.process_time()
+        self._resumed = work_time()
         self._again = self._outdated
         return self.poll() or self.proved or self._again
 

@@ -201,7 +201,7 @@ def networks_search(
         scip.patience = TOGETHER.scip_after if parts else 0.0
         parts.append(scip)
     if scene.kind is Kind.MANY and RowSideSearch.fits(problem):
-        rows = RowSideSearch(problem, limits)
+        rows = RowSideSearch(problem, limits, executor)
         leads = rows.leads(problem)
         rows.patience = 0.0 if leads else TOGETHER.row_sides_after
         parts.insert(0 if leads else len(parts), rows)

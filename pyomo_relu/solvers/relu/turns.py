@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 
-from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.base.deadline import Deadline, work_time
 from pyomo_relu.solvers.global_search.cost_search import CostSearch, RoundSearch
 from pyomo_relu.solvers.relu.forecast import Forecast, likely_first
 from pyomo_relu.solvers.relu.settings import TOGETHER
@@ -94,7 +93,7 @@ class Turns(RoundSearch):
     def step(self) -> None:
         """One turn of one search."""
         self.now = k = self._next()
-        part, now = self.parts[k], time.process_time()
+        part, now = self.parts[k], work_time()
         if not self.begun[k]:
             part.begin()
             self.begun[k] = True
@@ -107,7 +106,7 @@ class Turns(RoundSearch):
             if part.stopped is not None:
                 break
         self.stopped = self.stopped or part.stopped
-        self.spent[k] += time.process_time() - now
+        self.spent[k] += work_time() - now
         self.forecasts[k].note(self.spent[k], part.bound)
 
     def _next(self) -> int:

@@ -42,7 +42,8 @@ class ReluGlobalConfig(SearchConfig):
     node_limit : int
         Boxes bounded at most.
     batch_size : int
-        Boxes split in a round; more suit many cheap boxes.
+        Boxes split in a round; more suit many cheap boxes, and many workers. Rounds of
+        sides of neurons widen with it.
     leaf_neurons : int
         A box with at most so many undecided neurons goes to a small MIP.
     hand_over : bool
@@ -51,9 +52,9 @@ class ReluGlobalConfig(SearchConfig):
     seed : int
         The seed of the searches for incumbents.
     executor : Executor, optional
-        Bounds batches of boxes, prices subsystems and enumerates their polytopes in
-        parallel, with the same result as without. Sides of neurons and hand-overs run in
-        one process and say so.
+        Bounds batches of boxes, splits batches of sides of neurons, prices subsystems and
+        enumerates their polytopes in parallel, with the same result as without. Hand-overs
+        run in one process and say so.
     threads : int, optional
         Without ``executor``, so many worker processes of the solver's own.
     warmstart : bool

@@ -32,11 +32,11 @@ class ReluConfig(SearchConfig):
     seed : int
         The seed of the searches for points.
     threads : int
-        How many threads HiGHS may use (1 if not given), and how many worker processes bound
-        boxes where boxes are searched.
+        How many threads HiGHS may use (1 if not given), and how many worker processes do
+        what ``executor`` does.
     executor : Executor, optional
-        Bounds boxes, prices subsystems and enumerates their polytopes in parallel, as in
-        ``relu_global``.
+        Bounds boxes, splits sides of neurons, alone and among rows, prices subsystems and
+        enumerates their polytopes in parallel, each with the same result as without.
     warmstart : bool
         Offer the variables' present values as the first point.
     progress : callable, optional

@@ -10,7 +10,6 @@ forced the other way. While there is no point, and time, the sequences go on.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from pyomo.contrib.solver.common.util import IncompatibleModelError
 
-from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
+from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp, work_time
 from pyomo_relu.heuristics.gradient_paths import ascend, batch_size, box_samples
 from pyomo_relu.heuristics.image import CALLER, ModelImage
 from pyomo_relu.heuristics.network_columns import NetworkProblem
@@ -253,7 +252,7 @@ class StartSearch:
 
     def _note_first(self) -> None:
         if self.best.first == math.inf:
-            self.best.first = time.process_time() - self.cpu_begin
+            self.best.first = work_time() - self.cpu_begin
 
     def _better(self, violation: float, value: float) -> bool:
         best, feasible = self.best, violation <= START.feasible

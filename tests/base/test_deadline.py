@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from pyomo_relu.base import deadline
 from pyomo_relu.base.deadline import NEVER, Deadline, TimeUp
 
 
@@ -50,6 +51,7 @@ def test_a_deadline_travels_to_a_machine_whose_clock_has_another_beginning(monke
 
 def test_a_part_is_of_what_is_left_and_of_both_clocks(monkeypatch):
     wall, cpu = [1000.0], [50.0]
+    monkeypatch.setattr(deadline, "_waited", 0.0)
     monkeypatch.setattr(time, "perf_counter", lambda: wall[0])
     monkeypatch.setattr(time, "process_time", lambda: cpu[0])
     whole = Deadline(100.0, 10.0)

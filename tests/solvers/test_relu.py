@@ -293,7 +293,6 @@ def test_an_end_that_is_far_counts_less_than_a_bound_that_is_near():
 def test_whoever_begins_has_a_round_in_its_first_turn(monkeypatch):
     """SCIP took as long to begin as a turn lasts, had no bound then, and no turn for long."""
     clock = Clock(0.0)
-    monkeypatch.setattr(turns, "time", clock)
     monkeypatch.setattr(deadline, "time", clock)
 
     class Slow(BoxSearch):
@@ -317,6 +316,7 @@ def test_whoever_begins_has_a_round_in_its_first_turn(monkeypatch):
 
 def test_points_get_less_once_the_best_one_is_old(monkeypatch):
     """A stale best point's share of time is a fifth of a fresh one's."""
+    monkeypatch.setattr(deadline, "_waited", 0.0)
     m = KINDS[Kind.MANY]()
     _, search = networks_search(read_problem(m), Limits(points=True), None)
     turns = []

@@ -189,6 +189,7 @@ def test_parts_that_are_not_back_are_searched_again(make, here):
 
 def test_what_workers_do_counts_as_time_of_the_search(monkeypatch):
     """Turns of a search whose work is elsewhere are as long as those of any other."""
+    monkeypatch.setattr(deadline, "_waited", 0.0)
     monkeypatch.setattr(deadline, "time", Clock(1.0))
     turn, before = Deadline(cpu_seconds=10.0), work_time()
     with waiting():

@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,8 +185,52 @@ class Formula:
                     slope[i] += slope[k] * a
         return np.array([found[j] for j in self.columns.tolist()], dtype=float)
 
-    def written(self, columns: Sequence[Any], functions: Any) -> Any:
+    def products(self) -> list[tuple[int, int, int]]:
+        """The products of two columns, each of them perhaps times a number.
+
+        Returns
+        -------
+        list of (step, column, column)
+            For :meth:`written`.
+        """
+        found: list[tuple[int, int, int]] = []
+        own: dict[int, int] = {}
+        for k, step in enumerate(self._steps):
+            if step.kind == "column":
+                own[k] = step.detail
+            elif step.kind == "product":
+                a, b = step.arguments
+                numbers = [i for i in (a, b) if self._steps[i].kind == "number"]
+                columns = [own[i] for i in (a, b) if i in own]
+                if len(columns) == 2:
+                    found.append((k, columns[0], columns[1]))
+                elif numbers and columns:
+                    own[k] = columns[0]
+        return found
+
+    def _scale(self, k: int) -> float:
+        """What a step that is a column, times numbers, has its column multiplied by."""
+        step = self._steps[k]
+        if step.kind == "number":
+            return float(step.detail)
+        return math.prod(self._scale(i) for i in step.arguments)
+
+    def written(
+        self,
+        columns: Sequence[Any],
+        functions: Any,
+        known: Mapping[int, Any] = MappingProxyType({}),
+    ) -> Any:
         """The expression in terms of a solver's, whose functions ``functions`` has.
+
+        Parameters
+        ----------
+        columns : sequence
+            The solver's variables.
+        functions : module
+        known : mapping
+            What the solver has for the products of two columns that are steps of
+            :meth:`products`.
 
         Raises
         ------
@@ -201,17 +246,21 @@ class Formula:
                 )
             return getattr(functions, name)
 
-        return self._values(lambda j: columns[j], function)[-1]
+        factors = {k: self._scale(k) * one for k, one in known.items()}
+        return self._values(lambda j: columns[j], function, factors)[-1]
 
     def _values(
         self,
         column: Callable[[int], Any],
         function: Callable[[str], Callable] = lambda name: FUNCTIONS[name][0],
+        known: Mapping[int, Any] = MappingProxyType({}),
     ) -> list[Any]:
         found: list[Any] = []
-        for step in self._steps:
+        for k, step in enumerate(self._steps):
             parts = [found[i] for i in step.arguments]
-            if step.kind == "column":
+            if k in known:
+                found.append(known[k])
+            elif step.kind == "column":
                 found.append(column(step.detail))
             elif step.kind == "number":
                 found.append(step.detail)

@@ -113,6 +113,8 @@ class ScipModel:
     scip : pyscipopt.Model
     variables : list of pyscipopt.Variable
         One for each column.
+    products : dict
+        By two columns, a variable that is their product; see :meth:`product`.
     error : BaseException or None
         What a callback raised.
     """
@@ -122,6 +124,7 @@ class ScipModel:
         self.scip = pyscipopt.Model()
         self.scip.hideOutput()
         self.error: BaseException | None = None
+        self.products: dict[tuple[int, int], Any] = {}
         self.scip.setParam("display/verblevel", 4)
         self._load()
 
@@ -154,7 +157,23 @@ class ScipModel:
         ends = {"lhs": _finite(low), "rhs": _finite(high)}
         self.scip.addCons(pyscipopt.scip.ExprCons(expression, **ends))
 
-    def add_nonlinear(self, column: int, formula: Formula, sides: Any) -> None:
+    def product(self, i: int, j: int) -> Any:
+        """A variable that is the product of two columns, the same for the same two."""
+        key = min(i, j), max(i, j)
+        if key not in self.products:
+            w = self.scip.addVar(f"product{i},{j}", "C", lb=None, ub=None)
+            self.products[key] = w
+            difference = w - self.variables[i] * self.variables[j]
+            self.scip.addCons(pyscipopt.scip.ExprCons(difference, lhs=0.0, rhs=0.0))
+        return self.products[key]
+
+    def add_nonlinear(
+        self,
+        column: int,
+        formula: Formula,
+        sides: Any,
+        own: Callable[[int, int], bool] = lambda i, j: False,
+    ) -> None:
         """Make a column a formula of others.
 
         Parameters
@@ -163,9 +182,12 @@ class ScipModel:
         formula : Formula
         sides : (above, below)
             Whether the column may be above the formula, and whether below it.
+        own : callable
+            Whether the product of two columns is to have a variable of its own.
         """
         above, below = sides
-        written = formula.written(self.variables, pyscipopt)
+        known = {k: self.product(i, j) for k, i, j in formula.products() if own(i, j)}
+        written = formula.written(self.variables, pyscipopt, known)
         difference = self.variables[column] - written
         low = None if below else 0.0
         high = None if above else 0.0
@@ -209,6 +231,8 @@ class ScipModel:
         solution = self.scip.createOrigSol(heuristic)
         for v, x in zip(self.variables, point.tolist()):
             self.scip.setSolVal(solution, v, x)
+        for (i, j), w in self.products.items():
+            self.scip.setSolVal(solution, w, float(point[i] * point[j]))
         return solution
 
     def guarded(self, otherwise: Any) -> Callable[[F], F]:

@@ -48,6 +48,22 @@ def test_values_and_derivatives(name):
             assert a == pytest.approx((up - down) / (2 * step), rel=1e-6, abs=1e-6)
 
 
+def test_products_of_columns_can_be_another_solvers_columns():
+    m = model()
+    x = m.x
+    expression = (
+        -2 * x[0] * x[1] + x[1] * (m.p * x[2]) + x[0] ** 2 * x[1] + x[3] * x[2] * x[0]
+    )
+    f = Formula(expression, {id(x[j]): j for j in range(3)})
+    found = f.products()
+    assert [pair for _, *pair in found] == [[0, 1], [1, 2], [2, 0]]
+    z = np.array([0.7, 1.3, -0.4])
+    known = {k: z[i] * z[j] + 100.0 * (n + 1) for n, (k, i, j) in enumerate(found)}
+    added = -2 * 100.0 + 3 * 200.0 + 2 * 300.0
+    written = f.written(z.tolist(), np, known)
+    assert written == pytest.approx(float(f.value(z[None])[0]) + added)
+
+
 def test_functions_without_a_solver_have_values_and_derivatives():
     m = model()
     inside, above = 0.4 * m.x[0], 1.0 + m.x[1]

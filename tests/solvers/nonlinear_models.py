@@ -73,3 +73,47 @@ def add_more(m: pyo.ConcreteModel, seed: int, formulation: str | None) -> None:
         m.rows.add(pyo.cos(m.w[2]) * m.w[1] + 0.2 * last[1] == 0.3)
     if rng.random() < 0.1:
         m.rows.add(m.w[0] * m.w[1] >= float(rng.uniform(3.5, 4.5)))
+
+
+def random_products(
+    seed: int, formulation: str | None = "bigm", more: bool = False
+) -> pyo.ConcreteModel:
+    """Inputs of networks of one free input times what these bound: outputs, columns of rows.
+
+    With ``more``, products with both signs, squares of outputs and a second input.
+    """
+    rng = np.random.default_rng(7000 + seed)
+    kinds = rng.choice(["output", "below", "above", "flipped", "equal"], 3)
+    m = pyo.ConcreteModel()
+    m.x = pyo.Var(range(3), bounds=lambda m, k: (float(k) - 1.5, float(k) + 0.5))
+    m.s = pyo.Var(range(3), bounds=(-1.5, 2))
+    m.free = pyo.Var(range(3), bounds=(0, 1))
+    m.net, m.rows = pyo.Block(range(3)), pyo.ConstraintList()
+    total = 0.0
+    for k, kind in enumerate(kinds.tolist()):
+        network = he_network(seed + 50 * k, (1, 6, 5, 2) if k else (2, 6, 1))
+        inputs = [m.x[k]] if k else [m.x[k], 0.3]
+        if more and not k:
+            inputs[1] = m.free[0]
+        m.net[k].block = ReLUNetBlock(
+            network=network, inputs=inputs, formulation=formulation
+        )
+        y = m.net[k].block.outputs
+        c, d = np.round(rng.uniform(0.3, 1.2, 2), 2).tolist()
+        if kind == "below":
+            m.rows.add(c * m.s[k] - y[0] <= d)
+        elif kind == "above":
+            m.rows.add(c * m.s[k] - y[0] >= -d)
+        elif kind == "flipped":
+            m.rows.add(-c * m.s[k] - y[0] >= -d)
+        elif kind == "equal":
+            m.rows.add(m.s[k] == c * y[0] + 0.1)
+        tied = y[0] if kind == "output" else m.s[k]
+        factor = float(rng.choice([1.0, -0.7] if more else [1.0, 0.4]))
+        total += factor * m.x[k] * tied - 0.3 * m.free[k] * m.s[k]
+        if more and k == 2:
+            m.rows.add(m.x[k] * tied + y[1] ** 2 <= 2.5)
+    m.rows.add(m.s[0] + m.s[1] + m.s[2] + m.free[0] >= 0.2)
+    sense = pyo.maximize if rng.random() < 0.6 else pyo.minimize
+    m.cost = pyo.Objective(expr=total, sense=sense)
+    return m

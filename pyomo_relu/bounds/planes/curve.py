@@ -30,6 +30,11 @@ class CurvePlanes(BoxPlanes):
         At most one input has ``low < high``.
     curves : ProvedCurves
         The network's over this box.
+
+    Attributes
+    ----------
+    points : list of (inputs, values)
+        Of each output's curve.
     """
 
     def __init__(
@@ -37,7 +42,7 @@ class CurvePlanes(BoxPlanes):
     ) -> None:
         super().__init__(network, low, high)
         self.curves, self._layers = curves, relu_layers(network)
-        self._points: list[tuple[Points, Points]] = [
+        self.points: list[tuple[Points, Points]] = [
             (curves.at[own].tolist(), curves.values[own, j].tolist())
             for j, own in enumerate(curves.own)
         ]
@@ -62,7 +67,7 @@ class CurvePlanes(BoxPlanes):
         above: list[np.ndarray] = []
         ends = np.empty((2, self.q))
         bends = 0
-        for j, (t, values) in enumerate(self._points):
+        for j, (t, values) in enumerate(self.points):
             xs, ys = _part(t, values, a, b)
             bends += len(xs) - 2 if a < b else 0
             margin = float(self.curves.margin[j])

@@ -19,6 +19,7 @@ from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
 from pyomo_relu.solvers.scip.end_game import EndGame
 from pyomo_relu.solvers.scip.handler import NetworkHandler
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
+from pyomo_relu.solvers.scip.products import ProductPlanes, tied_columns
 from pyomo_relu.solvers.scip.reach import Reach
 from pyomo_relu.solvers.scip.settings import POINTS, SCIP
 from pyomo_relu.solvers.scip.terms import Terms
@@ -75,8 +76,14 @@ class ScipSearch:
         sign = problem.sign
         program = replace(program, cost=sign * program.cost, maximize=sign < 0)
         self.model = ScipModel(program)
+        tied = tied_columns(self.separated, reach.boxes) if problem.nonlinear else {}
         for part in problem.nonlinear:
-            self.model.add_nonlinear(part.column, part.formula, problem.sides(part))
+            self.model.add_nonlinear(
+                part.column,
+                part.formula,
+                problem.sides(part),
+                lambda i, j: (i, j) in tied or (j, i) in tied,
+            )
         for one in problem.sos:
             self.model.add_sos(one.level, one.columns)
         networks = Together(self.separated.functions, reach.boxes)
@@ -89,6 +96,8 @@ class ScipSearch:
         self.handler = NetworkHandler(self.model, networks, terms, end)
         self._set()
         self.watching.include()
+        if self.model.products:
+            ProductPlanes(self.model, tied).include()
         if self.separated.functions:
             self.handler.include()
             if config.start == "auto":

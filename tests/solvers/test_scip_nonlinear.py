@@ -118,6 +118,43 @@ def test_planes_of_products_leave_little_to_branch_on():
     assert bound - value <= 0.01 * value
 
 
+def test_networks_in_nobodys_way_are_not_branched_on():
+    """Of units that are off, and of what more could be sold than is, values don't count."""
+    m = pyo.ConcreteModel()
+    m.on = pyo.Var(range(4), domain=pyo.Binary)
+    m.x = pyo.Var(range(4), range(2), bounds=(-1, 1))
+    m.used = pyo.Var(range(4), bounds=(0, 40))
+    m.net = ReLUNetBlock(
+        range(4),
+        network={k: he_network(70 + k, (2, 12, 12, 1)) for k in range(4)},
+        inputs=lambda m, k: [m.x[k, 0], m.x[k, 1]],
+        formulation=None,
+    )
+
+    @m.Constraint(range(4))
+    def if_on(m, k):
+        return m.used[k] >= 5.0 + m.net[k].outputs[0] - 40 * (1 - m.on[k])
+
+    m.one = pyo.Constraint(expr=pyo.quicksum(m.on.values()) == 1)
+    m.same = pyo.Constraint(expr=m.x[0, 0] + m.x[1, 1] + m.x[2, 0] * m.x[3, 1] == 0.4)
+    m.obj = pyo.Objective(
+        expr=pyo.quicksum((k + 1) * m.used[k] for k in range(4))
+        - 0.1 * pyo.quicksum(m.x[k, 0] for k in range(4))
+    )
+    results = solve(m, time_limit=None, start=None)
+    assert status(results) == "convergenceCriteriaSatisfied"
+    assert results.extra_info.branchings <= 30
+    for k in range(4):
+        m.net[k].reformulate("bigm")
+    rows = NewFactory("scip_direct").solve(
+        m,
+        load_solutions=False,
+        rel_gap=1e-6,
+        solver_options={"display/verblevel": 0},
+    )
+    assert results.incumbent_objective == pytest.approx(rows.incumbent_objective, rel=3e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(20))
 def test_a_thousand_nonlinear_models_agree_with_scip_on_rows(part):

@@ -53,6 +53,10 @@ class PolygonSettings:
     same: float = 2.0**-40
     most_off: float = 1e-7
     steps: int = 40
+    #: Of the second of two outputs so many times its share is tried at most, and so many
+    #: weights between.
+    joint: float = 4.0
+    turns: int = 8
 
 
 SETTINGS = PolygonSettings()
@@ -183,6 +187,75 @@ class PolygonPlanes(BoxPlanes):
             part.edges,
             part.inside,
         )
+
+    def joint(
+        self, low: np.ndarray, high: np.ndarray, at: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """A plane of two outputs together that cuts a point off.
+
+        Each output for itself may be within its hull where both of them at once are far
+        from the graph: a pump that gives much and takes little. With weights
+        :math:`c` the sum :math:`c^T y` is one more output over the same polygons, and how
+        far the plane below it is above the point is concave in :math:`c`.
+
+        Parameters
+        ----------
+        low, high : (n,) arrays
+            A rectangle inside the first box.
+        at : (n,) array
+        y : (q,) array
+            The point.
+
+        Returns
+        -------
+        weights, row : (q,) and (n + 1,) arrays, or None
+            ``weights @ y >= row[:-1] @ x + row[-1]`` on the graph; None where nothing was
+            found that the point breaks.
+        """
+        low, high = self.box(low, high)
+        part = self._part(low, high, None)
+        spread = part.values.max(axis=1) - part.values.min(axis=1)
+        away = np.where(spread > 0, (self.evaluate(at) - y) / np.maximum(spread, TINY), 0.0)
+        if self.q < 2 or not away.any():
+            return None
+        first, second = np.argsort(-abs(away), kind="stable")[:2].tolist()
+        if spread[second] <= 0.0:
+            return None
+        x = np.clip(at[self.free], low[self.free], high[self.free])
+        weights = np.zeros(self.q)
+        weights[first] = np.copysign(1.0 / spread[first], away[first])
+        best: tuple[float, np.ndarray, np.ndarray] | None = None
+
+        def cut_at(share: float) -> float:
+            nonlocal best
+            weights[second] = share / spread[second]
+            values = weights @ part.values
+            slope = _highest(part.points, values, x)
+            row = np.zeros(self.n + 1)
+            row[self.free] = slope
+            off = sum(abs(c) * self._off(j, np.zeros(2)) for j, c in enumerate(weights))
+            size = 16.0 * EPS * float(abs(weights) @ abs(part.values).max(axis=1))
+            moved = 1.01 * float(abs(slope) @ self._shift)
+            row[-1] = self._const(part.points, values, slope) - off - moved - size
+            height = float(row[:-1] @ at + row[-1] - weights @ y)
+            if best is None or height > best[0]:
+                best = height, weights.copy(), row
+            return height
+
+        shares = [-SETTINGS.joint, 0.0, SETTINGS.joint]
+        heights = [cut_at(share) for share in shares]
+        for _ in range(SETTINGS.turns):
+            # Of three points of a concave function the one in the middle is the highest, or
+            # an end; the wider gap beside it is halved.
+            k = min(max(int(np.argmax(heights)), 1), len(shares) - 2)
+            gaps = shares[k] - shares[k - 1], shares[k + 1] - shares[k]
+            place = k if gaps[0] > gaps[1] else k + 1
+            share = 0.5 * (shares[place - 1] + shares[place])
+            shares.insert(place, share)
+            heights.insert(place, cut_at(share))
+        if best is None or best[0] <= 0.0:
+            return None
+        return best[1], best[2]
 
     def _const(self, points: np.ndarray, y: np.ndarray, slope: np.ndarray) -> float:
         """The constant of the plane of a slope below all points, less its rounding."""

@@ -20,6 +20,7 @@ from pyomo_relu.programs.scip import INFINITY, ScipModel
 from pyomo_relu.solvers.scip.branching import Branching, split_point
 from pyomo_relu.solvers.scip.end_game import EndGame
 from pyomo_relu.solvers.scip.held import Rows
+from pyomo_relu.solvers.scip.movable import Movable
 from pyomo_relu.solvers.scip.narrowed import Narrowed
 from pyomo_relu.solvers.scip.polytope import Polytope
 from pyomo_relu.solvers.scip.settings import END_GAME, HANDLER
@@ -36,6 +37,8 @@ class Counts:
     #: Those of them that decided the side of a neuron.
     sides: int = 0
     cutoffs: int = 0
+    #: Nodes whose LP's point became a solution by outputs that stood in nobody's way.
+    moved: int = 0
     #: Nodes that small MIPs closed, and the least bound of these, as a cost.
     ended: int = 0
     least_ended: float = math.inf
@@ -55,6 +58,8 @@ class NetworkHandler(Conshdlr):
         Nonlinear terms, where there are some.
     end : EndGame, optional
         Solves nodes with few undecided neurons.
+    movable : Movable, optional
+        Knows which networks that are off stand in nobody's way.
     """
 
     def __init__(
@@ -63,9 +68,11 @@ class NetworkHandler(Conshdlr):
         networks: Together,
         terms: Terms | None = None,
         end: EndGame | None = None,
+        movable: Movable | None = None,
     ) -> None:
         self.program, self.networks = model, networks
         self.terms, self.end = terms, end
+        self.movable = movable if movable is not None and movable.some else None
         #: Of all outputs, before the first node; only where there are terms.
         self._ranges: np.ndarray | None = None
         self.original = [model.variables[j] for j in networks.columns.tolist()]
@@ -175,26 +182,56 @@ class NetworkHandler(Conshdlr):
         wrong = np.flatnonzero(off > HANDLER.tolerance)
         if not len(wrong):
             return {"result": SCIP_RESULT.FEASIBLE}
+        if self.movable is not None:
+            held, taken = self._moved(wrong, z)
+            if taken:
+                return {"result": SCIP_RESULT.CUTOFF}
+            if not len(held) and (
+                self.program.scip.getNLPBranchCands()
+                or (self.terms is not None and self.terms.off() > 0.0)
+            ):
+                return {"result": SCIP_RESULT.INFEASIBLE}
+            wrong = held if len(held) else wrong
         low, high = self._bounds()
         if self._rounds < HANDLER.rounds:
             found = self._separate(wrong, z, low, high, HANDLER.worth)
             if found is not None:
                 return {"result": found}
-        if self._others_first(z):
+        if self._others_first(wrong, z):
             return {"result": SCIP_RESULT.INFEASIBLE}
         if self._ends(low, high):
             return {"result": SCIP_RESULT.CUTOFF}
         self._branching.gains.learn(self._node, float(self.program.scip.getLPObjVal()))
         return {"result": self._branch(wrong, off, z, low, high, in_lp=True)}
 
-    def _others_first(self, z: np.ndarray) -> bool:
+    def _moved(self, wrong: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, bool]:
+        """The networks that stand in the way, and whether a point as good as the LP's is found."""
+        assert self.movable is not None
+        scip = self.program.scip
+        every = np.array([v.getLPSol() for v in self._every])
+        held, point = self.movable.moved(wrong, every)
+        if len(held) or scip.getNLPBranchCands():
+            return held, False
+        if self.terms is not None and self.terms.off() > 0.0:
+            return held, False
+        if not self.program.offer(point):
+            return held, False
+        self.counts.moved += 1
+        # No cost was moved: of a point that costs what the LP's does, nothing of the node is
+        # better.
+        p = self.program.program
+        sign, cost = -1.0 if p.maximize else 1.0, float(p.cost @ point + p.offset)
+        best = sign * float(scip.getPrimalbound())
+        return held, best <= sign * cost + HANDLER.loose * max(1.0, abs(cost))
+
+    def _others_first(self, wrong: np.ndarray, z: np.ndarray) -> bool:
         """Whether SCIP splits the node, for an integer or for a term that is further off."""
         if self.terms is None:
             return False
         if self.program.scip.getNLPBranchCands():
             return True
         term = self.terms.off()
-        return term > 0.0 and term >= float(self.networks.off(z, self._ranges).max())
+        return term > 0.0 and term >= float(self.networks.off(z, self._ranges)[wrong].max())
 
     def _consenfops(
         self, constraints: Any, useful: int, infeasible: bool, objinfeasible: bool

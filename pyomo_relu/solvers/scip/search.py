@@ -18,6 +18,8 @@ from pyomo_relu.solvers.global_search.outcome import GlobalSolutionLoader
 from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
 from pyomo_relu.solvers.scip.end_game import EndGame
 from pyomo_relu.solvers.scip.handler import NetworkHandler
+from pyomo_relu.solvers.scip.joint import JointPlanes
+from pyomo_relu.solvers.scip.movable import Movable
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
 from pyomo_relu.solvers.scip.products import ProductPlanes, tied_columns
 from pyomo_relu.solvers.scip.reach import Reach
@@ -93,11 +95,13 @@ class ScipSearch:
         if EndGame.suits(problem, self.separated):
             asked = self._gap, self.watching.poll
             end = EndGame(self.model, self.points, networks, *asked, deadline, alone)
-        self.handler = NetworkHandler(self.model, networks, terms, end)
+        movable = Movable(problem, program, networks)
+        self.handler = NetworkHandler(self.model, networks, terms, end, movable)
         self._set()
         self.watching.include()
         if self.model.products:
             ProductPlanes(self.model, tied).include()
+        JointPlanes(self.model, networks).include()
         if self.separated.functions:
             self.handler.include()
             if config.start == "auto":

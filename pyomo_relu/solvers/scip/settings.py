@@ -27,6 +27,8 @@ class HandlerSettings:
     #: A plane of a product, likewise, by this share of both factors' widths. CPU seconds to
     #: the proof of price_nl at 1e-2, 1e-3, 1e-4 and 0: 4.9, 2.0, 2.1, 1.9 (busy machine).
     product: float = 1e-3
+    #: A plane of two outputs, by this share of their ranges.
+    joint: float = 1e-2
     #: A bound that propagation finds is worth a change if it cuts this share of the width.
     cuts: float = 1e-3
     #: A network is propagated again where a bound of one of its variables has moved by this
@@ -81,6 +83,9 @@ class HandlerSettings:
     #: 0.06 % gap, mixing 41, 93, 45 %, reactor 4.2, 47, 2.0 %, tariffs 52, 24, 30 %.
     before_terms: int = 60
     term_off: float = 1e-6
+    #: A row may be off by this where outputs are moved to their networks' values: SCIP's
+    #: tolerance of points.
+    row_off: float = 1e-7
     #: A range of this size is none.
     endless: float = 1e19
     #: So many boxes of one network are remembered.

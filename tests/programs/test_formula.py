@@ -38,6 +38,7 @@ def test_values_and_derivatives(name):
     points = np.column_stack([rng.uniform(0.3, 1.4, (6, 2)), rng.uniform(-2, 2, 6)])
     values, step = f.value(points), 1e-6
     for z, y in zip(points, values):
+        assert f.at(z) == pytest.approx(y, rel=1e-12)
         for j in range(3):
             m.x[j].set_value(z[j])
         assert y == pytest.approx(pyo.value(expression), rel=1e-12)

@@ -45,13 +45,13 @@ class Terms:
 
         0 where SCIP may take all terms as they are.
         """
-        z = np.zeros((1, len(self.problem.columns)))
-        z[0, self.read] = [self.variables[j].getLPSol() for j in self.read.tolist()]
+        z = np.zeros(len(self.problem.columns))
+        z[self.read] = [self.variables[j].getLPSol() for j in self.read.tolist()]
         worst = 0.0
         for part, (above, below), width in zip(
             self.problem.nonlinear, self.sides, self.ranges
         ):
-            y, x = float(part.formula.value(z)[0]), float(z[0, part.column])
+            y, x = part.formula.at(z), float(z[part.column])
             if not math.isfinite(y):
                 return math.inf
             away = max(0.0 if above else x - y, 0.0 if below else y - x)

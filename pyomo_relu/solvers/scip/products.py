@@ -140,6 +140,9 @@ class ProductPlanes(Sepa):
         for one, key in self.terms:
             x, s, w = (scip.getTransformedVar(v) for v in self._variables(one, key))
             low, high = float(x.getLbLocal()), float(x.getUbLocal())
+            for curve in (one.lower, one.upper):
+                if curve is not None:
+                    low, high = max(low, float(curve[0][0])), min(high, float(curve[0][-1]))
             least, most = float(s.getLbLocal()), float(s.getUbLocal())
             if high - low <= HANDLER.narrow * max(1.0, abs(low), abs(high)):
                 continue

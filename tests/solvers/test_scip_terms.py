@@ -107,9 +107,9 @@ def test_who_is_further_off_goes_first(term, network, fractional, first):
     one.terms.off = lambda: term
     one.networks.off = lambda z, ranges: np.array([0.05, network])
     one._ranges = np.ones(2)
-    assert one._others_first(np.zeros(3)) is first
+    assert one._others_first(np.arange(2), np.zeros(3)) is first
     one.terms = None
-    assert one._others_first(np.zeros(3)) is False
+    assert one._others_first(np.arange(2), np.zeros(3)) is False
 
 
 @pytest.mark.parametrize("in_lp", [True, False])

@@ -117,7 +117,7 @@ def test_a_thousand_random_models_narrowed(part, always):
         assert set(faults(seed, start=None)) <= {LATE}, seed
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 4])
 def test_the_best_cost_narrows_and_the_optimum_is_that_of_rows(seed, always):
     m, other = diet(seed, None), diet(seed, "bigm")
     results = NewFactory("relu_scip").solve(m, start=None, rel_gap=1e-5)

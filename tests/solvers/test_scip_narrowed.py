@@ -16,6 +16,7 @@ from pyomo_relu.programs import LinearProgram
 from pyomo_relu.solvers.global_search.narrowing import Narrowing
 from pyomo_relu.solvers.scip import narrowed
 from pyomo_relu.solvers.scip.end_game import EndGame
+from pyomo_relu.solvers.scip.handler import NetworkHandler
 from pyomo_relu.solvers.scip.narrowed import Narrowed
 from pyomo_relu.solvers.scip.reach import Reach
 from pyomo_relu.solvers.scip.settings import NARROWED
@@ -94,6 +95,8 @@ def always(monkeypatch):
     every = replace(NARROWED, first=1e6, probe=1e6, better=0.0, smaller=1.0)
     monkeypatch.setattr(narrowed, "NARROWED", every)
     monkeypatch.setattr(EndGame, "suits", lambda *parts: False)
+    # Diets need their output at its least only: moved, the LP's points would do at once.
+    monkeypatch.setattr(NetworkHandler, "_moved", lambda self, wrong, z: (wrong, False))
     asked, plain = [], Narrowed.look
 
     def look(self, *what):
@@ -117,7 +120,7 @@ def test_a_thousand_random_models_narrowed(part, always):
         assert set(faults(seed, start=None)) <= {LATE}, seed
 
 
-@pytest.mark.parametrize("seed", [0, 4])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_the_best_cost_narrows_and_the_optimum_is_that_of_rows(seed, always):
     m, other = diet(seed, None), diet(seed, "bigm")
     results = NewFactory("relu_scip").solve(m, start=None, rel_gap=1e-5)

@@ -77,7 +77,7 @@ class LastFirst(cf.Executor):
                 future.set_result(function(*args))
 
 
-@pytest.mark.parametrize("case", BY_SIDES)
+@pytest.mark.parametrize("case", CASES)
 def test_the_order_of_coming_back_changes_nothing(case, here):
     pool = LastFirst()
     assert run(case, pool) == here[case]
@@ -196,6 +196,21 @@ def test_what_workers_do_counts_as_time_of_the_search(monkeypatch):
         for _ in range(20):
             deadline.time.perf_counter()
     assert work_time() - before >= 20.0 and turn.expired()
+
+
+def test_the_wait_for_workers_is_counted(monkeypatch):
+    monkeypatch.setattr(deadline, "_waited", 0.0)
+    monkeypatch.setattr(parallel, "ASK_EVERY", 1e-3)
+    asked = iter([False] * 3 + [True] * 9)
+    crew = parallel.Crew(Silent(0), lambda: next(asked))
+    kept = named()
+    assert crew.results(split_chunk, kept, 0.0, [{}, {}], "x") == [None, None]
+    assert deadline._waited >= 3e-3
+
+
+def named() -> Any:
+    """Something with a name, which no worker ever asks for."""
+    return type("Named", (), {"fingerprint": "name"})()
 
 
 def test_all_parts_of_a_search_by_turns_have_the_executor():

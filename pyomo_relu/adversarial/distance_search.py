@@ -66,6 +66,16 @@ class DistanceSearch:
         """Whether there are such bounds for a network and a norm."""
         return norm in NORMS and DistanceChain.fits(network)
 
+    @staticmethod
+    def suits(network: Network) -> bool:
+        """Whether it is likely to be quicker than a program.
+
+        Through many layers its bounds are weak, and many narrow layers are few binaries.
+        """
+        widths = [node.size for node in network.nodes if isinstance(node, PiecewiseLinear)]
+        deep = len(widths) >= NEAREST.deep
+        return not (deep and max(widths) <= NEAREST.narrow)
+
     @property
     def length(self) -> float:
         """The distance of the best image."""

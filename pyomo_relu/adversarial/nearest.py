@@ -142,7 +142,7 @@ def find_adversarial(
     start: bool | np.ndarray = True,
     examples: np.ndarray | None = None,
     restrict: bool = True,
-    sides: bool = True,
+    sides: bool | None = None,
     **block: Any,
 ) -> Adversarial:
     """The closest input that the network decides differently.
@@ -182,10 +182,11 @@ def find_adversarial(
     restrict : bool
         Whether to bound all neurons over the images that may be closest. Otherwise the
         bounds are those of ``bounds=`` over the box.
-    sides : bool
+    sides : bool, optional
         Whether branch and bound on the sides of neurons is tried before the program, for
         chains of affine layers and ReLU and the norms ``l1`` and ``linf``. Where it is
-        completed, ``solver`` has only been used for bounds, if at all.
+        completed, ``solver`` has only been used for bounds, if at all. If left out, it is
+        tried except on networks of many narrow layers, whose programs have few binaries.
     **block
         ``formulation=``, ``bounds=`` and others of :class:`pyomo_relu.ReLUNetBlock`.
 
@@ -220,7 +221,8 @@ def find_adversarial(
         block,
         Deadline(time_limit, cpu_time_limit),
     )
-    search.sides = sides and DistanceSearch.fits(network, norm)
+    wanted = DistanceSearch.suits(network) if sides is None else bool(sides)
+    search.sides = wanted and DistanceSearch.fits(network, norm)
     if decision.wins(x0, margin):
         search.best = x0.copy()
     elif not isinstance(start, (bool, np.bool_)):

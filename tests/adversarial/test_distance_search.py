@@ -122,3 +122,30 @@ def test_where_it_does_not_fit():
     h = b.affine("h", [(x, np.eye(2))])
     pooled = b.max("m", h, [(0, 1)])
     assert not DistanceSearch.fits(b.build([b.affine("y", [(pooled, [[1.0]])])]), "l1")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "suits"),
+    [
+        ((8,) * 6, False),
+        ((8,) * 5, True),
+        ((20, 10, 8, 8, 8, 8), True),
+        ((10,) * 6, True),
+        ((5,) * 8, False),
+    ],
+)
+def test_many_narrow_layers_are_left_to_the_program(hidden, suits, monkeypatch):
+    """Unless the caller asks for sides, or against them."""
+    net = he_network(5, [6, *hidden, 3])
+    assert DistanceSearch.suits(net) == suits
+    tried = []
+    monkeypatch.setattr(
+        nearest._Search, "run", lambda self: tried.append(self.sides) or _Nothing()
+    )
+    for sides in (None, True, False):
+        find_adversarial(net, np.full(6, 0.5), sides=sides, start=False)
+    assert tried == [suits, True, False]
+
+
+class _Nothing:
+    """A result of which only the seconds are set."""

@@ -46,6 +46,8 @@ EXPRESSIONS: dict[str, Callable[[Any, float], Any]] = {
     "arctan": lambda x, _: atan(x),
     "exp": lambda x, _: exp(x),
     "square": lambda x, _: x**2,
+    # Arguments are never beyond the parameter.
+    "bounded_square": lambda x, _: x**2,
     "hard_swish": lambda x, _: x * (6.0 + abs(x + 3.0) - abs(x - 3.0)) / 12.0,
 }
 

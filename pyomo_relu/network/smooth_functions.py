@@ -4,22 +4,23 @@ Each function is a few *parts*, on each of which it is convex, concave or straig
 meet at inflection points and kinks. With the derivative on each part this is all that lines
 below and above need (:mod:`pyomo_relu.bounds.smooth_lines`).
 
-=================  ==============================================================
-``sigmoid``        :math:`\sigma(x) = 1 / (1 + e^{-x})`
-``tanh``           the hyperbolic tangent
-``softplus``       :math:`\log(1 + e^x)`
-``silu``           :math:`x\,\sigma(x)`, also called swish
-``gelu``           :math:`x\,\Phi(x)`, the distribution function of the normal law
-``gelu_tanh``      :math:`x\,\sigma(2 \sqrt{2 / \pi}\,(x + 0.044715 x^3))`
-``mish``           :math:`x \tanh \log(1 + e^x)`
-``elu``            :math:`x` for :math:`x \ge 0`, else :math:`\alpha (e^x - 1)`
-``softsign``       :math:`x / (1 + |x|)`
-``arctan``         the arc tangent
-``erf``            the error function
-``exp``            :math:`e^x`
-``hard_swish``     :math:`x \min(\max(x + 3, 0), 6) / 6`
-``square``         :math:`x^2`, of which products of two tensors are made
-=================  ==============================================================
+=================== ============================================================
+``sigmoid``         :math:`\sigma(x) = 1 / (1 + e^{-x})`
+``tanh``            the hyperbolic tangent
+``softplus``        :math:`\log(1 + e^x)`
+``silu``            :math:`x\,\sigma(x)`, also called swish
+``gelu``            :math:`x\,\Phi(x)`, the distribution function of the normal law
+``gelu_tanh``       :math:`x\,\sigma(2 \sqrt{2 / \pi}\,(x + 0.044715 x^3))`
+``mish``            :math:`x \tanh \log(1 + e^x)`
+``elu``             :math:`x` for :math:`x \ge 0`, else :math:`\alpha (e^x - 1)`
+``softsign``        :math:`x / (1 + |x|)`
+``arctan``          the arc tangent
+``erf``             the error function
+``exp``             :math:`e^x`
+``hard_swish``      :math:`x \min(\max(x + 3, 0), 6) / 6`
+``square``          :math:`x^2`, of which products of two tensors are made
+``bounded_square``  :math:`x^2` for :math:`|x| \le \alpha`, beyond its tangents
+=================== ============================================================
 
 Others are these with an affine map before and behind: SELU and CELU are ELU, swish and
 softplus with a factor ``beta`` are scaled, ``log_sigmoid(x) = -softplus(-x)``.
@@ -263,8 +264,23 @@ def _square_slope(x: np.ndarray, _: float) -> np.ndarray:
     return np.asarray(2.0 * x)
 
 
+def _bounded_square(x: np.ndarray, alpha: float) -> np.ndarray:
+    # The same as the square of what is within, and the tangent beyond.
+    inside = np.clip(x, -alpha, alpha)
+    return np.asarray(inside * (2.0 * x - inside))
+
+
+def _bounded_square_slope(x: np.ndarray, alpha: float) -> np.ndarray:
+    return np.asarray(2.0 * np.clip(x, -alpha, alpha))
+
+
 def _half(slope: np.ndarray, _: float) -> np.ndarray:
     return np.asarray(0.5 * slope)
+
+
+def _half_or_end(slope: np.ndarray, alpha: float) -> np.ndarray:
+    """Steeper slopes than the tangents' are nowhere: the next is infinitely far away."""
+    return np.where(abs(slope) < 2.0 * alpha, 0.5 * slope, np.copysign(np.inf, slope))
 
 
 # Where derivatives of S-shaped functions are, left of 0: solved for the argument.
@@ -342,6 +358,19 @@ _SQUARE = SmoothFunction(
     at_slope=_half,
 )
 
+#: For arguments that are never beyond ``alpha``: the range over an interval that is too wide
+#: grows as the interval does, not as its square, and so from step to step of a long horizon.
+_BOUNDED_SQUARE = SmoothFunction(
+    "bounded_square",
+    _bounded_square,
+    _bounded_square_slope,
+    _parts(_bounded_square_slope, "+"),
+    0.0,
+    turn=0.0,
+    has_parameter=True,
+    at_slope=_half_or_end,
+)
+
 
 def _known() -> list[SmoothFunction]:
     logistic, slope = _unary(sigmoid), _unary(sigmoid_slope)
@@ -379,6 +408,7 @@ def _known() -> list[SmoothFunction]:
         SmoothFunction("softplus", _unary(softplus), logistic, _parts(logistic, "+"), 0.0),
         exponential,
         _SQUARE,
+        _BOUNDED_SQUARE,
         waved("silu", _silu, _silu_slope, -1.2784645427610738, -_SILU_BEND, _SILU_BEND),
         waved("gelu", _gelu, _gelu_slope, -0.7517915246935645, -(2.0**0.5), 2.0**0.5),
         waved(

@@ -12,7 +12,9 @@ tangents below, the gap of a square grows with the square of its argument's widt
 :math:`a w_x + w_y / a`, which is least where :math:`a^2 = w_y / w_x`: both factors are then
 equally wide. The middles of the two ranges are taken off, so that interval arithmetic is
 exact where one factor is centred, and little cancels. A range that is unknown counts as
-[-1, 1]. Where both factors are lines of one tensor, one square is enough:
+[-1, 1]. Where both are known, squares go on as their tangents beyond the range of their
+arguments (``bounded_square``), so that bounds that are too wide don't grow as squares do.
+Where both factors are lines of one tensor, one square is enough:
 
 .. math:: (k x + o)(c x + d) = k c\, x^2 + (k d + o c)\, x + o d.
 """
@@ -27,13 +29,16 @@ from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.readers.affine_graph import broadcast_shape, selection
 from pyomo_relu.readers.smooth_products import scaled_root
 from pyomo_relu.readers.values import Tensor
-from pyomo_relu.readers.whole_ranges import middle_and_radius
+from pyomo_relu.readers.whole_ranges import UNKNOWN, middle_and_radius
 
 if TYPE_CHECKING:
     from pyomo_relu.readers.tensors import TensorGraph
 
 #: The largest scale, and one over the smallest: beyond, one factor would drown in rounding.
 STEEPEST_SCALE = 1e4
+
+#: A known range is taken this much wider than it was computed.
+BEYOND_ROUNDING = 1.0 + 1e-9
 
 #: The largest exponent that is written out.
 LARGEST_POWER = 6
@@ -119,13 +124,22 @@ def product(graph: TensorGraph, name: str, a: Tensor, b: Tensor) -> Tensor:
         (2, *shape),
         None if batch is None else batch + 1,
     )
-    squares = square(graph, f"{name}_squares", sums)
+    squares = _squares(graph, f"{name}_squares", sums)
     quarter = sp.hstack([sp.eye_array(n), -sp.eye_array(n)], format="csr") * 0.25
     terms = [(squares, sp.csr_array(quarter))]
     for t, place, factor in ((a, places[0], y), (b, places[1], x)):
         if factor.any():
             terms.append((t, selection(place, t.size, factor)))
     return graph.affine(name, terms, -x * y, shape, batch)
+
+
+def _squares(graph: TensorGraph, name: str, x: Tensor) -> Tensor:
+    """Squares, with tangents beyond the range of all entries, where that is known."""
+    low, high = graph.ranges.of(x.handle)
+    most = max(float(-low.min()), float(high.max()))
+    if not 0.0 < most < UNKNOWN:
+        return square(graph, name, x)
+    return graph.smooth(name, x, "bounded_square", most * BEYOND_ROUNDING)
 
 
 def _of_one_root(graph: TensorGraph, name: str, a: Tensor, b: Tensor) -> Tensor | None:

@@ -38,6 +38,9 @@ def truth(name, x, alpha):
         "erf": lambda: mp.erf(x),
         "exp": lambda: mp.exp(x),
         "square": lambda: x * x,
+        "bounded_square": lambda: (
+            x * x if abs(x) <= alpha else alpha * (2 * abs(x) - alpha)
+        ),
         "hard_swish": lambda: x * min(max(x + 3, mp.mpf(0)), mp.mpf(6)) / 6,
     }[name]()
 

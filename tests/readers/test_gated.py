@@ -219,10 +219,8 @@ def test_onnx_refuses_what_it_does_not_know():
         read_network(onnx_model("GRU", "forward", {"clip": 1.0}))
 
 
-@pytest.mark.parametrize("name", ["GRU", "LSTM"])
-@pytest.mark.parametrize("rung", ["interval", "crown", "alpha_crown"])
-def test_bounds_hold_over_the_box(name, rung):
-    """Also of a long horizon, over which the states stay within what their gates allow."""
+def last_output(name, steps):
+    """The last output of a random layer of three units, of two inputs in each step."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     layer = getattr(torch.nn, name)(2, 3, batch_first=True).double().eval()
@@ -235,7 +233,23 @@ def test_bounds_hold_over_the_box(name, rung):
         def forward(self, x):
             return self.layer(x)[0][:, -1]
 
-    network = read_network(Last(), input_shape=(6, 2))
+    return read_network(Last(), input_shape=(steps, 2))
+
+
+@pytest.mark.parametrize("name", ["GRU", "LSTM"])
+def test_intervals_grow_with_the_horizon_only(name):
+    """Squares of squares would be beyond float64 after 16 steps of a GRU."""
+    network = last_output(name, 30)
+    bounds = compute_bounds(network, -1, 1, "interval")
+    # A GRU grows by at most two with each step, an LSTM is a gate times tanh.
+    assert max(abs(bounds.lower[-1]).max(), abs(bounds.upper[-1]).max()) <= 2.0 * 30 + 1
+
+
+@pytest.mark.parametrize("name", ["GRU", "LSTM"])
+@pytest.mark.parametrize("rung", ["interval", "crown", "alpha_crown"])
+def test_bounds_hold_over_the_box(name, rung):
+    """Also of a long horizon, over which the states stay within what their gates allow."""
+    network = last_output(name, 6)
     rng = np.random.default_rng(0)
     found = compute_bounds(network, -1, 1, rung)
     x = rng.choice([-1.0, -0.3, 0.4, 1.0], (4000, network.n_inputs))

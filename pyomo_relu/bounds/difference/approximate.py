@@ -194,7 +194,8 @@ class _Shares:
         total = 0.0
         for i in self.smooth:
             gain = (gains[i][0] / wanted[:, None]).max(axis=0)
-            floor = 1e-9 * max(float(gain.max(initial=0.0)), 1e-300)
+            # Not as small as a float can be: a network may not depend on any of the units.
+            floor = 1e-9 * max(float(gain.max(initial=0.0)), 1e-100)
             weight = np.maximum(weights[i], 1e-6 * max(float(weights[i].max()), 1e-12))
             share[i] = (weight / np.maximum(gain, floor)) ** (2.0 / 3.0)
             total += float((gain * share[i]).sum())

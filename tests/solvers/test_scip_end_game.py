@@ -9,6 +9,7 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
+from pyomo.contrib.solver.common.results import TerminationCondition
 
 from pyomo_relu import ReLUNetBlock
 from pyomo_relu.base.deadline import Deadline
@@ -143,6 +144,20 @@ def test_nodes_are_closed_and_the_optimum_is_that_of_rows(first, at_once, monkey
     assert results.extra_info.closed_by_mip == sum(b is not None for b in at_once) > 0
     assert pyo.value(m.cost) == pytest.approx(best, rel=1e-4)
     assert results.objective_bound == pytest.approx(best, rel=1e-4)
+
+
+def test_a_node_without_a_point_is_closed(at_once):
+    """As long as there is no point at all, an empty program is what closes a node."""
+    m = two_networks(0)
+    NewFactory("relu_scip").solve(m)
+    m.better = pyo.Constraint(expr=m.cost.expr <= pyo.value(m.cost) - 0.05)
+    m.cost.deactivate()
+    m.other_cost = pyo.Objective(expr=m.x[0])
+    results = NewFactory("relu_scip").solve(
+        m, start=None, load_solutions=False, raise_exception_on_nonoptimal_result=False
+    )
+    assert results.termination_condition is TerminationCondition.provenInfeasible
+    assert results.extra_info.closed_by_mip > 0
 
 
 def test_a_node_that_is_not_solved_is_branched_on(at_once, monkeypatch):

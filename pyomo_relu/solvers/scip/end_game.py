@@ -173,7 +173,7 @@ class EndGame:
         best, turn = self._best(), Deadline(cpu_seconds=seconds)
         mip = NodeMIP(self.problem, self.program(held, lower, upper))
         answer = mip.solve(
-            best - 0.5 * self.gap(best),
+            self._worth(best, 0.5),
             self.deadline.left(),
             stop=lambda: turn.expired() or self.poll(),
             nodes=nodes,
@@ -184,8 +184,15 @@ class EndGame:
             if better is not None:
                 self.model.offer(better)
             best = self._best()
-        closed = answer.solved and answer.bound >= best - self.gap(best)
+        closed = answer.solved and answer.bound >= self._worth(best)
         return answer.bound if closed else None
+
+    def _worth(self, best: float, share: float = 1.0) -> float:
+        """What a point has to cost less than, to be worth more than a share of the gap.
+
+        Infinite as long as there is no point: then only an empty program closes a node.
+        """
+        return best - share * self.gap(best) if math.isfinite(best) else best
 
     def _best(self) -> float:
         """The cost of the best point of ours or of SCIP's."""

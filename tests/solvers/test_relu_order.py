@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pyomo.environ as pyo
 import pytest
@@ -158,3 +159,28 @@ def test_a_search_begins_where_no_other_is_soon_done(seconds, bounds, second):
     assert search._next() == int(second)
     parts[0].open = False  # nothing is left to the first one
     assert search._next() == 1
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "spent", "bounds", "cost", "expected"),
+    [
+        (1.0, 0.5, (2.9, 7.5), 7.7, True),  # too early to say
+        (1.0, 1.5, (2.9, 7.5), 7.7, False),  # hopeless
+        (1.0, 1.5, (7.0, 7.5), 7.7, True),  # not far behind
+        (1.0, 1.5, (2.9, 7.5), math.inf, True),  # no gap to judge by
+        (1.0, 5.5, (7.0, 7.5), 7.7, False),  # has had its share
+        (4.0, 1.5, (2.9, 7.5), 7.7, True),  # a small one is tried for longer
+    ],
+)
+def test_a_trial_ends_where_the_mip_is_hopelessly_behind(
+    narrowed, spent, bounds, cost, expected
+):
+    search = SimpleNamespace(
+        _form=SimpleNamespace(narrowed=narrowed),
+        _mip_spent=spent,
+        _inner_spent=10.0,
+        mip_bound=bounds[0],
+        inner_bound=bounds[1],
+        incumbent=SimpleNamespace(cost=cost),
+    )
+    assert TogetherSearch._on_trial.fget(search) is expected

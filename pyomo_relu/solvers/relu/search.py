@@ -356,13 +356,22 @@ class TogetherSearch(CostSearch):
             return TOGETHER.share_beside_tables
         # Who is likely to be done first gets more.
         first = likely_first((self._mip_ends, self._inner_ends), self.incumbent.cost)
-        small = self._form.narrowed >= TOGETHER.much_narrower
-        trial = TOGETHER.trial_of_small if small else TOGETHER.trial
-        if self._mip_spent < trial * self._inner_spent:
+        if self._on_trial:
             first = 0
         if first is None:
             return TOGETHER.share
         return (TOGETHER.lead if first else 1.0) / (TOGETHER.lead + 1.0)
+
+    @property
+    def _on_trial(self) -> bool:
+        """Whether the MIP has had too little time yet to be judged by its bound."""
+        if self._form.narrowed >= TOGETHER.much_narrower:
+            return self._mip_spent < TOGETHER.trial_of_small * self._inner_spent
+        if self._mip_spent >= TOGETHER.least_trial and self.incumbent.cost < math.inf:
+            gaps = [self.incumbent.cost - b for b in (self.mip_bound, self.inner_bound)]
+            if gaps[0] > TOGETHER.hopeless * gaps[1]:
+                return False
+        return self._mip_spent < TOGETHER.trial * self._inner_spent
 
     def _turn_of_points(self, seconds: float) -> None:
         """Programs that look for points, for so many CPU seconds; a first turn for 0."""

@@ -43,6 +43,11 @@ class TurnsSettings:
     trial: float = 0.5
     #: ... and this one where narrowing made pre-activations ``much_narrower``.
     trial_of_small: float = 2.0
+    #: Without that the trial ends after so many CPU seconds of the MIP where its gap is so many
+    #: times that of the networks' search. (mpc10: after one second HiGHS is at 2.9 and SCIP at
+    #: 7.47 of 7.711.)
+    least_trial: float = 1.0
+    hopeless: float = 10.0
     #: Where no search's bound grows, the one whose gap is so many times smaller than that of
     #: each other one is taken for the one that will be done first. (mpc10 of
     #: ``benchmarks/wired.py``: SCIP's bound stays at 7.264 for seconds before it closes, while

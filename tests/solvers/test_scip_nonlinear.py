@@ -93,29 +93,34 @@ def test_five_hundred_models_with_products_agree_with_scip_on_rows(part):
 
 
 def test_planes_of_products_leave_little_to_branch_on():
-    """SCIP's own planes of a price times its demand leave 8 percent at the root."""
+    """SCIP's own planes of a price times its demand leave 24 percent at the root.
+
+    The networks are some whose best price is not at an end. SCIP isn't to narrow bounds
+    by linear programs, which would do as well on so few products.
+    """
     m = pyo.ConcreteModel()
-    m.price = pyo.Var(range(4), bounds=(0.5, 2.0))
-    m.sold = pyo.Var(range(4), bounds=(0, 3))
+    m.price = pyo.Var(range(6), bounds=(0.5, 2.0))
+    m.sold = pyo.Var(range(6), bounds=(0, 3))
+    networks = [he_network(seed, (1, 10, 10, 1)) for seed in (19, 22, 27, 28, 30, 64)]
     m.net = ReLUNetBlock(
-        range(4),
-        network={k: he_network(40 + k, (1, 10, 10, 1)) for k in range(4)},
+        range(6),
+        network=dict(enumerate(networks)),
         inputs=lambda m, k: [m.price[k]],
         formulation=None,
     )
 
-    @m.Constraint(range(4))
+    @m.Constraint(range(6))
     def wanted(m, k):
-        return m.sold[k] <= 2.0 - 0.1 * k + m.net[k].outputs[0]
+        return m.sold[k] <= 2.0 + m.net[k].outputs[0]
 
-    m.supply = pyo.Constraint(expr=pyo.quicksum(m.sold.values()) == 4.5)
+    m.supply = pyo.Constraint(expr=pyo.quicksum(m.sold.values()) == 7.2)
     m.obj = pyo.Objective(
-        expr=pyo.quicksum(m.price[k] * m.sold[k] for k in range(4)), sense=pyo.maximize
+        expr=pyo.quicksum(m.price[k] * m.sold[k] for k in range(6)), sense=pyo.maximize
     )
-    results = solve(m, node_limit=1)
+    results = solve(m, node_limit=1, solver_options={"propagating/obbt/freq": -1})
     value, bound = results.incumbent_objective, results.objective_bound
     assert value is not None and value <= bound + 1e-6
-    assert bound - value <= 0.01 * value
+    assert bound - value <= 0.03 * value
 
 
 def test_networks_in_nobodys_way_are_not_branched_on():

@@ -79,7 +79,7 @@ def power(graph: TensorGraph, name: str, x: Tensor, exponent: object) -> Tensor:
     half = power(graph, f"{name}_{int(n) // 2}", x, int(n) // 2)
     if n % 2 == 0:
         return square(graph, name, half)
-    return product(graph, name, x, square(graph, f"{name}_even", half))
+    return graph.multiply(name, x, square(graph, f"{name}_even", half))
 
 
 def gated_linear(graph: TensorGraph, name: str, x: Tensor, axis: int = -1) -> Tensor:
@@ -151,6 +151,10 @@ def _of_one_root(graph: TensorGraph, name: str, a: Tensor, b: Tensor) -> Tensor 
         return None
     x = Tensor(root, a.shape, a.batch)
     squared = square(graph, f"{name}_square", x)
-    if (k * c, k * d + o * c, o * d) == (1.0, 0.0, 0.0):
-        return squared
-    return graph.add(name, [squared, x, np.array(o * d)], [k * c, k * d + o * c, 1.0])
+    if k * d + o * c:
+        return graph.add(name, [squared, x, np.array(o * d)], [k * c, k * d + o * c, 1.0])
+    return (
+        squared
+        if (k * c, o * d) == (1.0, 0.0)
+        else graph.scale(name, squared, k * c, o * d)
+    )

@@ -22,7 +22,7 @@ from pyomo_relu.readers.affine_graph import (
 )
 from pyomo_relu.readers.choices import Comparison, as_function_of, chosen_pieces
 from pyomo_relu.readers.products import product
-from pyomo_relu.readers.smooth_products import unit_of_product
+from pyomo_relu.readers.smooth_products import cubic_of_product, unit_of_product
 from pyomo_relu.readers.values import Tensor, Value
 from pyomo_relu.readers.whole_ranges import WholeRanges
 
@@ -35,12 +35,22 @@ def _stacked(rows: Sequence[Constant]) -> np.ndarray:
 
 
 class TensorGraph(AffineGraph):
-    """Writes operators on tensors into a :class:`NetworkBuilder`."""
+    """Writes operators on tensors into a :class:`NetworkBuilder`.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    in_single : bool, default False
+        Whether the source computes in float32 or less, so that its constants are rounded to that.
+    """
+
+    def __init__(self, in_single: bool = False) -> None:
         super().__init__()
+        self.in_single = in_single
         #: What made the tensors of 0 and 1, by their nodes.
         self.comparisons: dict[int, Comparison] = {}
+        #: Products that are multiples of a node and of its cube, as in GELU by tanh: that node
+        #: and two factors, by the products' nodes.
+        self.cubics: dict[int, tuple[int, np.ndarray]] = {}
         #: What values tensors can have, whatever the inputs are.
         self.ranges = WholeRanges(self.builder)
 
@@ -228,7 +238,12 @@ class TensorGraph(AffineGraph):
                 if condition.handle in self.comparisons:
                     return self.choose(name, condition, x, np.array(0.0))
             unit = unit_of_product(self, name, a, b)
-            return product(self, name, a, b) if unit is None else unit
+            if unit is not None:
+                return unit
+            made, cubic = product(self, name, a, b), cubic_of_product(self, a, b)
+            if cubic is not None:
+                self.cubics[made.handle] = cubic
+            return made
         return super().multiply(name, a, b)
 
     def sign(self, name: str, x: Tensor) -> Tensor:

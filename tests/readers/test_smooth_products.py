@@ -20,10 +20,32 @@ def products():
         "erf": lambda h: h * torch.erf(h),
         "tanh": lambda h: h * torch.tanh(0.5 * h),
         "mish": lambda h: h * torch.tanh(f.softplus(h)),
+        "gelu_tanh": lambda h: (
+            0.5 * h * (1.0 + torch.tanh((2.0 / torch.pi) ** 0.5 * (h + 0.044715 * h**3)))
+        ),
+        "gelu_by_h*h*h": lambda h: (
+            h
+            * 0.5
+            * (torch.tanh((2.0 / torch.pi) ** 0.5 * h * (1.0 + 0.044715 * h * h)) + 1.0)
+        ),
+        "steep": lambda h: (
+            h * torch.tanh((2.0 / torch.pi) ** 0.5 * (2.0 * h + 0.35772 * (h * h * h)))
+        ),
     }
 
 
-NAMES = ["silu", "swish", "negative", "gelu", "erf", "tanh", "mish"]
+NAMES = [
+    "silu",
+    "swish",
+    "negative",
+    "gelu",
+    "erf",
+    "tanh",
+    "mish",
+    "gelu_tanh",
+    "gelu_by_h*h*h",
+    "steep",
+]
 
 
 def module_of(function):
@@ -50,6 +72,23 @@ def test_products_are_units(name):
     y = module(torch.as_tensor(x)).detach().numpy()
     np.testing.assert_allclose(network.evaluate(x), y, atol=1e-12, rtol=1e-12)
     assert len(network.smooth_layers) == 1
+
+
+@pytest.mark.parametrize(("double", "units"), [(True, 4), (False, 1)])
+def test_rounded_constants_of_gelu_count_in_single_precision_only(double, units):
+    """In double precision what is written is another function than GELU by tanh."""
+    torch = pytest.importorskip("torch")
+    module = module_of(
+        lambda h: 0.5 * h * (1.0 + torch.tanh(0.79788456 * (h + 0.044715 * h**3)))
+    )
+    module = module if double else module.float()
+    network = read_network(module, input_shape=(3,))
+    x = np.random.default_rng(0).normal(0, 3, (200, 3))
+    dtype = torch.float64 if double else torch.float32
+    y = module(torch.as_tensor(x, dtype=dtype)).detach().numpy()
+    near = 1e-12 if double else 1e-5
+    np.testing.assert_allclose(network.evaluate(x), y, atol=near, rtol=near)
+    assert len(network.smooth_layers) == units
 
 
 def test_other_products_are_squares():

@@ -166,7 +166,7 @@ def _read_graph(
 ) -> Network:
     """The network of a model that is a graph, or was traced of ``source`` as one."""
     _check_model(model)
-    graph = TensorGraph()
+    graph = TensorGraph(all(str(t.dtype) != "float64" for t in model.inputs))
     inputs = [_input(graph, model, tensor) for tensor in model.inputs]
     steps: list[Step] = []
     values = _read_model(model, graph, inputs, steps)

@@ -175,7 +175,10 @@ class _Walker:
     def __init__(self, model: Any, what: str, logits: bool) -> None:
         self.onnx = import_onnx()
         self.model, self.what, self.logits = model, what, logits
-        self.graph = TensorGraph()
+        doubles = (
+            w.data_type == self.onnx.TensorProto.DOUBLE for w in model.graph.initializer
+        )
+        self.graph = TensorGraph(in_single=not any(doubles))
         self.opsets = {
             ("" if o.domain == "ai.onnx" else o.domain): o.version
             for o in model.opset_import

@@ -167,7 +167,8 @@ def _read(
         # What was taken off at the end is not known here.
         whole = None if logits else TorchModel(torch, source, shapes, kinds)
         return network, whole, list(network.nodes), list(network.outputs)
-    walker = _Walker(program, logits)
+    double = any(dtype == torch.float64 for dtype, _ in kinds)
+    walker = _Walker(program, logits, not double)
     found = walker.walk(shapes, [not dtype.is_floating_point for dtype, _ in kinds])
     walker.graph.refuse_cuts()
     outputs = [(v.logits if isinstance(v, Head) else v).handle for v in found]
@@ -282,9 +283,9 @@ def _is_length(value: Any) -> bool:
 class _Walker:
     """One pass over one program."""
 
-    def __init__(self, program: Program, logits: bool) -> None:
+    def __init__(self, program: Program, logits: bool, in_single: bool) -> None:
         self.program, self.logits = program, logits
-        self.graph = TensorGraph()
+        self.graph = TensorGraph(in_single)
         self.values: dict[Any, Any] = dict(program.constants)
 
     def walk(

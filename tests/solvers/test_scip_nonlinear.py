@@ -32,14 +32,19 @@ def check_against_scip(seed: int, more: bool = False, make=random_nonlinear) -> 
     Returns whether both solvers were done in their nodes; what ours says holds in any case.
     """
     m = make(seed, more=more)
-    rows = NewFactory("scip_direct").solve(
-        m,
-        load_solutions=False,
-        raise_exception_on_nonoptimal_result=False,
-        rel_gap=1e-6,
-        time_limit=LIMIT,
-        solver_options={"display/verblevel": 0, "limits/totalnodes": 20 * NODES},
-    )
+    try:
+        rows = NewFactory("scip_direct").solve(
+            m,
+            load_solutions=False,
+            raise_exception_on_nonoptimal_result=False,
+            rel_gap=1e-6,
+            time_limit=LIMIT,
+            solver_options={"display/verblevel": 0, "limits/totalnodes": 20 * NODES},
+        )
+    except Exception as failed:
+        # SCIP 10 gives up on a few models with SOS constraints by itself (seed 3687), in a node.
+        assert "error in input data" in str(failed)
+        return False
     m = make(seed, "bigm" if seed % 2 else None, more)
     results = solve(m, time_limit=LIMIT, node_limit=NODES)
     done = status(rows) in SOLVED and status(results) in SOLVED

@@ -148,9 +148,13 @@ def forced(monkeypatch):
     monkeypatch.setattr(handler, "HANDLER", replace(HANDLER, rounds=0, root_rounds=1))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", [*range(40), 1599, 1653])
 def test_a_random_model_has_the_optimum_of_other_solvers(seed):
-    """What is left open is counted by the slow test."""
+    """What is left open is counted by the slow test.
+
+    In 1599 an output between two networks is at a step, and has the value that the second
+    one's outputs are of; in 1653 polygons are asked over a box with an input that is fixed.
+    """
     assert set(faults(seed)) <= {LATE}
 
 

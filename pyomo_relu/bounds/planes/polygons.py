@@ -163,11 +163,11 @@ class PolygonPlanes(BoxPlanes):
     ) -> Planes:
         low, high = self.box(low, high)
         part = self._part(low, high, stored)
-        a, b = low[self.free], high[self.free]
-        x = 0.5 * (a + b) if at is None else np.clip(at[self.free], a, b)
+        place = 0.5 * (low + high) if at is None else np.clip(at, low, high)
+        x = place[self.free]
         sides: dict[float, list[np.ndarray]] = {1.0: [], -1.0: []}
         owners: dict[float, list[int]] = {1.0: [], -1.0: []}
-        for j, sign in Asked(self, low, high, stored, x, y).wanted():
+        for j, sign in Asked(self, low, high, stored, place, y).wanted():
             values = sign * part.values[j]
             slope = _highest(part.points, values, x)
             row = np.zeros(self.n + 1)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from against_peers import against_peers
 from best_part import Cost, best_part
 from common import (
     HERE,
@@ -33,6 +34,8 @@ from common import (
 
 #: `relu`, and the solvers that are parts of it.
 ONE, PARTS = "relu", ("relu_highs", "relu_global", "relu_scip")
+#: Solvers that get the rows of the blocks as they are, and ours that are held against them.
+ON_ROWS, AGAINST = ("scip", "highs", "gurobi"), ("relu", "relu_scip")
 #: Tools that run in the environment of ``--peer-python``.
 PEERS = ("gurobi", "omlt")
 FIELDS = (
@@ -200,6 +203,7 @@ def report(
         "models": table(["model", *tools, "best known"], lines),
         "counts": table(head, counts),
         "best_part": best_part(names, costs(last), ONE, PARTS),
+        "against_peers": against_peers(names, costs(last), AGAINST, ON_ROWS),
     }
     everything = f"# {these.title}: all runs\n\n" + table(
         FIELDS, ([row.get(f, "") for f in FIELDS] for row in rows)

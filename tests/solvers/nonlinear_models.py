@@ -50,6 +50,20 @@ def random_nonlinear(
     return m
 
 
+def random_continuous(
+    seed: int, formulation: str | None = "bigm", more: bool = False
+) -> pyo.ConcreteModel:
+    """The same with all of the user's columns continuous."""
+    m = random_nonlinear(seed, formulation, more)
+    for v in m.component_objects(pyo.Var, descend_into=False):
+        for one in v.values():
+            if one.is_integer():
+                low, high = one.bounds
+                one.domain = pyo.Reals
+                one.bounds = low, high
+    return m
+
+
 def add_more(m: pyo.ConcreteModel, seed: int, formulation: str | None) -> None:
     """Nonlinear inputs, equalities, and what is infeasible, each in some models."""
     rng = np.random.default_rng(9000 + seed)

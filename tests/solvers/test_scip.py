@@ -229,7 +229,7 @@ def test_what_a_callback_raises_ends_the_search_and_is_raised(where, monkeypatch
 
     def fail(*arguments, **keywords):
         calls.append(1)
-        if len(calls) > 5 or where == "progress":
+        if len(calls) > 2 or where == "progress":
             raise OwnError("as it is")
         return original(*arguments, **keywords)
 

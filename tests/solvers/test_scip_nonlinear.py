@@ -12,7 +12,11 @@ from pyomo_relu import ReLUNetBlock
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.presolve.reading import read_problem
 from tests.harness.random_networks import he_network
-from tests.solvers.nonlinear_models import random_nonlinear, random_products
+from tests.solvers.nonlinear_models import (
+    random_continuous,
+    random_nonlinear,
+    random_products,
+)
 from tests.solvers.test_scip import solve, status
 
 pytest.importorskip("pyscipopt")
@@ -78,6 +82,12 @@ def test_nonlinear_models_agree_with_scip_on_rows(seed):
 @pytest.mark.parametrize("seed", [2000, 2001, 2003, 2004])
 def test_nonlinear_inputs_agree_with_scip_on_rows(seed):
     check_against_scip(seed, more=True)
+
+
+@pytest.mark.parametrize("seed", [4001, 4002, 4003, 4006])
+def test_continuous_models_agree_with_scip_on_rows(seed):
+    """Where linear programs bound variables within the tree, too."""
+    check_against_scip(seed, seed % 4 > 0, random_continuous)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -173,6 +183,18 @@ def test_a_thousand_nonlinear_models_agree_with_scip_on_rows(part):
         seed
         for seed in range(50 * part, 50 * part + 50)
         if not check_against_scip(3000 + seed, more=seed % 4 > 0)
+    ]
+    assert len(late) <= 5, late
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(10))
+def test_five_hundred_continuous_models_agree_with_scip_on_rows(part):
+    """No wrong answer, and all but a few in fifty within the nodes."""
+    late = [
+        seed
+        for seed in range(50 * part, 50 * part + 50)
+        if not check_against_scip(4000 + seed, seed % 4 > 0, random_continuous)
     ]
     assert len(late) <= 5, late
 

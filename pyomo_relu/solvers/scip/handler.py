@@ -366,6 +366,11 @@ class NetworkHandler(Conshdlr):
         worth: float,
     ) -> Any:
         """Add the planes that a point breaks; SCIP's result, None where it breaks none."""
+        # A point on a network's graph breaks none of its planes.
+        off = self.networks.off(z)[which]
+        which = which[off > HANDLER.least * HANDLER.tolerance]
+        if not len(which):
+            return None
         rows = self.networks.rows_at(which, low, high, z, worth)
         broken = self.networks.broken(rows, z, worth).tolist()
         for k in broken:

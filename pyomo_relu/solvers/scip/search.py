@@ -116,6 +116,8 @@ class ScipSearch:
             options |= SCIP.with_networks
             off = (f"heuristics/{name}/freq" for name in SCIP.copying)
             options |= {name: -1 for name in off if name in known}
+            if self.problem.nonlinear and not self.problem.integer.any():
+                options["propagating/obbt/freq"] = SCIP.obbt_every
         own = {
             "limits/gap": config.rel_gap,
             "limits/absgap": config.abs_gap,

@@ -254,12 +254,10 @@ class Together:
     ) -> Rows:
         """As :meth:`rows`; where networks have such, planes that are tight at a point.
 
-        ``z`` are the values (V + 1,) of all variables, ``worth`` as in :meth:`broken`.
+        ``z`` are the values (V + 1,) of all variables, ``worth`` as in :meth:`broken`. Ask for
+        networks only that are off there.
         """
         pointed = self._pointed[which]
-        if pointed.any():
-            off = self.off(z)[which] > HANDLER.least * HANDLER.tolerance
-            pointed &= off
         if not pointed.any():
             return self.rows(which, low, high)
         held = self.held(which, low, high)

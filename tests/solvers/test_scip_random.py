@@ -158,6 +158,11 @@ def test_a_random_model_has_the_optimum_of_other_solvers(seed):
     assert set(faults(seed)) <= {LATE}
 
 
+def test_a_single_point_is_left_where_terms_are_propagated():
+    """Rows, products and a network that are all tight at the optimum, which SCIP cut off."""
+    assert faults(35, start=None) == []
+
+
 @pytest.mark.parametrize("seed", FORCED)
 def test_sides_and_polytopes_lose_no_optimum(seed, forced):
     """Seeds of which most branch on sides."""

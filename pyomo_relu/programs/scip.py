@@ -15,7 +15,7 @@ import contextlib
 import functools
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -227,6 +227,49 @@ class ScipModel:
         solution = self._solution(point, heuristic)
         return bool(self.scip.trySol(solution, printreason=False))
 
+    def add_cut(
+        self,
+        name: str,
+        terms: Iterable[tuple[Any, float]],
+        least: float,
+        separator: Any = None,
+    ) -> bool:
+        """Add a row to the LP of the present node, for it and what is below it.
+
+        Parameters
+        ----------
+        name : str
+        terms : iterable of (variable, coefficient)
+            Of variables as the search has them; those of 0 are left out.
+        least : float
+            What their sum is at least.
+        separator : Sepa, optional
+            Who adds it, where that isn't a constraint handler.
+
+        Returns
+        -------
+        bool
+            Whether the node is empty.
+        """
+        scip = self.scip
+        below, empty_row = scip.getDepth() > 0, scip.createEmptyRowUnspec
+        if separator is not None:
+            empty_row = functools.partial(scip.createEmptyRowSepa, separator)
+        cut = empty_row(name, lhs=least, rhs=None, local=below)
+        scip.cacheRowExtensions(cut)
+        for v, a in terms:
+            if a:
+                scip.addVarToRow(cut, v, a)
+        scip.flushRowExtensions(cut)
+        empty = bool(scip.addCut(cut, forcecut=True))
+        scip.releaseRow(cut)
+        return empty
+
+    def best(self) -> np.ndarray:
+        """SCIP's best point (n_columns,); there has to be one."""
+        best = self.scip.getBestSol()
+        return np.array([self.scip.getSolVal(best, v) for v in self.variables])
+
     def _solution(self, point: np.ndarray, heuristic: Any = None) -> Any:
         solution = self.scip.createOrigSol(heuristic)
         for v, x in zip(self.variables, point.tolist()):
@@ -290,10 +333,7 @@ class ScipModel:
     def _answer(self) -> ScipAnswer:
         scip, reason = self.scip, str(self.scip.getStatus())
         status = STATUS.get(reason, Status.FAILED)
-        point = None
-        if scip.getNSols():
-            best = scip.getBestSol()
-            point = np.array([scip.getSolVal(best, v) for v in self.variables])
+        point = self.best() if scip.getNSols() else None
         sign = -1.0 if self.program.maximize else 1.0
         bound = -sign * math.inf
         if status is Status.INFEASIBLE:

@@ -18,26 +18,10 @@ from pyomo_relu.solvers.relu import search as together
 from pyomo_relu.solvers.relu.solver import networks_search
 from pyomo_relu.solvers.relu.turns import Turns
 from tests.harness.random_networks import he_network
+from tests.solvers.against_rows import by_rows
 from tests.solvers.row_models import rows_model
 
 pytest.importorskip("highspy")
-
-SOLVED, EMPTY = "convergenceCriteriaSatisfied", "provenInfeasible"
-
-
-def by_rows(m: pyo.ConcreteModel) -> float | None:
-    """The optimum on the rows of big-M; infinite where there is no point, None if unsure."""
-    results = NewFactory("highs").solve(
-        m,
-        load_solutions=False,
-        raise_exception_on_nonoptimal_result=False,
-        rel_gap=1e-8,
-        time_limit=600,
-    )
-    status = results.termination_condition.name
-    if status == EMPTY:
-        return math.inf
-    return results.incumbent_objective if status == SOLVED else None
 
 
 def search_of(m: pyo.ConcreteModel, **changes) -> RowSideSearch:

@@ -13,7 +13,6 @@ HiGHS's tolerances may hide is taken off its bound.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -33,6 +32,7 @@ from pyomo_relu.solvers.global_search.mip import BoxMIP, add_network, builder_of
 from pyomo_relu.solvers.scip.held import Held
 from pyomo_relu.solvers.scip.points import Points
 from pyomo_relu.solvers.scip.settings import END_GAME
+from pyomo_relu.solvers.scip.time_share import TimeShare
 from pyomo_relu.solvers.scip.together import Together
 
 
@@ -82,9 +82,10 @@ class EndGame:
         self.problem, self.separated = points.problem, points.separated
         self.every = np.arange(len(networks.functions))
         self.most = float(END_GAME.first)
-        self.begin, self.spent = time.process_time(), 0.0
-        #: CPU seconds of the next try of the whole tree, and of those so far.
-        self._next_whole, self._spent_whole = END_GAME.whole_seconds, 0.0
+        self.time = TimeShare(END_GAME.begin, END_GAME.share)
+        self.time_whole = TimeShare(END_GAME.whole_seconds, END_GAME.whole_share)
+        #: CPU seconds of the next try of the whole tree.
+        self._next_whole = END_GAME.whole_seconds
         self._whole_not_before = 0.0 if whole else math.inf
         #: Of chains the network whose pre-activations are those that planes bound.
         self._chains: dict[int, Network] = {}
@@ -119,10 +120,15 @@ class EndGame:
             No point of the node costs less, and none is better than the best one by more
             than the gap. None where the node isn't closed.
         """
-        begin = time.process_time()
-        time_left = END_GAME.share * (begin - self.begin) + END_GAME.begin - self.spent
-        if time_left <= 0.0:
+        if self.time.left <= 0.0:
             return None
+        with self.time.spending():
+            return self._close(low, high, lower, upper)
+
+    def _close(
+        self, low: np.ndarray, high: np.ndarray, lower: np.ndarray, upper: np.ndarray
+    ) -> float | None:
+        """As :meth:`close`, whatever time there is; says how large nodes may be."""
         held = self._small(low, high, lower, upper, self.most)
         if held is None:
             return None
@@ -130,7 +136,6 @@ class EndGame:
         bound = self._solved(held, lower, upper, seconds, END_GAME.nodes)
         grown = min(END_GAME.grow * self.most + 1.0, float(END_GAME.largest))
         self.most = END_GAME.shrink * self.most if bound is None else grown
-        self.spent += time.process_time() - begin
         return bound
 
     def close_all(
@@ -143,23 +148,19 @@ class EndGame:
         """
         held = self._small(low, high, lower, upper, float(END_GAME.whole))
         if held is None:  # which it is for long
-            elapsed = time.process_time() - self.begin
-            self._whole_not_before = END_GAME.whole_later * elapsed
+            self._whole_not_before = END_GAME.whole_later * self.time.elapsed
             return None
-        begin, seconds = time.process_time(), self._next_whole
-        bound = self._solved(held, lower, upper, seconds)
+        with self.time_whole.spending():
+            bound = self._solved(held, lower, upper, self._next_whole)
         self._next_whole *= 2.0
-        self._spent_whole += time.process_time() - begin
         return bound
 
     @property
     def whole_is_due(self) -> bool:
         """Whether the time for one more try of the whole tree has come."""
-        elapsed = time.process_time() - self.begin
-        if elapsed < self._whole_not_before:
+        if self.time.elapsed < self._whole_not_before:
             return False
-        left = END_GAME.whole_seconds + END_GAME.whole_share * elapsed - self._spent_whole
-        return self._next_whole <= left
+        return self._next_whole <= self.time_whole.left
 
     def _solved(
         self,

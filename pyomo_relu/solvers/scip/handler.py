@@ -24,6 +24,7 @@ from pyomo_relu.solvers.scip.movable import Movable
 from pyomo_relu.solvers.scip.narrowed import Narrowed
 from pyomo_relu.solvers.scip.polytope import Polytope
 from pyomo_relu.solvers.scip.settings import END_GAME, HANDLER
+from pyomo_relu.solvers.scip.sides_beside import SidesBeside
 from pyomo_relu.solvers.scip.terms import Terms
 from pyomo_relu.solvers.scip.together import Together
 
@@ -60,6 +61,8 @@ class NetworkHandler(Conshdlr):
         Solves nodes with few undecided neurons.
     movable : Movable, optional
         Knows which networks that are off stand in nobody's way.
+    beside : SidesBeside, optional
+        A search of the whole problem that has turns between nodes.
     """
 
     def __init__(
@@ -69,9 +72,10 @@ class NetworkHandler(Conshdlr):
         terms: Terms | None = None,
         end: EndGame | None = None,
         movable: Movable | None = None,
+        beside: SidesBeside | None = None,
     ) -> None:
         self.program, self.networks = model, networks
-        self.terms, self.end = terms, end
+        self.terms, self.end, self.beside = terms, end, beside
         self.movable = movable if movable is not None and movable.some else None
         #: Of all outputs, before the first node; only where there are terms.
         self._ranges: np.ndarray | None = None
@@ -338,19 +342,36 @@ class NetworkHandler(Conshdlr):
         due = [w for w in (self._narrowed, self._polytope) if w.due(best, bound, nodes)]
         if whole and self._narrowed not in due and self._narrowed.is_behind(best):
             due.insert(0, self._narrowed)
-        changed, every = False, self._every
+        changed = False
         for what in due:
-            low, high = _global_bounds(every)
-            for j, least, most in what.look(low, high, best):
-                room = HANDLER.loose * max(1.0, abs(least), abs(most))
-                worth = HANDLER.cuts * (high[j] - low[j])
-                if least - room > low[j] + worth:
-                    changed |= bool(scip.tightenVarLbGlobal(every[j], least - room)[1])
-                if most + room < high[j] - worth:
-                    changed |= bool(scip.tightenVarUbGlobal(every[j], most + room)[1])
+            changed |= self._look(what, best)
         if whole:
             self._over = self._all_ends()
+        if self.beside is not None and not self._over:
+            cost = bound - sign * self.program.program.offset
+            self._over = self.beside.due(cost, nodes) and self._proved_beside(cost)
         return changed
+
+    def _look(self, what: Narrowed | Polytope, best: float) -> bool:
+        """Let one bound neurons; whether bounds of columns changed."""
+        scip, every, changed = self.program.scip, self._every, False
+        low, high = _global_bounds(every)
+        for j, least, most in what.look(low, high, best):
+            room = HANDLER.loose * max(1.0, abs(least), abs(most))
+            worth = HANDLER.cuts * (high[j] - low[j])
+            if least - room > low[j] + worth:
+                changed |= bool(scip.tightenVarLbGlobal(every[j], least - room)[1])
+            if most + room < high[j] - worth:
+                changed |= bool(scip.tightenVarUbGlobal(every[j], most + room)[1])
+        return changed
+
+    def _proved_beside(self, cost: float) -> bool:
+        """Whether the search beside SCIP's has proved the best point, after a turn more."""
+        assert self.beside is not None
+        if not self.beside.turn(cost):
+            return False
+        self.counts.least_ended = min(self.counts.least_ended, self.beside.bound)
+        return True
 
     def _whole_is_due(self, best: float, nodes: int) -> bool:
         """Whether to try the whole tree as one program, for points better than the best one."""
@@ -381,26 +402,18 @@ class NetworkHandler(Conshdlr):
 
     def _add_row(self, rows: Rows, k: int) -> bool:
         """Add ``sign * y - slopes @ x >= constant``; whether the node is empty."""
-        scip, of = self.program.scip, rows.of[k]
+        of = rows.of[k]
         slopes, constant = rows.slopes[k], float(rows.constant[k])
         small = abs(slopes) <= HANDLER.tiny * max(1.0, float(abs(slopes).max()))
         if small.any():  # their least part, which SCIP would take for nothing
             ends = np.minimum(slopes * rows.x_low[of], slopes * rows.x_high[of])
             constant += float(ends[small].sum())
-        cut = scip.createEmptyRowUnspec(
-            "plane", lhs=constant, rhs=None, local=scip.getDepth() > 0
-        )
-        scip.cacheRowExtensions(cut)
-        if rows.y[k] < self.networks.count:
-            scip.addVarToRow(cut, self.variables[rows.y[k]], float(rows.sign[k]))
+        slopes = np.where(small, 0.0, slopes)
         x = self.networks.x[rows.which[of]].tolist()
-        for j, a, tiny in zip(x, slopes.tolist(), small.tolist()):
-            if not tiny:
-                scip.addVarToRow(cut, self.variables[j], -a)
-        scip.flushRowExtensions(cut)
-        empty = bool(scip.addCut(cut, forcecut=True))
-        scip.releaseRow(cut)
-        return empty
+        terms = [(self.variables[j], -a) for j, a in zip(x, slopes.tolist()) if a]
+        if rows.y[k] < self.networks.count:
+            terms.append((self.variables[rows.y[k]], float(rows.sign[k])))
+        return self.program.add_cut("plane", terms, constant)
 
     # -------------------------------------------------------------------- propagation
     def _consprop(self, constraints: Any, useful: int, marked: int, timing: Any) -> dict:

@@ -66,17 +66,8 @@ class JointPlanes(Sepa):
             weights, row = found
             if row[:-1] @ at + row[-1] - weights @ have <= HANDLER.joint:
                 continue
-            cut = scip.createEmptyRowSepa(
-                self, "joint", lhs=float(row[-1]), rhs=None, local=scip.getDepth() > 0
-            )
-            scip.cacheRowExtensions(cut)
-            for v, a in zip([*y, *x], [*weights.tolist(), *(-row[:-1]).tolist()]):
-                if a:
-                    scip.addVarToRow(cut, v, a)
-            scip.flushRowExtensions(cut)
-            empty = bool(scip.addCut(cut, forcecut=True))
-            scip.releaseRow(cut)
-            if empty:
+            terms = zip([*y, *x], [*weights.tolist(), *(-row[:-1]).tolist()])
+            if self.program.add_cut("joint", terms, float(row[-1]), self):
                 return {"result": SCIP_RESULT.CUTOFF}
             added += 1
         self.count += added

@@ -10,7 +10,6 @@ so it is asked again.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -22,6 +21,7 @@ from pyomo_relu.network import PiecewiseLinear
 from pyomo_relu.programs import LinearProgram
 from pyomo_relu.solvers.global_search.narrowing import Narrowing, Ranges
 from pyomo_relu.solvers.scip.settings import NARROWED
+from pyomo_relu.solvers.scip.time_share import TimeShare
 from pyomo_relu.solvers.scip.together import Together
 
 
@@ -41,7 +41,7 @@ class Narrowed:
         self.program = replace(program, cost=sign * program.cost, maximize=False)
         self.offset = sign * program.offset
         self.networks = networks
-        self.begin, self.spent = time.process_time(), 0.0
+        self.time = TimeShare(NARROWED.first, NARROWED.share)
         self._cutoff = math.inf
         #: How often in a row nothing was gained.
         self._in_vain = 0
@@ -66,18 +66,13 @@ class Narrowed:
         if math.isfinite(self._cutoff) and math.isfinite(bound):
             if self._cutoff - cutoff <= NARROWED.better * (self._cutoff - bound):
                 return False
-        return self._left() > 0.0
+        return self.time.left > 0.0
 
     def is_behind(self, cutoff: float) -> bool:
         """Whether there is a better point than when it was asked last."""
         program = self.program
         some = self.networks.functions and len(program.row_lower) and program.cost.any()
         return bool(some) and cutoff < self._cutoff
-
-    def _left(self) -> float:
-        """The CPU seconds that may be spent."""
-        elapsed = time.process_time() - self.begin
-        return NARROWED.first + NARROWED.share * elapsed - self.spent
 
     def look(
         self, low: np.ndarray, high: np.ndarray, cutoff: float
@@ -96,30 +91,37 @@ class Narrowed:
         column, low, high
             Of all columns of networks, where neurons have become narrower by enough.
         """
-        begin, networks = time.process_time(), self.networks
+        with self.time.spending():
+            found = self._found(low, high, cutoff)
+        if found is None:
+            return
+        for j in self.networks.columns.tolist():
+            yield j, float(found.lower[j]), float(found.upper[j])
+
+    def _found(self, low: np.ndarray, high: np.ndarray, cutoff: float) -> Narrowing | None:
+        """What narrowing finds; None where that is not worth a change."""
         self._cutoff = cutoff
         # SCIP takes over what counts only, while what is known of neurons holds for all.
         low, high = np.maximum(low, self._low), np.minimum(high, self._high)
         base = replace(self.program, lower=low, upper=np.maximum(low, high))
-        left = max(self._left(), NARROWED.probe)
+        left = max(self.time.left, NARROWED.probe)
         turn = Deadline(cpu_seconds=min(left, NARROWED.probe))
         cost = cutoff - self.offset
-        found = Narrowing(base, networks.functions, cost, turn, self._known)
+        found = Narrowing(base, self.networks.functions, cost, turn, self._known)
         before = found.width
         found.run()
         worth = bool(self._known) or found.width <= NARROWED.smaller * before
         self._in_vain = 0 if worth else self._in_vain + 1
-        if worth:
-            if left > NARROWED.probe:
-                found.deadline = Deadline(cpu_seconds=left - NARROWED.probe)
-                found.run()
-            self._known, self._low, self._high = found.ranges, found.lower, found.upper
-            for k, ranges in enumerate(found.ranges):
-                self._take(k, ranges)
-            networks.forget()
-        self.spent += time.process_time() - begin
-        for j in networks.columns.tolist() if worth else ():
-            yield j, float(found.lower[j]), float(found.upper[j])
+        if not worth:
+            return None
+        if left > NARROWED.probe:
+            found.deadline = Deadline(cpu_seconds=left - NARROWED.probe)
+            found.run()
+        self._known, self._low, self._high = found.ranges, found.lower, found.upper
+        for k, ranges in enumerate(found.ranges):
+            self._take(k, ranges)
+        self.networks.forget()
+        return found
 
     def _take(self, k: int, ranges: Ranges) -> None:
         """What planes of a chain begin with over the whole box."""

@@ -20,12 +20,12 @@ what a search goes on for.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.bounds.planes.chain import Lines, through
 from pyomo_relu.bounds.planes.sides import chain_of
@@ -34,6 +34,7 @@ from pyomo_relu.programs.certificate import Certifier
 from pyomo_relu.programs.highs import HighsModel
 from pyomo_relu.programs.linear_program import Rows
 from pyomo_relu.solvers.scip.settings import HANDLER, POLYTOPE
+from pyomo_relu.solvers.scip.time_share import TimeShare
 from pyomo_relu.solvers.scip.together import Together
 
 
@@ -67,7 +68,7 @@ class Polytope:
             for k, one in enumerate(networks.planes)
             if (chain := chain_of(one)) is not None and chain.stack.spans
         }
-        self.begin, self.spent = time.process_time(), 0.0
+        self.time = TimeShare(POLYTOPE.first, POLYTOPE.share)
         self._cutoff = np.inf
         #: The chains whose neurons are next, and how wide all were when a turn began.
         self._waiting, self._before = list(self.chains), np.inf
@@ -94,18 +95,13 @@ class Polytope:
             return False
         if not self._waiting and self._is_better(cutoff, bound):
             self._waiting, self._before = list(self.chains), np.inf
-        return bool(self._waiting) and self._left() > 0.0
+        return bool(self._waiting) and self.time.left > 0.0
 
     def _is_better(self, cutoff: float, bound: float) -> bool:
         """Whether a best point is so much better than the last one that counted."""
         if np.isinf(self._cutoff) or np.isinf(bound):
             return cutoff < self._cutoff
         return self._cutoff - cutoff > POLYTOPE.better * (self._cutoff - bound)
-
-    def _left(self) -> float:
-        """The CPU seconds that may be spent."""
-        elapsed = time.process_time() - self.begin
-        return POLYTOPE.first + POLYTOPE.share * elapsed - self.spent
 
     def look(
         self, low: np.ndarray, high: np.ndarray, cutoff: float
@@ -124,9 +120,16 @@ class Polytope:
         column, low, high
             Of inputs whose bounds are better by a share that counts.
         """
-        begin, self._cutoff = time.process_time(), cutoff
-        left, low, high = self._left(), low.copy(), high.copy()
-        while self._waiting and time.process_time() - begin < left:
+        self._cutoff, low, high = cutoff, low.copy(), high.copy()
+        with self.time.spending():
+            self._narrow(low, high, cutoff)
+        for j in self._inputs.tolist():
+            yield j, float(low[j]), float(high[j])
+
+    def _narrow(self, low: np.ndarray, high: np.ndarray, cutoff: float) -> None:
+        """Bound inputs, in place, and neurons, as long as there is time."""
+        turn = Deadline(cpu_seconds=max(self.time.left, 0.0))
+        while self._waiting and not turn.expired():
             program = self._load(low, high, cutoff)
             if len(self._waiting) == len(self.chains):
                 free = self._inputs[low[self._inputs] < high[self._inputs]]
@@ -134,15 +137,12 @@ class Polytope:
                     least, most = self._input(program, j)
                     if least <= most:
                         low[j], high[j] = least, most
-            while self._waiting and time.process_time() - begin < left:
+            while self._waiting and not turn.expired():
                 self._neurons(program, self._waiting.pop(0), low, high)
             self.networks.forget()
             width = self._width()
             if not self._waiting and width < POLYTOPE.smaller * self._before:
                 self._waiting, self._before = list(self.chains), width
-        for j in self._inputs.tolist():
-            yield j, float(low[j]), float(high[j])
-        self.spent += time.process_time() - begin
 
     def _width(self) -> float:
         """How wide the bounds of undecided neurons are, all together."""

@@ -159,16 +159,8 @@ class ProductPlanes(Sepa):
             a, b, c = plane_of_product(part, at_x, at_s, sign, one.margin)
             if sign * at_w - (a * at_x + b * at_s + c) <= worth:
                 continue
-            cut = scip.createEmptyRowSepa(
-                self, "product", lhs=-c, rhs=None, local=scip.getDepth() > 0
-            )
-            scip.cacheRowExtensions(cut)
-            for v, coefficient in ((x, a), (s, b), (w, -sign)):
-                scip.addVarToRow(cut, v, coefficient)
-            scip.flushRowExtensions(cut)
-            empty = bool(scip.addCut(cut, forcecut=True))
-            scip.releaseRow(cut)
-            if empty:
+            terms = (x, a), (s, b), (w, -sign)
+            if self.program.add_cut("product", terms, -c, self):
                 return {"result": SCIP_RESULT.CUTOFF}
             added += 1
         self.count += added

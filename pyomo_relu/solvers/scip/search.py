@@ -14,6 +14,7 @@ from pyomo_relu.presolve.functions import separate
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import Status
 from pyomo_relu.programs.scip import ScipAnswer, ScipModel
+from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.outcome import GlobalSolutionLoader
 from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
 from pyomo_relu.solvers.scip.end_game import EndGame
@@ -23,7 +24,8 @@ from pyomo_relu.solvers.scip.movable import Movable
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
 from pyomo_relu.solvers.scip.products import ProductPlanes, tied_columns
 from pyomo_relu.solvers.scip.reach import Reach
-from pyomo_relu.solvers.scip.settings import POINTS, SCIP
+from pyomo_relu.solvers.scip.settings import POINTS, SCIP, SIDES_BESIDE
+from pyomo_relu.solvers.scip.sides_beside import SidesBeside
 from pyomo_relu.solvers.scip.terms import Terms
 from pyomo_relu.solvers.scip.together import Together
 from pyomo_relu.solvers.scip.watching import Watching
@@ -95,8 +97,20 @@ class ScipSearch:
         if EndGame.suits(problem, self.separated):
             asked = self._gap, self.watching.poll
             end = EndGame(self.model, self.points, networks, *asked, deadline, alone)
+        self.beside = None
+        if end is not None and alone and SidesBeside.suits(problem):
+            limits = Limits(
+                rel_gap=SIDES_BESIDE.gap * config.rel_gap,
+                abs_gap=SIDES_BESIDE.gap * config.abs_gap,
+                seed=config.seed,
+                points=config.start == "auto",
+            )
+            given = self.model, self.points, limits, self.watching.poll
+            self.beside = SidesBeside(*given, deadline)
+            self.watching.beside = self._with_beside
         movable = Movable(problem, program, networks)
-        self.handler = NetworkHandler(self.model, networks, terms, end, movable)
+        parts = terms, end, movable, self.beside
+        self.handler = NetworkHandler(self.model, networks, *parts)
         self._set()
         self.watching.include()
         if self.model.products:
@@ -166,7 +180,7 @@ class ScipSearch:
         value = None if point is None else p.user_objective(float(p.cost @ point))
         counts, status = self.handler.counts, answer.status
         condition = LIMITS.get(answer.reason, TERMINATION[status])
-        bound = self.sure(answer.bound)
+        bound = self._with_beside(self.sure(answer.bound))
         if bound != answer.bound and status in (Status.OPTIMAL, Status.INFEASIBLE):
             # What SCIP takes for proved is so as far as the bound says.
             proved = value is not None and self._closed(value, bound)
@@ -186,6 +200,7 @@ class ScipSearch:
             branchings=counts.branchings,
             side_branchings=counts.sides,
             open_boxes=counts.cutoffs,
+            subproblems_beside=0 if self.beside is None else self.beside.subproblems,
             closed_by_mip=counts.ended,
             first_point=first,
         )
@@ -204,6 +219,14 @@ class ScipSearch:
         if math.isfinite(counts.least_ended):
             bound = worse(bound, p.user_objective(counts.least_ended))
         return bound
+
+    def _with_beside(self, bound: float) -> float:
+        """The better one of a bound and that of the search beside SCIP's, in the user's sense."""
+        own = -math.inf if self.beside is None else self.beside.bound
+        if not math.isfinite(own):
+            return bound
+        better = max if self.problem.sign > 0 else min
+        return better(bound, self.problem.user_objective(own))
 
     def _closed(self, value: float, bound: float) -> bool:
         """Whether a bound is within the gap of a value."""

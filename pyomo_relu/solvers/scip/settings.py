@@ -180,6 +180,24 @@ class EndGameSettings:
 
 
 @dataclass(frozen=True)
+class SidesBesideSettings:
+    """The search by sides among rows, beside SCIP's tree."""
+
+    #: It begins after so many nodes and CPU seconds: what is solved by then needs no more.
+    nodes: int = 10
+    after: float = 1.0
+    #: It has half of the CPU time until it has had so many seconds, ...
+    trial: float = 1.0
+    #: ... and this share where its bound is so many times nearer to the best point than SCIP's
+    #: is; where SCIP's is so much nearer, what is left.
+    lead: float = 0.85
+    nearer: float = 2.0
+    #: It closes this share of the gaps asked for, so that what its own tolerances leave can't open
+    #: them again.
+    gap: float = 0.9
+
+
+@dataclass(frozen=True)
 class PointSettings:
     """The search for points before SCIP and within it."""
 
@@ -270,3 +288,4 @@ NARROWED = NarrowedSettings()
 POINTS = PointSettings()
 POLYTOPE = PolytopeSettings()
 SCIP = ScipSettings()
+SIDES_BESIDE = SidesBesideSettings()

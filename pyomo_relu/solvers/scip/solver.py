@@ -32,8 +32,9 @@ class ReluScip(NetworkSolver):
     ``branchings`` (rows and branchings that the networks made), ``side_branchings`` (those
     on sides of neurons), ``first_point`` (seconds
     until there was a point, None without one), ``open_boxes`` (boxes too narrow to split
-    on which tolerances leave the answer open) and ``closed_by_mip`` (nodes with few undecided
-    neurons that a small program closed).
+    on which tolerances leave the answer open), ``closed_by_mip`` (nodes with few undecided
+    neurons that a small program closed) and ``subproblems_beside`` (those of the search by sides
+    among rows, which has turns where one network of many inputs is in the cost).
 
     Examples
     --------

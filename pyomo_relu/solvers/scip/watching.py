@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pyscipopt import SCIP_EVENTTYPE, Eventhdlr
@@ -29,6 +30,8 @@ class Watching(Eventhdlr):
         self.program, self.log = model, log
         self.begin = self.last = time.perf_counter()
         self.first: float | None = None
+        #: What is known of the bound, from SCIP's.
+        self.beside: Callable[[float], float] = float
         self.stopped = False
         self._guarded = model.guarded(None)(self._happened)
 
@@ -68,7 +71,10 @@ class Watching(Eventhdlr):
         if self.log.progress is None:
             return
         scip = self.program.scip
-        value, bound = _finite(scip.getPrimalbound()), _finite(scip.getDualbound())
+        value, bound = (
+            _finite(scip.getPrimalbound()),
+            self.beside(_finite(scip.getDualbound())),
+        )
         report = Progress(
             kind, seconds, value, bound, relative_gap(value, bound), scip.getNTotalNodes()
         )

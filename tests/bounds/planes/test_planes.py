@@ -177,6 +177,26 @@ def test_polygons_give_facets_of_the_hull():
             low = np.minimum(low, high - 1e-3)
 
 
+@pytest.mark.parametrize("at", [None, [0.2, 0.7, -0.4], [0.2, 0.5, -0.4]])
+def test_polygons_with_an_input_that_is_fixed_are_asked_at_a_point_of_all_inputs(at):
+    """The planes wanted are those that cut off outputs at the point, the fixed one included."""
+    network = he_network(2, (3, 8, 2))
+    low, high = np.array([-1.0, 0.5, -1.0]), np.array([1.0, 0.5, 1.0])
+    planes = box_planes(network, low, high)
+    assert isinstance(planes, PolygonPlanes)
+    place = np.array([0.0, 0.5, 0.0]) if at is None else np.clip(at, low, high)
+    right = network.evaluate(place)
+    found = planes.over(
+        low, high, None, None if at is None else np.array(at), right - [1, 0]
+    )
+    assert found.of_below.tolist() == [0] and len(found.above) == 0
+    found = planes.over(
+        low, high, None, None if at is None else np.array(at), right + [0, 1]
+    )
+    assert found.of_above.tolist() == [1] and len(found.below) == 0
+    assert_hold(found, network, points_of(network, low, high, np.random.default_rng(0), 4))
+
+
 def lower_hull(points):
     kept: list = []
     for p in points:

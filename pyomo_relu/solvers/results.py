@@ -20,6 +20,8 @@ from pyomo.contrib.solver.common.util import (
     NoReducedCostsError,
     NoSolutionError,
 )
+from pyomo.core.base.objective import Objective
+from pyomo.core.expr.visitor import identify_variables
 from pyomo.core.staleflag import StaleFlagManager
 
 from pyomo_relu.formulations import network_blocks
@@ -120,6 +122,7 @@ class PointLoader(SolutionLoader, ABC):
                 v.set_value(x, skip_validation=True)
         if every:
             self._load_inside()
+            _give_values_that_lack(self._pyomo_model)
         StaleFlagManager.mark_all_as_stale(delayed=True)
 
     def get_duals(self, cons_to_load: Sequence[Any] | None = None) -> dict[Any, float]:
@@ -133,6 +136,23 @@ class PointLoader(SolutionLoader, ABC):
     def load_import_suffixes(self) -> None:
         """Leave the suffixes ``dual`` and ``rc`` empty."""
         self._collect_and_clear_import_suffixes()
+
+
+def _give_values_that_lack(model: Any) -> None:
+    """Values for variables of the objective that are no columns, as their coefficient is 0.
+
+    Any value within their bounds is right; the one nearest to 0 is taken. Without one the
+    objective would have none.
+    """
+    for objective in model.component_data_objects(Objective, active=True):
+        for v in identify_variables(objective.expr, include_fixed=False):
+            if v.value is None:
+                low, high = v.bounds
+                x = max(0.0, -math.inf if low is None else low)
+                x = min(x, math.inf if high is None else high)
+                if v.is_integer():
+                    x = math.ceil(x) if x > 0.0 else math.floor(x)
+                v.set_value(x, skip_validation=True)
 
 
 class HighsSolutionLoader(PointLoader):

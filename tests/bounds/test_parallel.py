@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pyomo_relu.base.progress import Interruptible
-from pyomo_relu.bounds import compute_bounds
+from pyomo_relu.bounds import compute_bounds, parallel
 from pyomo_relu.bounds import layers as layers_module
 from pyomo_relu.bounds.layers import Settings
 from pyomo_relu.bounds.lp import lp_chunk
@@ -128,8 +128,6 @@ class Counting(cf.Executor):
 
 
 def test_the_network_travels_once(here, monkeypatch):
-    from pyomo_relu.bounds import parallel
-
     monkeypatch.setattr(parallel, "_networks", {})
     pool = Counting()
     monkeypatch.setattr(layers_module, "SETTINGS", Settings(chunk=5))
@@ -138,6 +136,35 @@ def test_the_network_travels_once(here, monkeypatch):
     # Every chunk of the first layer was out before the first answer came.
     assert pool.networks <= 6
     assert found.contains(here["lp"], 1e-7) and here["lp"].contains(found, 1e-7)
+
+
+class Thing:
+    """What a worker keeps, by name."""
+
+    def __init__(self, name: str) -> None:
+        self.fingerprint = name
+
+
+def double(kept, token, common, chunk):
+    return kept.fingerprint, 2 * chunk
+
+
+def test_what_takes_turns_travels_once_and_no_more_is_kept(monkeypatch):
+    """The parts of one search stay with a worker; the oldest goes where there is one more."""
+    monkeypatch.setattr(parallel, "_networks", {})
+    pool, things = Counting(), [Thing(f"part {k}") for k in range(parallel.KEPT)]
+    crew = parallel.Crew(pool)
+    for _ in range(3):
+        for thing in things:
+            found = crew.results(double, thing, None, [1, 2], "x")
+            assert found == [(thing.fingerprint, 2), (thing.fingerprint, 4)]
+    first = pool.networks
+    # Both chunks of the first call were out before the first answer came.
+    assert first == 2 * len(things)
+    crew.results(double, Thing("one more"), None, [1, 2], "x")
+    assert [*parallel._networks] == [*(t.fingerprint for t in things[1:]), "one more"]
+    crew.results(double, things[1], None, [1, 2], "x")
+    assert pool.networks == first + 2
 
 
 def test_a_lost_chunk_is_repeated(here):

@@ -16,6 +16,7 @@ from pyomo.core.expr.numvalue import as_numeric, native_types
 from pyomo.environ import Block, Constraint, value
 
 from pyomo_relu.block.disjuncts import check_while_relaxed
+from pyomo_relu.presolve.model_scope import boxes_are_checked
 from pyomo_relu.programs.lazy_rows import LazyRow, OrdinaryRow
 
 
@@ -47,7 +48,7 @@ class BoxGuard:
 
     def _check(self) -> None:
         block = self._network_block()
-        if block is not None:
+        if block is not None and not boxes_are_checked():
             block.check_box()
 
     def _parts(self) -> tuple[Any, Any, Any]:

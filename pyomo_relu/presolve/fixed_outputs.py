@@ -6,7 +6,7 @@ from typing import Any
 
 from pyomo_relu.base.deadline import NEVER, Deadline
 from pyomo_relu.formulations import network_blocks
-from pyomo_relu.presolve.model_scope import unchanged_models
+from pyomo_relu.presolve.model_scope import checked_boxes, unchanged_models
 from pyomo_relu.programs.standard_form import StandardForm, compile_standard_form
 from pyomo_relu.programs.strangers import check_model
 
@@ -24,11 +24,16 @@ def compile_with_networks(
     :func:`~pyomo_relu.programs.standard_form.compile_standard_form`.
     """
     check_model(model, solver)
+    blocks = list(network_blocks(model))
     fixed = [
         v
-        for block in network_blocks(model)
+        for block in blocks
         for v in block.output_variables
         if v.fixed and v.value is not None
     ]
     with unchanged_models():  # each network checks its box when its first row is read
-        return compile_standard_form(model, solver, deadline, fixed, general)
+        if not fixed:
+            return compile_standard_form(model, solver, deadline, (), general)
+        # They are free while rows are read, which is no change that a box has to mind.
+        with checked_boxes(blocks):
+            return compile_standard_form(model, solver, deadline, fixed, general)

@@ -7,7 +7,7 @@ no longer has that mark refuses them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -104,6 +104,37 @@ def unchanged_models() -> Iterator[None]:
         yield
     finally:
         _known.reset(token)
+
+
+#: Whether the boxes of all networks have been checked just now.
+_checked: ContextVar[bool] = ContextVar("boxes are checked", default=False)
+
+
+@contextmanager
+def checked_boxes(blocks: Iterable[Any]) -> Iterator[None]:
+    """Check the boxes of networks that are written, and inside read their rows without.
+
+    For those who change the model for a moment while its rows are read.
+
+    Raises
+    ------
+    ValueError
+        As a row of a network does that is read.
+    """
+    for block in blocks:
+        layers = block.component("layer")
+        if layers is not None and any(data.active for data in layers.values()):
+            block.check_box()
+    token = _checked.set(True)
+    try:
+        yield
+    finally:
+        _checked.reset(token)
+
+
+def boxes_are_checked() -> bool:
+    """Whether :func:`checked_boxes` has checked them."""
+    return _checked.get()
 
 
 def once(what: str, model: Any, find: Callable[[Any], T]) -> T:

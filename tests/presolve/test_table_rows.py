@@ -141,6 +141,21 @@ def test_solvers_of_networks_leave_the_rows_aside():
     assert m.table_rows.active
 
 
+@pytest.mark.parametrize("solver", ["relu", "relu_highs"])
+def test_an_output_that_is_fixed_is_no_change(solver):
+    """It is free while the rows are read, which the rows that tables imply don't mind."""
+    m = shop(0)
+    optimum(m)
+    m.net[2].outputs[0].fix(m.net[2].outputs[0].value)
+    best = optimum(m)
+    add_table_rows(m)
+    pyo.SolverFactory(solver).solve(m)
+    assert pyo.value(m.goal) == pytest.approx(best, rel=1e-3)
+    m.net[2].outputs[0].fix(m.net[2].outputs[0].value + 1.0)
+    with pytest.raises(ValueError, match="relu.table_rows"):
+        compile_with_networks(m)
+
+
 def test_models_without_tables_get_no_rows():
     m = pyo.ConcreteModel()
     m.x = pyo.Var(bounds=(0, 1))

@@ -55,11 +55,12 @@ def _gru(n: str, weights: Sequence[Any]) -> Gru:
     return Gru(update, reset, candidate, of_state)
 
 
-def _lstm(n: str, weights: Sequence[Any], projection: Any = None) -> Lstm:
-    """Input, forget, candidate and output one below the other."""
-    kernel, recurrent, biases = _weights(n, weights)
+def _lstm(n: str, weights: Sequence[Any]) -> Lstm:
+    """Input, forget, candidate and output one below the other, then maybe a projection."""
+    pairs = len(weights) // 2 * 2
+    kernel, recurrent, biases = _weights(n, weights[:pairs])
     i, f, candidate, o = gates_of(kernel, recurrent, sum(biases), _LSTM)
-    own = None if projection is None else constant(projection, n, "weight").T
+    own = None if len(weights) == pairs else constant(weights[-1], n, "weight").T
     return Lstm(i, f, candidate, o, _TANH, own)
 
 
@@ -68,48 +69,6 @@ def _state(g: TensorGraph, n: str, hx: Any, k: int) -> Value:
     if isinstance(hx, Tensor):
         return g.rearrange(f"{n}_begin_{k}", [hx], hx.index[k], batch=None)
     return np.asarray(array(hx), dtype=float)[k]
-
-
-def _run(
-    make: Callable[[str, Sequence[Any]], RecurrentCell],
-    each: int,
-    g: TensorGraph,
-    n: str,
-    x: Tensor,
-    hx: Sequence[Any],
-    params: Sequence[Any],
-    num_layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Any, ...]:
-    """All outputs of the last layer, and the last states of all layers, kind by kind."""
-    axis = 1 if batch_first else 0
-    if len(x.shape) != 3:
-        raise ValueError(f"layer '{n}' needs a batch axis; its input has {x.shape}.")
-    steps = steps_of(g, n, x, axis)
-    sides = 2 if bidirectional else 1
-    last: list[list[Tensor]] = []
-    for k in range(num_layers):
-        found = []
-        for side in range(sides):
-            place = k * sides + side
-            cell = make(n, params[place * each : (place + 1) * each])
-            label = f"{n}_{k}" if sides == 1 else f"{n}_{k}{'ab'[side]}"
-            begin = [_state(g, f"{label}_{s}", state, place) for s, state in enumerate(hx)]
-            outputs, [states] = unrolled(g, label, steps, [cell], [begin], side == 1)
-            found.append(outputs)
-            last.append(states)
-        steps = found[0]
-        if sides == 2:
-            steps = [_joined(g, f"{n}_{k}_{t}", pair) for t, pair in enumerate(zip(*found))]
-    kinds = [stacked(g, f"{n}_last_{s}", v, 0) for s, v in enumerate(zip(*last))]
-    return stacked(g, f"{n}_steps", steps, axis), *kinds
-
-
-def _joined(g: TensorGraph, n: str, parts: Sequence[Tensor]) -> Tensor:
-    [made] = move(g, n, parts, lambda codes: [np.concatenate(codes, axis=-1)])
-    assert isinstance(made, Tensor)
-    return made
 
 
 def _layer(
@@ -126,34 +85,38 @@ def _layer(
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[Any, ...]:
-    """A layer of simple cells or of GRU cells."""
-    options = num_layers, bidirectional, batch_first
-    return _run(make, 4 if has_biases else 2, g, n, x, [hx], params, *options)
+    """All outputs of the last layer, and the last states of all layers, kind by kind."""
+    axis = 1 if batch_first else 0
+    if len(x.shape) != 3:
+        raise ValueError(f"layer '{n}' needs a batch axis; its input has {x.shape}.")
+    steps = steps_of(g, n, x, axis)
+    sides = 2 if bidirectional else 1
+    each = len(params) // (num_layers * sides)
+    first = hx if isinstance(hx, (list, tuple)) else [hx]  # an LSTM has two kinds
+    last: list[list[Tensor]] = []
+    for k in range(num_layers):
+        found = []
+        for side in range(sides):
+            place = k * sides + side
+            cell = make(n, params[place * each : (place + 1) * each])
+            label = f"{n}_{k}" if sides == 1 else f"{n}_{k}{'ab'[side]}"
+            begin = [
+                _state(g, f"{label}_{s}", state, place) for s, state in enumerate(first)
+            ]
+            outputs, [states] = unrolled(g, label, steps, [cell], [begin], side == 1)
+            found.append(outputs)
+            last.append(states)
+        steps = found[0]
+        if sides == 2:
+            steps = [_joined(g, f"{n}_{k}_{t}", pair) for t, pair in enumerate(zip(*found))]
+    kinds = [stacked(g, f"{n}_last_{s}", v, 0) for s, v in enumerate(zip(*last))]
+    return stacked(g, f"{n}_steps", steps, axis), *kinds
 
 
-@function("lstm")
-def lstm(
-    g: TensorGraph,
-    n: str,
-    x: Tensor,
-    hx: Sequence[Any],
-    params: Sequence[Any],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Any, ...]:
-    """All outputs, the last states and the last cells; maybe with projections."""
-    each = 4 if has_biases else 2
-    projected = len(params) != each * num_layers * (2 if bidirectional else 1)
-
-    def make(n: str, weights: Sequence[Any]) -> Lstm:
-        return _lstm(n, weights[:each], weights[each] if projected else None)
-
-    options = num_layers, bidirectional, batch_first
-    return _run(make, each + projected, g, n, x, hx, params, *options)
+def _joined(g: TensorGraph, n: str, parts: Sequence[Tensor]) -> Tensor:
+    [made] = move(g, n, parts, lambda codes: [np.concatenate(codes, axis=-1)])
+    assert isinstance(made, Tensor)
+    return made
 
 
 def _one_step(
@@ -180,4 +143,5 @@ for _kind in _ACTIVATIONS:
     function(f"rnn_{_kind}_cell")(partial(_one_step, partial(_simple, _kind)))
 function("gru")(partial(_layer, _gru))
 function("gru_cell")(partial(_one_step, _gru))
+function("lstm")(partial(_layer, _lstm))
 function("lstm_cell")(partial(_one_step, _lstm))

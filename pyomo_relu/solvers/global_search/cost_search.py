@@ -6,10 +6,12 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pyomo_relu.base.deadline import Deadline, work_time
+from pyomo_relu.bounds.parallel import Crew
 from pyomo_relu.bounds.pool import Pool
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.solvers.global_search.incumbent import Incumbent
@@ -270,6 +272,26 @@ class RoundSearch(CostSearch):
                 self.round()
         except KeyboardInterrupt:
             self.stopped = "interrupt"
+
+
+class CrewSearch(RoundSearch):
+    """A search in rounds, the chunks of which an executor may take.
+
+    Attributes
+    ----------
+    crew : Crew
+        Who works on them; this process where no executor is given.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        limits: Limits,
+        executor: Executor | None = None,
+        report: Report | None = None,
+    ) -> None:
+        super().__init__(problem, limits, report)
+        self.crew = Crew(executor, self.poll)
 
 
 class PoolSearch(RoundSearch):

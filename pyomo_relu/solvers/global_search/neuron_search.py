@@ -9,37 +9,25 @@ and HiGHS half a minute.
 from __future__ import annotations
 
 import math
-from concurrent.futures import Executor
 
 import numpy as np
 
-from pyomo_relu.bounds.parallel import Crew
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.sides.relu_chain import ReluChain
 from pyomo_relu.sides.tree import SideTree
-from pyomo_relu.solvers.global_search.cost_search import Report, RoundSearch
-from pyomo_relu.solvers.global_search.limits import DEFAULTS, Limits
+from pyomo_relu.solvers.global_search.cost_search import CrewSearch
+from pyomo_relu.solvers.global_search.limits import DEFAULTS
 from pyomo_relu.solvers.global_search.mip import node_ranges
 from pyomo_relu.solvers.global_search.settings import SIDES
 
 
-class NeuronSearch(RoundSearch):
+class NeuronSearch(CrewSearch):
     """Subproblems with fixed sides of one problem; see :meth:`fits`."""
 
     title = "sides"
 
     tree: SideTree | None = None
     offset = 0.0
-
-    def __init__(
-        self,
-        problem: Problem,
-        limits: Limits,
-        executor: Executor | None = None,
-        report: Report | None = None,
-    ) -> None:
-        super().__init__(problem, limits, report)
-        self.crew = Crew(executor, self.poll)
 
     @staticmethod
     def fits(problem: Problem) -> bool:

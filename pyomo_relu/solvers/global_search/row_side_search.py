@@ -8,40 +8,27 @@ subproblems at once (:mod:`pyomo_relu.sides.row_tree`).
 from __future__ import annotations
 
 import math
-from concurrent.futures import Executor
 
 import numpy as np
 
-from pyomo_relu.bounds.parallel import Crew
 from pyomo_relu.presolve.problem import Problem
 from pyomo_relu.programs import HighsModel
 from pyomo_relu.sides.row_bounds import SETTINGS, RowBounds, Subproblems
 from pyomo_relu.sides.row_terms import RowTerms
 from pyomo_relu.sides.row_tree import Leaf, RowTree
-from pyomo_relu.solvers.global_search.cost_search import Report, RoundSearch
-from pyomo_relu.solvers.global_search.limits import Limits
+from pyomo_relu.solvers.global_search.cost_search import CrewSearch
 from pyomo_relu.solvers.global_search.mip import BoxAnswer, BoxMIP, node_ranges
 from pyomo_relu.solvers.global_search.row_leaves import RowLeaves, solve_chunk
 from pyomo_relu.solvers.global_search.settings import ROW_SIDES, SIDES
 
 
-class RowSideSearch(RoundSearch):
+class RowSideSearch(CrewSearch):
     """Subproblems with fixed sides and boxes of one problem; see :meth:`fits`."""
 
     title = "sides among rows"
 
     settings = SETTINGS
     tree: RowTree | None = None
-
-    def __init__(
-        self,
-        problem: Problem,
-        limits: Limits,
-        executor: Executor | None = None,
-        report: Report | None = None,
-    ) -> None:
-        super().__init__(problem, limits, report)
-        self.crew = Crew(executor, self.poll)
 
     @staticmethod
     def fits(problem: Problem) -> bool:

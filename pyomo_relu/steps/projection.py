@@ -192,7 +192,13 @@ def _first(projection: Any, shape: tuple[int, int], seed: int) -> np.ndarray:
     return found / np.linalg.norm(found)
 
 
-def class_costs(labels: np.ndarray, total: float) -> np.ndarray:
-    """Costs of the points that sum to ``total``, half of it for each class."""
-    count = {c: max(int((labels == c).sum()), 1) for c in (-1.0, 1.0)}
-    return np.array([0.5 * total / count[c] for c in labels])
+def class_costs(
+    labels: np.ndarray, total: float, weight: np.ndarray | None = None
+) -> np.ndarray:
+    """Costs of the points that sum to ``total``, half of it for each class.
+
+    Within a class they are in proportion to the weights, equal without any.
+    """
+    each = np.ones(len(labels)) if weight is None else np.asarray(weight, dtype=float)
+    of_class = {c: each[labels == c].sum() for c in (-1.0, 1.0)}
+    return np.array([0.5 * total * w / of_class[c] for c, w in zip(labels, each)])

@@ -123,6 +123,12 @@ class MIPClassifier(TrainedEstimator):
                 "layer use method='exact'."
             )
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks for: whether there may be more than two classes."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = self.method != "implicit"
+        return tags
+
     # ---------------------------------------------------------------------- fit
     def fit(
         self,
@@ -168,6 +174,11 @@ class MIPClassifier(TrainedEstimator):
         X, codes, weight, random = self._begin(X, y, sample_weight)
         rng = np.random.default_rng(seed_of(random))
         classes = len(self.classes_)
+        if classes > 2 and self.method == "implicit":  # the first words are scikit-learn's
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                "multiclass. Use another method than 'implicit'."
+            )
         points = every = Points(X, codes, bits_of(codes, classes), weight)
         family, loss = self._family(every.bits.shape[1]), self._loss()
         if set(self._names()) - {"ste", "implicit"}:
@@ -226,7 +237,7 @@ class MIPClassifier(TrainedEstimator):
     ) -> Training:
         """The methods in turn, or the one that begins with nothing."""
         if self.method == "implicit":
-            return implicit(task, points.x, points.bits)
+            return implicit(task)
         network = old if old is not None else self._start_network()
         if network is not None:
             check_start(task, network)

@@ -40,17 +40,23 @@ class ImplicitSettings:
 SETTINGS = ImplicitSettings()
 
 
-def implicit(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
+def implicit(task: Task) -> Training:
     """Learn projection and network; the loss is that of the task.
 
     Raises
     ------
     ValueError
-        For families, losses and sizes that this method doesn't have.
+        For families, losses, sizes and limits that this method doesn't have.
     """
     only_soft(task.loss, "implicit")
+    if task.engine.node_limit is not None:
+        raise ValueError(
+            "method='implicit' differentiates programs that are solved to the end, and has "
+            "no node_limit=; leave it out, or use another method."
+        )
+    x, weight = task.data.x, task.data.count
     hidden = _hidden(task.family, len(x))
-    labels = 2.0 * bits[:, 0] - 1.0
+    labels = 2.0 * task.data.bits[:, 0] - 1.0
     clock, constant = task.clock(), constant_network(task)
     try:
         fit = implicit_fit(
@@ -58,7 +64,7 @@ def implicit(task: Task, x: np.ndarray, bits: np.ndarray) -> Training:
             labels,
             components=min(SETTINGS.components, x.shape[1]),
             hidden=hidden,
-            costs=class_costs(labels, SETTINGS.cost),
+            costs=class_costs(labels, SETTINGS.cost, weight),
             time_limit=clock.limit,
             first_limit=clock.limit,
             seed=int(task.rng.integers(2**31 - 1)),

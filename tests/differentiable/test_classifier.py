@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from pyomo_relu.differentiable import class_costs
 from pyomo_relu.training import BinarizedNetClassifier, BinaryNetClassifier
 
 
@@ -39,9 +40,35 @@ def test_refusals():
         clf = BinaryNetClassifier(**{"hidden_layer_sizes": (2,), **options})
         with pytest.raises(ValueError, match="method='implicit' takes"):
             clf.set_params(method="implicit").fit(x, y)
+    with pytest.raises(ValueError, match="has no node_limit="):
+        BinaryNetClassifier((2,), method="implicit", node_limit=9).fit(x, y)
     with pytest.raises(ValueError, match="more than 100"):
         BinaryNetClassifier((12,), method="implicit").fit(x, y)
     with pytest.raises(ValueError, match="method='implicit'"):
         BinaryNetClassifier((2,), method="implicit", loss="max_margin").fit(x, y)
     with pytest.raises(ValueError, match="method='implicit'"):
         BinarizedNetClassifier((2,), method="implicit", loss="max_correct").fit(x, y)
+
+
+def test_weights_decide_between_points():
+    """Two places with a point of each class: the heavier one is right, at any place."""
+    x, y = (
+        np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]),
+        np.array([0, 1, 1, 0]),
+    )
+    clf = BinaryNetClassifier((1,), method="implicit", time_limit=None, random_state=0)
+    for heavy in range(4):
+        weight = np.where(np.arange(4) == heavy, 2.0, 1.0)
+        network = clf.fit(x, y, sample_weight=weight).network_
+        assert clf.predict(x)[heavy] == y[heavy] and clf.loss_ == pytest.approx(2.0)
+    # A weight of two is a point given twice; the seed is the same, so the network is.
+    twice = np.r_[x, x[3:]], np.r_[y, y[3:]]
+    again = clf.fit(*twice).network_
+    for a, b in zip(network.weights + network.biases, again.weights + again.biases):
+        assert np.array_equal(a, b)
+
+
+def test_costs_of_weighed_points():
+    costs = class_costs(np.array([1.0, 1.0, -1.0]), 4.0, np.array([3.0, 1.0, 5.0]))
+    assert costs == pytest.approx([1.5, 0.5, 2.0])
+    assert class_costs(np.array([1.0, 1.0, -1.0]), 4.0) == pytest.approx([1.0, 1.0, 2.0])

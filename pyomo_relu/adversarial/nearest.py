@@ -352,7 +352,12 @@ class _Search:
                 break
             before = now
             try:
-                net.tighten("model", inputs=False, time_limit=deadline.limit)
+                net.tighten(
+                    "model",
+                    inputs=False,
+                    time_limit=deadline.clock_limit,
+                    cpu_time_limit=deadline.cpu_limit,
+                )
             except InfeasibleModelError:
                 return False
         return True

@@ -99,6 +99,11 @@ class Deadline:
         return None if self.end == math.inf else max(self.end - time.perf_counter(), 0.0)
 
     @property
+    def cpu_limit(self) -> float | None:
+        """CPU seconds left, the clock aside; None where there is no end."""
+        return max(self.cpu_end - work_time(), 0.0) if self.counts_cpu else None
+
+    @property
     def counts_cpu(self) -> bool:
         """Whether there is an end in CPU time."""
         return self.cpu_end < math.inf

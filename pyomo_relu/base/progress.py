@@ -25,11 +25,15 @@ class Interruptible(Deadline):
     Parameters
     ----------
     seconds : float or None
-        From now; None for no limit.
+        On the clock from now; None for no limit.
+    cpu_seconds : float or None
+        In CPU time of this process.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
-        super().__init__(seconds)
+    def __init__(
+        self, seconds: float | None = None, cpu_seconds: float | None = None
+    ) -> None:
+        super().__init__(seconds, cpu_seconds)
         self.out_of_time = self.keyboard = False
 
     def expired(self) -> bool:

@@ -85,6 +85,7 @@ def model_bounds(
     integer: bool = False,
     inputs: bool = True,
     time_limit: float | None = None,
+    cpu_time_limit: float | None = None,
 ) -> Bounds:
     """Tighten the bounds of one network with all constraints of its model.
 
@@ -98,8 +99,8 @@ def model_bounds(
         Keep integrality, of the networks and of the user's variables.
     inputs : bool
         Whether to bound the inputs as well; with many of them it takes most of the time.
-    time_limit : float, optional
-        Seconds; what isn't reached keeps its bounds.
+    time_limit, cpu_time_limit : float, optional
+        Seconds on the clock, and of this process; what isn't reached keeps its bounds.
 
     Returns
     -------
@@ -111,7 +112,7 @@ def model_bounds(
     InfeasibleModelError
         A ValueError: if the model is infeasible, which is not hidden.
     """
-    clock = Interruptible(time_limit)
+    clock = Interruptible(time_limit, cpu_time_limit)
     disjuncts = users_data(block.model(), Disjunct)
     if disjuncts:
         raise ValueError(

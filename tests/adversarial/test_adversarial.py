@@ -8,7 +8,9 @@ import pytest
 
 from pyomo_relu import NetworkBuilder, activations, read_network
 from pyomo_relu.adversarial import find_adversarial
+from pyomo_relu.base import deadline
 from pyomo_relu.base.deadline import NEVER, Deadline
+from tests.harness.clock import Crowd
 from tests.harness.random_networks import he_network
 
 
@@ -315,6 +317,16 @@ def test_a_limit_of_the_processor_keeps_start_and_bound(deep, sides):
     limits["cpu_time_limit"] = 60.0
     found = find_adversarial(net, x, sides=sides, **limits)
     assert found.optimal and found.distance == pytest.approx(best.distance, abs=1e-4)
+
+
+def test_a_limit_of_the_processor_is_none_of_the_clock(deep, monkeypatch):
+    """The bounds before the search are as tight however long they take on the clock."""
+    net, x = deep
+    limits = {"time_limit": None, "cpu_time_limit": 1000.0, "sides": True}
+    alone = find_adversarial(net, x, **limits)
+    monkeypatch.setattr(deadline, "time", Crowd(300.0))
+    found = find_adversarial(net, x, **limits)
+    assert found.optimal and found.nodes == alone.nodes
 
 
 def test_a_search_ends_in_time_and_calls_the_users_callback():

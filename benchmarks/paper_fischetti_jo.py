@@ -6,7 +6,8 @@ start; ``tightened`` has linear-programming bounds, computed once for each netwo
 whole of [0, 1]^784, and a start; both are solved by HiGHS. ``local`` is what
 ``find_adversarial`` does: it cuts off what is farther than the start, bounds all neurons
 over what is left (Tjeng et al., arXiv 1711.07356, restrict the domain), and splits the
-sides of neurons; ``program`` is the same with HiGHS in place of the splitting.
+sides of neurons, except in DNN2, whose six narrow layers it leaves to HiGHS; ``program`` is
+the same with HiGHS in place of the splitting.
 
 All have the same limit in CPU seconds, their own start and bounds included, but the LP
 bounds of ``tightened``, which are the network's. Networks are trained with scikit-learn
@@ -23,8 +24,9 @@ from functools import cache
 
 import numpy as np
 import pyomo.environ as pyo
-from common import RESULTS, table
-from paper_runs import Run, average, per_cent, proportion
+from common import RESULTS, significant, table
+from paper_runs import Run, average, mean_error, per_cent, proportion
+from scipy.stats import t
 from training import mnist_images
 
 from pyomo_relu.adversarial import find_adversarial
@@ -40,27 +42,30 @@ NETWORKS: dict[str, tuple[int, ...]] = {
     "DNN4": (20, 10, 8, 8, 8),
     "DNN5": (20, 20, 10, 10, 10),
 }
-#: What share of the instances is solved in the paper in 300 s, in per cent; recalled, as its
-#: tables could not be read.
+#: What share of the instances is solved in the paper in 300 s, and the mean gap, in per cent,
+#: by the basic and the tightened model; recalled, as its tables could not be read.
 PUBLISHED = {
-    ("DNN4", "basic"): 24,
-    ("DNN4", "tightened"): 98,
-    ("DNN5", "basic"): 7,
-    ("DNN5", "tightened"): 67,
+    "DNN1": {"basic": (100, 0.0), "tightened": (100, 0.0)},
+    "DNN2": {"basic": (97, 0.2), "tightened": (100, 0.0)},
+    "DNN3": {"basic": (64, 11.6), "tightened": (100, 0.0)},
+    "DNN4": {"basic": (24, 38.1), "tightened": (98, 0.7)},
+    "DNN5": {"basic": (7, 71.8), "tightened": (67, 11.4)},
 }
 #: Bounds of each model, whether it has a start, whether the domain is cut, and whether the
-#: sides of neurons are split.
-MODELS = {
+#: sides of neurons are split; without an answer, ``find_adversarial`` looks at the network.
+MODELS: dict[str, tuple[str, bool, bool, bool | None]] = {
     "basic": ("interval", False, False, False),
     "tightened": ("lp", True, False, False),
-    "local": ("crown", True, True, True),
+    "local": ("crown", True, True, None),
     "program": ("crown", True, True, False),
 }
 #: Of these only the first images are run, and only by the full study.
 ABLATION, ABLATED = "program", 3
 #: Images of each network by default, and in the full study; CPU seconds for each; passes
 #: through the images to train.
-IMAGES, ALL_IMAGES, SECONDS, EPOCHS = 2, 20, 20.0, 20
+IMAGES, ALL_IMAGES, SECONDS, EPOCHS = 10, 20, 20.0, 20
+#: Models that are compared on the same images.
+PAIRS = (("tightened", "basic"), ("local", "basic"), ("local", "tightened"))
 #: How much more than every other the target must have.
 FACTOR = 1.2
 NUMBERS = (
@@ -211,9 +216,11 @@ def summary(rows: list[dict]) -> dict[str, str]:
     ]
     means = []
     for name in NETWORKS:
-        for run in dict.fromkeys(r["run"] for r in rows if r["study"] == name):
+        runs_ = dict.fromkeys(r["run"] for r in rows if r["study"] == name)
+        for run in sorted(runs_, key=lambda run: run.endswith("clock")):  # older ones last
             own = [r for r in rows if (r["study"], r["run"]) == (name, run)]
             solved = sum(r["status"] == "optimal" for r in own)
+            published = PUBLISHED[name].get(run.split(",")[0], ("", ""))
             means.append(
                 [
                     name,
@@ -221,9 +228,10 @@ def summary(rows: list[dict]) -> dict[str, str]:
                     len(own),
                     solved,
                     proportion(solved, len(own)),
-                    PUBLISHED.get((name, run.split(",")[0]), ""),
+                    published[0],
                     sum(r["objective"] is None for r in own),
                     per_cent([gap(r) for r in own]),
+                    published[1],
                     f"{np.mean([r['nodes'] for r in own]):,.0f}",
                     average([r["cpu_seconds"] for r in own]),
                     average([r["wall_seconds"] for r in own]),
@@ -231,11 +239,59 @@ def summary(rows: list[dict]) -> dict[str, str]:
             )
     head = [
         "network", "model, limit", "images", "solved", "solved, % (95 %)", "published, %",
-        "no image", "gap, %", "nodes", "CPU s", "clock s",
+        "no image", "gap, %", "published, %", "nodes", "CPU s", "clock s",
     ]  # fmt: skip
     return {
         "networks": table(
             ["network", "hidden layers", "test accuracy, %", "LP bounds, clock s"], networks
         ),
         "means": table(head, means),
+        "pairs": paired(rows),
     }
+
+
+def paired(rows: list[dict]) -> str:
+    """Two models on the same images: who solves what, and differences with their errors.
+
+    A difference of gaps is clear where it lies beyond Student's 97.5 % quantile of its
+    standard error. The ratio of CPU seconds is a geometric mean; searches that were ended
+    count as what they had.
+    """
+    found = {(r["study"], r["run"], r["draw"]): r for r in rows}
+    lines = []
+    for name in NETWORKS:
+        for models in PAIRS:
+            keys = [(name, f"{model}, {SECONDS:g} CPU s") for model in models]
+            both = [
+                [found[*key, image] for key in keys]
+                for image in dict.fromkeys(r["draw"] for r in rows if r["study"] == name)
+                if all((*key, image) in found for key in keys)
+            ]
+            if len(both) < 2:
+                continue
+            solved = [tuple(r["status"] == "optimal" for r in pair) for pair in both]
+            which = ((True, True), (True, False), (False, True), (False, False))
+            mean, error = mean_error(
+                [round(100 * (gap(a) - gap(b)), 6) + 0.0 for a, b in both]
+            )
+            wide = float(t.ppf(0.975, len(both) - 1))
+            ratio, spread = mean_error(
+                [np.log(a["cpu_seconds"] / b["cpu_seconds"]) for a, b in both]
+            )
+            ends = (np.exp(ratio + side * wide * spread) for side in (-1, 1))
+            lines.append(
+                [
+                    name,
+                    " against ".join(models),
+                    len(both),
+                    *(solved.count(one) for one in which),
+                    f"{mean:+.1f} ± {error:.1f}",
+                    "yes" if abs(mean) > wide * error else "no",
+                    f"{significant(np.exp(ratio))} ({' to '.join(map(significant, ends))})",
+                ]
+            )
+    head = [
+        "network", "model", "images", "solved by both", "by the first only",
+        "by the second only", "by neither", "gap, points", "clear", "CPU s, ratio (95 %)",
+    ]  # fmt: skip
+    return table(head, lines)

@@ -16,7 +16,7 @@ import numpy as np
 import pyomo.environ as pyo
 from common import table
 from paper_kurtz_bah import digits
-from paper_runs import Run, average, by_run, per_cent, share, tested
+from paper_runs import Run, average, by_run, per_cent, share, tested, with_error
 from training import relu
 
 from pyomo_relu import ReLUNetBlock, read_network
@@ -285,7 +285,7 @@ def summary(rows: list[dict]) -> dict[str, str]:
             per_cent([r["robust"] for r in own]),
             average([r["weights"] for r in own], 0),
             share(own),
-            average([r["cpu_seconds"] for r in own]),
+            with_error([r["cpu_seconds"] for r in own], 1),
         ]
         for _, run, own in by_run(networks_)
     ]
@@ -304,13 +304,12 @@ def summary(rows: list[dict]) -> dict[str, str]:
                 edge = sum(r["status"].endswith(EDGE) for r in part)
                 cells += [
                     f"{done} of {len(part)}" + f", {edge} on a jump" * bool(edge),
-                    average([r["objective"] for r in part], 3),
-                    average([r["bound"] for r in part], 3),
-                    average([r["cpu_seconds"] for r in part], 3),
+                    with_error([r["objective"] for r in part], 3),
+                    with_error([r["cpu_seconds"] for r in part], 3),
                 ]
             second.append(cells)
     more = [
-        "network, training", "formulation", "binaries", "distance: solved", "best", "bound",
-        "CPU s", "best image: solved", "best", "bound", "CPU s",
+        "network, training", "formulation", "binaries", "distance: solved", "best", "CPU s",
+        "best image: solved", "best", "CPU s",
     ]  # fmt: skip
     return {"networks": table(head, lines), "solves": table(more, second)}

@@ -59,8 +59,9 @@ class Training:
     every: int = 4
 
 
-#: CPU seconds that HiGHS has for a network, and for a plain one, to which others are compared.
-SECONDS, FULL_SECONDS = 60.0, 600.0
+#: CPU seconds that HiGHS has for a network, and, for a comparison, for a plain one of more
+#: neurons than this.
+SECONDS, FULL_SECONDS, LARGE = 60.0, 600.0, 100
 TRAINING = Training()
 #: More batches, of which fewer have penalties, and the weight of the bound widths beside a gap.
 LONGER, WIDTH = Training(steps=3500, every=8), 3e-3
@@ -283,8 +284,9 @@ def runs() -> Iterator[Run]:
 
         def run(
             function=function, sizes=(2, *[width] * depth, 1), name=name, weight=weight,
-            draw=draw, seconds=FULL_SECONDS if full or name == "plain" else SECONDS,
+            draw=draw, patient=full or (name == "plain" and depth * width > LARGE),
         ):  # fmt: skip
+            seconds = FULL_SECONDS if patient else SECONDS
             return measure(function, sizes, name, weight, draw, seconds)
 
         yield Run(function, f"{depth}x{width}: {name} {weight:g}", draw, run, full)

@@ -36,6 +36,9 @@ USUAL: tuple[tuple[str, int, int, int, tuple[str, ...]], ...] = (
     ("ackley", 2, 25, 1, FEW),
     ("peaks", 2, 25, 3, FEW),
 )
+#: Other depths and widths, which the usual study has with the plain training and the gap only.
+SHAPES = (("peaks", 2, 10), ("peaks", 1, 25), ("peaks", 3, 25), ("peaks", 4, 25))
+SHAPED = ("plain", "gap")
 
 #: What else the full study has.
 FULL_STRENGTHS = (0.1, 10.0)  # times the weights above
@@ -44,9 +47,10 @@ SEEDS, DEPTHS, WIDTHS = 3, (1, 2, 3, 4, 5), (10, 25, 50)
 
 def cases() -> Iterator[tuple[str, int, int, int, str, float, bool]]:
     """Function, depth, width, seed, penalty, weight, and whether only the full study has it."""
+    shapes = ((*shape, 1, SHAPED) for shape in SHAPES)
     usual = dict.fromkeys(
         (function, depth, width, draw, name, weight, False)
-        for function, depth, width, draws, chosen in USUAL
+        for function, depth, width, draws, chosen in (*USUAL, *shapes)
         for draw in range(draws)
         for name in chosen or STRENGTHS
         for weight in STRENGTHS[name]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from common import IMAGES, significant, table
-from paper_plate_grid import STRENGTHS, USUAL
+from paper_plate_grid import SHAPED, SHAPES, STRENGTHS, USUAL
 from paper_runs import mean_error
 
 
@@ -58,27 +58,47 @@ def root_gap(own: list[dict]) -> str:
     return significant(float(np.mean(gaps))) if gaps else ""
 
 
+#: What is said of the networks of one penalty and weight, by :func:`cells`.
+COLUMNS = (
+    "penalty and weight", "networks", "error / plain", "undecided", "root gap", "nodes",
+    "search, CPU s", "search / plain", "training / plain",
+)  # fmt: skip
+
+
+def cells(run: str, own: list[dict], plain: list[dict]) -> list:
+    """The networks of one penalty and weight against the plain ones of the same seeds."""
+    return [
+        run if run != "plain 0" else "plain",
+        len(own),
+        against_plain(own, plain, "error"),
+        f"{np.mean([r['undecided'] for r in own]):.0f} of {own[0]['neurons']:.0f}",
+        root_gap(own),
+        f"{np.mean([r['nodes'] for r in own]):,.0f}",
+        searched(own),
+        against_plain(own, plain, "mip_cpu_seconds"),
+        against_plain(own, plain, "train_cpu_seconds"),
+    ]
+
+
 def table_of(runs: dict[str, list[dict]]) -> str:
-    """One function and shape: each penalty against the plain network of the same seed."""
-    head = [
-        "penalty and weight", "networks", "error / plain", "undecided", "root gap", "nodes",
-        "search, CPU s", "search / plain", "training / plain",
-    ]  # fmt: skip
-    plain, lines = runs.get("plain 0", []), []
-    for run, own in runs.items():
-        lines.append(
-            [
-                run if run != "plain 0" else "plain",
-                len(own),
-                against_plain(own, plain, "error"),
-                f"{np.mean([r['undecided'] for r in own]):.0f} of {own[0]['neurons']:.0f}",
-                root_gap(own),
-                f"{np.mean([r['nodes'] for r in own]):,.0f}",
-                searched(own),
-                against_plain(own, plain, "mip_cpu_seconds"),
-                against_plain(own, plain, "train_cpu_seconds"),
-            ]
-        )
+    """One function and shape."""
+    plain = runs.get("plain 0", [])
+    return table(COLUMNS, [cells(run, own, plain) for run, own in runs.items()])
+
+
+def shapes_table(parts: dict[tuple[str, str], dict[str, list[dict]]]) -> str:
+    """Depths and widths below each other, with few penalties."""
+    lines = []
+    for function, depth, width in SHAPES:
+        runs = parts.get((function, f"{depth}x{width}"), {})
+        for name in SHAPED:
+            for weight in STRENGTHS[name]:
+                run = f"{name} {weight:g}"
+                if run in runs:
+                    some = cells(run, runs[run], runs.get("plain 0", []))
+                    error = significant(float(np.mean([r["error"] for r in runs[run]])))
+                    lines.append([f"{depth}x{width}", *some[:3], error, *some[3:]])
+    head = ["network", *COLUMNS[:3], "error", *COLUMNS[3:]]
     return table(head, lines)
 
 
@@ -126,6 +146,8 @@ def summary(rows: list[dict]) -> dict[str, str]:
                 or weight in STRENGTHS[run.rpartition(" ")[0]]
             }
             found[f"{function} {shape}"] = table_of(usual)
+    if any((function, f"{d}x{w}") in parts for function, d, w in SHAPES):
+        found["shapes"] = shapes_table(parts)
     if any(r["study"] == "production" for r in rows):
         found["production"] = oil_table(rows)
     return found

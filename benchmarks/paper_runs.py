@@ -128,6 +128,15 @@ def proportion(count: int, of: int, level: float = 0.95) -> str:
     return f"{100 * p:.0f} ({100 * (middle - half):.0f} to {100 * (middle + half):.0f})"
 
 
+def with_error(values: Sequence[float | None], digits: int) -> str:
+    """Mean and standard error of what is known; the mean alone of one, nothing of none."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return ""
+    mean, error = mean_error(known)
+    return f"{mean:.{digits}f}" + (f" ± {error:.{digits}f}" if len(known) > 1 else "")
+
+
 def average(values: Sequence[float | None], digits: int = 1) -> str:
     """The mean of numbers; empty where there are none."""
     known = [v for v in values if v is not None]

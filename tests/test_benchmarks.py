@@ -27,6 +27,7 @@ REPORTS = [
     ("papers", ["--paper", "aspman", "--table"], "paper_aspman"),
     ("papers", ["--paper", "fischetti_jo", "--table"], "paper_fischetti_jo"),
     ("papers", ["--paper", "plate", "--table"], "paper_plate"),
+    ("papers", ["--paper", "together", "--table"], "paper_together"),
     ("verification", ["--table"], "verification"),
     ("many_blocks", ["--report"], "many_blocks"),
     ("wired", ["--report"], "wired"),

@@ -48,8 +48,8 @@ class BinaryNetClassifier(MIPClassifier):
         After each method give the neurons their largest margins, with all activations on
         the training points as they are; for losses on bits.
     robust : (norm, radius), optional
-        ``('linf', r)`` or ``('l1', r)``: the activations of the first layer must not
-        change within the ball around any training point.
+        ``('linf', r)``, ``('l1', r)`` or ``('l2', r)``: the activations of the first
+        layer must not change within the ball around any training point.
     margin : float
         Share of half the scores' range for 'hinge' and 'saturated'.
     regularization : float
@@ -72,8 +72,8 @@ class BinaryNetClassifier(MIPClassifier):
         Seconds for all of ``fit``, by the clock and of this process's CPU time; the best
         network found is kept.
     node_limit : int or None
-        Branch-and-bound nodes of each program. With ``time_limit=None`` all of the work is
-        limited by counts, and a seed gives one network on every machine.
+        Branch-and-bound nodes of each program; not for 'implicit'. With ``time_limit=None``
+        all of the work is limited by counts, and a seed gives one network on every machine.
     solver_options : dict, optional
     eps : float, optional
         Separation of on from off. Refused where it doesn't dominate the largest big-M

@@ -19,6 +19,7 @@ from pyomo_relu.solvers.global_search.outcome import GlobalSolutionLoader
 from pyomo_relu.solvers.results import TERMINATION, make_results, relative_gap
 from pyomo_relu.solvers.scip.end_game import EndGame
 from pyomo_relu.solvers.scip.handler import NetworkHandler
+from pyomo_relu.solvers.scip.implied import ImpliedBounds
 from pyomo_relu.solvers.scip.joint import JointPlanes
 from pyomo_relu.solvers.scip.movable import Movable
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
@@ -116,6 +117,7 @@ class ScipSearch:
         if self.model.products:
             ProductPlanes(self.model, tied).include()
         JointPlanes(self.model, networks).include()
+        ImpliedBounds(self.model, networks).include()
         if self.separated.functions:
             self.handler.include()
             if config.start == "auto":

@@ -180,6 +180,24 @@ class EndGameSettings:
 
 
 @dataclass(frozen=True)
+class ImpliedSettings:
+    """Bounds of columns by choices, through rows and networks.
+
+    CPU seconds without and with it, one run each on a busy machine: secure_uc 3.8, 2.9;
+    gaslift17 6.3, 5.8. Bounds: pricing20 455.6 after 60 (idle), 197.7 after 20 (optimum
+    below 170.9); production after 14 1.687, 1.668; plant24 after 20 1665.89, 1665.80.
+    """
+
+    #: Rows and planes tighten bounds in so many rounds.
+    rounds: int = 4
+    #: A row is worth it where the LP's point breaks it by this share of the column's range.
+    worth: float = 1e-2
+    #: So many rows for each bound of a column, and all together, in a round.
+    each: int = 2
+    most: int = 60
+
+
+@dataclass(frozen=True)
 class SidesBesideSettings:
     """The search by sides among rows, beside SCIP's tree."""
 
@@ -284,6 +302,7 @@ class ScipSettings:
 
 END_GAME = EndGameSettings()
 HANDLER = HandlerSettings()
+IMPLIED = ImpliedSettings()
 NARROWED = NarrowedSettings()
 POINTS = PointSettings()
 POLYTOPE = PolytopeSettings()

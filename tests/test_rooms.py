@@ -87,6 +87,6 @@ def test_few_files_touch_pyscipopt(rooms):
         for path in rooms.ROOT.rglob("*.py")
         if pattern.search(path.read_text("utf8"))
     }
-    names = ("handler", "joint", "points", "products", "watching")
+    names = ("handler", "implied", "joint", "points", "products", "watching")
     own = {f"solvers/scip/{name}.py" for name in names}
     assert found <= {"programs/scip.py", "base/lazy.py", *own}

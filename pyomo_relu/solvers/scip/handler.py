@@ -86,6 +86,8 @@ class NetworkHandler(Conshdlr):
         self.every = np.arange(len(networks.functions))
         self.counts = Counts()
         self._node, self._rounds = -1, 0
+        #: Whether SCIP's presolve is over.
+        self._begun = False
         #: Whether nothing is left to search.
         self._over = False
         self._branching = Branching(networks)
@@ -143,6 +145,7 @@ class NetworkHandler(Conshdlr):
             self.program.scip.addVarLocksType(v, locktype, both, both)
 
     def _consinitsol(self, constraints: Any) -> None:
+        self._begun = True
         transformed = self.program.scip.getTransformedVar
         self.variables = [transformed(v) for v in self.original]
         self._columns = self.variables[: len(self.networks.columns)]
@@ -419,6 +422,9 @@ class NetworkHandler(Conshdlr):
     def _consprop(self, constraints: Any, useful: int, marked: int, timing: Any) -> dict:
         if self._over:
             return {"result": SCIP_RESULT.CUTOFF}
+        if self._begun and self.terms is None and self.program.scip.inProbing():
+            # SCIP's heuristics try out bounds by the hundred, and points come from networks.
+            return {"result": SCIP_RESULT.DIDNOTRUN}
         low, high = self._bounds()
         which = self.networks.due(low, high)
         if not len(which):

@@ -23,7 +23,7 @@ from pyomo_relu.solvers.scip.implied import ImpliedBounds
 from pyomo_relu.solvers.scip.joint import JointPlanes
 from pyomo_relu.solvers.scip.movable import Movable
 from pyomo_relu.solvers.scip.points import PointHeuristic, Points
-from pyomo_relu.solvers.scip.products import ProductPlanes, tied_columns
+from pyomo_relu.solvers.scip.products import ProductPlanes, Tied, tied_columns
 from pyomo_relu.solvers.scip.reach import Reach
 from pyomo_relu.solvers.scip.settings import POINTS, SCIP, SIDES_BESIDE
 from pyomo_relu.solvers.scip.sides_beside import SidesBeside
@@ -113,6 +113,10 @@ class ScipSearch:
         parts = terms, end, movable, self.beside
         self.handler = NetworkHandler(self.model, networks, *parts)
         self._set()
+        self._include(networks, tied)
+
+    def _include(self, networks: Together, tied: dict[tuple[int, int], Tied]) -> None:
+        """Put what takes part in the search into SCIP."""
         self.watching.include()
         if self.model.products:
             ProductPlanes(self.model, tied).include()
@@ -120,8 +124,8 @@ class ScipSearch:
         ImpliedBounds(self.model, networks).include()
         if self.separated.functions:
             self.handler.include()
-            if config.start == "auto":
-                PointHeuristic(self.model, self.points, deadline).include()
+            if self.config.start == "auto":
+                PointHeuristic(self.model, self.points, self.deadline).include()
 
     def _set(self) -> None:
         """The parameters: measured defaults, the configuration, then the user's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyomo.environ as pyo
@@ -10,6 +11,7 @@ import pytest
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu.base.deadline import Deadline
+from pyomo_relu.base.lazy import sparse as sp
 from pyomo_relu.presolve.functions import separate
 from pyomo_relu.presolve.reading import read_problem
 from pyomo_relu.programs import LinearProgram
@@ -181,3 +183,15 @@ def test_where_neurons_hardly_get_narrower_all_stays_as_it_was(monkeypatch):
     assert not what.is_behind(cutoff)
     for one, known in zip(networks.planes, before):
         assert (one.stack.stored[one.position] == known).all()
+
+
+@pytest.mark.parametrize("rows, cost", [(True, True), (False, True), (True, False)])
+def test_it_is_asked_where_rows_and_a_cost_say_more_than_the_box(rows, cost):
+    """Over the box alone nothing is narrower, and without a cost no point is better."""
+    matrix = sp.csr_array(np.ones((int(rows), 2)))
+    sides = np.zeros(int(rows)), np.ones(int(rows))
+    program = LinearProgram(
+        cost * np.ones(2), -np.ones(2), np.ones(2), matrix, *sides, np.zeros(2, dtype=bool)
+    )
+    asked = Narrowed(program, SimpleNamespace(functions=["a network"]))
+    assert asked.is_behind(0.0) == asked.due(0.0, -1.0, 10) == (rows and cost)

@@ -263,6 +263,25 @@ def test_a_search_beside_another_program_leaves_the_whole_tree_alone(whole):
     assert whole == []
 
 
+@pytest.mark.parametrize("kind", ["linear", "product", "sets", "smooth"])
+def test_end_games_are_for_what_a_program_says_all_about(kind):
+    """A relaxation would close nodes whose better points it doesn't know."""
+    m = diet(0, None)
+    if kind == "product":
+        m.product = pyo.Constraint(expr=m.x[2] * m.net.outputs[0] <= 10.0)
+    elif kind == "sets":
+        m.one = pyo.SOSConstraint(var=m.x, index=[2, 3], sos=1)
+    elif kind == "smooth":
+        curved = random_network(
+            np.random.default_rng(0), n_inputs=2, widths=[3], activations=["tanh"]
+        )
+        m.curved = ReLUNetBlock(network=curved, inputs=[m.x[2], m.x[3]], formulation=None)
+        m.level = pyo.Constraint(expr=m.curved.outputs[0] <= 10.0)
+    problem = read_problem(m, Deadline(60), "a test", general=True)
+    separated = separate(problem, Deadline(60))
+    assert EndGame.suits(problem, separated) == (kind == "linear")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(20))
 def test_a_thousand_random_models_by_end_games(part, at_once):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pyomo.environ as pyo
 import pytest
@@ -9,8 +11,13 @@ from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 from pyomo.contrib.solver.common.util import IncompatibleModelError
 
 from pyomo_relu import ReLUNetBlock
+from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.formulations import network_blocks
 from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.solvers.scip.config import ReluScipConfig
+from pyomo_relu.solvers.scip.search import ScipSearch
+from pyomo_relu.solvers.scip.settings import SCIP
+from pyomo_relu.solvers.watch import Log
 from tests.harness.random_networks import he_network
 from tests.solvers.nonlinear_models import (
     random_continuous,
@@ -88,6 +95,18 @@ def test_nonlinear_inputs_agree_with_scip_on_rows(seed):
 def test_continuous_models_agree_with_scip_on_rows(seed):
     """Where linear programs bound variables within the tree, too."""
     check_against_scip(seed, seed % 4 > 0, random_continuous)
+
+
+def test_only_continuous_models_bound_variables_within_the_tree():
+    for make, freq in ((random_continuous, SCIP.obbt_every), (random_nonlinear, 0)):
+        problem = read_problem(make(4001), Deadline(60.0), "relu_scip", general=True)
+        config = ReluScipConfig()()
+        search = ScipSearch(problem, config, Log(config, io.StringIO()), Deadline(60.0))
+        assert search.model.scip.getParam("propagating/obbt/freq") == freq
+    config.solver_options["propagating/obbt/freq"] = 7  # the user's own is what counts
+    problem = read_problem(random_continuous(4001), Deadline(60.0), "own", general=True)
+    search = ScipSearch(problem, config, Log(config, io.StringIO()), Deadline(60.0))
+    assert search.model.scip.getParam("propagating/obbt/freq") == 7
 
 
 @pytest.mark.parametrize("seed", range(8))

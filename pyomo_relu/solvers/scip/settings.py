@@ -283,10 +283,11 @@ class ScipSettings:
     )
     #: Where columns are continuous and terms nonlinear, variables of terms are bounded by
     #: linear programs at every node of a depth that this divides, and not at the root only.
-    #: Gaps without it and with 1 and 4: reactor after 5 CPU s 0.5, 0.2, 0.13 %; mixing after
-    #: 8 CPU s 28, 23, 20 %; acopf9 after 9 CPU s 2.9 % without, after 12 s 0.012 % with 4.
-    #: With integers nothing is gained (pumps after 12 CPU s 17.4 and 17.2 %; dispatch and
-    #: tariffs are slower). One run each on a busy machine.
+    #: How far bounds were off without it, with 1 and with 4: reactor after 5 CPU s 0.5, 0.2,
+    #: 0.13 %; mixing after 8 CPU s 28, 23, 20 %; acopf9 0.2 % after 9 CPU s without it, 0.012 %
+    #: after 12 with 4. With integers nothing is gained: pumps after 12 CPU s 17.1 % without it
+    #: and 17.3 % with 4, tariffs proved in 3.7 s each, dispatch in 4.5 and open after 10. One
+    #: run each on a busy machine.
     obbt_every: int = 4
     #: The best point, with the networks evaluated at it, may cost this much more than as
     #: SCIP has it, relative to the cost from 1 on.

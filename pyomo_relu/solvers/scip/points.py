@@ -46,14 +46,14 @@ class Points:
         self.offered = cost
         return self.separated.complete(point)
 
-    def first(self, seconds: float) -> None:
-        """Look for a point before SCIP begins."""
-        deadline = Deadline(3.0 * seconds, seconds)
-        while not self.search.done and not deadline.expired():
+    def first(self, seconds: float, patience: int = 1) -> None:
+        """Look for a point before SCIP begins, until so many turns bring no better one."""
+        deadline, idle = Deadline(3.0 * seconds, seconds), 0
+        while not self.search.done and not deadline.expired() and idle < patience:
             before = self.incumbent.cost
             self.search.turn(self.incumbent, POINTS.programs, deadline.left())
-            if self.incumbent.point is not None and not self.incumbent.cost < before:
-                break
+            if self.incumbent.point is not None:
+                idle = 0 if self.incumbent.cost < before else idle + 1
 
     def close(self, point: np.ndarray) -> None:
         """Offer the point (m,) that Newton's steps lead to, all nonlinear rows closed."""

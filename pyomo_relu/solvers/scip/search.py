@@ -127,6 +127,11 @@ class ScipSearch:
             if self.config.start == "auto":
                 PointHeuristic(self.model, self.points, self.deadline).include()
 
+    @property
+    def _curved(self) -> bool:
+        """Whether terms are nonlinear and all columns continuous."""
+        return bool(self.problem.nonlinear) and not self.problem.integer.any()
+
     def _set(self) -> None:
         """The parameters: measured defaults, the configuration, then the user's."""
         config, model = self.config, self.model
@@ -136,7 +141,7 @@ class ScipSearch:
             options |= SCIP.with_networks
             off = (f"heuristics/{name}/freq" for name in SCIP.copying)
             options |= {name: -1 for name in off if name in known}
-            if self.problem.nonlinear and not self.problem.integer.any():
+            if self._curved:
                 options["propagating/obbt/freq"] = SCIP.obbt_every
         own = {
             "limits/gap": config.rel_gap,
@@ -158,7 +163,8 @@ class ScipSearch:
                 points.incumbent.offer_present()
             if config.start == "auto" and self.separated.functions:
                 left = POINTS.share * self.deadline.left()
-                points.first(min(config.start_time, left))
+                patience = POINTS.patience if self._curved else 1
+                points.first(min(config.start_time, left), patience)
         except KeyboardInterrupt:
             self.keyboard = True
         start = points.better()

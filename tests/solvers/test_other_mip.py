@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from pyomo.opt import SolverStatus
 
 from pyomo_relu.base.deadline import Deadline
 from pyomo_relu.base.lazy import sparse as sp
@@ -148,3 +149,17 @@ def test_its_bound_counts_where_it_stops_early(seed):
     search.run()
     assert search.bound == pytest.approx(lower[0], abs=1e-5)
     assert not search.proved and search.incumbent.cost > search.bound + 0.09
+
+
+def test_a_point_at_its_limit_is_taken_without_a_warning(caplog):
+    """Pyomo warns where it loads a point of a solver that was stopped; the status is ours."""
+
+    def change(results):
+        results.solver.status = SolverStatus.aborted
+        results.solver.termination_condition = pyo.TerminationCondition.maxTimeLimit
+
+    search = search_by(Told(change), 10, [])
+    before = search.incumbent.cost
+    search.run()
+    assert search.incumbent.cost < before - 1e-3
+    assert not caplog.records

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pyomo.environ as pyo
 import pytest
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
@@ -16,12 +17,15 @@ from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.piece_search import PieceSearch
 from pyomo_relu.solvers.relu import scene
 from pyomo_relu.solvers.relu import search as together
+from pyomo_relu.solvers.relu.forecast import Forecast, weights
+from pyomo_relu.solvers.relu.scene import Kind
 from pyomo_relu.solvers.relu.search import TogetherSearch
 from pyomo_relu.solvers.relu.settings import TOGETHER
 from pyomo_relu.solvers.relu.turns import Turns
 from tests.harness.random_networks import he_network
 from tests.solvers.row_models import rows_model
 from tests.solvers.test_global import TIGHT, box_model, subsystems
+from tests.solvers.test_relu import nonlinear
 
 pytest.importorskip("highspy")
 
@@ -161,26 +165,112 @@ def test_a_search_begins_where_no_other_is_soon_done(seconds, bounds, second):
     assert search._next() == 1
 
 
+def forecasts(seconds, bounds):
+    """Searches that have had so many seconds, and whose bounds stand still."""
+    found = [Forecast() for _ in bounds]
+    for search, t, bound in zip(found, seconds, bounds):
+        search.note(t / 8.0, bound)
+        search.note(t, bound)
+    return found
+
+
+def share(narrowed, spent, bounds, cost, kind=Kind.FEW, tried=5.0):
+    """The networks' share beside a MIP; who leads if bounds don't tell has relu_scip."""
+    search = TogetherSearch.__new__(TogetherSearch)
+    search.scene = SimpleNamespace(kind=kind)
+    search.inner = SimpleNamespace(planned=["prices", "relu_scip"], done=False)
+    search._begun, search.stopped = True, None
+    search._form = SimpleNamespace(narrowed=narrowed)
+    search._mip_spent, search._inner_spent, search._tried = spent, 10.0, tried
+    search._mip_ends, search._inner_ends = forecasts((spent, 10.0), bounds)
+    search.incumbent = SimpleNamespace(cost=cost)
+    search.mip_bound = -math.inf
+    search.inner.bound = bounds[1]
+    search.problem = SimpleNamespace(user_objective=lambda cost: cost)
+    search.limits = Limits()
+    return search._share()
+
+
+#: Shares of the networks' search: as the other one leads, leads by far, as it leads itself ...
+BEHIND, AHEAD, FAR_AHEAD = 1.0 / 7.0, 6.0 / 7.0, 36.0 / 37.0
+
+
 @pytest.mark.parametrize(
     ("narrowed", "spent", "bounds", "cost", "expected"),
     [
-        (1.0, 0.5, (2.9, 7.5), 7.7, True),  # too early to say
-        (1.0, 1.5, (2.9, 7.5), 7.7, False),  # hopeless
-        (1.0, 1.5, (7.0, 7.5), 7.7, True),  # not far behind
-        (1.0, 1.5, (2.9, 7.5), math.inf, True),  # no gap to judge by
-        (1.0, 5.5, (7.0, 7.5), 7.7, False),  # has had its share
-        (4.0, 1.5, (2.9, 7.5), 7.7, True),  # a small one is tried for longer
+        (1.0, 0.5, (2.9, 7.5), 7.7, BEHIND),  # too early to say
+        (1.0, 1.5, (2.9, 7.5), 7.7, FAR_AHEAD),  # hopeless
+        (1.0, 1.5, (7.0, 7.5), 7.7, BEHIND),  # not far behind
+        (1.0, 1.5, (2.9, 7.5), math.inf, BEHIND),  # no gap to judge by
+        (1.0, 5.5, (7.0, 7.5), 7.7, AHEAD),  # has had its trial
+        (1.0, 5.5, (7.5, 7.0), 7.7, BEHIND),
+        (1.0, 5.5, (7.69, 2.9), 7.7, 1.0 / 37.0),  # the others are
+        (1.0, 5.5, (7.5, 7.49), 7.7, 0.5),  # bounds don't tell
+        (4.0, 5.5, (2.9, 7.5), 7.7, BEHIND),  # a small one is tried for longer
+        (4.0, 1.5, (2.9, 7.5), 7.7, 0.0),  # and is alone at first
     ],
 )
-def test_a_trial_ends_where_the_mip_is_hopelessly_behind(
-    narrowed, spent, bounds, cost, expected
-):
-    search = SimpleNamespace(
-        _form=SimpleNamespace(narrowed=narrowed),
-        _mip_spent=spent,
-        _inner_spent=10.0,
-        mip_bound=bounds[0],
-        inner_bound=bounds[1],
-        incumbent=SimpleNamespace(cost=cost),
+def test_shares_of_the_time_beside_a_mip(narrowed, spent, bounds, cost, expected):
+    assert share(narrowed, spent, bounds, cost) == pytest.approx(expected)
+
+
+def test_scip_leads_among_rows_where_bounds_do_not_tell():
+    for kind in (Kind.SUBSYSTEMS, Kind.MANY):
+        assert share(1.0, 5.5, (7.5, 7.49), 7.7, kind) == pytest.approx(AHEAD)
+        assert share(1.0, 5.5, (7.5, 7.49), math.inf, kind) == pytest.approx(AHEAD)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bounds", "favourite", "expected"),
+    [
+        ((2.0, 2.0, 2.0), (-9.0, -4.0, -3.9), None, [1.0, 1.0, 1.0]),
+        ((2.0, 2.0, 2.0), (-9.0, -4.0, -3.9), 1, [1.0, 6.0, 1.0]),
+        ((2.0, 2.0, 2.0), (-90.0, -8.1, -4.0), 1, [1.0 / 6.0, 1.0, 6.0]),
+        ((0.5, 2.0, 2.0), (-90.0, -8.1, -4.0), 1, [1.0, 1.0, 6.0]),
+        # The favourite leads nowhere where it is hopeless itself.
+        ((2.0, 2.0, 2.0), (-90.0, -4.1, -4.0), 0, [1.0 / 6.0, 1.0, 1.0]),
+        # Nothing is proved by one that has had its time.
+        ((2.0, 2.0, 2.0), (-math.inf, -8.1, -4.0), None, [1.0 / 6.0, 1.0, 6.0]),
+    ],
+)
+def test_who_is_far_behind_gets_next_to_nothing(seconds, bounds, favourite, expected):
+    found = weights(forecasts(seconds, bounds), 0.0, favourite)
+    assert found == pytest.approx(expected)
+
+
+def test_an_end_that_is_forecast_as_the_first_is_never_hopeless():
+    growing, near = Forecast(), Forecast()
+    for t in (1.0, 2.0, 4.0):
+        growing.note(t, -40.0 + 20.0 * np.log2(t))
+    near.note(1.0, -0.001)
+    near.note(4.0, -0.001)
+    growing.note(4.5, -1.0)
+    assert weights([growing, near], 0.0) == [TOGETHER.lead, 1.0]
+
+
+def test_scip_alone_is_relu_scip():
+    """Where SCIP has to do alone its tree is searched in one go, with its own points."""
+    ours = NewFactory("relu").solve(nonlinear(), load_solutions=False)
+    scip = NewFactory("relu_scip").solve(nonlinear(), load_solutions=False)
+    assert ours.extra_info.parts == ["relu_scip"] and ours.extra_info.proof == "relu_scip"
+    assert ours.extra_info.mip_node_count == scip.extra_info.mip_node_count > 1
+    assert ours.incumbent_objective == pytest.approx(scip.incumbent_objective, rel=1e-4)
+
+
+def test_scip_alone_tells_its_points_and_is_stopped_by_the_callback():
+    told = []
+
+    def progress(p):
+        told.append(p)
+        return p.kind == "incumbent" and len(told) > 1
+
+    results = NewFactory("relu").solve(
+        nonlinear(),
+        progress=progress,
+        load_solutions=False,
+        raise_exception_on_nonoptimal_result=False,
+        rel_gap=1e-9,
     )
-    assert TogetherSearch._on_trial.fget(search) is expected
+    assert any(p.kind == "incumbent" and math.isfinite(p.incumbent) for p in told)
+    assert results.extra_info.proof is None
+    assert results.incumbent_objective == pytest.approx(told[-1].incumbent, abs=1e-9)

@@ -22,11 +22,14 @@ class Forecast:
     """
 
     def __init__(self) -> None:
+        #: CPU seconds of its own that the search has had.
+        self.seconds = 0.0
         self._times: list[float] = []
         self._bounds: list[float] = []
 
     def note(self, seconds: float, bound: float) -> None:
         """That the search had this bound after so many CPU seconds of its own."""
+        self.seconds = max(self.seconds, seconds)
         if math.isfinite(bound) and (not self._times or seconds > self._times[-1]):
             self._times.append(seconds)
             self._bounds.append(bound)
@@ -80,3 +83,45 @@ def likely_first(searches: Sequence[Forecast], cost: float) -> int | None:
     near = gaps[first] < math.inf
     near = near and all(TOGETHER.clearly_nearer * gaps[first] <= gap for gap in others)
     return first if near else None
+
+
+def hopeless(searches: Sequence[Forecast], cost: float) -> list[bool]:
+    """Which searches have had their time and are far behind another one.
+
+    Such a one has a gap of ``hopeless`` times the least gap, and is not forecast to be done
+    before all others.
+    """
+    if not math.isfinite(cost):
+        return [False] * len(searches)
+    gaps = [cost - search.bound for search in searches]
+    ends = [search.end(cost) for search in searches]
+    least, soonest = min(gaps), min(ends)
+    return [
+        search.seconds >= TOGETHER.least_trial
+        and gap > TOGETHER.hopeless * least
+        and not end <= soonest < math.inf
+        for search, gap, end in zip(searches, gaps, ends)
+    ]
+
+
+def weights(
+    searches: Sequence[Forecast], cost: float, favourite: int | None = None
+) -> list[float]:
+    """What share of the CPU time is due to each search, in relation to the others'.
+
+    Parameters
+    ----------
+    searches : sequence of Forecast
+    cost : float
+        Of the best point.
+    favourite : int, optional
+        The search that leads where bounds don't tell which one is to.
+    """
+    vain = hopeless(searches, cost)
+    found = [1.0 / TOGETHER.lead if without else 1.0 for without in vain]
+    first = likely_first(searches, cost)
+    if first is None:
+        first = favourite
+    if first is not None and not vain[first]:
+        found[first] = TOGETHER.lead
+    return found

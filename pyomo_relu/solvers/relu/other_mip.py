@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pyomo.environ import SolverFactory, value
-from pyomo.opt import TerminationCondition
+from pyomo.opt import SolverStatus, TerminationCondition
 
 from pyomo_relu.solvers.relu.mip_form import MipForm
 
@@ -82,6 +82,8 @@ class OtherMIP:
         sides = (problem.lower_bound, problem.upper_bound)
         bound = sides[1] if form.program.maximize else sides[0]
         if len(results.solution):
+            # A point at a limit is welcome here; Pyomo would warn of the solver's status.
+            results.solver.status = SolverStatus.ok
             form.model.solutions.load_from(results)
             z = form.present()
             if z is not None:

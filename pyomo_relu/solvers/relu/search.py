@@ -23,9 +23,10 @@ from pyomo_relu.solvers.global_search.cost_search import CostSearch, Report, Rou
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.mip import TOLERANCES
 from pyomo_relu.solvers.global_search.settings import POINTS
-from pyomo_relu.solvers.relu.forecast import Forecast, likely_first
+from pyomo_relu.solvers.relu.forecast import Forecast, hopeless, weights
 from pyomo_relu.solvers.relu.mip_form import MipForm
 from pyomo_relu.solvers.relu.scene import Kind, Scene
+from pyomo_relu.solvers.relu.scip_part import ScipPart
 from pyomo_relu.solvers.relu.settings import TOGETHER
 
 
@@ -78,6 +79,7 @@ class TogetherSearch(CostSearch):
         self._begun = self._mip_began = False
         self._told = math.inf  # the cost of the last point that HiGHS knows
         self._inner_spent = self._mip_spent = 0.0
+        self._tried = 0.0  # CPU seconds that the MIP's trial lasts
         self._owed = 0.0  # CPU seconds that others than HiGHS may still take
         self._inner_ends, self._mip_ends = Forecast(), Forecast()
         self._at_work = "start"
@@ -250,6 +252,7 @@ class TogetherSearch(CostSearch):
         A form that is at hand is the first one.
         """
         self._mip_began = True
+        self._tried = max(TOGETHER.least_trial, TOGETHER.trial * self._inner_spent)
         if self.incumbent.point is None:
             self._turn_of_points(0.0)
         self._at_work = "mip"
@@ -301,6 +304,8 @@ class TogetherSearch(CostSearch):
         if not self._form.narrows or cost == math.inf:
             return False
         if self._mip_ends.end(cost) < TOGETHER.in_sight * self._mip_spent:
+            return False
+        if self._mip_is_hopeless:
             return False
         return old - cost > TOGETHER.better * (old - self.bound)
 
@@ -354,24 +359,39 @@ class TogetherSearch(CostSearch):
             return TOGETHER.points_share if known else TOGETHER.points_share_without
         if self.scene.kind is Kind.TABLES:
             return TOGETHER.share_beside_tables
-        # Who is likely to be done first gets more.
-        first = likely_first((self._mip_ends, self._inner_ends), self.incumbent.cost)
+        if self._small_is_alone:
+            return 0.0
+        # Who is likely to be done first gets more, who is far behind next to nothing.
+        ends = self._mip_ends, self._inner_ends
+        mip, networks = weights(ends, self.incumbent.cost, self._favourite)
         if self._on_trial:
-            first = 0
-        if first is None:
-            return TOGETHER.share
-        return (TOGETHER.lead if first else 1.0) / (TOGETHER.lead + 1.0)
+            mip, networks = TOGETHER.lead, 1.0
+        return networks / (mip + networks)
+
+    @property
+    def _favourite(self) -> int | None:
+        """Who leads where bounds don't tell: the networks' search where SCIP is in it."""
+        rowed = self.scene.kind in (Kind.SUBSYSTEMS, Kind.MANY)
+        scip = self.inner is not None and ScipPart.title in self.inner.planned
+        return 1 if rowed and scip else None
+
+    @property
+    def _small_is_alone(self) -> bool:
+        """Whether a small MIP has not yet had the time in which it may be done alone."""
+        small = self._form.narrowed >= TOGETHER.much_narrower
+        return small and self._mip_spent < TOGETHER.alone_if_small
 
     @property
     def _on_trial(self) -> bool:
         """Whether the MIP has had too little time yet to be judged by its bound."""
         if self._form.narrowed >= TOGETHER.much_narrower:
             return self._mip_spent < TOGETHER.trial_of_small * self._inner_spent
-        if self._mip_spent >= TOGETHER.least_trial and self.incumbent.cost < math.inf:
-            gaps = [self.incumbent.cost - b for b in (self.mip_bound, self.inner_bound)]
-            if gaps[0] > TOGETHER.hopeless * gaps[1]:
-                return False
-        return self._mip_spent < TOGETHER.trial * self._inner_spent
+        return self._mip_spent < self._tried and not self._mip_is_hopeless
+
+    @property
+    def _mip_is_hopeless(self) -> bool:
+        """Whether the MIP has had some time and is far behind the networks' search."""
+        return hopeless((self._mip_ends, self._inner_ends), self.incumbent.cost)[0]
 
     def _turn_of_points(self, seconds: float) -> None:
         """Programs that look for points, for so many CPU seconds; a first turn for 0."""

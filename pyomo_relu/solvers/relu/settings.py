@@ -38,15 +38,22 @@ class TurnsSettings:
     #: The search that will be done first, judged by how its bound grew, gets so many times as
     #: much CPU time as another, so that the others cost a sixth of it.
     lead: float = 6.0
-    #: The MIP is that one until it has had this share of what the networks' search has had: one
-    #: that begins later isn't judged by its first nodes.
+    #: The MIP is that one until it has had this share of what the networks' search had when the
+    #: MIP began, and so many CPU seconds: one that begins later isn't judged by its first
+    #: nodes. (A share of what the other search has by now gave HiGHS a third of all time on
+    #: flowsheet and production, where SCIP's bound is far better.)
     trial: float = 0.5
-    #: ... and this one where narrowing made pre-activations ``much_narrower``.
-    trial_of_small: float = 2.0
-    #: Without that the trial ends after so many CPU seconds of the MIP where its gap is so many
-    #: times that of the networks' search. (mpc10: after one second HiGHS is at 2.9 and SCIP at
-    #: 7.47 of 7.711.)
     least_trial: float = 1.0
+    #: Where narrowing made pre-activations ``much_narrower`` it is that one as long as it has had
+    #: less than so many times what the others have had, ...
+    trial_of_small: float = 2.0
+    #: ... after so many CPU seconds alone. (counterfactual is proved in half a second of it;
+    #: SCIP's first turn took one.)
+    alone_if_small: float = 5.0
+    #: A search that has had ``least_trial`` CPU seconds is hopeless where its gap is so many times
+    #: another's, unless its end is forecast as the first: then the leader gets ``lead`` squared
+    #: times as much. (mpc10: HiGHS is at 2.9 and prices are at 6.2 where SCIP is at 7.64 of 7.711;
+    #: the two cost 12 of 40 CPU seconds.)
     hopeless: float = 10.0
     #: Where no search's bound grows, the one whose gap is so many times smaller than that of
     #: each other one is taken for the one that will be done first. (mpc10 of

@@ -188,6 +188,7 @@ def networks_search(
 
     scene = look_at(problem)
     parts: list[RoundSearch] = []
+    favourite: int | None = None
     if scene.kind is Kind.FEW:
         parts.append(by_turns(problem, limits, executor))
     elif problem.network is not None and scene.kind not in (Kind.MANY, Kind.NONLINEAR):
@@ -197,17 +198,22 @@ def networks_search(
             scene = replace(scene, kind=Kind.POLYTOPES)
     rowed = (Kind.FEW, Kind.SUBSYSTEMS, Kind.MANY, Kind.NONLINEAR, Kind.SMOOTH)
     if has_scip() and scene.kind in rowed:
-        scip = ScipPart(problem, limits)
+        # No MIP takes part where the rest isn't linear, so nobody waits for a turn.
+        scip = ScipPart(problem, limits, whole=scene.kind is Kind.NONLINEAR and not parts)
         scip.patience = TOGETHER.scip_after if parts else 0.0
         parts.append(scip)
+        # Bounds that all stand still say nothing; then it is SCIP that gets on among rows.
+        if scene.kind in (Kind.SUBSYSTEMS, Kind.MANY):
+            favourite = len(parts) - 1
     if scene.kind is Kind.MANY and RowSideSearch.fits(problem):
         rows = RowSideSearch(problem, limits, executor)
         leads = rows.leads(problem)
         rows.patience = 0.0 if leads else TOGETHER.row_sides_after
+        # In front of the others it takes the place of the one that leads.
         parts.insert(0 if leads else len(parts), rows)
     if not parts:
         return scene, None
-    return scene, parts[0] if len(parts) == 1 else Turns(parts)
+    return scene, parts[0] if len(parts) == 1 else Turns(parts, favourite)
 
 
 class LegacyRelu(LegacyCall, Relu):

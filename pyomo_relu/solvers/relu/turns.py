@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pyomo_relu.base.deadline import Deadline, work_time
 from pyomo_relu.solvers.global_search.cost_search import CostSearch, RoundSearch
-from pyomo_relu.solvers.relu.forecast import Forecast, likely_first
+from pyomo_relu.solvers.relu.forecast import Forecast, weights
 from pyomo_relu.solvers.relu.settings import TOGETHER
 
 
@@ -17,20 +17,22 @@ class Turns(RoundSearch):
     Which is the quickest shows only while they run. Each turn is as long as a share of
     what its search has had so far, so the turns grow, and the search that will be done
     first, by :class:`~pyomo_relu.solvers.relu.forecast.Forecast`, gets ``lead`` times as
-    much as another.
+    much as another, and that many times less goes to one that is hopelessly behind.
 
     Parameters
     ----------
     parts : sequence of RoundSearch
         The likely quickest first.
+    favourite : int, optional
+        The one that leads as long as bounds don't tell which one is to.
     """
 
     title = "turns"
 
-    def __init__(self, parts: Sequence[RoundSearch]) -> None:
+    def __init__(self, parts: Sequence[RoundSearch], favourite: int | None = None) -> None:
         first = parts[0]
         super().__init__(first.problem, first.limits, first.report)
-        self.parts = list(parts)
+        self.parts, self.favourite = list(parts), favourite
         self.spent = [0.0] * len(self.parts)
         self.begun = [False] * len(self.parts)
         self.now = 0
@@ -111,15 +113,14 @@ class Turns(RoundSearch):
 
     def _next(self) -> int:
         """The search that has had least of what is due to it."""
-        first = likely_first(self.forecasts, self.incumbent.cost)
+        weight = weights(self.forecasts, self.incumbent.cost, self.favourite)
         due: list[float] = []
         for k, part in enumerate(self.parts):
             ended = self.begun[k] and part.done
             if not self.begun[k] and self._waits(part) and self._others(k):
                 due.append(math.inf)
                 continue
-            weight = TOGETHER.lead if k == first else 1.0
-            due.append(math.inf if ended else self.spent[k] / weight)
+            due.append(math.inf if ended else self.spent[k] / weight[k])
         return due.index(min(due))
 
     def _waits(self, part: RoundSearch) -> bool:

@@ -188,7 +188,7 @@ class ScipSearch:
         p, answer = self.problem, self.answer
         if answer is None:
             return self._without_scip(model)
-        point = self._best_point(answer)
+        point = self.best_point(answer)
         value = None if point is None else p.user_objective(float(p.cost @ point))
         counts, status = self.handler.counts, answer.status
         condition = LIMITS.get(answer.reason, TERMINATION[status])
@@ -268,7 +268,7 @@ class ScipSearch:
         loader = GlobalSolutionLoader(model, p, point)
         return make_results(loader, interrupted, value, bound, mip_node_count=0)
 
-    def _best_point(self, answer: ScipAnswer) -> np.ndarray | None:
+    def best_point(self, answer: ScipAnswer) -> np.ndarray | None:
         """The best point, its outputs the networks' own wherever the rows allow that."""
         p, incumbent = self.problem, self.points.incumbent
         if answer.point is None:

@@ -24,6 +24,15 @@ class Settings:
     pace : Pace
         What steers the ascent; its rates are those of slopes, of multipliers of sides and
         of further multipliers.
+        They suit objectives as large as outputs are. (A random 8-12-12-1 with a tenth of an
+        input in its cost keeps its bound, -0.0253 of 0.0288, from the 31st to the 154,000th
+        subproblem: where all that is left of the cost is that tenth, the multipliers of
+        sides that would raise it are smaller than any step. Tried: children that
+        begin with their parent's lines, and forty steps a quarter as long after each ascent
+        that gains less than 1 % of what is missing. The bound is at 0.0155 after 9,400
+        subproblems and 2 CPU seconds so, but nearly all ascents gain less than that where
+        all is well: a 10-30-30-1, proved in 1.6 CPU seconds, is open after 4.1. Parents'
+        lines alone, or shorter steps without more of them, leave it at or below -0.016.)
     first, later : int
         The points tried for the whole box, and for a child that begins with the slopes
         and multipliers of its parent.

@@ -12,10 +12,11 @@ import pytest
 from pyomo.contrib.solver.common.factory import SolverFactory as NewFactory
 
 from pyomo_relu.presolve.reading import read_problem
+from pyomo_relu.programs.scip import ScipModel
 from pyomo_relu.solvers.global_search.cost_search import RoundSearch
 from pyomo_relu.solvers.global_search.limits import Limits
 from pyomo_relu.solvers.global_search.piece_search import PieceSearch
-from pyomo_relu.solvers.relu import scene
+from pyomo_relu.solvers.relu import scene, scip_part
 from pyomo_relu.solvers.relu import search as together
 from pyomo_relu.solvers.relu.forecast import Forecast, weights
 from pyomo_relu.solvers.relu.scene import Kind
@@ -248,9 +249,14 @@ def test_an_end_that_is_forecast_as_the_first_is_never_hopeless():
     assert weights([growing, near], 0.0) == [TOGETHER.lead, 1.0]
 
 
-def test_scip_alone_is_relu_scip():
+def test_scip_alone_is_relu_scip(monkeypatch):
     """Where SCIP has to do alone its tree is searched in one go, with its own points."""
+    pytest.importorskip("pyscipopt")
+    runs, run = [], ScipModel.run
+    monkeypatch.setattr(ScipModel, "run", lambda *given: runs.append(given) or run(*given))
+    monkeypatch.setattr(scip_part, "TOGETHER", replace(TOGETHER, scip_nodes=1))
     ours = NewFactory("relu").solve(nonlinear(), load_solutions=False)
+    assert len(runs) == 1
     scip = NewFactory("relu_scip").solve(nonlinear(), load_solutions=False)
     assert ours.extra_info.parts == ["relu_scip"] and ours.extra_info.proof == "relu_scip"
     assert ours.extra_info.mip_node_count == scip.extra_info.mip_node_count > 1
@@ -258,6 +264,7 @@ def test_scip_alone_is_relu_scip():
 
 
 def test_scip_alone_tells_its_points_and_is_stopped_by_the_callback():
+    pytest.importorskip("pyscipopt")
     told = []
 
     def progress(p):

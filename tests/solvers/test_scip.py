@@ -277,7 +277,7 @@ def test_a_jump_at_the_optimum():
 
 
 def test_an_interrupt_before_scip_begins_keeps_what_there_is(monkeypatch):
-    def interrupted(self, seconds):
+    def interrupted(self, *given):
         x = np.zeros(len(self.problem.columns))
         self.incumbent.offer(x)
         raise KeyboardInterrupt

@@ -90,6 +90,11 @@ class SequentialSearch:
         self.tried: list[np.ndarray] = []
         self.all_binary = bool(between.all())
 
+        #: Options of linear programs. What HiGHS forgives by default, 1e-7, is more than
+        #: Newton's steps shall leave: SCIP refused mixing's best point, 1.3e-7 off.
+        self._sharp: dict[str, float] = {}
+        if problem.nonlinear:
+            self._sharp = {"primal_feasibility_tolerance": SEQUENTIAL.closed}
         #: By how much a point broke rows that Newton's steps didn't close.
         self._stuck = math.inf
         self._suggested: np.ndarray | None = None
@@ -393,7 +398,7 @@ class SequentialSearch:
         self.programs += 1
         left = self.deadline.left()
         if not program.is_mip:
-            return HighsModel(program).run(left).point
+            return HighsModel(program, **self._sharp).run(left).point
         highs = HighsModel(program, mip_rel_gap=SEQUENTIAL.mip_gap)
         if start is not None and program.violation(start) <= SEQUENTIAL.start_holds:
             highs.start_at(start)

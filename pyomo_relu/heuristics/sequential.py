@@ -92,7 +92,7 @@ class SequentialSearch:
 
         #: Options of linear programs. What HiGHS forgives by default, 1e-7, is more than
         #: Newton's steps shall leave: SCIP refused mixing's best point, 1.3e-7 off.
-        self._sharp: dict[str, float] = {}
+        self._sharp: dict[str, Any] = {}
         if problem.nonlinear:
             self._sharp = {"primal_feasibility_tolerance": SEQUENTIAL.closed}
         #: By how much a point broke rows that Newton's steps didn't close.

@@ -169,6 +169,28 @@ class Relu(NetworkSolver):
             return passed_on(ReluScip())
 
 
+def boxes_or_prices(
+    problem: Problem, scene: Scene, limits: Limits, executor: Executor | None
+) -> tuple[Scene, list[RoundSearch]]:
+    """The search of boxes, sides, polytopes or prices that suits, if one does.
+
+    Only when that search is made is it known whether subsystems are polytopes.
+    """
+    from pyomo_relu.solvers.global_search.cost_search import RoundSearch
+    from pyomo_relu.solvers.global_search.piece_search import PieceSearch
+    from pyomo_relu.solvers.global_search.strategy import by_turns, choose_search
+    from pyomo_relu.solvers.relu.scene import Kind
+
+    if scene.kind is Kind.FEW:
+        return scene, [by_turns(problem, limits, executor)]
+    if problem.network is None or scene.kind in (Kind.MANY, Kind.NONLINEAR):
+        return scene, []
+    search = choose_search(problem, limits, executor)
+    if isinstance(search, PieceSearch):
+        scene = replace(scene, kind=Kind.POLYTOPES)
+    return scene, [search] if isinstance(search, RoundSearch) else []
+
+
 def networks_search(
     problem: Problem, limits: Limits, executor: Executor | None
 ) -> tuple[Scene, RoundSearch | None]:
@@ -177,25 +199,14 @@ def networks_search(
     The search is None where a MIP has to do alone. Where the user's rows matter, SCIP takes
     turns with it if it is installed.
     """
-    from pyomo_relu.solvers.global_search.cost_search import RoundSearch
-    from pyomo_relu.solvers.global_search.piece_search import PieceSearch
     from pyomo_relu.solvers.global_search.row_side_search import RowSideSearch
-    from pyomo_relu.solvers.global_search.strategy import by_turns, choose_search
     from pyomo_relu.solvers.relu.scene import Kind, look_at
     from pyomo_relu.solvers.relu.scip_part import ScipPart
     from pyomo_relu.solvers.relu.settings import TOGETHER
     from pyomo_relu.solvers.relu.turns import Turns
 
-    scene = look_at(problem)
-    parts: list[RoundSearch] = []
+    scene, parts = boxes_or_prices(problem, look_at(problem), limits, executor)
     favourite: int | None = None
-    if scene.kind is Kind.FEW:
-        parts.append(by_turns(problem, limits, executor))
-    elif problem.network is not None and scene.kind not in (Kind.MANY, Kind.NONLINEAR):
-        search = choose_search(problem, limits, executor)
-        parts += [search] if isinstance(search, RoundSearch) else []
-        if isinstance(search, PieceSearch):
-            scene = replace(scene, kind=Kind.POLYTOPES)
     rowed = (Kind.FEW, Kind.SUBSYSTEMS, Kind.MANY, Kind.NONLINEAR, Kind.SMOOTH)
     if has_scip() and scene.kind in rowed:
         # No MIP takes part where the rest isn't linear, so nobody waits for a turn.
